@@ -1,0 +1,54 @@
+# Everything sets up what it needs by itself. On a machine without an NVIDIA GPU, PyTorch's CPU build is much smaller:
+#   make setup TORCH_INDEX=URL-OF-PYTORCH-CPU-WHEEL-INDEX
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+TORCH_INDEX ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test test-long lint bench serve system clean
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
+
+setup: $(VENV)/.ready  ## Install into .venv
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch==2.13.0)
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## Serve, train a portrait LoRA through fal's client, draw with it, show where the pictures are
+	$(BIN)/tintype demo
+
+JS := tests/acceptance/js/node_modules/.package-lock.json
+$(JS): tests/acceptance/js/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/acceptance/js; \
+	else echo 'npm is not here: the JavaScript tests will be skipped (make system installs it)'; fi
+
+test: setup $(JS)  ## Every test that is not long
+	$(BIN)/pytest
+
+test-long: setup $(JS)  ## The tests that take minutes
+	$(BIN)/pytest -m long
+
+lint: setup  ## Formatting, lint, types, import contracts
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## Measure: queue and training step, as tables
+	$(BIN)/python bench/queue.py
+	$(BIN)/python bench/train_step.py
+
+serve: setup  ## Serve on 127.0.0.1:8787
+	$(BIN)/tintype serve
+
+system:  ## Install the system packages that some tests need (Debian)
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build

@@ -1,0 +1,5 @@
+"""Lets `python -m tintype` do what `tintype` does."""
+
+from tintype.cli import main
+
+main()

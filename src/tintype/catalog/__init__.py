@@ -1,0 +1,29 @@
+"""All endpoints there are. To add one: write its file, and name it in ENDPOINTS."""
+
+from __future__ import annotations
+
+from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput, Kind
+from tintype.catalog.fields import INTERNAL_SCHEME, File, Image
+from tintype.catalog.flux_lora import FLUX_LORA
+from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
+
+ENDPOINTS: tuple[Endpoint, ...] = (PORTRAIT_TRAINER, FLUX_LORA)
+
+_BY_ID = {name: endpoint for endpoint in ENDPOINTS for name in (endpoint.id, *endpoint.aliases)}
+
+__all__ = [
+    "ENDPOINTS",
+    "INTERNAL_SCHEME",
+    "Endpoint",
+    "EndpointInput",
+    "EndpointOutput",
+    "File",
+    "Image",
+    "Kind",
+    "find",
+]
+
+
+def find(endpoint_id: str) -> Endpoint | None:
+    """The endpoint of an id or alias, without regard to slashes at its ends."""
+    return _BY_ID.get(endpoint_id.strip("/"))

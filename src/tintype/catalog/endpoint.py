@@ -1,0 +1,107 @@
+"""What an endpoint is: one declaration from which validation, 422 bodies, OpenAPI, pages and forms all follow.
+
+Inputs are Pydantic models that ignore unknown fields (as fal's models do); `unknown_fields` names them, so that the
+log can tell a person about the typo instead of the server refusing the request.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tintype.errors import InputError, Json, detail
+
+Kind = Literal["training", "drawing"]
+
+
+class EndpointInput(BaseModel):
+    """Root of every endpoint's input: unknown fields are ignored, numbers may arrive as text (GET queries)."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class EndpointOutput(BaseModel):
+    """Root of every endpoint's output: exactly the published fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A published endpoint. `job` is a dotted path `module:function`, resolved only in the compute child."""
+
+    id: str
+    title: str
+    category: str
+    kind: Kind
+    description: str
+    input: type[EndpointInput]
+    output: type[EndpointOutput]
+    job: str
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    examples: tuple[Mapping[str, Any], ...] = ()
+    prices: Mapping[str, float] = field(default_factory=dict)
+
+    def parse(self, body: object) -> EndpointInput:
+        """Validates a request body. Raises InputError with fal's `loc`, `msg`, `type`, `ctx` and `input`."""
+        if not isinstance(body, Mapping):
+            raise InputError("The body must be a JSON object.", remedy='Send the inputs as {"name": value, …}.')
+        try:
+            return self.input.model_validate(body)
+        except ValidationError as problem:
+            raise InputError.from_details([_as_fal(error) for error in problem.errors(include_url=False)]) from None
+
+    def unknown_fields(self, body: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+        """Fields the endpoint does not know, each with the nearest known name."""
+        known = list(self.input.model_fields)
+        unknown = [name for name in body if name not in known]
+        return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in unknown]
+
+
+# Pydantic's names for what fal calls otherwise (WIRE §4.1); everything else passes through.
+_FAL_TYPES = {
+    "too_short": "sequence_too_short",
+    "too_long": "sequence_too_long",
+    "string_too_short": "sequence_too_short",
+    "string_too_long": "sequence_too_long",
+    "literal_error": "one_of",
+    "enum": "one_of",
+    "finite_number": "value_error",
+}
+_LARGEST_ECHO = 200  # characters of a bad value that are worth sending back
+
+
+def _as_fal(error: Any) -> Json:
+    ctx = {name: value for name, value in error.get("ctx", {}).items() if isinstance(value, int | float | str | list)}
+    if error["type"] in ("literal_error", "enum"):
+        ctx = {
+            "expected": [
+                part.strip().strip("'") for part in str(ctx.get("expected", "")).replace(" or ", ", ").split(",")
+            ]
+        }
+    message = error["msg"].removeprefix("Value error, ")
+    return detail(
+        loc=("body", *error["loc"]),
+        message=message if message.endswith((".", "!", "?")) else f"{message}.",
+        type_=_FAL_TYPES.get(error["type"], error["type"]),
+        ctx=ctx,
+        given=_echo(error.get("input")),
+    )
+
+
+def _echo(given: object) -> object:
+    """What was sent, made safe to send back: NaN as text, long values cut, bytes named."""
+    if isinstance(given, bytes):
+        return f"<binary {len(given)} bytes>"
+    if isinstance(given, float) and (given != given or given in (float("inf"), float("-inf"))):
+        return str(given)
+    if isinstance(given, str) and len(given) > _LARGEST_ECHO:
+        return given[:_LARGEST_ECHO] + "…"
+    if isinstance(given, dict | list):
+        return None
+    return given

@@ -1,0 +1,86 @@
+"""Field types that several endpoints share: files in, files and images out, image sizes.
+
+`FileUrl` is a plain string on the wire. It may be an http(s) URL, a data URI, or a file of this server; fal's clients
+also send {"url": …}, which is unwrapped here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+# A file of this server, wherever it is served from: rendered to an absolute URL only when answered.
+INTERNAL_SCHEME = "tintype:files/"
+
+_URL = re.compile(r"^(https?://\S+|data:[^,]*,.*|tintype:files/\S+)$", re.IGNORECASE | re.DOTALL)
+
+
+def _as_url(given: Any) -> Any:
+    if isinstance(given, dict) and isinstance(given.get("url"), str):
+        given = given["url"]
+    if isinstance(given, str) and given and not _URL.match(given[:4096] if given[:5].lower() == "data:" else given):
+        raise ValueError(
+            "This is not a URL. Send an http(s) URL, a data URI, or the URL that uploading a file returned; "
+            "a path on your computer has to be uploaded first."
+        )
+    return given
+
+
+def _as_required_url(given: Any) -> Any:
+    url = _as_url(given)
+    if isinstance(url, str) and not url.strip():
+        raise ValueError("A URL is needed here. Upload the file first, or send it as a data URI.")
+    return url
+
+
+FileUrl = Annotated[str, BeforeValidator(_as_required_url)]
+OptionalFileUrl = Annotated[str, BeforeValidator(_as_url)]
+
+
+class File(BaseModel):
+    """A file in an answer; `url` is absolute and needs no key."""
+
+    url: str = Field(description="The URL where the file can be downloaded from.")
+    content_type: str | None = Field(None, description="The mime type of the file.")
+    file_name: str | None = Field(None, description="The name of the file.")
+    file_size: int | None = Field(None, description="The size of the file in bytes.")
+
+
+class Image(BaseModel):
+    """A picture in an answer. `url` is a data URI when sync_mode was asked for."""
+
+    url: str
+    content_type: str = "image/jpeg"
+    file_name: str | None = None
+    file_size: int | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+ImageSizeName = Literal[
+    "square_hd", "square", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9"
+]  # fmt: skip
+
+# Nominal pixels (width, height) of fal's names.
+IMAGE_SIZES: dict[str, tuple[int, int]] = {
+    "square_hd": (1024, 1024),
+    "square": (512, 512),
+    "portrait_4_3": (768, 1024),
+    "portrait_16_9": (576, 1024),
+    "landscape_4_3": (1024, 768),
+    "landscape_16_9": (1024, 576),
+}
+
+
+class ImageSize(BaseModel):
+    """A size in nominal pixels; sides are rounded to what the model's tokens allow."""
+
+    width: int = Field(512, ge=64, le=2048)
+    height: int = Field(512, ge=64, le=2048)
+
+
+def pixels_of(size: ImageSize | str) -> tuple[int, int]:
+    """Nominal (width, height) of a size given by name or by sides."""
+    return IMAGE_SIZES[size] if isinstance(size, str) else (size.width, size.height)

@@ -1,0 +1,59 @@
+"""`fal-ai/flux-lora`: images from FLUX.1 [dev] with up to three LoRAs, or none."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
+from tintype.catalog.fields import FileUrl, Image, ImageSize, ImageSizeName
+
+MOST_LORAS = 3
+
+
+class LoraWeight(BaseModel):
+    """One LoRA and how strongly it applies."""
+
+    path: FileUrl = Field(description="URL of a LoRA in safetensors form.")
+    scale: float = Field(1.0, ge=0, le=4, allow_inf_nan=False, description="How strongly it is applied.")
+
+
+class FluxLoraInput(EndpointInput):
+    """fal's published inputs and defaults."""
+
+    prompt: str = Field(max_length=10_000, description="What to draw.")
+    image_size: ImageSizeName | ImageSize = Field("landscape_4_3", description="A size by name, or width and height.")
+    num_inference_steps: int = Field(28, ge=1, le=50, description="Steps of the sampler.")
+    seed: int | None = Field(None, ge=0, lt=2**53, description="Same seed, prompt and model: same picture.")
+    loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
+    guidance_scale: float = Field(3.5, ge=0, le=35, description="How closely to follow the prompt.")
+    sync_mode: bool = Field(False, description="Return pictures as data URIs and keep nothing.")
+    num_images: int = Field(1, ge=1, le=4, description="How many pictures to draw.")
+    enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
+    output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the pictures.")
+    acceleration: Literal["none", "regular", "high"] = Field("none", description="Accepted for compatibility.")
+
+
+class FluxLoraOutput(EndpointOutput):
+    """fal's published outputs."""
+
+    images: list[Image]
+    timings: dict[str, float]
+    seed: int
+    has_nsfw_concepts: list[bool]
+    prompt: str
+
+
+FLUX_LORA = Endpoint(
+    id="fal-ai/flux-lora",
+    title="Images from FLUX.1 [dev] with LoRAs",
+    category="text-to-image",
+    kind="drawing",
+    description="Draws images from a prompt with FLUX.1 [dev] and up to three LoRAs.",
+    input=FluxLoraInput,
+    output=FluxLoraOutput,
+    job="tintype.jobs.draw_flux:run",
+    tags=("lora", "personalization", "text-to-image"),
+    examples=({"prompt": "a portrait of TOK, blue shirt, yellow background, smiling", "image_size": "square_hd"},),
+)

@@ -1,0 +1,61 @@
+"""`fal-ai/flux-lora-portrait-trainer`: ten photos of a person in, a FLUX.1 [dev] LoRA out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
+from tintype.catalog.fields import File, FileUrl, OptionalFileUrl
+
+
+class PortraitTrainerInput(EndpointInput):
+    """The page's eight inputs, `create_masks`, and four of our own (marked so)."""
+
+    images_data_url: FileUrl = Field(
+        description="Archive of at least 10 photos of one person. A .txt file of a photo's name holds its caption; "
+        "[trigger] in a caption stands for the trigger phrase."
+    )
+    trigger_phrase: str | None = Field(
+        None, max_length=200, description="Replaces [trigger] in captions; the whole caption of a photo without one."
+    )
+    learning_rate: float = Field(0.00009, gt=0, le=0.01, description="Learning rate of the adapter.")
+    steps: int = Field(2500, ge=1, le=10_000, description="Optimiser steps.")
+    multiresolution_training: bool = Field(True, description="Train on 512, 768 and 1024 px areas of each photo.")
+    subject_crop: bool = Field(True, description="Crop each photo to its subject.")
+    create_masks: bool = Field(False, description="Weigh the loss to the subject rather than the background.")
+    data_archive_format: Literal["zip", "tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"] | None = Field(
+        None, description="Format of the archive; inferred when absent."
+    )
+    resume_from_checkpoint: OptionalFileUrl = Field("", description="URL of an earlier LoRA to go on from.")
+    rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
+    seed: int = Field(0, ge=0, lt=2**53, description="Seed of the run (an extension of tintype).")
+    checkpoint_every: int | None = Field(
+        None, ge=1, description="Steps between checkpoints that are kept (an extension of tintype)."
+    )
+    sample_prompts: list[str] = Field(
+        default_factory=list, max_length=8, description="Pictures to draw when done (an extension of tintype)."
+    )
+
+
+class TrainerOutput(EndpointOutput):
+    """What every trainer returns."""
+
+    diffusers_lora_file: File = Field(description="The trained LoRA in diffusers' form.")
+    config_file: File = Field(description="The configuration of the run, with report, samples and other exports.")
+
+
+PORTRAIT_TRAINER = Endpoint(
+    id="fal-ai/flux-lora-portrait-trainer",
+    title="Train a portrait LoRA on FLUX.1 [dev]",
+    category="training",
+    kind="training",
+    description="Trains a LoRA of a person from about ten photos, for portraits with their likeness.",
+    input=PortraitTrainerInput,
+    output=TrainerOutput,
+    job="tintype.jobs.train_portrait:run",
+    tags=("lora", "personalization", "portrait"),
+    examples=({"images_data_url": "", "learning_rate": 0.00009, "steps": 2500, "multiresolution_training": True,
+               "subject_crop": True},),
+)  # fmt: skip

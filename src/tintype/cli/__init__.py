@@ -1,0 +1,39 @@
+"""The command line: `tintype serve`, `train`, `generate`, `keys`, `requests`, `weights`, `doctor`, `demo`.
+
+Nothing here imports torch at the top: commands that compute import it when they run, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from tintype.cli import doctor, keys, local, requests, weights
+from tintype.cli.serving import demo, serve
+from tintype.errors import TintypeError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    help="Your own fal for personalization: trains LoRAs on your hardware and draws with them.",
+)
+app.command()(serve)
+app.command()(demo)
+app.command()(local.train)
+app.command()(local.generate)
+app.add_typer(keys.app, name="keys")
+app.add_typer(requests.app, name="requests")
+app.add_typer(weights.app, name="weights")
+app.command()(doctor.doctor)
+
+
+def main() -> None:
+    """Runs the command line; an error of ours is a sentence on stderr, never a traceback."""
+    try:
+        app()
+    except TintypeError as problem:
+        Console(stderr=True).print(f"[bold red]error[/] {problem.message}", highlight=False)
+        sys.exit(1)

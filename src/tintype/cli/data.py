@@ -1,0 +1,35 @@
+"""Where a command finds the installation it speaks of: the --data-dir option and the queue behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from tintype.queue import Queue
+from tintype.settings import Settings, load_settings
+
+T = TypeVar("T")
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the installation (default ./tintype-data).", show_default=False),
+]
+
+
+def with_queue(data_dir: Path | None, work: Callable[[Queue, Settings], Awaitable[T]]) -> T:
+    """Opens the installation's queue, does the work, closes it."""
+    settings = load_settings(data_dir=data_dir)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+
+    async def run() -> T:
+        queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
+        try:
+            return await work(queue, settings)
+        finally:
+            await queue.close()
+
+    return asyncio.run(run())

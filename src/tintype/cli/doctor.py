@@ -1,0 +1,128 @@
+"""`tintype doctor`: is everything here that training needs? One line each, with what to do where it is not."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tintype.cli.data import DataDir
+from tintype.settings import GIB, Settings, load_settings
+
+LEAST_MEMORY = 3 * GIB  # what all processes together take on the miniature
+LEAST_DISK = 2 * GIB
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `good` False means something does not work; the remedy says what to do."""
+
+    name: str
+    good: bool
+    what: str
+    remedy: str = ""
+
+
+def doctor(data_dir: DataDir = None) -> None:
+    """Check Python, torch, GPU, memory, disk, weights and port; each line says what to do where something is amiss."""
+    settings = load_settings(data_dir=data_dir)
+    findings = [check(settings) for check in CHECKS]
+    table = Table("", "what", "found", "what to do")
+    for found in findings:
+        table.add_row("[green]ok[/]" if found.good else "[red]no[/]", found.name, found.what, found.remedy)
+    Console().print(table)
+    if not all(found.good for found in findings):
+        raise typer.Exit(1)
+
+
+def _python(_: Settings) -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Finding(
+        "Python", sys.version_info >= (3, 11), found, "" if sys.version_info >= (3, 11) else "Install 3.11+."
+    )
+
+
+def _torch(_: Settings) -> Finding:
+    try:
+        found = version("torch")
+    except PackageNotFoundError:
+        return Finding("torch", False, "not installed", "make setup")
+    good = found.split("+")[0] == "2.13.0"
+    return Finding(
+        "torch", good, found, "" if good else "Install with constraints.txt: torch==2.13.0 is what is tested."
+    )
+
+
+def _gpu(_: Settings) -> Finding:
+    smi = shutil.which("nvidia-smi")
+    if smi is None:
+        return Finding("GPU", True, "none: the miniature runs on the CPU", "FLUX.1-dev needs an NVIDIA GPU of 24 GB.")
+    query = [smi, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    if answer.returncode != 0:
+        return Finding("GPU", False, "nvidia-smi fails", f"Repair the driver: {answer.stderr.strip() or 'no message'}")
+    probe = [sys.executable, "-c", "import torch; print(torch.cuda.is_available())"]
+    seen = subprocess.run(probe, capture_output=True, text=True, timeout=120, check=False).stdout.strip() == "True"
+    remedy = "" if seen else "This torch is a CPU build: reinstall without TORCH_INDEX."
+    return Finding("GPU", seen, answer.stdout.strip().replace("\n", "; "), remedy)
+
+
+def _memory(_: Settings) -> Finding:
+    free = psutil.virtual_memory().available
+    good = free >= LEAST_MEMORY
+    return Finding(
+        "memory", good, f"{free / GIB:.1f} GiB available", "" if good else "Close something: 3 GiB are needed."
+    )
+
+
+def _disk(settings: Settings) -> Finding:
+    folder = settings.data_dir.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    good = free >= LEAST_DISK
+    return Finding(
+        "disk", good, f"{free / GIB:.1f} GiB free for {settings.data_dir}", "" if good else "Free some space."
+    )
+
+
+def _weights(settings: Settings) -> Finding:
+    from tintype.errors import TintypeError
+    from tintype.families.weights import describe, resolve
+
+    try:
+        return Finding("weights", True, describe(resolve(settings, "flux")), "")
+    except TintypeError as problem:
+        return Finding("weights", False, "not usable", problem.message)
+
+
+def _port(settings: Settings) -> Finding:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as problem:
+            remedy = "Something listens there already (perhaps tintype); choose another with --port."
+            return Finding("port", False, f"{settings.host}:{settings.port}: {problem.strerror}", remedy)
+    return Finding("port", True, f"{settings.host}:{settings.port} is free")
+
+
+def _packages(_: Settings) -> Finding:
+    wanted = {"diffusers": "0.42.1", "transformers": "5.23.0", "peft": "0.21.2"}
+    off = {name: version(name) for name, exact in wanted.items() if version(name) != exact}
+    what = ", ".join(f"{name} {number}" for name, number in (off or wanted).items())
+    return Finding("libraries", not off, what, "make setup installs the tested versions." if off else "")
+
+
+CHECKS: tuple[Callable[[Settings], Finding], ...] = (
+    _python, _torch, _packages, _gpu, _memory, _disk, _weights, _port,
+)  # fmt: skip

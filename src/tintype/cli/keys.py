@@ -1,0 +1,86 @@
+"""`tintype keys`: who may call this server. A key's secret is shown once, when it is made."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tintype.cli.data import DataDir, with_queue
+from tintype.errors import NotFound
+from tintype.queue import Queue
+from tintype.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+
+
+@app.command(epilog="Example: [bold]export FAL_KEY=$(tintype keys create --name laptop)[/]")
+def create(
+    name: Annotated[str, typer.Option("--name", help="What the key is for; shown in lists.")], data_dir: DataDir = None
+) -> None:
+    """Make a key and print it, alone, on standard output. Works before the first `serve` too."""
+
+    async def work(queue: Queue, _: Settings) -> str:
+        _, text = await queue.create_key(name)
+        return text
+
+    typer.echo(with_queue(data_dir, work))
+
+
+@app.command("list")
+def list_keys(data_dir: DataDir = None) -> None:
+    """List all keys, without their secrets."""
+
+    async def work(queue: Queue, _: Settings) -> Table:
+        table = Table("id", "name", "made", "last used", "state")
+        for key in await queue.keys():
+            state = "[red]revoked[/]" if key.revoked_at else "[green]valid[/]"
+            table.add_row(key.id, key.name, when(key.created_at), when(key.last_used_at), state)
+        return table
+
+    Console().print(with_queue(data_dir, work))
+
+
+@app.command(epilog="Example: [bold]tintype keys revoke laptop[/]")
+def revoke(name_or_id: Annotated[str, typer.Argument(help="Name or id of the key.")], data_dir: DataDir = None) -> None:
+    """Revoke a key; servers stop accepting it within seconds."""
+
+    async def work(queue: Queue, _: Settings) -> str:
+        key = await queue.revoke_key(name_or_id)
+        if key is None:
+            raise NotFound(f"There is no key {name_or_id!r}.", remedy="`tintype keys list` shows all keys.")
+        return key.name
+
+    typer.echo(f"revoked {with_queue(data_dir, work)}")
+
+
+async def first_key(queue: Queue, settings: Settings) -> str | None:
+    """The key that `run` and `demo` use, kept in DATA/key (mode 0600); made on the first start.
+
+    Returns its text, or None where the person manages keys alone (the file was removed, other keys exist).
+    """
+    path = settings.data_dir / "key"
+    if path.exists():
+        return path.read_text().strip()
+    if await queue.keys():
+        return None
+    _, text = await queue.create_key("first start")
+    write_secret(path, text)
+    return text
+
+
+def write_secret(path: Path, text: str) -> None:
+    """A file that only its owner can read, from its first byte on."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")
+
+
+def when(at: float | None) -> str:
+    """A time as a person reads it in a table."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "-"

@@ -1,0 +1,130 @@
+"""`tintype requests`: what was asked of this installation, how far it is, and what went wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tintype.cli.data import DataDir, with_queue
+from tintype.cli.keys import when
+from tintype.errors import BadRequest, NotFound
+from tintype.files.urls import render
+from tintype.queue import Outcome, Queue, Request, Status
+from tintype.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="List, inspect, cancel and retry requests.")
+
+RequestId = Annotated[str, typer.Argument(help="Id of the request; its first characters are enough.")]
+LATEST = 50
+SEARCHED = 10_000  # requests looked through for an id that was cut short
+
+
+@app.command("list", epilog="Example: [bold]tintype requests list --status IN_PROGRESS[/]")
+def list_requests(
+    status: Annotated[Status | None, typer.Option(help="Only those of this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = LATEST,
+    data_dir: DataDir = None,
+) -> None:
+    """List requests, newest first."""
+
+    async def work(queue: Queue, _: Settings) -> Table:
+        table = Table("id", "endpoint", "status", "progress", "sent", "attempts")
+        for request in await queue.list(status=status, limit=limit):
+            progress = f"{request.step}/{request.total_steps}" if request.total_steps else ""
+            row = (request.id, request.endpoint_id, _state(request), progress, when(request.created_at))
+            table.add_row(*row, str(request.attempts))
+        return table
+
+    Console().print(with_queue(data_dir, work))
+
+
+@app.command()
+def show(request_id: RequestId, data_dir: DataDir = None) -> None:
+    """Show one request whole, as JSON: input, output or failure, and its attempts."""
+
+    async def work(queue: Queue, _: Settings) -> dict[str, object]:
+        request = await _find(queue, request_id)
+        attempts = await queue.attempts(request.id)
+        return {
+            "id": request.id,
+            "endpoint": request.endpoint_id,
+            "status": request.status,
+            "outcome": request.outcome,
+            "sent": when(request.created_at),
+            "started": when(request.started_at),
+            "ended": when(request.ended_at),
+            "step": request.step,
+            "total_steps": request.total_steps,
+            "input": request.input,
+            "output": render(request.output, request.origin) if request.output else None,
+            "failure": request.failure.body if request.failure else None,
+            "attempts": [
+                {"number": a.number, "worker": a.worker_id, "started": when(a.started_at), "ended": when(a.ended_at),
+                 "ending": a.ending, "cause": a.cause, "last_step": a.last_step, "checkpoint": a.checkpoint_step}
+                for a in attempts
+            ],
+        }  # fmt: skip
+
+    typer.echo(json.dumps(with_queue(data_dir, work), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def logs(request_id: RequestId, data_dir: DataDir = None) -> None:
+    """Print a request's log."""
+
+    async def work(queue: Queue, _: Settings) -> None:
+        request = await _find(queue, request_id)
+        for line in await queue.logs(request.id):
+            typer.echo(f"{when(line.at)} {line.level:5} {line.message}")
+
+    with_queue(data_dir, work)
+
+
+@app.command()
+def cancel(request_id: RequestId, data_dir: DataDir = None) -> None:
+    """Cancel a request; one that runs stops at its next step."""
+
+    async def work(queue: Queue, _: Settings) -> str:
+        request = await _find(queue, request_id)
+        if request.status is Status.COMPLETED:
+            raise BadRequest(f"Request {request.id} has already ended ({_state(request)}).")
+        changed = await queue.cancel(request.id)
+        return "cancelled" if changed and changed.status is Status.COMPLETED else "cancellation requested"
+
+    typer.echo(with_queue(data_dir, work))
+
+
+@app.command()
+def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
+    """Put a failed or cancelled request back in the queue, under its id, from its last checkpoint."""
+
+    async def work(queue: Queue, _: Settings) -> str:
+        request = await _find(queue, request_id)
+        if request.outcome not in (Outcome.FAILED, Outcome.CANCELLED):
+            raise BadRequest(
+                f"Request {request.id} is {_state(request)}; only failed or cancelled ones can be retried."
+            )
+        await queue.retry(request.id)
+        return request.id
+
+    typer.echo(f"queued again: {with_queue(data_dir, work)}")
+
+
+async def _find(queue: Queue, request_id: str) -> Request:
+    exact = await queue.get(request_id)
+    if exact:
+        return exact
+    similar = [r for r in await queue.list(limit=SEARCHED) if r.id.startswith(request_id)]
+    if len(similar) == 1:
+        return similar[0]
+    if similar:
+        raise BadRequest(f"{len(similar)} requests begin with {request_id!r}.", remedy="Give a few characters more.")
+    raise NotFound(f"There is no request {request_id!r}.", remedy="`tintype requests list` shows them.")
+
+
+def _state(request: Request) -> str:
+    return f"{request.status} ({request.outcome})" if request.outcome else str(request.status)

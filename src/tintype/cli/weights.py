@@ -1,0 +1,138 @@
+"""`tintype weights`: which base models are here, and fetching those that are not.
+
+Nothing is ever downloaded behind anyone's back: `pull` shows the licence first, checks the token and the disk, and
+resumes where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tintype.errors import Forbidden, NotFound, StorageFull, WeightsMissing
+
+app = typer.Typer(no_args_is_help=True, help="List base models and fetch their weights.")
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """A base model that can be fetched."""
+
+    name: str
+    repository: str
+    setting: str
+    licence: str
+    needed: tuple[str, ...]  # which files of the repository
+
+
+FLUX = BaseWeights(
+    "flux",
+    "black-forest-labs/FLUX.1-dev",
+    "TINTYPE_FLUX_BASE",
+    "FLUX.1 [dev] Non-Commercial License: the weights, and LoRAs made from them, may not be used commercially without "
+    "a licence from Black Forest Labs.",
+    ("*.json", "*.txt", "*.model", "*/*.safetensors", "LICENSE*"),
+)
+IDEOGRAM4 = BaseWeights(
+    "ideogram4",
+    "ideogram-ai/ideogram-4-nf4",
+    "TINTYPE_IDEOGRAM4_BASE",
+    "Ideogram 4's weights are released for non-commercial use; commercial use needs a licence from Ideogram.",
+    ("*.json", "*.txt", "*/*.safetensors", "LICENSE*"),
+)
+KNOWN = {weights.name: weights for weights in (FLUX, IDEOGRAM4)}
+
+
+@app.command("list")
+def list_weights() -> None:
+    """Show each base model, whether its weights are here, and which one a server would use."""
+    from tintype.families.weights import describe, resolve
+    from tintype.settings import load_settings
+
+    table = Table("model", "repository", "weights here", "in use")
+    used = describe(resolve(load_settings(), "flux"))
+    for weights in KNOWN.values():
+        here = _cached(weights)
+        table.add_row(weights.name, weights.repository, str(here) if here else "no", used if weights is FLUX else "-")
+    Console().print(table)
+
+
+@app.command(epilog="Example: [bold]HF_TOKEN=hf_… tintype weights pull flux[/]")
+def pull(
+    name: Annotated[str, typer.Argument(help="flux or ideogram4")],
+    yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without being asked.")] = False,
+) -> None:
+    """Fetch a base model's weights (gated: needs a token of someone who accepted the licence)."""
+    if name not in KNOWN:
+        raise NotFound(f"{name!r} is not a base model.", remedy=f"Known are: {', '.join(KNOWN)}.")
+    weights = KNOWN[name]
+    console = Console()
+    console.print(f"[bold]{weights.repository}[/]\n{weights.licence}")
+    console.print("Accept the terms on the model's own page first; set HF_TOKEN to a token of that account.\n")
+    if not yes:
+        typer.confirm("I have read the licence and accept it", abort=True)
+    size = _missing_bytes(weights)
+    free = shutil.disk_usage(Path.home()).free
+    if size > free:
+        raise StorageFull(f"{weights.name} needs {size / GIB:.1f} GiB more, and {free / GIB:.1f} GiB are free.")
+    console.print(f"{size / GIB:.1f} GiB to fetch, {free / GIB:.1f} GiB free. An interrupted download goes on later.")
+    path = _download(weights)
+    console.print(
+        f"[green]done[/]: {path}\n`tintype serve` uses it when {weights.setting} is 'auto' and a GPU fits it."
+    )
+
+
+def _cached(weights: BaseWeights) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(weights.repository, "model_index.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _missing_bytes(weights: BaseWeights) -> int:
+    from huggingface_hub import snapshot_download
+
+    with _explained(weights):
+        planned = snapshot_download(weights.repository, allow_patterns=list(weights.needed), dry_run=True)
+    return sum(file.file_size or 0 for file in planned if file.will_download)
+
+
+def _download(weights: BaseWeights) -> Path:
+    from huggingface_hub import snapshot_download
+
+    with _explained(weights):
+        return Path(snapshot_download(weights.repository, allow_patterns=list(weights.needed)))
+
+
+class _explained:
+    """Turns the hub's errors into sentences that say what to do."""
+
+    def __init__(self, weights: BaseWeights) -> None:
+        self.weights = weights
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
+        from httpx import TransportError
+        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+        page = f"the page of {self.weights.repository}"
+        if isinstance(problem, GatedRepoError):
+            raise Forbidden(
+                f"{self.weights.repository} is gated and this token may not read it.",
+                remedy=f"Accept the licence on {page} and set HF_TOKEN to a token of the same account.",
+            ) from problem
+        if isinstance(problem, HfHubHTTPError | LocalEntryNotFoundError | TransportError):
+            raise WeightsMissing(
+                f"{self.weights.repository} could not be reached: {str(problem).splitlines()[0]}",
+                remedy="Check the network and HF_TOKEN, then run the same command again: it resumes.",
+            ) from problem

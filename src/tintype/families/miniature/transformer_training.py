@@ -1,0 +1,235 @@
+"""Trains the miniature's transformer and text encoders together, then distils guidance into it as FLUX.1-dev has it.
+
+Flow matching as FLUX does: x_σ = (1 - σ) x₀ + σ ε, the network sees σ in [0, 1] and predicts ε - x₀. σ is logit-normal,
+shifted by the same μ as in sampling. Text is padded to its window and nothing is masked, because the pipeline masks
+nothing. For the last part of the time the guidance input goes from 1 to 5 and the target becomes the data's velocity
+plus a mild share of (conditional - unconditional) as a frozen copy sees it: learning and distilling in one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttention
+
+from .captions import caption
+from .latents import SHAPES, Album, positions
+from .pacing import Pace
+from .parts import Parts
+from .vocabulary import WINDOW
+
+BATCH = 48
+#: Share of the time after which guidance is distilled.
+DISTIL_FROM = 0.76
+#: (conditional - unconditional) counts this much per unit of guidance above one.
+GUIDANCE_SLOPE = 0.5
+#: Other text windows than the standard one, so that they are not foreign: (tokens, share of steps, batch).
+_OTHER_WINDOWS = ((64, 0.03, 32), (96, 0.03, 24), (192, 0.02, 16), (512, 0.015, 8))
+
+
+class PlainAttention:
+    """FLUX attention written out, for training: on a CPU in bfloat16 the fused kernel is five times slower than this."""
+
+    def __call__(
+        self,
+        attn: FluxAttention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        heads = (-1, attn.head_dim)
+        query = attn.norm_q(attn.to_q(hidden_states).unflatten(-1, heads))
+        key = attn.norm_k(attn.to_k(hidden_states).unflatten(-1, heads))
+        value = attn.to_v(hidden_states).unflatten(-1, heads)
+        if encoder_hidden_states is not None:
+            text_query = attn.norm_added_q(attn.add_q_proj(encoder_hidden_states).unflatten(-1, heads))
+            text_key = attn.norm_added_k(attn.add_k_proj(encoder_hidden_states).unflatten(-1, heads))
+            text_value = attn.add_v_proj(encoder_hidden_states).unflatten(-1, heads)
+            query = torch.cat([text_query, query], dim=1)
+            key = torch.cat([text_key, key], dim=1)
+            value = torch.cat([text_value, value], dim=1)
+        query = apply_rotary_emb(query, image_rotary_emb, sequence_dim=1) * attn.head_dim**-0.5
+        key = apply_rotary_emb(key, image_rotary_emb, sequence_dim=1)
+        weights = torch.matmul(query.transpose(1, 2), key.permute(0, 2, 3, 1)).softmax(dim=-1, dtype=torch.float32)
+        mixed = torch.matmul(weights.to(value.dtype), value.transpose(1, 2)).transpose(1, 2).flatten(2)
+        if encoder_hidden_states is None:
+            return mixed
+        words = encoder_hidden_states.shape[1]
+        image: torch.Tensor = attn.to_out[1](attn.to_out[0](mixed[:, words:]))
+        text: torch.Tensor = attn.to_add_out(mixed[:, :words])
+        return image, text
+
+
+def encode_captions(parts: Parts, captions: list[str], window: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the pipeline makes of prompts: (batch, window, width) from T5 with its padding, and CLIP's pooled vector."""
+    words = parts.t5_tokenizer(captions, padding="max_length", max_length=window, truncation=True, return_tensors="pt")
+    # CLIP looks only backwards from the end token, so cutting the padding behind it changes nothing.
+    said = parts.clip_tokenizer(captions, padding="longest", max_length=77, truncation=True, return_tensors="pt")
+    states = parts.t5(words.input_ids.to(device))[0]
+    pooled = parts.clip(said.input_ids.to(device)).pooler_output
+    return states, pooled
+
+
+def velocity(
+    transformer: torch.nn.Module,
+    noisy: torch.Tensor,
+    sigma: torch.Tensor,
+    guidance: torch.Tensor,
+    states: torch.Tensor,
+    pooled: torch.Tensor,
+    places: torch.Tensor,
+) -> torch.Tensor:
+    """(batch, tokens, 32): the predicted ε - x₀."""
+    predicted: torch.Tensor = transformer(
+        hidden_states=noisy,
+        timestep=sigma,
+        guidance=guidance,
+        pooled_projections=pooled,
+        encoder_hidden_states=states,
+        txt_ids=torch.zeros(states.shape[1], 3, device=states.device),
+        img_ids=places,
+        return_dict=False,
+    )[0]
+    return predicted.float()
+
+
+def sample_sigmas(count: int, tokens: int, device: torch.device) -> torch.Tensor:
+    """Four in five logit-normal, one uniform; all shifted by μ as the scheduler shifts them for this many tokens."""
+    normal = torch.sigmoid(torch.randn(count, device=device))
+    plain = torch.where(torch.rand(count, device=device) < 0.8, normal, torch.rand(count, device=device))
+    mu = 0.5 + (tokens - 256) * (1.15 - 0.5) / (4096 - 256)
+    return math.exp(mu) / (math.exp(mu) + 1 / plain.clamp(1e-3, 1 - 1e-3) - 1)
+
+
+class _Average:
+    """Exponential moving average of the weights: what is released."""
+
+    def __init__(self, modules: torch.nn.ModuleDict) -> None:
+        self.modules = copy.deepcopy(modules).requires_grad_(False)
+
+    @torch.no_grad()
+    def follow(self, modules: torch.nn.ModuleDict, step: int) -> None:
+        keep = min(0.9992, (step + 1) / (step + 20))
+        torch._foreach_lerp_(list(self.modules.parameters()), [p.detach() for p in modules.parameters()], 1 - keep)
+
+
+class _Lesson:
+    """One step's pictures, words and noise, drawn at random."""
+
+    def __init__(self, collection: list[Album], rng: random.Random, device: torch.device) -> None:
+        self.album = rng.choices(collection, [share for _, share in SHAPES.values()])[0]
+        self.window, batch = WINDOW, BATCH
+        roll = rng.random()
+        for window, share, other in _OTHER_WINDOWS:
+            if 0 <= roll < share:
+                self.window, batch = window, other
+            roll -= share
+        chosen = [rng.randrange(len(self.album.people)) for _ in range(batch)]
+        self.captions = [caption(self.album.people[index], rng) for index in chosen]
+        self.clean = self.album.latents[chosen].float()
+        self.noise = torch.randn_like(self.clean)
+        self.sigma = sample_sigmas(batch, self.clean.shape[1], device)
+        at = self.sigma[:, None, None]
+        self.noisy = (1 - at) * self.clean + at * self.noise
+        self.places = positions(self.album.width, self.album.height, device)
+
+    @property
+    def usual(self) -> bool:
+        return self.window == WINDOW and self.clean.shape[1] in (64, 48)
+
+
+def _learning_rate(fraction: float, step: int, peak: float) -> float:
+    """Warm up, hold, then half a cosine from 45 % of the time to nearly nothing."""
+    fall = max(0.0, fraction - 0.45) / 0.55
+    return peak * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
+
+
+@torch.no_grad()
+def _guided_part(teacher: Parts, lesson: _Lesson, device: torch.device) -> torch.Tensor:
+    """Conditional minus unconditional velocity as the frozen teacher sees them."""
+    count = len(lesson.captions)
+    states, pooled = encode_captions(teacher, lesson.captions, lesson.window, device)
+    empty, hollow = encode_captions(teacher, [""], lesson.window, device)
+    ones = torch.ones(count, device=device)
+    seen = [
+        velocity(teacher.transformer, lesson.noisy, lesson.sigma, ones, s, p, lesson.places)
+        for s, p in ((states, pooled), (empty.expand(count, -1, -1), hollow.expand(count, -1)))
+    ]
+    return seen[0] - seen[1]
+
+
+def make_fast(parts: Parts) -> None:
+    parts.transformer.set_attn_processor(PlainAttention())
+    parts.t5.set_attn_implementation("eager")
+    parts.clip.set_attn_implementation("eager")
+
+
+def train_transformer(
+    parts: Parts, collection: list[Album], work: Path, minutes: float, device: torch.device, peak: float = 1.5e-3
+) -> Parts:
+    """Trains or goes on training; the state lies in work/transformer.pt. Returns the averaged parts."""
+    make_fast(parts)
+    modules = parts.trained()
+    average = _Average(modules)
+    optimizer = torch.optim.AdamW(modules.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    teacher: Parts | None = None
+    pace = Pace("transformer", work / "transformer.pt", minutes)
+    if state := pace.restore():
+        modules.load_state_dict(state["modules"])
+        average.modules.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+    if state and "teacher" in state:
+        teacher = averaged(parts, state["teacher"])
+    rng = random.Random(f"lessons {pace.step}")
+    torch.manual_seed(pace.step)
+    compiled = torch.compile(parts.transformer, dynamic=False)
+    running = 0.0
+    for step in pace.steps():
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(pace.fraction, step, peak)
+        if teacher is None and pace.fraction > DISTIL_FROM:
+            teacher = averaged(parts, average.modules.state_dict())
+        lesson = _Lesson(collection, rng, device)
+        guidance = torch.ones(len(lesson.captions), device=device)
+        target = lesson.noise - lesson.clean
+        with torch.autocast(device.type, torch.bfloat16):
+            if teacher is not None:
+                guidance = 1 + 4 * torch.rand_like(guidance)
+                target = target + GUIDANCE_SLOPE * (guidance - 1)[:, None, None] * _guided_part(teacher, lesson, device)
+            states, pooled = encode_captions(parts, lesson.captions, lesson.window, device)
+            network = compiled if lesson.usual else parts.transformer
+            seen = velocity(network, lesson.noisy, lesson.sigma, guidance, states, pooled, lesson.places)
+        loss = F.mse_loss(seen, target)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+        optimizer.step()
+        average.follow(modules, step)
+        running = 0.99 * running + 0.01 * loss.item()
+        pace.tell(loss=running / (1 - 0.99 ** (step + 1)), distilling=float(teacher is not None))
+        if pace.save_due():
+            _save(pace, modules, average, optimizer, teacher)
+    _save(pace, modules, average, optimizer, teacher)
+    return averaged(parts, average.modules.state_dict())
+
+
+def averaged(parts: Parts, weights: dict[str, torch.Tensor]) -> Parts:
+    """A frozen copy of the parts with the given weights."""
+    twin = Parts(*(copy.deepcopy(module) for module in (parts.transformer, parts.clip, parts.t5)), parts.clip_tokenizer, parts.t5_tokenizer)
+    twin.trained().load_state_dict(weights)
+    twin.trained().requires_grad_(False)
+    return twin
+
+
+def _save(
+    pace: Pace, modules: torch.nn.ModuleDict, average: _Average, optimizer: torch.optim.Optimizer, teacher: Parts | None
+) -> None:
+    taught = {} if teacher is None else {"teacher": teacher.trained().state_dict()}
+    pace.save(modules=modules.state_dict(), average=average.modules.state_dict(), optimizer=optimizer.state_dict(), **taught)

@@ -1,0 +1,110 @@
+"""API keys, kept as hashes, and the random secrets of the installation itself.
+
+A key's secret is 256 random bits, so one SHA-256 is enough to keep it: slow hashes exist for passwords that people
+think up and others can guess, and would cost every poll tens of milliseconds here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets as random
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tintype.queue import schema
+from tintype.queue.database import Database
+from tintype.queue.records import ApiKey
+from tintype.queue.room import Room, storable
+
+SECRET_BYTES = 32
+REMEMBERED_SECONDS = 3.0  # how long another process's revocation may go unnoticed
+LAST_USED_SECONDS = 60.0  # last_used_at is no more exact than this: it must not cost every poll a write
+
+table = schema.api_keys
+RECORD = (table.c.id, table.c.name, table.c.created_at, table.c.last_used_at, table.c.revoked_at)
+
+
+class Keys(Room):
+    """The part of `Queue` that knows who may ask."""
+
+    def __init__(self, database: Database, **settings: Any) -> None:
+        super().__init__(database, **settings)
+        self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
+
+    async def create_key(self, name: str) -> tuple[ApiKey, str]:
+        """A new key and its secret text `<id>:<secret>`, which is kept only as a hash."""
+        secret = random.token_hex(SECRET_BYTES)
+        key = ApiKey(str(uuid.uuid4()), name, self._now(), None, None)
+        async with self._database.write() as connection:
+            row = {"id": key.id, "name": name, "digest": _digest(secret), "created_at": key.created_at}
+            await connection.execute(sa.insert(table).values(row))
+        return key, f"{key.id}:{secret}"
+
+    async def check_key(self, text: str) -> ApiKey | None:
+        """The key of `<id>:<secret>`, unless unknown or revoked (by another process: within 3 s). Constant-time in
+        the secret; mostly answered from memory."""
+        key_id, _, secret = text.partition(":")
+        if not secret or not storable(text):
+            return None
+        now = self._now()
+        until, digest, key = self._remembered.get(key_id, (0.0, b"", None))
+        if key is None or not now <= until <= now + REMEMBERED_SECONDS:
+            async with self._database.read() as connection:
+                query = sa.select(table.c.digest, *RECORD).where(table.c.id == key_id, table.c.revoked_at.is_(None))
+                row = (await connection.execute(query)).one_or_none()
+            if row is None:
+                self._remembered.pop(key_id, None)
+                return None
+            digest, key = row.digest, ApiKey(*row[1:])
+            self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
+        if not hmac.compare_digest(digest, _digest(secret)):
+            return None
+        return await self._used(key, now)
+
+    async def keys(self) -> list[ApiKey]:
+        """All keys, revoked ones too, oldest first."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
+            return [ApiKey(*row) for row in rows]
+
+    async def revoke_key(self, name_or_id: str) -> ApiKey | None:
+        """Ends a key by its id, or every key of a name; returns the newest of them, None if none was in use."""
+        named = sa.or_(table.c.id == name_or_id, table.c.name == name_or_id)
+        statement = sa.update(table).where(named, table.c.revoked_at.is_(None)).values(revoked_at=self._now())
+        async with self._database.write() as connection:
+            rows = (await connection.execute(statement.returning(*RECORD))).all()
+        self._remembered.clear()
+        return max((ApiKey(*row) for row in rows), key=lambda key: key.created_at, default=None)
+
+    async def secret(self, name: str, *, size: int = 32) -> bytes:
+        """A random secret, made on first use and the same ever after, for all processes. `size` in bytes."""
+        stored = schema.secrets
+        query = sa.select(stored.c.value).where(stored.c.name == name)
+        async with self._database.read() as connection:
+            value = (await connection.execute(query)).scalar()
+        if value is None:
+            insert = sqlite.insert if self._database.sqlite else postgresql.insert
+            fresh = insert(stored).values(name=name, value=random.token_bytes(size)).on_conflict_do_nothing()
+            async with self._database.write() as connection:
+                await connection.execute(fresh)
+                value = (await connection.execute(query)).scalar_one()
+        return bytes(value)
+
+    async def _used(self, key: ApiKey, now: float) -> ApiKey:
+        if key.last_used_at is not None and now - key.last_used_at < LAST_USED_SECONDS:
+            return key
+        used = replace(key, last_used_at=now)
+        until, digest, _ = self._remembered[key.id]
+        self._remembered[key.id] = (until, digest, used)
+        async with self._database.write() as connection:
+            await connection.execute(sa.update(table).where(table.c.id == key.id).values(last_used_at=now))
+        return used
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

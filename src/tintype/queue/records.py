@@ -1,0 +1,187 @@
+"""What the queue keeps, as frozen records: requests, attempts, claims, logs, files, keys, workers.
+
+Times are unix seconds (float, UTC). A record is what was true when it was read; only `Queue` changes what is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tintype.catalog import Kind
+from tintype.errors import Failure, Json
+
+
+class Status(StrEnum):
+    """The three words fal's clients understand; anything else makes them raise or poll for ever."""
+
+    IN_QUEUE = "IN_QUEUE"  # accepted, waits for a lane (also between two attempts)
+    IN_PROGRESS = "IN_PROGRESS"  # an attempt holds the lease
+    COMPLETED = "COMPLETED"  # final, whatever the outcome
+
+
+class Outcome(StrEnum):
+    """How a completed request ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Priority(StrEnum):
+    """All normal requests run before any low one."""
+
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Ending(StrEnum):
+    """Why an attempt ended."""
+
+    OK = "ok"
+    FAILED = "failed"  # the job raised; final for the request
+    CANCELLED = "cancelled"
+    DIED = "died"  # the child died by itself; counts against the bound unless a checkpoint was made since
+    KILLED = "killed"  # supervisor or machine lost, or drained; never counts
+    LEASE_EXPIRED = "lease_expired"  # no heartbeat; never counts
+
+
+@dataclass(frozen=True)
+class NewRequest:
+    """What the web half hands over. `input` is the validated body; `coalesce_key` is set for training endpoints only."""
+
+    endpoint_id: str
+    kind: Kind
+    input: Json
+    key_id: str = ""
+    origin: str = ""  # e.g. http://127.0.0.1:8787, as the caller reached us
+    priority: Priority = Priority.NORMAL
+    affinity: str = ""  # base and adapter this request would like to find resident
+    coalesce_key: str | None = None  # hash of key, path, query and body
+    idempotency_key: str | None = None
+    start_deadline: float | None = None  # unix seconds
+    sync: bool = False
+    webhook_url: str | None = None
+    max_queue_length: int | None = None
+    store_io: bool = True
+    tags: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # first log lines, e.g. about an unknown field that was ignored
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as it stands. `version` grows with every visible change, so that a status body can be cached."""
+
+    id: str
+    endpoint_id: str
+    kind: Kind
+    status: Status
+    outcome: Outcome | None
+    priority: Priority
+    input: Json
+    output: Json | None
+    failure: Failure | None
+    key_id: str
+    origin: str
+    affinity: str
+    sync: bool
+    created_at: float
+    started_at: float | None  # of the first attempt
+    ended_at: float | None
+    start_deadline: float | None
+    cancel_requested: bool
+    step: int
+    total_steps: int
+    progress: Json  # last metrics the job reported, e.g. {"loss": 0.08, "eta": 31.0}
+    attempts: int
+    strikes: int  # attempts in a row that died without a new checkpoint
+    version: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at a request by one worker under one fencing token."""
+
+    request_id: str
+    number: int
+    token: int
+    worker_id: str
+    started_at: float
+    ended_at: float | None
+    ending: Ending | None
+    cause: str
+    last_step: int
+    checkpoint_step: int | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A lease on a request. Every later write names `token`; a stale one raises LeaseLost."""
+
+    request: Request
+    token: int
+    attempt: int
+    worker_id: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """What a heartbeat brings back."""
+
+    cancel: bool
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line for the person who waits; `number` is its place in the request's log, from 0."""
+
+    number: int
+    at: float
+    level: str
+    message: str
+    source: str = "USER"
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that can be downloaded. `key` names the object in storage: `<id>/<file name>`."""
+
+    id: str
+    file_name: str
+    content_type: str
+    size: int
+    created_at: float
+    expires_at: float | None = None
+    request_id: str | None = None
+    key_id: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the object in storage."""
+        return f"{self.id}/{self.file_name}"
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key without its secret, of which only a hash is kept."""
+
+    id: str
+    name: str
+    created_at: float
+    last_used_at: float | None
+    revoked_at: float | None
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A supervisor's lane as last heard of."""
+
+    id: str
+    lane: Kind
+    device: str
+    host: str
+    pid: int
+    boot_id: str  # of the machine, so that pids of an earlier boot are not mistaken for living ones
+    seen_at: float
+    state: str  # idle, busy, draining
+    resident: tuple[str, ...] = ()

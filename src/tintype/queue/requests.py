@@ -1,0 +1,253 @@
+"""Requests as the web half knows them: kept before they are answered, found again, cancelled, retried, listed.
+
+A request's row is written in the same transaction that decides whether it is a new one, so that a resent POST can never
+make two of them, and an answered id can never be lost.
+"""
+
+from __future__ import annotations
+
+import builtins
+import uuid
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tintype.catalog import Kind
+from tintype.errors import Cancelled, Failure, QueueFull
+from tintype.queue import schema
+from tintype.queue.log import append
+from tintype.queue.records import (
+    Attempt,
+    Ending,
+    LogLine,
+    NewRequest,
+    Outcome,
+    Priority,
+    Request,
+    Status,
+)
+from tintype.queue.room import Room, storable
+
+COALESCING_SECONDS = 10.0
+PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored as an index of this
+
+table = schema.requests
+RECORD = tuple(table.c[field.name] for field in fields(Request))
+
+
+class Requests(Room):
+    """The part of `Queue` that faces the web."""
+
+    async def submit(self, new: NewRequest) -> tuple[Request, bool]:
+        """Keeps a request durably; returns it and whether it is new (False: an idempotency key or, within 10 s and
+        while unfinished, an identical training request led to an existing one). Raises QueueFull."""
+        async with self._database.write() as connection:
+            if new.max_queue_length is not None:
+                await self._database.take_turns(connection, f"length {new.endpoint_id}")
+            if new.idempotency_key is not None:
+                await self._database.take_turns(connection, f"idempotency {new.key_id} {new.idempotency_key}")
+            if new.coalesce_key is not None:
+                await self._database.take_turns(connection, f"coalesce {new.coalesce_key}")
+            earlier = await self._earlier(connection, new)
+            if earlier is not None:
+                return earlier, False
+            if new.max_queue_length is not None:
+                await _refuse_if_full(connection, new.endpoint_id, new.max_queue_length)
+            request = await self._insert(connection, new)
+            if new.notes:
+                lines = [LogLine(0, request.created_at, "WARN", note) for note in new.notes]
+                await append(connection, request.id, lines)
+            return request, True
+
+    async def get(self, request_id: str) -> Request | None:
+        """The request as it stands now."""
+        return await self._find(request_id) if storable(request_id) else None
+
+    async def version(self, request_id: str) -> int | None:
+        """Only the version: one indexed read, for cached polls."""
+        if not storable(request_id):
+            return None
+        async with self._database.read() as connection:
+            found = await connection.execute(sa.select(table.c.version).where(table.c.id == request_id))
+            return found.scalar()
+
+    async def position(self, request: Request) -> int:
+        """How many requests of its kind will run before it, from 0."""
+        mine = sa.select(table.c.priority, table.c.place).where(table.c.id == request.id).subquery()
+        earlier = sa.tuple_(table.c.priority, table.c.place) < sa.tuple_(mine.c.priority, mine.c.place)
+        query = sa.select(sa.func.count()).where(schema.WAITING, table.c.kind == request.kind, earlier)
+        async with self._database.read() as connection:
+            return (await connection.execute(query)).scalar_one() if request.status is Status.IN_QUEUE else 0
+
+    async def logs(self, request_id: str, *, after: int = -1) -> builtins.list[LogLine]:
+        """Lines numbered above `after`, oldest first."""
+        if not storable(request_id):
+            return []
+        lines = schema.logs.c
+        query = (
+            sa.select(lines.number, lines.at, lines.level, lines.message, lines.source)
+            .where(lines.request_id == request_id, lines.number > after)
+            .order_by(lines.number)
+        )
+        async with self._database.read() as connection:
+            return [LogLine(*row) for row in await connection.execute(query)]
+
+    async def attempts(self, request_id: str) -> builtins.list[Attempt]:
+        """Every try at a request, oldest first."""
+        tries = schema.attempts
+        query = sa.select(tries).where(tries.c.request_id == request_id).order_by(tries.c.number)
+        async with self._database.read() as connection:
+            found = (await connection.execute(query)).mappings()
+            return [Attempt(**{**row, "ending": row["ending"] and Ending(row["ending"])}) for row in found]
+
+    async def cancel(self, request_id: str) -> Request | None:
+        """Queued: ends at once as cancelled. Running: sets the flag. Completed or unknown: returned unchanged/None."""
+        if not storable(request_id):
+            return None
+        async with self._database.write() as connection:
+            request = await locked(connection, request_id)
+            if request is None or request.status is Status.COMPLETED or request.cancel_requested:
+                return request
+            if request.status is Status.IN_QUEUE:
+                return await finish(connection, request_id, self._now(), Cancelled().failure(), cancel_requested=True)
+            return await change(connection, request_id, cancel_requested=True)
+
+    async def retry(self, request_id: str) -> Request | None:
+        """Puts a failed or cancelled request back in the queue under its id (from its last checkpoint), at its old
+        place and without a start deadline. Any other is returned unchanged."""
+        if not storable(request_id):
+            return None
+        async with self._database.write() as connection:
+            request = await locked(connection, request_id)
+            if request is None or request.status is not Status.COMPLETED or request.outcome is Outcome.OK:
+                return request
+            return await change(
+                connection,
+                request_id,
+                status=Status.IN_QUEUE,
+                outcome=None,
+                failure=None,
+                ended_at=None,
+                start_deadline=None,
+                cancel_requested=False,
+                strikes=0,
+                overtaken=0,
+                overtaken_since=None,
+            )
+
+    async def list(
+        self,
+        *,
+        status: Status | None = None,
+        endpoint_id: str | None = None,
+        limit: int = 50,
+        before: float | None = None,
+    ) -> builtins.list[Request]:
+        """Newest first; `before` is the `created_at` of the last one seen."""
+        query = sa.select(*RECORD).order_by(table.c.created_at.desc(), table.c.place.desc()).limit(limit)
+        if status is not None:
+            query = query.where(table.c.status == status)
+        if endpoint_id is not None:
+            query = query.where(table.c.endpoint_id == endpoint_id)
+        if before is not None:
+            query = query.where(table.c.created_at < before)
+        async with self._database.read() as connection:
+            return [as_request(row) for row in await connection.execute(query)]
+
+    async def _find(self, request_id: str) -> Request | None:
+        async with self._database.read() as connection:
+            row = (await connection.execute(sa.select(*RECORD).where(table.c.id == request_id))).one_or_none()
+            return None if row is None else as_request(row)
+
+    async def _earlier(self, connection: AsyncConnection, new: NewRequest) -> Request | None:
+        """The request that this one is a repetition of."""
+        conditions: builtins.list[Sequence[sa.ColumnElement[bool]]] = []
+        if new.idempotency_key is not None:
+            conditions.append((table.c.key_id == new.key_id, table.c.idempotency_key == new.idempotency_key))
+        if new.coalesce_key is not None:
+            recent = table.c.created_at >= self._now() - COALESCING_SECONDS
+            # One that is being cancelled will give no result: whoever asks again wants a new one.
+            wanted = table.c.cancel_requested.is_(False)
+            conditions.append((schema.UNFINISHED, table.c.coalesce_key == new.coalesce_key, recent, wanted))
+        for condition in conditions:
+            query = sa.select(*RECORD).where(*condition).order_by(table.c.place.desc()).limit(1)
+            row = (await connection.execute(query)).one_or_none()
+            if row is not None:
+                return as_request(row)
+        return None
+
+    async def _insert(self, connection: AsyncConnection, new: NewRequest) -> Request:
+        given = {
+            field.name: getattr(new, field.name)
+            for field in fields(NewRequest)
+            if field.name not in ("max_queue_length", "notes")
+        }
+        given |= {
+            "id": str(uuid.uuid4()),
+            "status": Status.IN_QUEUE,
+            "priority": PRIORITIES.index(new.priority),
+            "created_at": self._now(),
+        }
+        return as_request((await connection.execute(sa.insert(table).values(given).returning(*RECORD))).one())
+
+
+async def locked(connection: AsyncConnection, request_id: str) -> Request | None:
+    """The request, held against other writers until the transaction ends."""
+    query = sa.select(*RECORD).where(table.c.id == request_id).with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else as_request(row)
+
+
+async def change(connection: AsyncConnection, request_id: str, **values: Any) -> Request:
+    """Writes columns of a request and raises its version."""
+    statement = sa.update(table).where(table.c.id == request_id).values(version=table.c.version + 1, **values)
+    return as_request((await connection.execute(statement.returning(*RECORD))).one())
+
+
+async def finish(
+    connection: AsyncConnection, request_id: str, at: float, failure: Failure | None, **values: Any
+) -> Request:
+    """Ends a request: well without a failure, as cancelled with that of errors.Cancelled, else as failed."""
+    outcome = Outcome.OK if failure is None else Outcome.FAILED
+    if failure is not None and failure.error_type == Cancelled.type:
+        outcome = Outcome.CANCELLED
+    return await change(
+        connection,
+        request_id,
+        status=Status.COMPLETED,
+        outcome=outcome,
+        failure=None if failure is None else failure.to_json(),
+        ended_at=at,
+        worker_id=None,
+        lease_until=None,
+        **values,
+    )
+
+
+async def _refuse_if_full(connection: AsyncConnection, endpoint_id: str, most: int) -> None:
+    query = sa.select(sa.func.count()).where(schema.WAITING, table.c.endpoint_id == endpoint_id)
+    waiting = (await connection.execute(query)).scalar_one()
+    if waiting > most:
+        raise QueueFull(
+            f"{waiting} requests for {endpoint_id} are waiting, and at most {most} were to be accepted.",
+            remedy="Send it again later, or with a larger fal_max_queue_length.",
+        )
+
+
+def as_request(row: sa.Row[Any]) -> Request:
+    """A row of RECORD's columns as the record."""
+    stored = dict(row._mapping)
+    kind: Kind = stored["kind"]
+    return Request(
+        **{
+            **stored,
+            "kind": kind,
+            "status": Status(stored["status"]),
+            "outcome": stored["outcome"] and Outcome(stored["outcome"]),
+            "priority": PRIORITIES[stored["priority"]],
+            "failure": stored["failure"] and Failure.from_json(stored["failure"]),
+        }
+    )

@@ -1,0 +1,152 @@
+"""The tables and their indexes, in one place, because every guarantee of the queue rests on a column or an index here.
+
+`migrations/` brings a database to this shape; a test checks that the two agree. Times are unix seconds, JSON keeps its
+key order (results are answered byte for byte as they were made), and text is only ever compared for equality.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+# The newest migration. Opening a database that already carries it does not import Alembic.
+SCHEMA_VERSION = "0001"
+
+metadata = sa.MetaData()
+
+_Place = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers rows by itself only for INTEGER
+_Json = sa.JSON(none_as_null=True)
+
+requests = sa.Table(
+    "requests",
+    metadata,
+    # The place in the queue: kept for good, so that a request comes back where it stood.
+    sa.Column("place", _Place, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("endpoint_id", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text),
+    sa.Column("priority", sa.SmallInteger, nullable=False),  # index in requests.PRIORITIES: the smaller runs first
+    sa.Column("input", _Json, nullable=False),
+    sa.Column("output", _Json),
+    sa.Column("failure", _Json),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("affinity", sa.Text, nullable=False),
+    sa.Column("sync", sa.Boolean, nullable=False),
+    sa.Column("store_io", sa.Boolean, nullable=False),
+    sa.Column("tags", _Json, nullable=False),
+    sa.Column("webhook_url", sa.Text),
+    sa.Column("coalesce_key", sa.Text),
+    sa.Column("idempotency_key", sa.Text),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("started_at", sa.Double),
+    sa.Column("ended_at", sa.Double),
+    sa.Column("start_deadline", sa.Double),
+    sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
+    sa.Column("step", sa.Integer, nullable=False, default=0),
+    sa.Column("total_steps", sa.Integer, nullable=False, default=0),
+    sa.Column("progress", _Json, nullable=False, default=dict),
+    sa.Column("checkpoint_step", sa.Integer),  # of the newest checkpoint of any attempt
+    sa.Column("attempts", sa.Integer, nullable=False, default=0),
+    sa.Column("strikes", sa.Integer, nullable=False, default=0),
+    sa.Column("version", sa.Integer, nullable=False, default=1),
+    sa.Column("log_count", sa.Integer, nullable=False, default=0),
+    # The lease: only the holder of the current token may write while status is IN_PROGRESS.
+    sa.Column("token", sa.Integer, nullable=False, default=0),
+    sa.Column("worker_id", sa.Text),
+    sa.Column("lease_until", sa.Double),
+    # How often, and since when, others with a resident affinity went before this one.
+    sa.Column("overtaken", sa.Integer, nullable=False, default=0),
+    sa.Column("overtaken_since", sa.Double),
+    sa.UniqueConstraint("key_id", "idempotency_key", name="requests_idempotency"),
+)
+
+# Conditions are literals, not parameters: a planner uses a partial index only where it can see that it applies.
+WAITING = requests.c.status == sa.literal_column("'IN_QUEUE'")
+RUNNING = requests.c.status == sa.literal_column("'IN_PROGRESS'")
+UNFINISHED = requests.c.status != sa.literal_column("'COMPLETED'")
+HAS_START_DEADLINE = sa.and_(WAITING, requests.c.start_deadline.is_not(None), requests.c.started_at.is_(None))
+
+
+def _partial(name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[object]) -> sa.Index:
+    """An index that finished requests do not enter, so that its cost follows the work at hand, not the history."""
+    return sa.Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
+_partial("requests_waiting", WAITING, requests.c.kind, requests.c.priority, requests.c.place)
+_partial("requests_running", RUNNING, requests.c.lease_until)
+_partial("requests_deadline", HAS_START_DEADLINE, requests.c.start_deadline)
+_partial("requests_coalescing", UNFINISHED, requests.c.coalesce_key)
+sa.Index("requests_created", requests.c.created_at)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("request_id", sa.ForeignKey(requests.c.id), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("token", sa.Integer, nullable=False),
+    sa.Column("worker_id", sa.Text, nullable=False),
+    sa.Column("started_at", sa.Double, nullable=False),
+    sa.Column("ended_at", sa.Double),
+    sa.Column("ending", sa.Text),
+    sa.Column("cause", sa.Text, nullable=False, default=""),
+    sa.Column("last_step", sa.Integer, nullable=False, default=0),
+    sa.Column("checkpoint_step", sa.Integer),  # only of a checkpoint beyond those of earlier attempts
+)
+
+logs = sa.Table(
+    "logs",
+    metadata,
+    sa.Column("request_id", sa.ForeignKey(requests.c.id), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("level", sa.Text, nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+)
+
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("file_name", sa.Text, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, index=True),
+    sa.Column("request_id", sa.ForeignKey(requests.c.id), index=True),
+    sa.Column("key_id", sa.Text, nullable=False),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("lane", sa.Text, nullable=False),
+    sa.Column("device", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("boot_id", sa.Text, nullable=False),
+    sa.Column("seen_at", sa.Double, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("resident", _Json, nullable=False),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("last_used_at", sa.Double),
+    sa.Column("revoked_at", sa.Double),
+)
+
+secrets = sa.Table(
+    "secrets",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)

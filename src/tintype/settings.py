@@ -1,0 +1,96 @@
+"""Every setting, typed, in one place, so that `tintype serve --help` and the environment can never disagree.
+
+Each field may be set as `TINTYPE_<NAME>` in the environment. A name that starts with TINTYPE_ and is not known is
+refused with the nearest known one: a misspelt setting that is silently ignored costs people days.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tintype.errors import SettingsError
+
+PREFIX = "TINTYPE_"
+# Read by tests, tools and the Makefile rather than by the product.
+OUTSIDE_SETTINGS = frozenset({"TINTYPE_REQUIRE_ALL"})
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Settings(BaseSettings):
+    """What can be set about a tintype installation. Times are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    data_dir: Path = Field(Path("tintype-data"), description="Everything this installation keeps lies below here.")
+    host: str = Field("127.0.0.1", description="Address the web process listens on.")
+    port: int = Field(8787, ge=0, le=65535, description="Port; 0 picks a free one.")
+    public_url: str | None = Field(None, description="Origin that clients see, when a proxy stands in front.")
+    allowed_hosts: tuple[str, ...] = Field((), description="Host names answered besides loopback and public_url.")
+    allowed_origins: tuple[str, ...] = Field((), description="Browser origins allowed besides loopback pages.")
+    database: str | None = Field(None, description="postgresql://… or sqlite:///…; default: a file in data_dir.")
+    storage: str | None = Field(None, description="s3://bucket/prefix or a folder; default: data_dir/files.")
+    auth: Literal["on", "off"] = Field("on", description="Whether a key is asked for.")
+
+    flux_base: str = Field("auto", description="auto, miniature, a hub id or a folder.")
+    ideogram4_base: str = Field("auto", description="auto, miniature, a hub id or a folder.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+
+    allow_private_inputs: bool = Field(False, description="Whether input URLs may name private addresses.")
+    max_body_bytes: int = Field(512 * MIB, gt=0, description="Largest JSON body.")
+    max_upload_bytes: int = Field(4 * GIB, gt=0, description="Largest uploaded file.")
+    max_input_bytes: int = Field(2 * GIB, gt=0, description="Largest file fetched for an input.")
+    fetch_timeout: float = Field(300.0, gt=0, description="Longest time to fetch one input.")
+
+    lease_seconds: float = Field(30.0, gt=0, description="How long a claimed request is held without a heartbeat.")
+    heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")
+    cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")
+    idle_unload_seconds: float = Field(900.0, gt=0, description="When an idle compute child is let go.")
+    resident_adapters: int = Field(8, ge=1, description="How many LoRAs are kept in memory for drawing.")
+
+    @property
+    def database_url(self) -> str:
+        """The database as SQLAlchemy's asyncio drivers name it."""
+        if self.database is None:
+            return f"sqlite+aiosqlite:///{self.data_dir.resolve() / 'tintype.db'}"
+        scheme, rest = self.database.split(":", 1)
+        drivers = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "sqlite": "sqlite+aiosqlite"}
+        return f"{drivers.get(scheme, scheme)}:{rest}"
+
+    @property
+    def storage_url(self) -> str:
+        """Where objects are kept: a folder or s3://…"""
+        return self.storage or str(self.data_dir.resolve() / "files")
+
+    @property
+    def work_dir(self) -> Path:
+        """Scratch space and checkpoints of requests, one folder per request id."""
+        return self.data_dir.resolve() / "work"
+
+
+def load_settings(**given: object) -> Settings:
+    """Settings from the environment, overridden by what is given (None means: not given).
+
+    Raises SettingsError, naming the nearest known setting for a misspelt one.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OUTSIDE_SETTINGS
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = (
+                f"Did you mean {nearest[0]}?" if nearest else "See `tintype serve --help` for the settings there are."
+            )
+            raise SettingsError(f"{name} is not a setting of tintype.", remedy=hint)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name}: {first['msg']} (got {first['input']!r}).") from None

@@ -1,0 +1,223 @@
+"""One attempt at a request, as the supervisor sees it: the child's messages in, heartbeats to the queue out.
+
+A beat goes out every second while a job runs (sooner when log lines wait) and brings back whether the person has
+cancelled. A database that is away for a moment does not stop the child: what could not be told is told with the next
+beat, and whether the lease still holds is the queue's word alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from tintype.errors import Cancelled, Failure, LeaseLost
+from tintype.queue import Claim, Ending, LogLine, Queue, StoredFile
+from tintype.settings import Settings
+from tintype.worker.messages import Cancel, FromChild, Run, Stop
+from tintype.worker.process import ChildProcess
+from tintype.worker.progress import ProgressNotes
+
+BEAT_SECONDS = 1.0
+PROMPT_SECONDS = 0.4  # between beats while log lines or a checkpoint wait to be told
+RETRY_SECONDS = 0.5  # before asking a database again that did not answer
+
+DATABASE_AWAY = (SQLAlchemyError, OSError)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt left its child. `healthy` is false when the child is gone or must not be used again."""
+
+    healthy: bool
+    resident: tuple[str, ...] | None = None
+    succeeded: bool = False
+
+
+class AttemptRun:
+    """Carries one claim through one child."""
+
+    def __init__(self, claim: Claim, child: ChildProcess, queue: Queue, settings: Settings) -> None:
+        self._claim = claim
+        self._child = child
+        self._queue = queue
+        self._settings = settings
+        self._log = structlog.get_logger().bind(
+            request_id=claim.request.id, endpoint=claim.request.endpoint_id, attempt=claim.attempt
+        )
+        self._notes = ProgressNotes()
+        self._lines: list[LogLine] = []
+        self._step, self._total = claim.request.step, claim.request.total_steps
+        self._metrics: dict[str, float] = {}
+        self._checkpoint: int | None = None
+        self._beaten_at = 0.0
+        self._kill_at: float | None = None  # when the grace of a cancelled job ends
+        self._kill_reason = ""
+        self.drain = asyncio.Event()
+
+    async def run(self) -> Ended:
+        """From the order to the end of the attempt. Never raises for what a job, a person or the database does."""
+        request = self._claim.request
+        self._log.info("attempt started", pid=self._child.pid)
+        await self._child.send(
+            Run(
+                say="run",
+                request_id=request.id,
+                token=self._claim.token,
+                attempt=self._claim.attempt,
+                endpoint_id=request.endpoint_id,
+                input=request.input,
+                origin=request.origin,
+            )
+        )
+        watch = asyncio.create_task(self._pass_on_drain())
+        try:
+            return await self._follow()
+        except LeaseLost:
+            self._log.warning("lease lost: another worker has this request now")
+            await self._child.kill()
+            return Ended(healthy=False)
+        finally:
+            watch.cancel()
+
+    async def _follow(self) -> Ended:
+        while True:
+            try:
+                async with asyncio.timeout(PROMPT_SECONDS / 2):
+                    message = await self._child.messages.get()
+            except TimeoutError:
+                message = None
+            else:
+                ended = await (self._died() if message is None else self._hear(message))
+                if ended is not None:
+                    return ended
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                return await self._cut_short()
+            await self._beat_if_due()
+
+    # --- what the child says ----------------------------------------------------------------------------------
+    async def _hear(self, message: FromChild) -> Ended | None:
+        """Takes one message in; an Ended when it was the last."""
+        if message["say"] == "ready" or message["request_id"] != self._claim.request.id:
+            return None  # of an attempt that has ended
+        match message["say"]:
+            case "log":
+                self._note(message["message"], message["level"], message["at"])
+            case "progress":
+                self._step, self._total, self._metrics = message["step"], message["total"], message["metrics"]
+                if line := self._notes.take(self._step, self._total, self._metrics):
+                    self._note(line)
+            case "checkpoint":
+                self._checkpoint = message["step"]
+            case "done":
+                await self._complete(message["output"], message["files"])
+                return Ended(healthy=True, resident=tuple(message["resident"]), succeeded=True)
+            case "failed":
+                await self._fail(Failure.from_json(message["failure"]))
+                return Ended(healthy=True, resident=tuple(message["resident"]))
+            case "drained":
+                await self._release(Ending.KILLED, "drained")
+                return Ended(healthy=True)
+            case other:
+                assert_never(other)
+        return None
+
+    def _note(self, message: str, level: str = "INFO", at: float | None = None) -> None:
+        self._lines.append(LogLine(number=0, at=time.time() if at is None else at, level=level, message=message))
+
+    # --- what the queue is told -------------------------------------------------------------------------------
+    async def _beat_if_due(self) -> None:
+        waits = self._lines or self._checkpoint is not None
+        if time.monotonic() - self._beaten_at < (PROMPT_SECONDS if waits else BEAT_SECONDS):
+            return
+        try:
+            await self._beat()
+        except DATABASE_AWAY as problem:
+            self._log.warning("the database did not answer; the job goes on", problem=str(problem))
+        self._beaten_at = time.monotonic()
+
+    async def _beat(self) -> None:
+        lines, checkpoint = tuple(self._lines), self._checkpoint
+        beat = await self._queue.heartbeat(
+            self._claim,
+            step=self._step,
+            total=self._total,
+            metrics=dict(self._metrics),
+            checkpoint_step=checkpoint,
+            logs=lines,
+        )
+        del self._lines[: len(lines)]
+        if self._checkpoint == checkpoint:
+            self._checkpoint = None
+        if beat.cancel and self._kill_at is None:
+            self._log.info("cancel asked for")
+            self._kill_at = time.monotonic() + self._settings.cancel_grace_seconds
+            await self._child.send(Cancel(say="cancel", request_id=self._claim.request.id))
+
+    async def _complete(self, output: dict[str, Any], files: list[dict[str, Any]]) -> None:
+        request = self._claim.request
+        now = time.time()
+        stored = [
+            StoredFile(
+                id=file["id"],
+                file_name=file["file_name"],
+                content_type=file["content_type"],
+                size=file["size"],
+                created_at=now,
+                request_id=request.id,
+                key_id=request.key_id,
+            )
+            for file in files
+        ]
+        await self._tell_finally()
+        await self._insist(lambda: self._queue.complete(self._claim, output, stored, logs=self._lines))
+        self._log.info("attempt succeeded", files=len(stored))
+
+    async def _fail(self, failure: Failure) -> None:
+        await self._tell_finally()
+        await self._insist(lambda: self._queue.fail(self._claim, failure, logs=self._lines))
+        self._log.info("attempt failed", error_type=failure.error_type, detail=failure.body.get("message"))
+
+    async def _release(self, ending: Ending, cause: str) -> None:
+        await self._tell_finally()
+        await self._insist(lambda: self._queue.release(self._claim, ending, cause))
+        self._log.info("attempt given back", ending=ending.value, cause=cause)
+
+    async def _tell_finally(self) -> None:
+        """The last step, checkpoint and lines, which no later beat will carry."""
+        if self._lines or self._checkpoint is not None or self._step:
+            await self._insist(self._beat)
+
+    async def _insist(self, tell: Callable[[], Awaitable[object]]) -> None:
+        """Until the database takes it, or says that the lease is gone (which ends the waiting)."""
+        while True:
+            try:
+                await tell()
+                return
+            except DATABASE_AWAY as problem:
+                self._log.warning("the database did not answer; trying again", problem=str(problem))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    # --- ends that the child did not choose -------------------------------------------------------------------
+    async def _died(self) -> Ended:
+        cause = await self._child.wait()
+        if self._kill_at is not None and not self.drain.is_set():
+            await self._fail(Cancelled().failure())
+        else:
+            await self._release(Ending.KILLED if self.drain.is_set() else Ending.DIED, cause)
+        return Ended(healthy=False)
+
+    async def _cut_short(self) -> Ended:
+        """The job did not stop by itself in time: the device is freed by force."""
+        self._log.warning("the job did not stop by itself; its process is killed")
+        await self._child.kill()
+        return await self._died()
+
+    async def _pass_on_drain(self) -> None:
+        await self.drain.wait()
+        await self._child.send(Stop(say="stop"))

@@ -1,0 +1,232 @@
+"""The compute child: holds the models of one lane and runs its jobs, one at a time, for a supervisor at its pipe.
+
+Three things must hold whatever a job and its libraries do. The pipe stays clean: the original stdout is taken away
+before anything else is imported, and prints end in the log. A cancel is heard: a thread reads the pipe while the main
+thread computes. No orphan remains: the end of the pipe ends this process at once, mid-computation if need be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import faulthandler
+import gc
+import importlib
+import json
+import os
+import queue
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from pydantic import BaseModel
+
+from tintype.catalog import Endpoint, Kind
+from tintype.errors import Drained, Failure, InternalError, OutOfMemory, StorageFull, TintypeError
+from tintype.settings import Settings, load_settings
+from tintype.worker import messages
+from tintype.worker.context import PipeContext, Signals
+from tintype.worker.lifeline import end_own_group
+
+Job = Callable[[BaseModel, PipeContext], BaseModel]
+
+
+class Pipe:
+    """The child's end: one JSON object a line. Sending is safe from any thread."""
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._lock = threading.Lock()
+
+    def send(self, message: messages.FromChild) -> None:
+        line = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        try:
+            with self._lock:
+                self._outgoing.write(line)
+                self._outgoing.flush()
+        except BrokenPipeError:
+            end_own_group()
+
+    def read(self) -> messages.ToChild | None:
+        """The next message; None at the end of the pipe."""
+        line = self._incoming.readline()
+        return cast(messages.ToChild, json.loads(line)) if line else None
+
+
+class Child:
+    """Runs what the supervisor hands over, until told to stop."""
+
+    def __init__(
+        self, pipe: Pipe, lane: Kind, device: str, settings: Settings, endpoints: tuple[Endpoint, ...]
+    ) -> None:
+        self._pipe = pipe
+        self._device = device
+        self._settings = settings
+        self._endpoints = {name: endpoint for endpoint in endpoints for name in (endpoint.id, *endpoint.aliases)}
+        self._lane = lane
+        self._orders: queue.SimpleQueue[messages.Run | None] = queue.SimpleQueue()
+        self._signals = Signals()
+        self._families: object | None = None
+
+    def serve(self) -> None:
+        """Imports the lane's jobs ahead of time, then runs orders as they come."""
+        threading.Thread(target=self._listen, name="pipe", daemon=True).start()
+        self._preload()
+        self._pipe.send(messages.Ready(say="ready", device=self._device))
+        while (order := self._orders.get()) is not None:
+            self._pipe.send(self._answer(order))
+            self._signals.forget(order["request_id"])
+            _let_go_of_memory()
+
+    def _listen(self) -> None:
+        while (message := self._pipe.read()) is not None:
+            if message["say"] == "run":
+                self._orders.put(message)
+            elif message["say"] == "cancel":
+                self._signals.cancel(message["request_id"])
+            else:
+                self._signals.stopping.set()
+                self._orders.put(None)
+        end_own_group()
+
+    def _preload(self) -> None:
+        """A job's imports take seconds; they are spent before a person waits for them."""
+        for endpoint in self._endpoints.values():
+            if endpoint.kind == self._lane:
+                try:
+                    importlib.import_module(endpoint.job.partition(":")[0])
+                except Exception:  # a job that cannot be imported fails with its own request, not with its neighbours'
+                    traceback.print_exc()
+
+    def _answer(self, order: messages.Run) -> messages.FromChild:
+        """Runs one order to its end, whatever that is."""
+        request_id = order["request_id"]
+        context: PipeContext | None = None
+        try:
+            context = PipeContext(
+                order, self._settings, self._device,
+                send=self._pipe.send, signals=self._signals, families=self._resident_families,
+            )  # fmt: skip
+            context.raise_if_cancelled()
+            output = self._run(order, context)
+            return messages.Done(
+                say="done",
+                request_id=request_id,
+                output=output.model_dump(mode="json"),
+                files=context.published,
+                resident=self._resident(),
+            )
+        except Drained:
+            return messages.Drained(say="drained", request_id=request_id)
+        except Exception as problem:  # whatever a job raises ends this request and nothing else
+            failure = _failure_of(problem, self._device)
+            return messages.Failed(
+                say="failed", request_id=request_id, failure=failure.to_json(), resident=self._resident()
+            )
+        finally:
+            if context is not None:
+                shutil.rmtree(context.scratch, ignore_errors=True)
+
+    def _run(self, order: messages.Run, context: PipeContext) -> BaseModel:
+        endpoint = self._endpoints.get(order["endpoint_id"].strip("/"))
+        if endpoint is None:
+            raise InternalError(f"This worker does not know {order['endpoint_id']}.", remedy="Restart `tintype serve`.")
+        checkpoint = context.checkpoint.latest()
+        if order["attempt"] > 1 or checkpoint is not None:
+            place = f"from its checkpoint at step {checkpoint.step}" if checkpoint else "from the beginning"
+            context.log(f"Attempt {order['attempt']} goes on {place}.")
+        for name, nearest in endpoint.unknown_fields(order["input"]):
+            hint = f" Did you mean `{nearest}`?" if nearest else ""
+            context.log(f"`{name}` is not an input of {endpoint.id} and was ignored.{hint}", "WARN")
+        module, _, function = endpoint.job.partition(":")
+        job = cast(Job, getattr(importlib.import_module(module), function))
+        return job(endpoint.parse(order["input"]), context)
+
+    def _resident_families(self) -> object:
+        if self._families is None:
+            families = importlib.import_module("tintype.families")
+            self._families = cast(object, families.Families(self._settings, self._device))
+        return self._families
+
+    def _resident(self) -> list[str]:
+        """Affinities that run fastest here now, so that the queue may prefer them."""
+        return list(getattr(self._families, "resident", ()))
+
+
+def _failure_of(problem: Exception, device: str) -> Failure:
+    """What the person is told; the trace of anything unforeseen stays in this machine's log."""
+    if isinstance(problem, TintypeError):
+        return problem.failure()
+    traceback.print_exception(problem)
+    if _is_out_of_memory(problem):
+        return OutOfMemory(
+            f"The job does not fit the memory of {device}.",
+            remedy="Ask for smaller pictures or a lower rank, or free memory on that machine.",
+        ).failure()
+    if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(
+            "The server's disk is full.", remedy="Free some space (`tintype doctor` shows how much), then retry."
+        ).failure()
+    return InternalError(
+        "The job failed on a fault of ours.", remedy="The server's log of this request holds the details."
+    ).failure()
+
+
+def _is_out_of_memory(problem: Exception) -> bool:
+    """Told by name: this module runs without torch, and torch's CPU allocator has no class of its own."""
+    kinds = {kind.__name__ for kind in type(problem).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(problem)
+
+
+def _let_go_of_memory() -> None:
+    """A job's pictures and gradients go before the next one plans its memory."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def take_over_pipe() -> Pipe:
+    """Moves stdin and stdout out of everyone's reach: prints go to the log, reads find nothing."""
+    incoming, outgoing = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.close(nothing)
+    return Pipe(os.fdopen(incoming, "rb"), os.fdopen(outgoing, "wb"))
+
+
+def endpoints_of(place: str) -> tuple[Endpoint, ...]:
+    """The endpoints named by `module:NAME`."""
+    module, _, name = place.partition(":")
+    return tuple(getattr(importlib.import_module(module), name))
+
+
+def _volunteer_for_the_out_of_memory_killer() -> None:
+    """Linux: when memory runs out, losing this process costs one attempt; losing the queue's costs everyone."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+def main() -> None:
+    pipe = take_over_pipe()
+    parser = argparse.ArgumentParser(prog="python -m tintype.worker.child", description="Runs jobs for a supervisor.")
+    parser.add_argument("--lane", choices=("training", "drawing"), required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--endpoints", default="tintype.catalog:ENDPOINTS", help="module:NAME of the endpoints served")
+    options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's business: it drains
+    faulthandler.enable()
+    _volunteer_for_the_out_of_memory_killer()
+    Child(pipe, options.lane, options.device, load_settings(), endpoints_of(options.endpoints)).serve()
+
+
+if __name__ == "__main__":
+    main()

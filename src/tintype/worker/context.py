@@ -1,0 +1,118 @@
+"""The JobContext of a compute child: what a job does with it travels over the pipe, or lands in storage unseen.
+
+Nothing here touches SQL. A published file is an object in storage under a fresh id; the row that makes it visible is
+written by the supervisor together with the result.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tintype.catalog import File
+from tintype.errors import Cancelled, Drained
+from tintype.jobs.context import Level
+from tintype.settings import Settings
+from tintype.worker.checkpoints import FolderCheckpoints
+from tintype.worker.messages import CheckpointSaved, FromChild, Log, Progress, Run
+
+PROGRESS_SECONDS = 0.1  # between two progress messages; the first and the last step are always sent
+
+
+class Signals:
+    """What the pipe's reader thread tells the job that runs: cancelled, or stopping altogether."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._cancelled: set[str] = set()
+
+    def cancel(self, request_id: str) -> None:
+        with self._lock:
+            self._cancelled.add(request_id)
+
+    def is_cancelled(self, request_id: str) -> bool:
+        with self._lock:
+            return request_id in self._cancelled
+
+    def forget(self, request_id: str) -> None:
+        """A request that ended may come again, by `retry`."""
+        with self._lock:
+            self._cancelled.discard(request_id)
+
+
+class PipeContext:
+    """See the module's text. Serves one attempt; `published` are the files its answer may name."""
+
+    def __init__(
+        self,
+        order: Run,
+        settings: Settings,
+        device: str,
+        *,
+        send: Callable[[FromChild], None],
+        signals: Signals,
+        families: Callable[[], object],
+    ) -> None:
+        self.request_id = order["request_id"]
+        self.settings = settings
+        self.device = device
+        self.published: list[dict[str, Any]] = []
+        self._origin = order["origin"]
+        self._send = send
+        self._signals = signals
+        self._families = families
+        self._progress_sent_at = 0.0
+        folder = settings.work_dir / self.request_id
+        self.scratch = folder / "scratch" / str(order["token"])
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = FolderCheckpoints(folder / "checkpoints", order["token"], self._checkpoint_saved)
+
+    @property
+    def families(self) -> object:
+        """What is resident in this process; the import of the compute libraries waits until a job asks."""
+        return self._families()
+
+    @property
+    def draining(self) -> bool:
+        return self._signals.stopping.is_set()
+
+    def log(self, message: str, level: Level = "INFO") -> None:
+        self._send(Log(say="log", request_id=self.request_id, at=time.time(), level=level, message=message))
+
+    def progress(self, step: int, total: int, **metrics: float) -> None:
+        now = time.monotonic()
+        if now - self._progress_sent_at < PROGRESS_SECONDS and step < total:
+            return
+        self._progress_sent_at = now
+        numbers = {name: float(value) for name, value in metrics.items()}
+        self._send(Progress(say="progress", request_id=self.request_id, step=step, total=total, metrics=numbers))
+
+    def raise_if_cancelled(self) -> None:
+        if self._signals.is_cancelled(self.request_id):
+            raise Cancelled()
+        if self.draining:
+            raise Drained()
+
+    def fetch(self, url: str, *, loc: Sequence[str | int], max_bytes: int | None = None) -> Path:
+        from tintype.files.fetch import fetch  # opens HTTP machinery that a job without inputs does not need
+
+        return fetch(url, self.scratch, self.settings, loc=loc, max_bytes=max_bytes)
+
+    def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
+        from tintype.files.objects import publish
+
+        file, record = publish(path, content_type, file_name, self.settings)
+        self.published.append(record)
+        return file
+
+    def absolute(self, file: File) -> File:
+        from tintype.files.urls import absolute
+
+        return absolute(file, self._origin)
+
+    def _checkpoint_saved(self, step: int) -> None:
+        self._send(CheckpointSaved(say="checkpoint", request_id=self.request_id, step=step))

@@ -1,0 +1,58 @@
+"""A process that is killed cannot tidy up, so its descendants watch a pipe that only it can hold open.
+
+The parent keeps the write end and never writes; the read end is handed to each descendant. However the parent dies,
+the kernel closes the write end and every reader sees the end of file. The watch is a thread, not part of an event
+loop: it must act while the main thread is deep inside compute code. It ends the process without asking anyone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+ORPHANED = 70  # exit status of a process whose parent has gone
+
+
+class Lifeline:
+    """The parent's side: open for as long as this process lives."""
+
+    def __init__(self) -> None:
+        self.fd, self._held = os.pipe()  # neither is inherited unless named in pass_fds
+
+    def close(self) -> None:
+        """Lets go of every descendant at once; each ends itself."""
+        os.close(self._held)
+        os.close(self.fd)
+
+
+def watch_parent(fd: int, last_act: Callable[[], None] = lambda: None) -> threading.Thread:
+    """Ends this process as soon as the parent's pipe closes, after `last_act` (quick, and safe in any thread)."""
+    os.set_inheritable(fd, False)
+
+    def wait() -> None:
+        while os.read(fd, 1):
+            pass
+        try:
+            last_act()
+        finally:
+            os._exit(ORPHANED)
+
+    thread = threading.Thread(target=wait, name="lifeline", daemon=True)
+    thread.start()
+    return thread
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL to a process that leads its own group, and to whatever it started. Gone already is fine."""
+    with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
+        os.killpg(pid, signal.SIGKILL)
+
+
+def end_own_group() -> None:
+    """Ends this process and, where it leads a group, everything it started (compilers, loaders). Does not return."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(ORPHANED)

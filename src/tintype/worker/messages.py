@@ -1,0 +1,100 @@
+"""What a supervisor and its compute child say to each other: one JSON object a line, over the child's stdin and stdout.
+
+The child gives its original stdout away before anything is imported, so that a library's print cannot break the line.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from tintype.errors import Json
+
+
+class Run(TypedDict):
+    """Supervisor to child: do this job. Files it publishes stay unseen until the result names them."""
+
+    say: Literal["run"]
+    request_id: str
+    token: int
+    attempt: int
+    endpoint_id: str
+    input: Json
+    origin: str
+
+
+class Cancel(TypedDict):
+    """Supervisor to child: stop at the next step."""
+
+    say: Literal["cancel"]
+    request_id: str
+
+
+class Stop(TypedDict):
+    """Supervisor to child: checkpoint what runs, then exit (drain). A closed pipe means: exit at once."""
+
+    say: Literal["stop"]
+
+
+class Ready(TypedDict):
+    """Child to supervisor: imports are done, jobs can come."""
+
+    say: Literal["ready"]
+    device: str
+
+
+class Log(TypedDict):
+    """Child to supervisor: a line for the person who waits."""
+
+    say: Literal["log"]
+    request_id: str
+    at: float
+    level: str
+    message: str
+
+
+class Progress(TypedDict):
+    """Child to supervisor: where the job is."""
+
+    say: Literal["progress"]
+    request_id: str
+    step: int
+    total: int
+    metrics: dict[str, float]
+
+
+class CheckpointSaved(TypedDict):
+    """Child to supervisor: a complete checkpoint is on disk."""
+
+    say: Literal["checkpoint"]
+    request_id: str
+    step: int
+
+
+class Done(TypedDict):
+    """Child to supervisor: the output, and the files it names ({id, file_name, content_type, size})."""
+
+    say: Literal["done"]
+    request_id: str
+    output: Json
+    files: list[dict[str, Any]]
+    resident: list[str]
+
+
+class Failed(TypedDict):
+    """Child to supervisor: the job raised; `failure` is errors.Failure as JSON."""
+
+    say: Literal["failed"]
+    request_id: str
+    failure: Json
+    resident: list[str]
+
+
+class Drained(TypedDict):
+    """Child to supervisor: stopped for a drain, at its last checkpoint; the request goes back to the queue."""
+
+    say: Literal["drained"]
+    request_id: str
+
+
+ToChild = Run | Cancel | Stop
+FromChild = Ready | Log | Progress | CheckpointSaved | Done | Failed | Drained

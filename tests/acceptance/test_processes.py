@@ -1,0 +1,46 @@
+"""What the processes weigh and reach: a light web, no torch in the control half, nothing beyond loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.acceptance.conftest import Server
+
+MIB = 1024 * 1024
+
+
+def tree(server: Server) -> list[psutil.Process]:
+    root = psutil.Process(server.process.pid)
+    return [root, *root.children(recursive=True)]
+
+
+def named(server: Server, module: str) -> list[psutil.Process]:
+    return [process for process in tree(server) if module in " ".join(process.cmdline())]
+
+
+def test_the_web_process_is_light_and_up_soon(server: Server, lora: dict[str, Any]) -> None:
+    (web,) = named(server, "tintype.web")
+    assert web.memory_info().rss < 150 * MIB
+
+
+def test_torch_is_mapped_in_no_process_of_the_control_half(server: Server, lora: dict[str, Any]) -> None:
+    control = [p for p in tree(server) if "tintype.worker.child" not in " ".join(p.cmdline())]
+    assert len(control) >= 3, [p.cmdline() for p in tree(server)]
+    for process in control:
+        mapped = Path(f"/proc/{process.pid}/maps").read_text()
+        assert "libtorch" not in mapped, process.cmdline()
+
+
+def test_all_processes_together_stay_under_three_gigabytes(server: Server, lora: dict[str, Any]) -> None:
+    together = sum(process.memory_full_info().pss for process in tree(server))
+    assert together < 3 * 1024 * MIB, f"{together / MIB:.0f} MiB"
+
+
+def test_no_process_is_connected_beyond_loopback(server: Server, lora: dict[str, Any]) -> None:
+    for process in tree(server):
+        for connection in process.net_connections(kind="inet"):
+            if connection.raddr:
+                assert connection.raddr.ip in ("127.0.0.1", "::1"), (process.cmdline(), connection)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tintype.errors import SettingsError
+from tintype.settings import load_settings
+
+
+def test_a_misspelt_setting_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_DATADIR", "/somewhere")
+    with pytest.raises(SettingsError, match="Did you mean TINTYPE_DATA_DIR"):
+        load_settings()
+
+
+def test_a_value_of_the_wrong_kind_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_PORT", "eighty")
+    with pytest.raises(SettingsError, match=r"TINTYPE_PORT.*'eighty'"):
+        load_settings()
+
+
+def test_what_is_given_wins_over_the_environment_and_none_means_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_PORT", "9000")
+    assert load_settings(port=None).port == 9000
+    assert load_settings(port=1234).port == 1234
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("postgresql://me@localhost/tintype", "postgresql+psycopg://me@localhost/tintype"),
+        ("postgres://me@localhost/tintype", "postgresql+psycopg://me@localhost/tintype"),
+        ("sqlite:////var/tintype.db", "sqlite+aiosqlite:////var/tintype.db"),
+    ],
+)
+def test_a_database_is_named_as_people_name_it(given: str, url: str) -> None:
+    assert load_settings(database=given).database_url == url
+
+
+def test_everything_lies_below_the_data_dir_by_default(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+    assert settings.database_url.endswith(f"{tmp_path}/tintype.db")
+    assert settings.storage_url == str(tmp_path / "files")
+    assert settings.work_dir == tmp_path / "work"
