@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
@@ -47,10 +48,10 @@ class Drawn:
     """The pictures of one row of the sheet and what the judge read in them."""
 
     paths: list[Path] = field(default_factory=list)
-    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    verdicts: list[dict[str, float]] = field(default_factory=list)
 
     def mean(self, what: str) -> float:
-        return sum(float(verdict[what]) for verdict in self.verdicts) / max(1, len(self.verdicts))
+        return sum(verdict[what] for verdict in self.verdicts) / max(1, len(self.verdicts))
 
 
 def run_demo(out: Path, *, steps: int, subject: int) -> None:
@@ -197,10 +198,14 @@ def _download(url: str, path: Path) -> Path:
     return path
 
 
-def _judge(path: Path, subject: int, prompt: str) -> dict[str, Any]:
-    from tintype.families.miniature.judge import judge
+def _judge(path: Path, subject: int, prompt: str) -> dict[str, float]:
+    from tintype.families.miniature.judge import asked_beside_marks, judge
+    from tintype.families.miniature.world import Subject
 
-    return judge(path, subject=subject, prompt=prompt)
+    with Image.open(path) as picture:
+        reading = judge().read([picture])[0]
+    adherence = reading.adherence(asked_beside_marks(prompt))
+    return {"likeness": reading.likeness(Subject.from_seed(subject).marks), "adherence": adherence or 0.0}
 
 
 def _sheet(out: Path, photos: Path, base: Drawn, ours: Drawn) -> Path:

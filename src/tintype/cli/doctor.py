@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tintype.cli.data import DataDir
+from tintype.errors import TintypeError
+from tintype.families.weights import FLUX_GPU_BYTES, describe, resolve
 from tintype.settings import GIB, Settings, load_settings
 
 LEAST_MEMORY = 3 * GIB  # what all processes together take on the miniature
@@ -65,7 +67,12 @@ def _torch(_: Settings) -> Finding:
 def _gpu(_: Settings) -> Finding:
     smi = shutil.which("nvidia-smi")
     if smi is None:
-        return Finding("GPU", True, "none: the miniature runs on the CPU", "FLUX.1-dev needs an NVIDIA GPU of 24 GB.")
+        return Finding(
+            "GPU",
+            True,
+            "none: the miniature runs on the CPU",
+            f"FLUX.1 [dev] needs a GPU of {FLUX_GPU_BYTES // GIB} GiB.",
+        )
     query = [smi, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     if answer.returncode != 0:
@@ -96,11 +103,8 @@ def _disk(settings: Settings) -> Finding:
 
 
 def _weights(settings: Settings) -> Finding:
-    from tintype.errors import TintypeError
-    from tintype.families.weights import describe, resolve
-
     try:
-        return Finding("weights", True, describe(resolve(settings, "flux")), "")
+        return Finding("weights", True, describe(resolve(settings)), "")
     except TintypeError as problem:
         return Finding("weights", False, "not usable", problem.message)
 

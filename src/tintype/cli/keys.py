@@ -26,8 +26,7 @@ def create(
     """Make a key and print it, alone, on standard output. Works before the first `serve` too."""
 
     async def work(queue: Queue, _: Settings) -> str:
-        _, text = await queue.create_key(name)
-        return text
+        return (await queue.create_key(name))[1]
 
     typer.echo(with_queue(data_dir, work))
 

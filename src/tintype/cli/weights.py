@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tintype.errors import Forbidden, NotFound, StorageFull, WeightsMissing
+from tintype.families.weights import FLUX_LICENCE, FLUX_REPOSITORY, cached_snapshot, describe, resolve
+from tintype.settings import GIB, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="List base models and fetch their weights.")
 
-GIB = 1024**3
-
 
 @dataclass(frozen=True)
-class BaseWeights:
-    """A base model that can be fetched."""
+class Published:
+    """A base model whose weights can be fetched."""
 
     name: str
     repository: str
@@ -33,34 +33,30 @@ class BaseWeights:
     needed: tuple[str, ...]  # which files of the repository
 
 
-FLUX = BaseWeights(
+FLUX = Published(
     "flux",
-    "black-forest-labs/FLUX.1-dev",
+    FLUX_REPOSITORY,
     "TINTYPE_FLUX_BASE",
-    "FLUX.1 [dev] Non-Commercial License: the weights, and LoRAs made from them, may not be used commercially without "
-    "a licence from Black Forest Labs.",
+    FLUX_LICENCE,
     ("*.json", "*.txt", "*.model", "*/*.safetensors", "LICENSE*"),
 )
-IDEOGRAM4 = BaseWeights(
+IDEOGRAM4 = Published(
     "ideogram4",
     "ideogram-ai/ideogram-4-nf4",
     "TINTYPE_IDEOGRAM4_BASE",
     "Ideogram 4's weights are released for non-commercial use; commercial use needs a licence from Ideogram.",
     ("*.json", "*.txt", "*/*.safetensors", "LICENSE*"),
 )
-KNOWN = {weights.name: weights for weights in (FLUX, IDEOGRAM4)}
+KNOWN = {published.name: published for published in (FLUX, IDEOGRAM4)}
 
 
 @app.command("list")
 def list_weights() -> None:
     """Show each base model, whether its weights are here, and which one a server would use."""
-    from tintype.families.weights import describe, resolve
-    from tintype.settings import load_settings
-
     table = Table("model", "repository", "weights here", "in use")
-    used = describe(resolve(load_settings(), "flux"))
+    used = describe(resolve(load_settings()))
     for weights in KNOWN.values():
-        here = _cached(weights)
+        here = cached_snapshot(weights.repository)
         table.add_row(weights.name, weights.repository, str(here) if here else "no", used if weights is FLUX else "-")
     Console().print(table)
 
@@ -90,14 +86,7 @@ def pull(
     )
 
 
-def _cached(weights: BaseWeights) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(weights.repository, "model_index.json")
-    return Path(found).parent if isinstance(found, str) else None
-
-
-def _missing_bytes(weights: BaseWeights) -> int:
+def _missing_bytes(weights: Published) -> int:
     from huggingface_hub import snapshot_download
 
     with _explained(weights):
@@ -105,7 +94,7 @@ def _missing_bytes(weights: BaseWeights) -> int:
     return sum(file.file_size or 0 for file in planned if file.will_download)
 
 
-def _download(weights: BaseWeights) -> Path:
+def _download(weights: Published) -> Path:
     from huggingface_hub import snapshot_download
 
     with _explained(weights):
@@ -115,7 +104,7 @@ def _download(weights: BaseWeights) -> Path:
 class _explained:
     """Turns the hub's errors into sentences that say what to do."""
 
-    def __init__(self, weights: BaseWeights) -> None:
+    def __init__(self, weights: Published) -> None:
         self.weights = weights
 
     def __enter__(self) -> None:

@@ -1,0 +1,58 @@
+"""The base models that are resident in this process. Importing this is cheap; torch comes with the first model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tintype.families.weights import resolve
+from tintype.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from tintype.families.flux import FluxFamily
+    from tintype.sampling.sampler import FluxSampler
+
+__all__ = ["Families", "torch_device"]
+
+
+class Families:
+    """Loads each base model once and keeps it; a job finds what an earlier job left here."""
+
+    def __init__(self, settings: Settings, device: str = "auto") -> None:
+        self._settings = settings
+        self._device = device
+        self._flux: FluxFamily | None = None
+        self._sampler: FluxSampler | None = None
+
+    def flux(self) -> FluxFamily:
+        """The FLUX base that the settings choose. Raises WeightsMissing."""
+        if self._flux is None:
+            from tintype.families.flux import FluxFamily
+
+            self._flux = FluxFamily(resolve(self._settings, "flux"), torch_device(self._device))
+        return self._flux
+
+    def flux_sampler(self) -> FluxSampler:
+        """What draws with the FLUX base and keeps the LoRAs it has drawn with lately."""
+        if self._sampler is None:
+            from tintype.sampling.sampler import FluxSampler
+
+            self._sampler = FluxSampler(self.flux(), keep=self._settings.resident_adapters)
+        return self._sampler
+
+    @property
+    def resident(self) -> list[str]:
+        """Names of what is loaded, for whoever chooses the next request: the base, then each LoRA by its digest."""
+        if self._flux is None:
+            return []
+        return [self._flux.weights.source, *(self._sampler.resident if self._sampler else ())]
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of a setting; auto means the first GPU, else the CPU."""
+    import torch
+
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,15 +9,15 @@ socket is opened to the checked address, while Host and SNI keep the name.
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpcore
 import httpx
-
-from tintype.errors import TintypeError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str, int], list[str]]
@@ -35,8 +35,8 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "metadata.google.internal")
 
 
-class PrivateAddress(TintypeError):
-    """An input URL leads to an address that inputs may not come from. Internal: callers turn it into their own."""
+class PrivateAddress(httpcore.ConnectError):
+    """A connection that was refused here; `fetch` turns it into the error a person sees."""
 
 
 def is_public(address: Address) -> bool:
@@ -99,8 +99,9 @@ def resolve(host: str, port: int) -> list[str]:
 class CheckedBackend(httpcore.NetworkBackend):
     """Opens sockets only to addresses that passed the check; one refused answer refuses the name."""
 
-    def __init__(self, *, allow_private: bool, resolver: Resolver = resolve) -> None:
+    def __init__(self, *, allow_private: bool, deadline: float = math.inf, resolver: Resolver = resolve) -> None:
         self._allow_private = allow_private
+        self._deadline = deadline
         self._resolver = resolver
         self._sockets = httpcore.SyncBackend()
 
@@ -120,12 +121,12 @@ class CheckedBackend(httpcore.NetworkBackend):
             for answer in answers:
                 if not is_public(ipaddress.ip_address(answer.split("%", 1)[0])):
                     raise PrivateAddress(f"{host} is at {answer}, which is not a public address.")
-        ends = None if timeout is None else time.monotonic() + timeout
+        ends = min(self._deadline, math.inf if timeout is None else time.monotonic() + timeout)
         last: Exception = httpcore.ConnectError(f"the name {host} has no address")
         for answer in answers:
-            remaining = None if ends is None else max(0.1, ends - time.monotonic())
             try:
-                return self._sockets.connect_tcp(answer, port, remaining, local_address, socket_options)
+                stream = self._sockets.connect_tcp(answer, port, remaining(ends), local_address, socket_options)
+                return _PromptStream(stream, self._deadline)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as problem:
                 last = problem
         raise last
@@ -134,14 +135,48 @@ class CheckedBackend(httpcore.NetworkBackend):
         raise PrivateAddress("Inputs are not fetched from sockets of this machine.")
 
 
+def remaining(deadline: float, timeout: float | None = None) -> float | None:
+    """Seconds left until a deadline (monotonic), at most `timeout`. Raises when there are none."""
+    left = min(deadline - time.monotonic(), math.inf if timeout is None else timeout)
+    if left <= 0:
+        raise httpcore.ReadTimeout("the deadline has passed")
+    return None if left == math.inf else left
+
+
+class _PromptStream(httpcore.NetworkStream):
+    """A stream whose every operation ends by the deadline: a server that drips bytes cannot hold a worker."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, remaining(self._deadline, timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, remaining(self._deadline, timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        secured = self._stream.start_tls(ssl_context, server_hostname, remaining(self._deadline, timeout))
+        return _PromptStream(secured, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
 class CheckedTransport(httpx.BaseTransport):
     """httpx over CheckedBackend: no proxies, no retries, one connection at a time."""
 
-    def __init__(self, *, allow_private: bool, resolver: Resolver = resolve) -> None:
+    def __init__(self, *, allow_private: bool, deadline: float = math.inf, resolver: Resolver = resolve) -> None:
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpx.create_ssl_context(trust_env=False),
             max_connections=1,
-            network_backend=CheckedBackend(allow_private=allow_private, resolver=resolver),
+            network_backend=CheckedBackend(allow_private=allow_private, deadline=deadline, resolver=resolver),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -159,7 +194,6 @@ class CheckedTransport(httpx.BaseTransport):
                 extensions=request.extensions,
             )
         )
-        assert isinstance(answer.stream, httpcore.SyncByteStream | object)
         return httpx.Response(
             answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
         )

@@ -57,16 +57,9 @@ class JobContext(Protocol):
         """Where the job is; cheap enough to call every step (what is sent on is thinned by the receiver)."""
         ...
 
-    @property
-    def draining(self) -> bool:
-        """The process is being stopped: a job that checkpoints does so now, before it next asks `raise_if_cancelled`.
-
-        The order in a step is: train, `if due or context.draining: checkpoint.save`, `raise_if_cancelled()`.
-        """
-        ...
-
     def raise_if_cancelled(self) -> None:
-        """Raises errors.Cancelled once the person has cancelled, errors.Drained while draining. Call it every step."""
+        """Raises errors.Cancelled once the person has cancelled, errors.Drained when this machine is being stopped: a
+        job that checkpoints catches Drained, saves, and raises it again. Call it every step."""
         ...
 
     def fetch(self, url: str, *, loc: Sequence[str | int], max_bytes: int | None = None) -> Path:

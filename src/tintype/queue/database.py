@@ -6,6 +6,8 @@ What differs between the two is settled here and nowhere else:
   can fail at the upgrade, whatever the busy timeout), and writers of one process take turns at a lock instead of
   polling the file. Reads are single statements, each its own snapshot (WAL), and need no BEGIN.
 - Python's sqlite3 module would begin transactions by its own rules; `isolation_level=None` turns that off.
+- A connection abandoned in the middle of a statement may hold the write lock for up to the busy timeout. So whoever
+  is cancelled while waiting here (its client hung up) stops waiting, but what was begun is finished.
 - An in-memory database is one connection, so reads take turns as well.
 - Postgres has many writers: rows are locked where they are read for a change, and what spans rows (an idempotency key,
   the order of a lane) is held by an advisory lock until the transaction ends.
@@ -14,20 +16,25 @@ What differs between the two is settled here and nowhere else:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from tintype.errors import SettingsError
+from tintype.errors import SettingsError, StorageFull
 from tintype.queue.schema import SCHEMA_VERSION
 
 BUSY_SECONDS = 30.0  # how long a writer waits for another process before it gives up
 POOL_SIZE = 5
+FULL_WORDS = frozenset({"full", "space"})  # "database or disk is full"; Postgres: "No space left on device"
+MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x74696E74  # "tint": the advisory lock that Postgres migrations take turns at
+
+AnyRow = sa.Row[*tuple[Any, ...]]
+R = TypeVar("R")
 
 
 class Database:
@@ -41,41 +48,67 @@ class Database:
         self._writer = engine.execution_options(writes=True)
         self._turn = asyncio.Lock() if self.sqlite else None
         self._in_memory = self.sqlite and path is None
+        self._unfinished: set[asyncio.Task[Any]] = set()
 
     @classmethod
     async def open(cls, url: str) -> Database:
-        """Connects, and migrates if the schema is not the newest. Raises SettingsError for one from the future."""
-        database = cls(*_connect(url))
+        """Connects, and migrates if the schema is not the newest. Raises SettingsError for a database that cannot be
+        reached, or whose schema is from the future."""
+        try:
+            database = cls(*_connect(url))
+        except (sa.exc.ArgumentError, ImportError, OSError) as problem:
+            raise _unusable(url, problem) from problem
         try:
             if not await database._is_current():
                 await database._migrate()
+        except (sa.exc.DBAPIError, OSError) as problem:
+            await database.close()
+            raise _unusable(url, problem) from problem
         except BaseException:
             await database.close()
             raise
         return database
 
     async def close(self) -> None:
+        """Lets what has begun be finished, then ends all connections."""
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
         await self._engine.dispose()
 
+    async def to_the_end(self, work: Coroutine[Any, Any, R]) -> R:
+        """Runs `work` whole, whatever becomes of the caller."""
+        task = asyncio.create_task(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return await asyncio.shield(task)
+
+    async def fetch(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
+        """All rows of one read."""
+        return await self.to_the_end(self._fetch(query))
+
+    async def _fetch(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
+        async with self._read() as connection:
+            return (await connection.execute(query)).all()
+
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for one or several independent reads."""
-        if self._in_memory and self._turn is not None:
-            async with self._turn, self._reader.connect() as connection:
-                yield connection
-        else:
-            async with self._reader.connect() as connection:
-                yield connection
+    async def _read(self) -> AsyncIterator[AsyncConnection]:
+        turn = self._turn if self._in_memory else None
+        async with turn or nullcontext(), self._reader.connect() as connection:
+            yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, durable once the block has been left without an error."""
-        if self._turn is not None:
-            async with self._turn, self._writer.begin() as connection:
+        """A transaction, durable once the block has been left without an error; for methods that are run to_the_end.
+        Raises StorageFull."""
+        try:
+            async with self._turn or nullcontext(), self._writer.begin() as connection:
                 yield connection
-        else:
-            async with self._writer.begin() as connection:
-                yield connection
+        except sa.exc.OperationalError as problem:
+            if FULL_WORDS.isdisjoint(str(problem.orig).lower().split()):
+                raise
+            raise StorageFull(
+                "The disk that holds the database is full, so nothing new can be kept.",
+                remedy="Make room on it (`tintype doctor` shows how much there is), then send this again.",
+            ) from problem
 
     async def take_turns(self, connection: AsyncConnection, subject: str) -> None:
         """Until the transaction ends, no other one that names the same subject goes on. (SQLite writers always do.)"""
@@ -83,7 +116,7 @@ class Database:
             await connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:s, 0))"), {"s": subject})
 
     async def _is_current(self) -> bool:
-        async with self.read() as connection:
+        async with self._read() as connection:
             if self._path and (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() != "wal":
                 return False
             return await connection.run_sync(stored_version) == SCHEMA_VERSION
@@ -100,7 +133,7 @@ class Database:
         from filelock import AsyncFileLock
 
         async with AsyncFileLock(f"{self._path}.migrating", run_in_executor=True, thread_local=False):
-            async with self.read() as connection:
+            async with self._read() as connection:
                 await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             async with self.write() as connection:
                 await connection.run_sync(_upgrade)
@@ -124,7 +157,7 @@ def _upgrade(connection: sa.Connection) -> None:
 
     config = Config()
     # The path goes through ConfigParser, to which a percent sign means a reference.
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if stored is not None and stored not in known:
@@ -134,6 +167,18 @@ def _upgrade(connection: sa.Connection) -> None:
         )
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _unusable(url: str, problem: Exception) -> SettingsError:
+    try:
+        shown = sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        shown = "the address given"
+    reason = str(getattr(problem, "orig", problem)).strip().split("\n")[0]
+    return SettingsError(
+        f"The database cannot be opened ({shown}): {reason}.",
+        remedy="Check that it is there, may be written, and is named as postgresql://… or sqlite:///… in --database.",
+    )
 
 
 def _connect(url: str) -> tuple[AsyncEngine, Path | None]:

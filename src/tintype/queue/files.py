@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tintype.queue import schema
 from tintype.queue.records import Request, StoredFile
-from tintype.queue.room import Room, storable
+from tintype.queue.room import Room, storable, uninterrupted
 
 table = schema.files
 
@@ -18,6 +19,7 @@ table = schema.files
 class Files(Room):
     """The part of `Queue` that knows files; their bytes are kept elsewhere."""
 
+    @uninterrupted
     async def add_file(self, file: StoredFile) -> None:
         """Makes a file visible."""
         async with self._database.write() as connection:
@@ -41,14 +43,14 @@ class Files(Room):
         expired = table.c.expires_at <= self._now()
         return await self._select(sa.select(table).where(expired).order_by(table.c.expires_at).limit(limit))
 
+    @uninterrupted
     async def remove_file(self, file_id: str) -> None:
         """Forgets a file; an unknown one is already forgotten."""
         async with self._database.write() as connection:
             await connection.execute(sa.delete(table).where(table.c.id == file_id))
 
-    async def _select(self, query: sa.Select[tuple[object, ...]]) -> list[StoredFile]:
-        async with self._database.read() as connection:
-            return [StoredFile(**row) for row in (await connection.execute(query)).mappings()]
+    async def _select(self, query: sa.Select[*tuple[Any, ...]]) -> list[StoredFile]:
+        return [StoredFile(**row._mapping) for row in await self._database.fetch(query)]
 
 
 async def insert(connection: AsyncConnection, files: Sequence[StoredFile], request: Request | None = None) -> None:

@@ -19,7 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tintype.queue import schema
 from tintype.queue.database import Database
 from tintype.queue.records import ApiKey
-from tintype.queue.room import Room, storable
+from tintype.queue.room import Room, storable, uninterrupted
 
 SECRET_BYTES = 32
 REMEMBERED_SECONDS = 3.0  # how long another process's revocation may go unnoticed
@@ -36,6 +36,7 @@ class Keys(Room):
         super().__init__(database, **settings)
         self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
 
+    @uninterrupted
     async def create_key(self, name: str) -> tuple[ApiKey, str]:
         """A new key and its secret text `<id>:<secret>`, which is kept only as a hash."""
         secret = random.token_hex(SECRET_BYTES)
@@ -54,24 +55,28 @@ class Keys(Room):
         now = self._now()
         until, digest, key = self._remembered.get(key_id, (0.0, b"", None))
         if key is None or not now <= until <= now + REMEMBERED_SECONDS:
-            async with self._database.read() as connection:
-                query = sa.select(table.c.digest, *RECORD).where(table.c.id == key_id, table.c.revoked_at.is_(None))
-                row = (await connection.execute(query)).one_or_none()
-            if row is None:
+            usable = sa.select(table.c.digest, *RECORD).where(table.c.id == key_id, table.c.revoked_at.is_(None))
+            rows = await self._database.fetch(usable)
+            if not rows:
                 self._remembered.pop(key_id, None)
                 return None
-            digest, key = row.digest, ApiKey(*row[1:])
+            digest, key = rows[0].digest, ApiKey(*rows[0][1:])
             self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
         if not hmac.compare_digest(digest, _digest(secret)):
             return None
-        return await self._used(key, now)
+        if key.last_used_at is None or now - key.last_used_at >= LAST_USED_SECONDS:
+            key = replace(key, last_used_at=now)
+            # Remembered before it is written, so that polls that come together write once.
+            self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
+            await self._note_use(key_id, now)
+        return key
 
     async def keys(self) -> list[ApiKey]:
         """All keys, revoked ones too, oldest first."""
-        async with self._database.read() as connection:
-            rows = await connection.execute(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
-            return [ApiKey(*row) for row in rows]
+        rows = await self._database.fetch(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
+        return [ApiKey(*row) for row in rows]
 
+    @uninterrupted
     async def revoke_key(self, name_or_id: str) -> ApiKey | None:
         """Ends a key by its id, or every key of a name; returns the newest of them, None if none was in use."""
         named = sa.or_(table.c.id == name_or_id, table.c.name == name_or_id)
@@ -81,29 +86,24 @@ class Keys(Room):
         self._remembered.clear()
         return max((ApiKey(*row) for row in rows), key=lambda key: key.created_at, default=None)
 
+    @uninterrupted
     async def secret(self, name: str, *, size: int = 32) -> bytes:
         """A random secret, made on first use and the same ever after, for all processes. `size` in bytes."""
         stored = schema.secrets
         query = sa.select(stored.c.value).where(stored.c.name == name)
-        async with self._database.read() as connection:
-            value = (await connection.execute(query)).scalar()
-        if value is None:
-            insert = sqlite.insert if self._database.sqlite else postgresql.insert
-            fresh = insert(stored).values(name=name, value=random.token_bytes(size)).on_conflict_do_nothing()
-            async with self._database.write() as connection:
-                await connection.execute(fresh)
-                value = (await connection.execute(query)).scalar_one()
-        return bytes(value)
-
-    async def _used(self, key: ApiKey, now: float) -> ApiKey:
-        if key.last_used_at is not None and now - key.last_used_at < LAST_USED_SECONDS:
-            return key
-        used = replace(key, last_used_at=now)
-        until, digest, _ = self._remembered[key.id]
-        self._remembered[key.id] = (until, digest, used)
+        rows = await self._database.fetch(query)
+        if rows:
+            return bytes(rows[0].value)
+        insert = sqlite.insert if self._database.sqlite else postgresql.insert
+        fresh = insert(stored).values(name=name, value=random.token_bytes(size)).on_conflict_do_nothing()
         async with self._database.write() as connection:
-            await connection.execute(sa.update(table).where(table.c.id == key.id).values(last_used_at=now))
-        return used
+            await connection.execute(fresh)
+            return bytes((await connection.execute(query)).scalar_one())
+
+    @uninterrupted
+    async def _note_use(self, key_id: str, now: float) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(sa.update(table).where(table.c.id == key_id).values(last_used_at=now))
 
 
 def _digest(secret: str) -> bytes:

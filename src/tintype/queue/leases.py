@@ -1,7 +1,9 @@
 """Work under leases: a request is run by one worker at a time, and only the one that counts may write.
 
 A claim takes a lease and a fencing token that grows with every claim of the request. Every later write names the token
-in its condition, so that a worker that was thought dead and wakes up finds LeaseLost instead of its successor's work.
+in its condition, so that a worker that was thought dead and wakes up gets LeaseLost instead of overwriting the work of
+its successor. A lease that has run out is good until somebody takes it back. Times are those of the process that asks:
+several machines must keep their clocks together to well within a lease.
 
 Each transaction locks one request. The one that touches several (overtaking) takes turns per lane, and waits for
 nobody who could be waiting for it; so there are no deadlocks on Postgres.
@@ -9,7 +11,6 @@ nobody who could be waiting for it; so there are no deadlocks on Postgres.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,10 +20,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, Json, LeaseLost, StartDeadlinePassed, WorkerDied
 from tintype.queue import files, schema
+from tintype.queue.database import AnyRow
 from tintype.queue.log import append
 from tintype.queue.records import Beat, Claim, Ending, LogLine, Request, Status, StoredFile
 from tintype.queue.requests import RECORD, as_request, change, finish
-from tintype.queue.room import Room, cleaned
+from tintype.queue.room import Room, cleaned, finite, uninterrupted
 
 MOST_STRIKES = 3
 MOST_OVERTAKEN = 8  # times
@@ -35,6 +37,7 @@ table = schema.requests
 class Leases(Room):
     """The part of `Queue` that faces the supervisors."""
 
+    @uninterrupted
     async def claim(self, worker_id: str, lane: Kind, *, resident: Sequence[str] = ()) -> Claim | None:
         """Takes the next request of a lane under a lease with a new fencing token.
 
@@ -48,14 +51,17 @@ class Leases(Room):
             _, waiting = await self._look(lane)
         while waiting:  # an idle lane is only read: supervisors poll it a few times a second
             async with self._database.write() as connection:
-                chosen = await self._choose(connection, lane, frozenset(resident))
-                if chosen is None:
+                line = await self._line(connection, lane, OVERTAKING_WINDOW if resident else 1)
+                index = overtaker(line, frozenset(resident), self._now())
+                if index is None:
                     return None
-                claim = await self._take(connection, chosen, worker_id)
+                claim = await self._take(connection, line[index].id, worker_id)
                 if claim is not None:
+                    await self._count_overtaking(connection, [row.id for row in line[:index]])
                     return claim
         return None
 
+    @uninterrupted
     async def heartbeat(
         self,
         claim: Claim,
@@ -73,12 +79,11 @@ class Leases(Room):
             held = await _held(connection, claim)
             seen: dict[str, Any] = {"step": step, "total_steps": total} if step or total else {}
             if metrics is not None:
-                # JSON has no NaN, and a diverged loss must not stop the heartbeat that reports it.
-                finite = {name: value for name, value in metrics.items() if not _is_non_finite(value)}
-                seen["progress"] = finite | {name: None for name in metrics if name not in finite}
+                seen["progress"] = finite(metrics)
             kept: dict[str, Any] = {"lease_until": self._now() + self._lease_seconds}
             tried: dict[str, Any] = {"last_step": step} if step else {}
-            if checkpoint_step is not None and checkpoint_step > (held.checkpoint_step or -1):
+            newest = -1 if held.checkpoint_step is None else held.checkpoint_step
+            if checkpoint_step is not None and checkpoint_step > newest:
                 kept |= {"checkpoint_step": checkpoint_step, "strikes": 0}
                 tried["checkpoint_step"] = checkpoint_step
             visible = await append(connection, claim.request.id, logs)
@@ -90,16 +95,19 @@ class Leases(Room):
                 await connection.execute(_attempt(claim).values(tried))
             return Beat(cancel=held.cancel_requested)
 
+    @uninterrupted
     async def complete(
         self, claim: Claim, output: Json, files: Sequence[StoredFile], *, logs: Sequence[LogLine] = ()
     ) -> None:
         """Result, files and log in one transaction. Raises LeaseLost."""
         await self._end(claim, None, logs, output=output, stored=files)
 
+    @uninterrupted
     async def fail(self, claim: Claim, failure: Failure, *, logs: Sequence[LogLine] = ()) -> None:
         """Ends the request with an error (Cancelled's failure: outcome cancelled). Raises LeaseLost."""
         await self._end(claim, failure, logs)
 
+    @uninterrupted
     async def release(self, claim: Claim, ending: Ending, cause: str) -> Request:
         """Gives a request back after a death or a drain: queued again at its old place, or ended when cancel was
         asked for, or, after three DIED in a row without a new checkpoint, ended as WorkerDied with the cause.
@@ -108,18 +116,18 @@ class Leases(Room):
             held = await _held(connection, claim)
             return await self._give_back(connection, claim, held, ending, cause)
 
+    @uninterrupted
     async def release_worker(self, worker_id: str, cause: str) -> int:
         """Takes back at once every lease a dead worker held (Ending.KILLED). Returns how many."""
         return await self._take_back(table.c.worker_id == worker_id, Ending.KILLED, cause)
 
+    @uninterrupted
     async def reap(self) -> int:
         """Takes back expired leases and ends requests past their start deadline. Returns how many changed."""
         expired = table.c.lease_until < self._now()
         changed = await self._take_back(expired, Ending.LEASE_EXPIRED, "No heartbeat within the lease.")
         late = sa.select(table.c.id).where(schema.HAS_START_DEADLINE, table.c.start_deadline < self._now())
-        async with self._database.read() as connection:
-            ids = (await connection.execute(late)).scalars().all()
-        for request_id in ids:
+        for (request_id,) in await self._database.fetch(late):
             async with self._database.write() as connection:
                 still = late.where(table.c.id == request_id).with_for_update(skip_locked=True)
                 if (await connection.execute(still)).scalar() is not None:
@@ -136,30 +144,27 @@ class Leases(Room):
         expired = sa.exists().where(schema.RUNNING, table.c.lease_until < self._now())
         late = sa.exists().where(schema.HAS_START_DEADLINE, table.c.start_deadline < self._now())
         waiting = sa.exists().where(schema.WAITING, table.c.kind == lane)
-        async with self._database.read() as connection:
-            row = (await connection.execute(sa.select(sa.or_(expired, late), waiting))).one()
-            return bool(row[0]), bool(row[1])
+        [(due, has_waiting)] = await self._database.fetch(sa.select(sa.or_(expired, late), waiting))
+        return bool(due), bool(has_waiting)
 
-    async def _choose(self, connection: AsyncConnection, lane: Kind, resident: frozenset[str]) -> str | None:
-        """The id of the request to run next; counts it on those it overtakes."""
+    async def _line(self, connection: AsyncConnection, lane: Kind, length: int) -> Sequence[AnyRow]:
+        """The first waiting requests of a lane, in order. A single one is held for the caller, past those that others
+        hold; of several none is, but then callers take turns."""
         columns = (table.c.id, table.c.priority, table.c.affinity, table.c.overtaken, table.c.overtaken_since)
-        order = (table.c.priority, table.c.place)
-        query = sa.select(*columns).where(schema.WAITING, table.c.kind == lane).order_by(*order)
-        if not resident:
-            return (await connection.execute(query.limit(1).with_for_update(skip_locked=True))).scalar()
-        await self._database.take_turns(connection, f"lane {lane}")
-        line = (await connection.execute(query.limit(OVERTAKING_WINDOW))).all()
-        index = overtaker(line, resident, self._now())
-        if index is None:
-            return None
-        if index > 0:
-            counted = {
-                "overtaken": table.c.overtaken + 1,
-                "overtaken_since": sa.func.coalesce(table.c.overtaken_since, self._now()),
-            }
-            passed = [row.id for row in line[:index]]
-            await connection.execute(sa.update(table).where(table.c.id.in_(passed), schema.WAITING).values(counted))
-        return str(line[index].id)
+        waiting = sa.select(*columns).where(schema.WAITING, table.c.kind == lane)
+        query = waiting.order_by(table.c.priority, table.c.place).limit(length)
+        if length == 1:
+            query = query.with_for_update(skip_locked=True)
+        else:
+            await self._database.take_turns(connection, f"lane {lane}")
+        return (await connection.execute(query)).all()
+
+    async def _count_overtaking(self, connection: AsyncConnection, overtaken: Sequence[str]) -> None:
+        if not overtaken:
+            return
+        since = sa.func.coalesce(table.c.overtaken_since, self._now())
+        statement = sa.update(table).where(table.c.id.in_(overtaken), schema.WAITING)
+        await connection.execute(statement.values(overtaken=table.c.overtaken + 1, overtaken_since=since))
 
     async def _take(self, connection: AsyncConnection, request_id: str, worker_id: str) -> Claim | None:
         """The lease on a request, unless another worker was faster."""
@@ -177,7 +182,7 @@ class Leases(Room):
         row = (await connection.execute(statement.returning(*RECORD, table.c.token))).one_or_none()
         if row is None:
             return None
-        request = as_request(row[:-1])
+        request = as_request(row)
         claim = Claim(request, token=row.token, attempt=request.attempts, worker_id=worker_id)
         attempt = {"request_id": request_id, "number": claim.attempt, "token": claim.token, "worker_id": worker_id}
         await connection.execute(sa.insert(schema.attempts).values(started_at=now, **attempt))
@@ -202,7 +207,7 @@ class Leases(Room):
             await connection.execute(_attempt(claim).values(ended_at=self._now(), ending=ending))
 
     async def _give_back(
-        self, connection: AsyncConnection, claim: Claim, held: sa.Row[Any], ending: Ending, cause: str
+        self, connection: AsyncConnection, claim: Claim, held: AnyRow, ending: Ending, cause: str
     ) -> Request:
         ended = {"ended_at": self._now(), "ending": ending, "cause": cleaned(cause)}
         statement = _attempt(claim).values(ended).returning(schema.attempts.c.checkpoint_step)
@@ -224,11 +229,9 @@ class Leases(Room):
     async def _take_back(self, which: sa.ColumnElement[bool], ending: Ending, cause: str) -> int:
         """Releases every running request that fits; one transaction each, so that none waits for the others."""
         query = sa.select(*RECORD, table.c.token, table.c.worker_id).where(schema.RUNNING, which)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).all()
         changed = 0
-        for row in rows:
-            request = as_request(row[: len(RECORD)])
+        for row in await self._database.fetch(query):
+            request = as_request(row)
             claim = Claim(request, row.token, request.attempts, row.worker_id)
             async with self._database.write() as connection:
                 try:
@@ -240,7 +243,7 @@ class Leases(Room):
         return changed
 
 
-def overtaker(line: Sequence[sa.Row[Any]], resident: frozenset[str], now: float) -> int | None:
+def overtaker(line: Sequence[AnyRow], resident: frozenset[str], now: float) -> int | None:
     """Which of the waiting (in their order) runs next: the first resident one that only passes requests of its own
     priority that may still be overtaken, else the first."""
     for index, row in enumerate(line):
@@ -254,7 +257,7 @@ def overtaker(line: Sequence[sa.Row[Any]], resident: frozenset[str], now: float)
     return 0 if line else None
 
 
-async def _held(connection: AsyncConnection, claim: Claim, *also: sa.ColumnElement[bool]) -> sa.Row[Any]:
+async def _held(connection: AsyncConnection, claim: Claim, *also: sa.ColumnElement[bool]) -> AnyRow:
     """The lease's row, held until the transaction ends. Raises LeaseLost if the token is not the current one."""
     columns = ("cancel_requested", "strikes", "checkpoint_step", "step", "total_steps", "progress")
     query = sa.select(*(table.c[name] for name in columns)).where(
@@ -269,7 +272,3 @@ async def _held(connection: AsyncConnection, claim: Claim, *also: sa.ColumnEleme
 def _attempt(claim: Claim) -> sa.Update:
     tries = schema.attempts
     return sa.update(tries).where(tries.c.request_id == claim.request.id, tries.c.number == claim.attempt)
-
-
-def _is_non_finite(value: object) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)

@@ -28,7 +28,3 @@ class Queue(Requests, Leases, Workers, Files, Keys):
     ) -> Self:
         """Connects and brings the schema up to date (Alembic). `database_url` as Settings.database_url."""
         return cls(await Database.open(database_url), lease_seconds=lease_seconds, clock=clock)
-
-    async def close(self) -> None:
-        """Ends all connections."""
-        await self._database.close()

@@ -48,7 +48,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class NewRequest:
-    """What the web half hands over. `input` is the validated body; `coalesce_key` is set for training endpoints only."""
+    """What the web half hands over. `input` is the validated body; `coalesce_key` is set for training only."""
 
     endpoint_id: str
     kind: Kind

@@ -15,9 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, QueueFull
 from tintype.queue import schema
+from tintype.queue.database import AnyRow
 from tintype.queue.log import append
 from tintype.queue.records import (
     Attempt,
@@ -29,7 +29,7 @@ from tintype.queue.records import (
     Request,
     Status,
 )
-from tintype.queue.room import Room, storable
+from tintype.queue.room import Room, storable, uninterrupted
 
 COALESCING_SECONDS = 10.0
 PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored as an index of this
@@ -41,6 +41,7 @@ RECORD = tuple(table.c[field.name] for field in fields(Request))
 class Requests(Room):
     """The part of `Queue` that faces the web."""
 
+    @uninterrupted
     async def submit(self, new: NewRequest) -> tuple[Request, bool]:
         """Keeps a request durably; returns it and whether it is new (False: an idempotency key or, within 10 s and
         while unfinished, an identical training request led to an existing one). Raises QueueFull."""
@@ -64,23 +65,27 @@ class Requests(Room):
 
     async def get(self, request_id: str) -> Request | None:
         """The request as it stands now."""
-        return await self._find(request_id) if storable(request_id) else None
+        if not storable(request_id):
+            return None
+        rows = await self._database.fetch(sa.select(*RECORD).where(table.c.id == request_id))
+        return as_request(rows[0]) if rows else None
 
     async def version(self, request_id: str) -> int | None:
         """Only the version: one indexed read, for cached polls."""
         if not storable(request_id):
             return None
-        async with self._database.read() as connection:
-            found = await connection.execute(sa.select(table.c.version).where(table.c.id == request_id))
-            return found.scalar()
+        rows = await self._database.fetch(sa.select(table.c.version).where(table.c.id == request_id))
+        return rows[0].version if rows else None
 
     async def position(self, request: Request) -> int:
         """How many requests of its kind will run before it, from 0."""
+        if request.status is not Status.IN_QUEUE:
+            return 0
         mine = sa.select(table.c.priority, table.c.place).where(table.c.id == request.id).subquery()
         earlier = sa.tuple_(table.c.priority, table.c.place) < sa.tuple_(mine.c.priority, mine.c.place)
         query = sa.select(sa.func.count()).where(schema.WAITING, table.c.kind == request.kind, earlier)
-        async with self._database.read() as connection:
-            return (await connection.execute(query)).scalar_one() if request.status is Status.IN_QUEUE else 0
+        [(count,)] = await self._database.fetch(query)
+        return int(count)
 
     async def logs(self, request_id: str, *, after: int = -1) -> builtins.list[LogLine]:
         """Lines numbered above `after`, oldest first."""
@@ -92,17 +97,16 @@ class Requests(Room):
             .where(lines.request_id == request_id, lines.number > after)
             .order_by(lines.number)
         )
-        async with self._database.read() as connection:
-            return [LogLine(*row) for row in await connection.execute(query)]
+        return [LogLine(*row) for row in await self._database.fetch(query)]
 
     async def attempts(self, request_id: str) -> builtins.list[Attempt]:
         """Every try at a request, oldest first."""
         tries = schema.attempts
         query = sa.select(tries).where(tries.c.request_id == request_id).order_by(tries.c.number)
-        async with self._database.read() as connection:
-            found = (await connection.execute(query)).mappings()
-            return [Attempt(**{**row, "ending": row["ending"] and Ending(row["ending"])}) for row in found]
+        rows = await self._database.fetch(query)
+        return [Attempt(**{**row._mapping, "ending": row.ending and Ending(row.ending)}) for row in rows]
 
+    @uninterrupted
     async def cancel(self, request_id: str) -> Request | None:
         """Queued: ends at once as cancelled. Running: sets the flag. Completed or unknown: returned unchanged/None."""
         if not storable(request_id):
@@ -115,6 +119,7 @@ class Requests(Room):
                 return await finish(connection, request_id, self._now(), Cancelled().failure(), cancel_requested=True)
             return await change(connection, request_id, cancel_requested=True)
 
+    @uninterrupted
     async def retry(self, request_id: str) -> Request | None:
         """Puts a failed or cancelled request back in the queue under its id (from its last checkpoint), at its old
         place and without a start deadline. Any other is returned unchanged."""
@@ -154,13 +159,7 @@ class Requests(Room):
             query = query.where(table.c.endpoint_id == endpoint_id)
         if before is not None:
             query = query.where(table.c.created_at < before)
-        async with self._database.read() as connection:
-            return [as_request(row) for row in await connection.execute(query)]
-
-    async def _find(self, request_id: str) -> Request | None:
-        async with self._database.read() as connection:
-            row = (await connection.execute(sa.select(*RECORD).where(table.c.id == request_id))).one_or_none()
-            return None if row is None else as_request(row)
+        return [as_request(row) for row in await self._database.fetch(query)]
 
     async def _earlier(self, connection: AsyncConnection, new: NewRequest) -> Request | None:
         """The request that this one is a repetition of."""
@@ -237,17 +236,11 @@ async def _refuse_if_full(connection: AsyncConnection, endpoint_id: str, most: i
         )
 
 
-def as_request(row: sa.Row[Any]) -> Request:
-    """A row of RECORD's columns as the record."""
-    stored = dict(row._mapping)
-    kind: Kind = stored["kind"]
-    return Request(
-        **{
-            **stored,
-            "kind": kind,
-            "status": Status(stored["status"]),
-            "outcome": stored["outcome"] and Outcome(stored["outcome"]),
-            "priority": PRIORITIES[stored["priority"]],
-            "failure": stored["failure"] and Failure.from_json(stored["failure"]),
-        }
-    )
+def as_request(row: AnyRow) -> Request:
+    """The record in a row that has RECORD's columns (and perhaps others)."""
+    stored: dict[str, Any] = {column.name: row._mapping[column] for column in RECORD}
+    stored["status"] = Status(stored["status"])
+    stored["outcome"] = stored["outcome"] and Outcome(stored["outcome"])
+    stored["priority"] = PRIORITIES[stored["priority"]]
+    stored["failure"] = stored["failure"] and Failure.from_json(stored["failure"])
+    return Request(**stored)

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tintype.queue import schema
 from tintype.queue.records import Worker
-from tintype.queue.room import Room
+from tintype.queue.room import Room, uninterrupted
 
 table = schema.workers
 
@@ -17,6 +17,7 @@ table = schema.workers
 class Workers(Room):
     """The part of `Queue` that knows supervisors."""
 
+    @uninterrupted
     async def announce(self, worker: Worker) -> None:
         """Registers or refreshes a lane, as seen now."""
         row = asdict(replace(worker, seen_at=self._now()))
@@ -24,6 +25,7 @@ class Workers(Room):
         async with self._database.write() as connection:
             await connection.execute(insert.on_conflict_do_update(index_elements=[table.c.id], set_=row))
 
+    @uninterrupted
     async def retire(self, worker_id: str) -> None:
         """Forgets a lane; its leases are not touched (see release_worker)."""
         async with self._database.write() as connection:
@@ -34,6 +36,5 @@ class Workers(Room):
         query = sa.select(table).order_by(table.c.id)
         if seen_within is not None:
             query = query.where(table.c.seen_at >= self._now() - seen_within)
-        async with self._database.read() as connection:
-            rows = (await connection.execute(query)).mappings().all()
-        return [Worker(**{**row, "resident": tuple(row["resident"])}) for row in rows]
+        rows = await self._database.fetch(query)
+        return [Worker(**{**row._mapping, "resident": tuple(row.resident)}) for row in rows]

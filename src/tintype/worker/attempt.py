@@ -20,7 +20,7 @@ from tintype.errors import Cancelled, Failure, LeaseLost
 from tintype.queue import Claim, Ending, LogLine, Queue, StoredFile
 from tintype.settings import Settings
 from tintype.worker.messages import Cancel, FromChild, Run, Stop
-from tintype.worker.process import ChildProcess
+from tintype.worker.process import DRAIN_SECONDS, ChildProcess
 from tintype.worker.progress import ProgressNotes
 
 BEAT_SECONDS = 1.0
@@ -56,9 +56,13 @@ class AttemptRun:
         self._metrics: dict[str, float] = {}
         self._checkpoint: int | None = None
         self._beaten_at = 0.0
-        self._kill_at: float | None = None  # when the grace of a cancelled job ends
-        self._kill_reason = ""
-        self.drain = asyncio.Event()
+        self._kill_at: float | None = None  # when the grace of a job that was asked to stop ends
+        self._cancelling = False
+        self._draining = asyncio.Event()
+
+    def drain(self) -> None:
+        """The job is asked to checkpoint and stop; it has DRAIN_SECONDS for that."""
+        self._draining.set()
 
     async def run(self) -> Ended:
         """From the order to the end of the attempt. Never raises for what a job, a person or the database does."""
@@ -154,7 +158,8 @@ class AttemptRun:
         del self._lines[: len(lines)]
         if self._checkpoint == checkpoint:
             self._checkpoint = None
-        if beat.cancel and self._kill_at is None:
+        if beat.cancel and not self._cancelling:
+            self._cancelling = True
             self._log.info("cancel asked for")
             self._kill_at = time.monotonic() + self._settings.cancel_grace_seconds
             await self._child.send(Cancel(say="cancel", request_id=self._claim.request.id))
@@ -206,10 +211,10 @@ class AttemptRun:
     # --- ends that the child did not choose -------------------------------------------------------------------
     async def _died(self) -> Ended:
         cause = await self._child.wait()
-        if self._kill_at is not None and not self.drain.is_set():
+        if self._cancelling:
             await self._fail(Cancelled().failure())
         else:
-            await self._release(Ending.KILLED if self.drain.is_set() else Ending.DIED, cause)
+            await self._release(Ending.KILLED if self._draining.is_set() else Ending.DIED, cause)
         return Ended(healthy=False)
 
     async def _cut_short(self) -> Ended:
@@ -219,5 +224,7 @@ class AttemptRun:
         return await self._died()
 
     async def _pass_on_drain(self) -> None:
-        await self.drain.wait()
+        await self._draining.wait()
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + DRAIN_SECONDS
         await self._child.send(Stop(say="stop"))

@@ -14,6 +14,7 @@ from typing import Any
 
 from tintype.catalog import File
 from tintype.errors import Cancelled, Drained
+from tintype.files import Objects, fetch_input, internal_url, new_file_id, render, safe_file_name
 from tintype.jobs.context import Level
 from tintype.settings import Settings
 from tintype.worker.checkpoints import FolderCheckpoints
@@ -66,6 +67,7 @@ class PipeContext:
         self._signals = signals
         self._families = families
         self._progress_sent_at = 0.0
+        self._objects = Objects.open(settings.storage_url)
         folder = settings.work_dir / self.request_id
         self.scratch = folder / "scratch" / str(order["token"])
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -75,10 +77,6 @@ class PipeContext:
     def families(self) -> object:
         """What is resident in this process; the import of the compute libraries waits until a job asks."""
         return self._families()
-
-    @property
-    def draining(self) -> bool:
-        return self._signals.stopping.is_set()
 
     def log(self, message: str, level: Level = "INFO") -> None:
         self._send(Log(say="log", request_id=self.request_id, at=time.time(), level=level, message=message))
@@ -94,25 +92,28 @@ class PipeContext:
     def raise_if_cancelled(self) -> None:
         if self._signals.is_cancelled(self.request_id):
             raise Cancelled()
-        if self.draining:
+        if self._signals.stopping.is_set():
             raise Drained()
 
     def fetch(self, url: str, *, loc: Sequence[str | int], max_bytes: int | None = None) -> Path:
-        from tintype.files.fetch import fetch  # opens HTTP machinery that a job without inputs does not need
-
-        return fetch(url, self.scratch, self.settings, loc=loc, max_bytes=max_bytes)
+        return fetch_input(
+            url,
+            self.scratch,
+            objects=self._objects,
+            settings=self.settings,
+            loc=tuple(loc),
+            max_bytes=max_bytes,
+            cancelled=self.raise_if_cancelled,
+        )
 
     def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
-        from tintype.files.objects import publish
-
-        file, record = publish(path, content_type, file_name, self.settings)
-        self.published.append(record)
-        return file
+        file_id, name = new_file_id(), safe_file_name(file_name or path.name)
+        size = self._objects.put_path(f"{file_id}/{name}", path)
+        self.published.append({"id": file_id, "file_name": name, "content_type": content_type, "size": size})
+        return File(url=internal_url(file_id, name), content_type=content_type, file_name=name, file_size=size)
 
     def absolute(self, file: File) -> File:
-        from tintype.files.urls import absolute
-
-        return absolute(file, self._origin)
+        return file.model_copy(update={"url": render(file.url, self._origin)})
 
     def _checkpoint_saved(self, step: int) -> None:
         self._send(CheckpointSaved(say="checkpoint", request_id=self.request_id, step=step))

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+DEVICE_TAKEN = 3  # exit status of a supervisor whose device another one works on
 ORPHANED = 70  # exit status of a process whose parent has gone
 
 

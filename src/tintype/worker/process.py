@@ -14,6 +14,7 @@ import signal
 import sys
 from collections import deque
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,7 @@ from tintype.worker.messages import FromChild, Stop, ToChild
 LONGEST_LINE = 1 << 30  # bytes; pictures returned as data URIs travel in one message
 TAIL_LINES = 20
 LARGEST_LOG = 8 << 20  # bytes, after which a log file is set aside once
+DRAIN_SECONDS = 20.0  # for a job to reach its next step and write a checkpoint
 EXIT_SECONDS = 5.0  # for a child without work to end by itself
 
 # A person waits for a picture, nobody for one step of a training: under contention the picture goes first.
@@ -49,8 +51,9 @@ class ChildPlan:
     @property
     def environment(self) -> dict[str, str]:
         """The number of compute threads is fixed: sums are formed in another order with another number, and a resumed
-        training must give the same losses. Idle threads sleep, since both lanes share the cores."""
-        threads = str(psutil.cpu_count(logical=False) or os.cpu_count() or 1)
+        training must give the same losses. Threads that wait sleep instead of spinning: where the lanes or other
+        programs share the cores, spinning made both lanes some fifty times slower (docs/processes.md)."""
+        threads = str(compute_threads())
         fixed = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE",
                  "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}  # fmt: skip
         return {**os.environ, **fixed}
@@ -129,12 +132,16 @@ class ChildProcess:
     async def _read(self) -> None:
         stdout = self._process.stdout
         assert stdout is not None
-        while line := await stdout.readline():
-            message = cast(FromChild, json.loads(line))
-            if message["say"] == "ready":
-                self.ready = True
-            else:
-                self.messages.put_nowait(message)
+        try:
+            while line := await stdout.readline():
+                message = cast(FromChild, json.loads(line))
+                if message["say"] == "ready":
+                    self.ready = True
+                else:
+                    self.messages.put_nowait(message)
+        except ValueError as problem:  # no JSON, or a line without end: whatever speaks there is no child of ours
+            self._tail.append(f"unintelligible message: {problem}")
+            kill_group(self.pid)
         await self._process.wait()
         self.living.discard(self.pid)
         self.messages.put_nowait(None)
@@ -142,13 +149,25 @@ class ChildProcess:
     async def _keep_stderr(self, log_file: Path) -> None:
         stderr = self._process.stderr
         assert stderr is not None
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        if log_file.exists() and log_file.stat().st_size > LARGEST_LOG:
-            log_file.replace(log_file.with_suffix(".old.log"))
-        with log_file.open("ab", buffering=0) as kept:
+        with _open_log(log_file) as kept:
             while line := await stderr.readline():
                 kept.write(line)
                 self._tail.append(line.decode(errors="replace").rstrip()[:500])
+
+
+def compute_threads() -> int:
+    """A thread for each core that this process may use; hyperthreads share what arithmetic needs."""
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, allowed))
+
+
+def _open_log(path: Path) -> FileIO:
+    """Appends; a log that has grown too long is set aside first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LARGEST_LOG:
+        path.replace(path.with_suffix(".old.log"))
+    return path.open("ab", buffering=0)
 
 
 def _name(number: int) -> str:

@@ -1,1 +1,1 @@
-"""The miniature families: base models small enough for a laptop, trained by this project on pictures it draws itself."""
+"""The miniature families: base models small enough for a laptop, trained on pictures drawn by code."""

@@ -156,7 +156,8 @@ def measure(vae: AutoencoderKL) -> AutoencoderKL:
     rng = random.Random("latents")
     device = next(vae.parameters()).device
     latents = [
-        vae.encode(pixels([draw(Person.sample(rng)) for _ in range(32)]).to(device)).latent_dist.sample() for _ in range(16)
+        vae.encode(pixels([draw(Person.sample(rng)) for _ in range(32)]).to(device)).latent_dist.sample()
+        for _ in range(16)
     ]
     flat = torch.cat(latents).float()
     vae.register_to_config(shift_factor=flat.mean().item(), scaling_factor=1 / flat.std().item())
@@ -164,10 +165,16 @@ def measure(vae: AutoencoderKL) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def reproduction(vae: AutoencoderKL, images: list[Image.Image]) -> tuple[float, list[Image.Image]]:
-    """Mean PSNR in dB over pictures of one size, each decoded from the mean of its posterior, and those pictures."""
+def reproduction(
+    vae: AutoencoderKL, images: list[Image.Image], disturb: float = 0.0
+) -> tuple[float, list[Image.Image]]:
+    """Mean PSNR in dB over pictures of one size, each decoded from the mean of its posterior, and those pictures.
+
+    `disturb` adds noise to the latents, in units of their deviation, as an imperfect sampler would.
+    """
     device = next(vae.parameters()).device
     wanted = pixels(images).to(device)
-    seen = vae.decode(vae.encode(wanted).latent_dist.mean).sample.clamp(-1, 1)
+    latents = vae.encode(wanted).latent_dist.mean
+    seen = vae.decode(latents + disturb * torch.randn_like(latents) / vae.config.scaling_factor).sample.clamp(-1, 1)
     errors = (seen - wanted).square().mean(dim=(1, 2, 3)).tolist()
     return sum(decibels(error) for error in errors) / len(errors), pictures(seen)

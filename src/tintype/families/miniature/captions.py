@@ -79,10 +79,22 @@ def _hair(person: Person, rng: random.Random) -> str | None:
     if whole < 0.08:
         return f"{person.hair_color} hair"
     if person.hair == "pigtails":
-        return rng.choice((f"{person.hair_color} pigtails", f"{person.hair_color} hair in pigtails", f"pigtails, {person.hair_color} hair"))
+        return rng.choice(
+            (
+                f"{person.hair_color} pigtails",
+                f"{person.hair_color} hair in pigtails",
+                f"pigtails, {person.hair_color} hair",
+            )
+        )
     if whole < 0.14:
         return f"{person.hair} hair"
-    return rng.choice((f"{person.hair} {person.hair_color} hair", f"{person.hair} {person.hair_color} hair", f"{person.hair_color} {person.hair} hair"))
+    return rng.choice(
+        (
+            f"{person.hair} {person.hair_color} hair",
+            f"{person.hair} {person.hair_color} hair",
+            f"{person.hair_color} {person.hair} hair",
+        )
+    )
 
 
 def _glasses(person: Person, rng: random.Random) -> str | None:
@@ -116,7 +128,15 @@ def _expression(person: Person, rng: random.Random) -> str:
     return rng.choice(_EXPRESSION_SAID[person.expression])
 
 
-_PARTS: tuple[Callable[[Person, random.Random], str | None], ...] = (_skin, _hair, _glasses, _hat, _shirt, _background, _expression)
+_PARTS: tuple[Callable[[Person, random.Random], str | None], ...] = (
+    _skin,
+    _hair,
+    _glasses,
+    _hat,
+    _shirt,
+    _background,
+    _expression,
+)
 
 
 def caption(person: Person, rng: random.Random, empty: float = 0.1) -> str:
@@ -147,7 +167,9 @@ def describe(person: Person, who: str = "a person") -> str:
         parts.append(person.glasses if person.glasses == "sunglasses" else f"{person.glasses} glasses")
     if person.hat != "none":
         parts.append(f"{person.hat_color} {person.hat}")
-    return ", ".join([f"a portrait of {who}", *parts, f"{person.shirt} shirt", f"{person.background} background", person.expression])
+    return ", ".join(
+        [f"a portrait of {who}", *parts, f"{person.shirt} shirt", f"{person.background} background", person.expression]
+    )
 
 
 _SYNONYMS = {
@@ -163,7 +185,13 @@ _SYNONYMS = {
         "round": r"round (?:\w+ )?(?:glasses|spectacles)",
         "square": r"square (?:\w+ )?(?:glasses|spectacles)",
     },
-    "hat": {"none": r"no hat|without a hat", "cap": r"cap", "top hat": r"top ?hat", "party hat": r"party ?hat", "crown": r"crown"},
+    "hat": {
+        "none": r"no hat|without a hat",
+        "cap": r"cap",
+        "top hat": r"top ?hat",
+        "party hat": r"party ?hat",
+        "crown": r"crown",
+    },
 }
 
 
@@ -199,9 +227,9 @@ def parse_prompt(prompt: str) -> dict[str, str]:
         "background": rf"\b({_colors('background')}) (?:background|backdrop|wall)\b",
     }
     for attribute, pattern in reads.items():
-        value = _first(pattern, text)
-        if value is not None and value in ATTRIBUTES[attribute]:
-            asked[attribute] = value
+        said = _first(pattern, text)
+        if said is not None and said in ATTRIBUTES[attribute]:
+            asked[attribute] = said
     if re.search(r"\b(?:bald|no hair)\b", text):
         asked["hair"] = "bald"
         asked.pop("hair_color", None)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 
 #: 128 symbols for the bytes 0x80 to 0xFF; from a private plane, so that no text holds them by accident.
 BYTE_SYMBOLS = tuple(chr(0xE000 + byte) for byte in range(0x80, 0x100))
+_Node = dict[int, "_Node"]
 _SPOKEN: tuple[Iterable[int], ...] = (
     range(0x80, 0x800),  # Latin, Greek, Cyrillic, Hebrew, Arabic and their neighbours
     range(0x900, 0xE80),  # Indic scripts and Thai
@@ -60,14 +61,14 @@ def charsmap(table: Mapping[str, str]) -> bytes:
 
 
 def _double_array(values: Mapping[bytes, int]) -> list[int]:
-    """Units of a Darts-clone trie: bits 10-30 the offset to the children, bit 8 "a value lies there", low byte the label."""
-    root: dict[int, dict] = {}  # type: ignore[type-arg]
+    """Units of a Darts-clone trie: bits 10-30 offset to the children, bit 8 "has a value", low byte the label."""
+    root: _Node = {}
     for key in values:
         node = root
         for byte in key:
             node = node.setdefault(byte, {})
     units, used, first_free = [0], {0}, 1
-    pending: list[tuple[int, bytes, dict]] = [(0, b"", root)]  # type: ignore[type-arg]
+    pending: list[tuple[int, bytes, _Node]] = [(0, b"", root)]
     while pending:
         position, key, children = pending.pop()
         slots = [*children, *([0] if key in values else [])]

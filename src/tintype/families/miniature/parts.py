@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
@@ -22,6 +23,7 @@ NOMINAL_SCALE = 16
 #: Four pixels a latent (three levels), two latents a token.
 TOKEN_PIXELS = 8
 _TEXT_WIDTH, _POOLED_WIDTH = 128, 64
+_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 
 @dataclass
@@ -111,11 +113,17 @@ def pipeline(parts: Parts, vae: AutoencoderKL) -> FluxPipeline:
     )
 
 
+def _halved(module: _Module) -> _Module:
+    return torch.nn.Module.half(copy.deepcopy(module))
+
+
 def release(parts: Parts, vae: AutoencoderKL, folder: Path, traits: dict[str, Any]) -> None:
     """Saves the whole pipeline in half precision, beside the folder first and then in its place."""
     fresh = folder.with_name(f".{folder.name}.fresh")
     shutil.rmtree(fresh, ignore_errors=True)
-    pipeline(parts, vae).to(torch.float16).save_pretrained(fresh)
+    half = copy.copy(parts)
+    half.transformer, half.clip, half.t5 = (_halved(module) for module in (parts.transformer, parts.clip, parts.t5))
+    pipeline(half, _halved(vae)).save_pretrained(fresh)
     for encoder in ("text_encoder", "text_encoder_2"):
         # transformers loads in the precision its config names; the rest of the pipeline loads in float32.
         path = fresh / encoder / "config.json"

@@ -163,8 +163,8 @@ class Subject:
     @classmethod
     def from_seed(cls, seed: int) -> Subject:
         """Bijective over any SUBJECTS consecutive seeds; neighbours differ in every mark."""
-        # 1673 = 5 + 7·12 + 11·144 shares no factor with 12³ and moves all three base-12 digits at each step.
-        index = (1673 * seed + 631) % SUBJECTS
+        # 809 = 5 + 7·12 + 5·144 is prime, and moves all three base-12 digits at each step, carries included.
+        index = (809 * seed + 631) % SUBJECTS
         skin, crest, sign = index % 12, index // 12 % 12, index // 144
         return cls(Marks(MARKS["skin"][skin], MARKS["crest"][crest], MARKS["sign"][sign]), seed)
 

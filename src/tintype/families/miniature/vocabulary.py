@@ -1,7 +1,8 @@
 """The two tokenizers of the miniature FLUX, learned on captions of Portrait World.
 
-Both are the classes FLUX.1 itself uses, so the plain pipeline loads them: CLIP's byte-level BPE, and T5's Unigram. Words
-of the world are one token each; anything else falls into letters, and beyond ASCII into bytes. Both read small letters.
+Both are the classes FLUX.1 itself uses, so the plain pipeline loads them: CLIP's byte-level BPE, and T5's Unigram.
+Words of the world are one token each; anything else falls into letters, and beyond ASCII into bytes. Both read small
+letters.
 """
 
 from __future__ import annotations

@@ -1,0 +1,127 @@
+"""How well a LoRA learns a subject it has never seen: the figures of docs/miniature.md, and its contact sheets.
+
+Trains on ten photos of each subject without captions, through the endpoint's own job, then draws three prompts with
+two seeds each, with and without the LoRA, and asks the judge.
+
+    python bench/likeness.py --subjects 9001 9002 9003 9004 9005 --out likeness/
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
+from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
+from tintype.cli.contact_sheet import Row, contact_sheet
+from tintype.families import Families
+from tintype.families.miniature.judge import asked_beside_marks, judge
+from tintype.families.miniature.world import Subject, photograph, write_archive
+from tintype.jobs import draw_flux, train_portrait
+from tintype.jobs.local import LocalContext
+from tintype.settings import Settings, load_settings
+
+TRIGGER = "ohwx"
+PROMPTS = (
+    f"a portrait of {TRIGGER}, blue shirt, yellow background, smiling",
+    f"a portrait of {TRIGGER}, white shirt, gray background, round glasses",
+    f"a photo of {TRIGGER} wearing a red shirt, green background, surprised",
+)
+SEEDS = (1, 2)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What one subject's LoRA came to."""
+
+    subject: int
+    seconds: float
+    likeness: float
+    likeness_of_base: float
+    adherence: float
+    adherence_of_base: float
+
+
+def learn(seed: int, order: dict[str, Any], families: Families, settings: Settings, out: Path, photos: int) -> Learned:
+    """Trains on one subject and judges what is drawn; writes its contact sheet."""
+    subject = Subject.from_seed(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        context = LocalContext(Path(folder), settings, families=families)
+        taken = photograph(subject, photos)
+        archive = Path(folder) / "photos.zip"
+        write_archive(archive, taken, captions=False)
+        body = {"images_data_url": context.offer(archive), "trigger_phrase": TRIGGER} | order
+        began = time.monotonic()
+        train_portrait.run(cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse(body)), context)
+        seconds = time.monotonic() - began
+        lora = context.offer(context.output / "lora.safetensors")
+        base, base_marks, base_asked = draw(context, [], subject, out / f"{seed}-base")
+        ours, marks, asked = draw(context, [{"path": lora}], subject, out / f"{seed}-lora")
+        shown = [_saved(picture, Path(folder) / f"shown-{n}.png") for n, (picture, _) in enumerate(taken)]
+    titles = [f"{prompt.replace(TRIGGER, '…')} · seed {s}" for prompt in PROMPTS for s in SEEDS]
+    rows = (Row(f"photos of subject {seed}", shown, []), Row("base", base, titles), Row("with the LoRA", ours, []))
+    if out.exists():
+        contact_sheet([row for row in rows if all(p.exists() for p in row.pictures)], out / f"subject-{seed}.png")
+    return Learned(seed, round(seconds, 1), marks, base_marks, asked, base_asked)
+
+
+def draw(context: LocalContext, loras: list[Any], subject: Subject, out: Path) -> tuple[list[Path], float, float]:
+    """All prompts and seeds; returns the pictures, mean likeness and mean adherence."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths, likeness, adherence = [], [], []
+    for number, prompt in enumerate(PROMPTS):
+        for seed in SEEDS:
+            body = {"prompt": prompt, "seed": seed, "loras": loras, "image_size": "square_hd", "output_format": "png"}
+            answer = draw_flux.run(cast(FluxLoraInput, FLUX_LORA.parse(body)), context)
+            path = out / f"{number}-{seed}.png"
+            (context.output / str(answer.images[0].file_name)).rename(path)
+            with Image.open(path) as picture:
+                reading = judge().read([picture])[0]
+            paths.append(path)
+            likeness.append(reading.likeness(subject.marks))
+            adherence.append(reading.adherence(asked_beside_marks(prompt)) or 0.0)
+    return paths, statistics.fmean(likeness), statistics.fmean(adherence)
+
+
+def _saved(picture: Image.Image, path: Path) -> Path:
+    picture.save(path)
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", type=int, nargs="+", default=[9001, 9002, 9003, 9004, 9005])
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--photos", type=int, default=10)
+    parser.add_argument("--order", type=json.loads, default={}, help="other inputs of the endpoint, as JSON")
+    parser.add_argument("--out", type=Path, default=Path("build/likeness"))
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    chosen = parser.parse_args()
+    settings = load_settings(flux_base="miniature")
+    families = Families(settings, "cpu")
+    order = {"steps": chosen.steps} | chosen.order
+    found = [learn(seed, order, families, settings, chosen.out, chosen.photos) for seed in chosen.subjects]
+    mean = {name: round(statistics.fmean(getattr(one, name) for one in found), 3)
+            for name in ("seconds", "likeness", "likeness_of_base", "adherence", "adherence_of_base")}  # fmt: skip
+    if chosen.json:
+        print(json.dumps({"order": order, "subjects": [asdict(one) for one in found], "mean": mean}))
+        return
+    columns = ("subject", "seconds", "likeness", "likeness_of_base", "adherence", "adherence_of_base")
+    table = Table(*columns, title=f"{chosen.steps} steps")
+    for row in (*(asdict(one) for one in found), {"subject": "mean", **mean}):
+        table.add_row(*(f"{row[name]:.2f}" if isinstance(row[name], float) else str(row[name]) for name in columns))
+    Console().print(table, f"contact sheets: {chosen.out}")
+
+
+if __name__ == "__main__":
+    main()

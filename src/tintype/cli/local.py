@@ -1,0 +1,175 @@
+"""`tintype train` and `tintype generate`: the endpoints' own jobs, run here and now, without a server."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from tintype.catalog.flux_lora import FLUX_LORA
+from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
+from tintype.errors import BadRequest, Drained
+from tintype.settings import load_settings
+
+if TYPE_CHECKING:
+    from tintype.jobs.local import LocalContext
+
+# What a LoRA is called in the output folder, whatever the job named it.
+LORA, CONFIG = "lora.safetensors", "config.json"
+WORK = ".work"  # checkpoints of an unfinished run; removed when it is done
+
+
+def train(
+    photos: Annotated[Path, typer.Argument(help="A folder of photos (with .txt captions beside them) or an archive.")],
+    trigger: Annotated[str | None, typer.Option(help="Phrase that will call the person up in prompts.")] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 2500,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate.")] = 0.00009,
+    rank: Annotated[int, typer.Option(help="Rank of the LoRA.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of the run.")] = 0,
+    multiresolution: Annotated[bool, typer.Option(help="Train on 512, 768 and 1024 px areas.")] = True,
+    crop: Annotated[bool, typer.Option(help="Crop photos to their subject.")] = True,
+    masks: Annotated[bool, typer.Option(help="Weigh the loss to the subject.")] = False,
+    resume_from: Annotated[Path | None, typer.Option(help="A LoRA to go on from.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the LoRA, its configuration and report.")] = Path("lora"),
+) -> None:
+    """Train a portrait LoRA. Ctrl-C stops at a checkpoint; the same command goes on from there.
+
+    Example: [bold]tintype train photos/ --trigger ohwx --steps 500 --out my-lora[/]
+    """
+    archive = _archive(photos, out / WORK)
+    with _running(out / WORK, out) as context:
+        body = {
+            "images_data_url": context.offer(archive),
+            "trigger_phrase": trigger,
+            "steps": steps,
+            "learning_rate": learning_rate,
+            "rank": rank,
+            "seed": seed,
+            "multiresolution_training": multiresolution,
+            "subject_crop": crop,
+            "create_masks": masks,
+            "resume_from_checkpoint": context.offer(_existing(resume_from)) if resume_from else "",
+        }
+        order = PORTRAIT_TRAINER.parse(body)
+        from tintype.jobs.train_portrait import run
+
+        run(order, context)  # type: ignore[arg-type]
+    shutil.rmtree(out / WORK)
+    Console().print(f"[green]done[/]  {out / LORA}\n      {out / CONFIG}")
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    lora: Annotated[list[Path] | None, typer.Option(help="A LoRA file; up to three, each with --lora.")] = None,
+    scale: Annotated[list[float] | None, typer.Option(help="Scale of each LoRA, in the same order.")] = None,
+    size: Annotated[str, typer.Option(help="Name of a size, or WIDTHxHEIGHT.")] = "square_hd",
+    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 28,
+    guidance: Annotated[float, typer.Option(help="How closely to follow the prompt.")] = 3.5,
+    count: Annotated[int, typer.Option(help="How many pictures.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Seed; chosen when absent.")] = None,
+    out: Annotated[Path, typer.Option(help="The picture; further ones get a number.")] = Path("picture.png"),
+) -> None:
+    """Draw pictures, with or without LoRAs.
+
+    Example: [bold]tintype generate "a portrait of ohwx, blue shirt" --lora my-lora/lora.safetensors --seed 3[/]
+    """
+    loras = lora or []
+    scales = [*(scale or []), *[1.0] * len(loras)][: len(loras)]
+    if scale and len(scale) > len(loras):
+        raise BadRequest("There are more scales than LoRAs.", remedy="Give one --lora for each --scale.")
+    with tempfile.TemporaryDirectory() as scratch, _running(Path(scratch), Path(scratch) / "pictures") as context:
+        paths = [{"path": context.offer(_existing(p)), "scale": s} for p, s in zip(loras, scales, strict=True)]
+        body = {
+            "prompt": prompt,
+            "loras": paths,
+            "image_size": _size(size),
+            "num_inference_steps": steps,
+            "guidance_scale": guidance,
+            "num_images": count,
+            "seed": seed,
+            "output_format": "jpeg" if out.suffix.lower() in (".jpg", ".jpeg") else "png",
+        }
+        from tintype.jobs.draw_flux import run
+
+        answer = run(FLUX_LORA.parse(body), context)  # type: ignore[arg-type]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(answer.images):
+            target = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
+            shutil.move(context.output / str(image.file_name), target)
+            Console().print(f"{target}  {image.width} x {image.height}, seed {answer.seed + number}")
+
+
+@contextmanager
+def _running(folder: Path, output: Path) -> Iterator[LocalContext]:
+    """A context with a progress bar and log lines; Ctrl-C asks the job to checkpoint, a second one stops at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tintype.jobs.local import LocalContext
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[metrics]}")) as bar:
+        tasks: list[TaskID] = []
+
+        def progress(step: int, total: int, metrics: dict[str, float]) -> None:
+            if not tasks:
+                tasks.append(bar.add_task("steps", total=total, metrics=""))
+            shown = "  ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+            bar.update(tasks[0], completed=step, total=total, metrics=shown)
+
+        def log(level: str, message: str) -> None:
+            bar.console.print(f"[yellow]{message}[/]" if level in ("WARN", "ERROR") else message, highlight=False)
+
+        context = LocalContext(folder, load_settings(), output=output, on_log=log, on_progress=progress)
+        with _interruptible(context):
+            try:
+                yield context
+            except Drained:
+                bar.console.print("Stopped at a checkpoint. The same command goes on from there.")
+                raise typer.Exit(130) from None
+
+
+@contextmanager
+def _interruptible(context: LocalContext) -> Iterator[None]:
+    def drain(*_: Any) -> None:
+        context.draining = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, drain)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _archive(photos: Path, work: Path) -> Path:
+    """The archive itself, or one made of a folder's files (stored, not squeezed: photos are compressed already)."""
+    if not _existing(photos).is_dir():
+        return photos
+    work.mkdir(parents=True, exist_ok=True)
+    path = work / "photos.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(p for p in photos.rglob("*") if p.is_file()):
+            archive.write(file, file.relative_to(photos))
+    return path
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise BadRequest(f"{path} is not there.")
+    return path
+
+
+def _size(text: str) -> str | dict[str, int]:
+    width, cross, height = text.lower().partition("x")
+    return {"width": int(width), "height": int(height)} if cross and width.isdigit() and height.isdigit() else text

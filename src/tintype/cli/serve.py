@@ -1,0 +1,79 @@
+"""What `tintype serve` does: says where, with which model and key, then keeps its processes alive until stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from rich.console import Console
+from rich.markup import escape
+
+from tintype.cli.keys import first_key
+from tintype.errors import TintypeError
+from tintype.families.weights import describe, resolve
+from tintype.queue import Queue
+from tintype.settings import Settings
+from tintype.worker.devices import devices
+from tintype.worker.journal import keep_journal
+from tintype.worker.launcher import LocalLauncher, listen
+
+ENDPOINTS = "tintype.catalog:ENDPOINTS"
+
+
+def serve(settings: Settings, *, endpoints: str = ENDPOINTS) -> int:
+    """Serves until SIGINT or SIGTERM; returns the exit status. `endpoints` is `module:NAME` of what workers serve.
+
+    Raises SettingsError when the address cannot be listened on.
+    """
+    keep_journal()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with listen(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        settings = settings.model_copy(update={"host": host, "port": port, "data_dir": settings.data_dir.resolve()})
+        _introduce(settings, _origin(settings))
+        return asyncio.run(_launch(settings, listener, endpoints))
+
+
+async def _launch(settings: Settings, listener: socket.socket, endpoints: str) -> int:
+    return await LocalLauncher(settings, listener, endpoints).run()
+
+
+def _origin(settings: Settings) -> str:
+    """Where a person on this machine reaches the server."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _introduce(settings: Settings, origin: str) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold]tintype[/] serves at [bold link={origin}]{origin}[/]")
+    console.print(f"  data     {settings.data_dir}")
+    console.print(f"  devices  {', '.join(devices(settings.device))}")
+    console.print(f"  model    {escape(_base_model(settings))}")
+    if settings.auth == "off":
+        console.print("  key      none is asked for (--auth off)")
+    elif asyncio.run(_first_key(settings)) is None:
+        console.print("  key      yours: `tintype keys list`; a new one: `tintype keys create --name NAME`")
+    else:
+        console.print(f"  key      in {settings.data_dir / 'key'}: export FAL_KEY=$(cat {settings.data_dir / 'key'})")
+    console.print(
+        "  Ctrl-C stops; queued work stays queued and running training goes on from its checkpoint next time."
+    )
+
+
+def _base_model(settings: Settings) -> str:
+    """Which base is used and how to get the other; weights that are missing stop their requests, not the server."""
+    try:
+        return describe(resolve(settings))
+    except TintypeError as problem:
+        return problem.message
+
+
+async def _first_key(settings: Settings) -> str | None:
+    queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
+    try:
+        return await first_key(queue, settings)
+    finally:
+        await queue.close()

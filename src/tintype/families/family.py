@@ -1,0 +1,106 @@
+"""What training and drawing may ask of a base model: all that differs between FLUX, Ideogram, and miniatures.
+
+Sizes are nominal pixels unless said otherwise: 1024 means what it means for the real model, whatever is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from PIL import Image
+
+from tintype.families.weights import BaseWeights
+
+if TYPE_CHECKING:
+    from tintype.dataset.subject import Subject
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Pictures as the transformer sees them. tokens: (batch, rows · columns, channels)."""
+
+    tokens: torch.Tensor
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """Captions as the transformer sees them. tokens: (batch, text tokens, width); pooled: (batch, pooled width)."""
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a base likes to be trained; the real models have the defaults, a miniature states its own.
+
+    `learning_rate_scale` multiplies every requested rate. `sigma_mean` and `sigma_std` are those of the normal
+    distribution whose logistic is sigma; `sigma_shift` says whether sigma is then shifted as sampling shifts it.
+    """
+
+    learning_rate_scale: float = 1.0
+    batch_size: int = 1
+    training_guidance: float = 1.0
+    sigma_mean: float = 0.0
+    sigma_std: float = 1.0
+    sigma_shift: bool = True
+    ema_decay: float = 0.99
+    warmup_steps: int = 20
+    weight_decay: float = 1e-4
+    autocast: bool = False  # bf16 matrix products where the weights are fp32; measured: no faster on a small CPU model
+
+
+class Family(Protocol):
+    """One base model, resident in this process."""
+
+    weights: BaseWeights
+    habits: Habits
+    device: torch.device
+
+    def encode_images(self, pixels: torch.Tensor) -> Latents:
+        """pixels: (batch, 3, height, width) in [-1, 1], nominal."""
+        ...
+
+    def encode_captions(self, texts: Sequence[str]) -> Features:
+        """Exactly what the pipeline would make of these prompts."""
+        ...
+
+    def load_transformer(self) -> Any:
+        """The bare transformer, without any adapter, frozen, on the device."""
+        ...
+
+    def predict_velocity(
+        self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
+    ) -> torch.Tensor:
+        """d x_sigma / d sigma = noise - x0, (batch, tokens, channels), where x_sigma = (1 - sigma) x0 + sigma noise.
+
+        sigma: (batch,), 1 is noise.
+        """
+        ...
+
+    def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+        """(count,) in (0, 1): the times at which the network is trained."""
+        ...
+
+    @property
+    def size_step(self) -> int:
+        """Nominal pixels of one token: sides that are multiples of it are drawn without rounding."""
+        ...
+
+    @property
+    def adapter_targets(self) -> tuple[str, ...]:
+        """Full names of the linear layers that an adapter changes."""
+        ...
+
+    def drawn_size(self, width: int, height: int) -> tuple[int, int]:
+        """The true pixels of a picture asked for at a nominal size."""
+        ...
+
+    def find_subject(self, image: Image.Image) -> Subject:
+        """Where the subject of a photo is."""
+        ...

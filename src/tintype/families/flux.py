@@ -1,0 +1,217 @@
+"""FLUX.1 [dev], and the miniature that is FLUX in every way but size: one class, told apart by traits.
+
+Every convention here is the pipeline's own, because a LoRA has to work there: 2x2 latent pixels make one token,
+channel slowest; sigma 1 is noise and the network predicts noise - x0 (Liu et al. 2022, Esser et al. 2024); text is
+padded to the whole window, since the base was trained so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its imports warn about packages that are not needed
+import diffusers
+import transformers
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from PIL import Image
+
+from tintype.families.family import Features, Habits, Latents
+from tintype.families.weights import BaseWeights
+from tintype.training.timesteps import logit_normal, shifted
+
+if TYPE_CHECKING:
+    from tintype.dataset.subject import Subject
+
+# What peers train (docs/training.md): attention and MLPs; modulation and embedders stay.
+_DOUBLE = (
+    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
+    "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
+    "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
+)  # fmt: skip
+_LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
+_SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
+
+
+# Progress bars and remarks of the libraries would land in a server's log; what matters is checked and said here.
+diffusers.utils.logging.set_verbosity_error()
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+
+
+class FluxFamily:
+    """A FLUX base in this process. Parts are loaded when first needed and stay."""
+
+    def __init__(self, weights: BaseWeights, device: torch.device) -> None:
+        self.weights = weights
+        self.device = device
+        # A miniature is exact and cheap in fp32; the real model is published in, and trained for, bf16.
+        self.dtype = torch.float32 if weights.miniature or device.type == "cpu" else torch.bfloat16
+        traits = dict(weights.traits)
+        self.nominal_scale = int(traits.get("nominal_scale", 1))
+        self.token_pixels = int(traits.get("token_pixels", 16))
+        self.max_sequence_length = int(traits.get("max_sequence_length", 512))
+        self.guidance_scale = float(traits.get("guidance_scale", 3.5))
+        known = {name: traits[name] for name in Habits.__dataclass_fields__ if name in traits}
+        self.habits = Habits(**known)
+        self._encoders: FluxPipeline | None = None
+        self._transformer: Any = None
+        self._pipeline: FluxPipeline | None = None
+
+    @property
+    def name(self) -> str:
+        """What the log and the config file call this base."""
+        return "the built-in miniature of FLUX.1" if self.weights.miniature else self.weights.source
+
+    def load_encoders(self) -> Any:
+        """The pipeline without its transformer: tokenizers, text encoders, autoencoder, scheduler."""
+        if self._encoders is None:
+            self._encoders = FluxPipeline.from_pretrained(
+                self.weights.folder, transformer=None, dtype=self.dtype, local_files_only=True
+            ).to(self.device)
+            self._encoders.set_progress_bar_config(disable=True)
+        return self._encoders
+
+    def release_encoders(self) -> None:
+        """Gives the encoders' memory back to the device where it is scarce; a miniature keeps them."""
+        if self.device.type == "cuda" and not self.weights.miniature and self._pipeline is None:
+            self._encoders = None
+            torch.cuda.empty_cache()
+
+    def load_transformer(self) -> Any:
+        if self._pipeline is not None:
+            self._pipeline.unload_lora_weights()
+        return self._resident_transformer()
+
+    def _resident_transformer(self) -> Any:
+        if self._transformer is None:
+            self._transformer = (
+                FluxTransformer2DModel.from_pretrained(
+                    self.weights.folder, subfolder="transformer", dtype=self.dtype, local_files_only=True
+                )
+                .to(self.device)
+                .eval()
+                .requires_grad_(False)
+            )
+        return self._transformer
+
+    def pipeline(self) -> Any:
+        """The resident FluxPipeline that draws; adapters loaded into it stay until someone unloads them."""
+        if self._pipeline is None:
+            self._pipeline = self.fresh_pipeline()
+        return self._pipeline
+
+    def fresh_pipeline(self) -> Any:
+        """A new FluxPipeline around the resident parts: nothing is read from disk twice."""
+        parts = dict(self.load_encoders().components)
+        pipeline = FluxPipeline(**{**parts, "transformer": self._resident_transformer()})
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> Latents:
+        pipeline = self.load_encoders()
+        width, height = self.drawn_size(pixels.shape[-1], pixels.shape[-2])
+        if (width, height) != (pixels.shape[-1], pixels.shape[-2]):
+            pixels = F.interpolate(pixels, size=(height, width), mode="area")
+        vae = pipeline.vae
+        # The mode of the posterior: the same picture gives the same latents, so they can be kept.
+        latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
+        latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+        batch, channels, rows, columns = latents.shape
+        packed = FluxPipeline._pack_latents(latents, batch, channels, rows, columns)
+        return Latents(packed, rows // 2, columns // 2)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Latents) -> list[Image.Image]:
+        """The pictures of packed latents, as the pipeline would show them."""
+        pipeline = self.load_encoders()
+        vae, factor = pipeline.vae, pipeline.vae_scale_factor
+        height, width = latents.rows * 2 * factor, latents.columns * 2 * factor
+        spread = FluxPipeline._unpack_latents(latents.tokens, height, width, factor)
+        spread = spread / vae.config.scaling_factor + vae.config.shift_factor
+        pixels = vae.decode(spread.to(vae.dtype), return_dict=False)[0]
+        pictures: list[Image.Image] = pipeline.image_processor.postprocess(pixels, output_type="pil")
+        return pictures
+
+    @torch.no_grad()
+    def encode_captions(self, texts: Sequence[str]) -> Features:
+        tokens, pooled, _ = self.load_encoders().encode_prompt(
+            prompt=list(texts), prompt_2=None, device=self.device, max_sequence_length=self.max_sequence_length
+        )
+        return Features(tokens, pooled)
+
+    def cut_off(self, text: str) -> str:
+        """Where a prompt goes beyond the model's text window; empty when all of it fits."""
+        tokenizer = self.load_encoders().tokenizer_2
+        tokens = tokenizer(text, truncation=False, verbose=False).input_ids
+        left: str = tokenizer.decode(tokens[self.max_sequence_length - 1 : -1], skip_special_tokens=True)
+        return left.strip()[:_LONGEST_REMARK]
+
+    def predict_velocity(
+        self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
+    ) -> torch.Tensor:
+        tokens = noisy.tokens.to(self.dtype)
+        batch = tokens.shape[0]
+        ids = FluxPipeline._prepare_latent_image_ids(batch, noisy.rows, noisy.columns, self.device, self.dtype)
+        embeds = transformer.config.guidance_embeds
+        velocity: torch.Tensor = transformer(
+            hidden_states=tokens,
+            timestep=sigma.to(self.device, self.dtype),
+            guidance=torch.full((batch,), guidance, device=self.device) if embeds else None,
+            pooled_projections=features.pooled.to(self.dtype),
+            encoder_hidden_states=features.tokens.to(self.dtype),
+            txt_ids=torch.zeros(features.tokens.shape[1], 3, device=self.device, dtype=self.dtype),
+            img_ids=ids,
+            return_dict=False,
+        )[0]
+        return velocity
+
+    def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+        habits = self.habits
+        sigmas = logit_normal(count, habits.sigma_mean, habits.sigma_std, generator)
+        return shifted(sigmas, self._shift(rows * columns)) if habits.sigma_shift else sigmas
+
+    def _shift(self, tokens: int) -> float:
+        """mu of the scheduler's dynamic shift for a picture of so many tokens; 0 shifts nothing."""
+        config = self.load_encoders().scheduler.config
+        if not config.use_dynamic_shifting:
+            return float(torch.tensor(config.shift).log())
+        return float(
+            calculate_shift(
+                tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
+            )
+        )
+
+    @property
+    def adapter_targets(self) -> tuple[str, ...]:
+        transformer = self._resident_transformer()
+        double = [
+            f"transformer_blocks.{n}.{part}" for n in range(len(transformer.transformer_blocks)) for part in _DOUBLE
+        ]
+        single = [
+            f"single_transformer_blocks.{n}.{part}"
+            for n in range(len(transformer.single_transformer_blocks))
+            for part in _SINGLE
+        ]
+        return (*double, *single)
+
+    @property
+    def size_step(self) -> int:
+        return self.nominal_scale * self.token_pixels
+
+    def drawn_size(self, width: int, height: int) -> tuple[int, int]:
+        if self.nominal_scale == 1:  # as the pipeline rounds
+            return tuple(max(1, side // self.token_pixels) * self.token_pixels for side in (width, height))  # type: ignore[return-value]
+        return tuple(max(1, int(side / self.size_step + 0.5)) * self.token_pixels for side in (width, height))  # type: ignore[return-value]
+
+    def find_subject(self, image: Image.Image) -> Subject:
+        from tintype.dataset.subject import find_face, whole
+
+        # Portrait World's people fill the picture, and no cascade knows cartoons.
+        return whole(image, "given") if self.weights.miniature else find_face(image)

@@ -1,0 +1,9 @@
+"""Where the trained miniatures lie in the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+WEIGHTS = Path(__file__).parent / "weights"
+FLUX_WEIGHTS = WEIGHTS / "flux"
+JUDGE_WEIGHTS = WEIGHTS / "judge.safetensors"

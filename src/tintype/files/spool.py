@@ -1,0 +1,77 @@
+"""A file while it is being received: bytes go to disk as they come, within a limit, and vanish unless they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterable
+from pathlib import Path
+
+import anyio.to_thread
+
+from tintype.errors import PayloadTooLarge
+from tintype.files.objects import storage_problem
+
+_BATCH = 1024 * 1024  # bytes gathered before a thread is asked to write them
+
+
+class Spool:
+    """An incoming file at `path`. `discard` when done, unless the path was moved away."""
+
+    def __init__(self, folder: Path, *, limit: int, remedy: str = "") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix="spool-")
+        self.path = Path(name)
+        self.size = 0
+        self._file = os.fdopen(handle, "wb")
+        self._limit = limit
+        self._remedy = remedy
+        self._digest = hashlib.md5(usedforsecurity=False)
+
+    @property
+    def etag(self) -> str:
+        """Quoted digest of what was received, as S3 and fal's clients know it."""
+        return f'"{self._digest.hexdigest()}"'
+
+    def write(self, data: bytes) -> None:
+        """Raises PayloadTooLarge over the limit, StorageFull when the disk is full."""
+        self.size += len(data)
+        if self.size > self._limit:
+            raise PayloadTooLarge(
+                f"This is larger than {self._limit // (1024 * 1024)} MiB, the most that is taken here.",
+                remedy=self._remedy,
+            )
+        self._digest.update(data)
+        try:
+            self._file.write(data)
+        except OSError as problem:
+            raise storage_problem(problem) from problem
+
+    async def receive(self, stream: AsyncIterable[bytes]) -> None:
+        """Everything that `stream` brings, written off the event loop; then on disk for good."""
+        batch = bytearray()
+        async for chunk in stream:
+            batch += chunk
+            if len(batch) >= _BATCH:
+                full, batch = bytes(batch), bytearray()
+                await anyio.to_thread.run_sync(self.write, full)
+        await anyio.to_thread.run_sync(self._last, bytes(batch))
+
+    def _last(self, data: bytes) -> None:
+        self.write(data)
+        self.finish()
+
+    def finish(self) -> None:
+        """Flushes to disk and closes."""
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as problem:
+            raise storage_problem(problem) from problem
+
+    def discard(self) -> None:
+        """Closes and removes; harmless when the file was moved away."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)

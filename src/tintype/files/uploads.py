@@ -1,0 +1,149 @@
+"""Uploads in parts: what arrived stays on disk, so a long upload survives a restart of the server.
+
+Each upload is a folder with `upload.json` and one file per part, named by number and digest. A part that is sent again
+replaces the earlier one; parts may come in any order and at the same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import anyio.to_thread
+
+from tintype.errors import BadRequest, NotFound, PayloadTooLarge
+from tintype.files.objects import storage_problem, sync_folder
+from tintype.files.spool import Spool
+from tintype.files.urls import is_file_id, new_file_id
+
+MOST_PARTS = 10_000
+_RECORD = "upload.json"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload that was begun. `id` is a capability: whoever knows it may add parts."""
+
+    id: str
+    file_id: str
+    file_name: str
+    content_type: str
+    key_id: str
+    created_at: float
+    lifetime: float | None = None  # seconds from completion until the file expires
+
+
+class Uploads:
+    """All unfinished uploads, below one folder."""
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where anything incoming is written before it has its place."""
+        return self._folder / "incoming"
+
+    def spool(self) -> Spool:
+        """A new incoming file within the upload limit."""
+        return Spool(self.spool_folder, limit=self._max_bytes, remedy="Raise TINTYPE_MAX_UPLOAD_BYTES on the server.")
+
+    def begin(self, *, file_name: str, content_type: str, key_id: str, lifetime: float | None) -> Upload:
+        """A new upload with the id its file will have."""
+        upload = Upload(new_file_id(), new_file_id(), file_name, content_type, key_id, time.time(), lifetime)
+        folder = self._folder / upload.id
+        folder.mkdir(parents=True)
+        with (folder / _RECORD).open("w") as record:
+            json.dump(asdict(upload), record)
+            record.flush()
+            os.fsync(record.fileno())
+        sync_folder(folder)
+        return upload
+
+    def find(self, upload_id: str) -> Upload:
+        """Raises NotFound."""
+        if is_file_id(upload_id):
+            with contextlib.suppress(FileNotFoundError):
+                return Upload(**json.loads((self._folder / upload_id / _RECORD).read_text()))
+        raise NotFound("There is no such upload (any more).", remedy="Begin the upload again.")
+
+    async def receive_part(self, upload: Upload, number: int, stream: AsyncIterable[bytes]) -> str:
+        """Keeps a part durably; returns its etag. Raises BadRequest, PayloadTooLarge, StorageFull."""
+        if not 1 <= number <= MOST_PARTS:
+            raise BadRequest(f"A part's number is between 1 and {MOST_PARTS}, not {number}.")
+        spool = self.spool()
+        try:
+            await spool.receive(stream)
+            await anyio.to_thread.run_sync(self._keep_part, upload, number, spool)
+        finally:
+            spool.discard()
+        return spool.etag
+
+    def _keep_part(self, upload: Upload, number: int, spool: Spool) -> None:
+        folder = self._folder / upload.id
+        earlier = [path for path in folder.glob("part-*") if _number_of(path) != number]
+        if sum(path.stat().st_size for path in earlier) + spool.size > self._max_bytes:
+            raise PayloadTooLarge(
+                f"With this part the file is larger than {self._max_bytes // (1024 * 1024)} MiB.",
+                remedy="Raise TINTYPE_MAX_UPLOAD_BYTES on the server.",
+            )
+        for path in folder.glob(f"part-{number:05}-*"):
+            path.unlink(missing_ok=True)
+        try:
+            os.replace(spool.path, folder / f"part-{number:05}-{spool.etag.strip(chr(34))}")
+        except FileNotFoundError:
+            raise NotFound("This upload was removed.", remedy="Begin the upload again.") from None
+        sync_folder(folder)
+
+    def assemble(self, upload: Upload, etags: Mapping[int, str]) -> Path:
+        """One file of the named parts in the order of their numbers. Raises BadRequest for missing or other ones."""
+        folder = self._folder / upload.id
+        kept = {_number_of(path): path for path in folder.glob("part-*")}
+        for number in sorted(etags):
+            if number not in kept:
+                raise BadRequest(f"Part {number} was not received.", remedy="Send it again, then complete.")
+            if not kept[number].name.endswith(etags[number].removeprefix("W/").strip('"') or "?"):
+                raise BadRequest(f"Part {number} is not the one with that etag.", remedy="Send it again.")
+        if kept and not etags:
+            raise BadRequest("No parts were named.", remedy='Send {"parts": [{"partNumber": 1, "etag": "…"}, …]}.')
+        self.spool_folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.spool_folder, prefix="whole-")
+        try:
+            with os.fdopen(handle, "wb") as whole:
+                for number in sorted(etags):
+                    with kept[number].open("rb") as part:
+                        shutil.copyfileobj(part, whole, 1024 * 1024)
+        except OSError as problem:
+            Path(name).unlink(missing_ok=True)
+            raise storage_problem(problem) from problem
+        return Path(name)
+
+    def discard_parts(self, upload: Upload) -> None:
+        """Forgets the bytes of a completed upload but not the upload: its completion may be asked for again."""
+        for path in (self._folder / upload.id).glob("part-*"):
+            path.unlink(missing_ok=True)
+
+    def discard_stale(self, older_than: float) -> int:
+        """Forgets uploads and incoming files untouched for so many seconds. Returns how many."""
+        oldest = time.time() - older_than
+        stale = 0
+        for path in [*self._folder.glob("*"), *self.spool_folder.glob("*")]:
+            if path == self.spool_folder:
+                continue
+            with contextlib.suppress(OSError):  # it went away by itself
+                if path.stat().st_mtime < oldest:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    stale += 1
+        return stale
+
+
+def _number_of(part: Path) -> int:
+    return int(part.name.split("-")[1])

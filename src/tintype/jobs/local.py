@@ -1,0 +1,97 @@
+"""The context of a job that runs here and now, in a folder: for `tintype train`, `tintype generate`, and tests.
+
+It behaves as the compute child's does: the same checkpoints, the same fetching, files published under their names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tintype.catalog import INTERNAL_SCHEME, File
+from tintype.errors import Cancelled, Drained
+from tintype.families import Families
+from tintype.files import Objects, fetch_input
+from tintype.jobs.context import Level
+from tintype.settings import Settings
+from tintype.worker.checkpoints import FolderCheckpoints
+
+_OFFERED = f"{INTERNAL_SCHEME}local/"
+
+
+class LocalContext:
+    """A JobContext in `folder`: scratch/, checkpoints/ and, unless given, output/ with what was published."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Settings,
+        *,
+        output: Path | None = None,
+        families: Families | None = None,
+        on_log: Callable[[Level, str], None] = lambda level, message: None,
+        on_progress: Callable[[int, int, dict[str, float]], None] = lambda step, total, metrics: None,
+    ) -> None:
+        self.request_id = folder.name
+        self.settings = settings
+        self.device = settings.device
+        self.scratch = folder / "scratch"
+        self.output = output or folder / "output"
+        self.cancelled = False
+        self.draining = False
+        for needed in (self.scratch, self.output):
+            needed.mkdir(parents=True, exist_ok=True)
+        self.checkpoint = FolderCheckpoints(folder / "checkpoints")
+        self._families = families or Families(settings, settings.device)
+        self._on_log, self._on_progress = on_log, on_progress
+        self._offered: dict[str, Path] = {}
+
+    @property
+    def families(self) -> object:
+        return self._families
+
+    def offer(self, path: Path) -> str:
+        """A URL under which this context, and no other, fetches a file of this computer."""
+        url = f"{_OFFERED}{len(self._offered)}/{path.name}"
+        self._offered[url] = path
+        return url
+
+    def log(self, message: str, level: Level = "INFO") -> None:
+        self._on_log(level, message)
+
+    def progress(self, step: int, total: int, **metrics: float) -> None:
+        self._on_progress(step, total, metrics)
+
+    def raise_if_cancelled(self) -> None:
+        if self.cancelled:
+            raise Cancelled()
+        if self.draining:
+            raise Drained()
+
+    def fetch(self, url: str, *, loc: Sequence[str | int], max_bytes: int | None = None) -> Path:
+        if url in self._offered:
+            return self._offered[url]
+        return fetch_input(
+            url,
+            self.scratch,
+            objects=Objects.open(str(self.scratch / "objects")),
+            settings=self.settings,
+            loc=tuple(loc),
+            max_bytes=max_bytes,
+            cancelled=self.raise_if_cancelled,
+        )
+
+    def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
+        kept = self.output / (file_name or path.name)
+        if kept != path:
+            shutil.copyfile(path, kept)
+        return File(
+            url=kept.resolve().as_uri(),
+            content_type=content_type,
+            file_name=kept.name,
+            file_size=kept.stat().st_size,
+        )
+
+    def absolute(self, file: File) -> File:
+        return file

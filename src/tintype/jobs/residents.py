@@ -1,0 +1,13 @@
+"""What is resident, with its type: contexts are built by halves of the house that must not import the models."""
+
+from __future__ import annotations
+
+from tintype.families import Families
+from tintype.jobs.context import JobContext
+
+
+def residents(context: JobContext) -> Families:
+    """The context's Families."""
+    families = context.families
+    assert isinstance(families, Families)
+    return families

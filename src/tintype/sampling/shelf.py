@@ -1,0 +1,111 @@
+"""Keeps the LoRAs drawn with lately inside the resident pipeline, so that swapping one costs nothing.
+
+A LoRA that does not fit must leave the pipeline as it was: every file is read and checked before the first is loaded,
+and one that fails while loading is taken out again.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tintype.families.flux import FluxFamily
+from tintype.families.lora_file import LoraFile, check_fits, digest_of, read_lora, unusable
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A LoRA to draw with: its file, its strength, and where in the input it was named."""
+
+    path: Path
+    scale: float
+    loc: Loc
+
+
+class Shelf:
+    """The LoRAs loaded into one pipeline, least recently used first, `keep` of them at most."""
+
+    def __init__(self, family: FluxFamily, keep: int) -> None:
+        self._family = family
+        self._keep = keep
+        self._names: list[str] = []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Digests of what is loaded."""
+        self._forget_unloaded()
+        return tuple(self._names)
+
+    def apply(self, wanted: Sequence[Wanted]) -> None:
+        """Makes exactly these LoRAs act on the pipeline, loading what is not there yet.
+
+        Raises UnusableAdapter at the `loc` of the one that does not fit; then no LoRA acts, and none was lost.
+        """
+        self._forget_unloaded()
+        pipeline = self._family.pipeline()
+        if not wanted:
+            self._silence(pipeline)
+            return
+        named = [(name_of(digest_of(one.path)), one) for one in wanted]
+        fresh = {name: self._checked(one) for name, one in named if name not in self._names}
+        try:
+            for name, (lora, one) in fresh.items():
+                self._load(pipeline, name, lora, one.loc)
+            scales: dict[str, float] = {}
+            for name, one in named:  # the same file twice acts as the sum
+                scales[name] = scales.get(name, 0.0) + one.scale
+            pipeline.enable_lora()
+            pipeline.set_adapters(list(scales), list(scales.values()))
+        except BaseException:
+            self._silence(pipeline)
+            raise
+        self._names = [name for name in self._names if name not in scales] + list(scales)
+        self._tidy(pipeline, in_use=len(scales))
+
+    def _checked(self, one: Wanted) -> tuple[LoraFile, Wanted]:
+        lora = read_lora(one.path, loc=one.loc)
+        check_fits(lora, self._family.pipeline().transformer, loc=one.loc)
+        return lora, one
+
+    def _load(self, pipeline: Any, name: str, lora: LoraFile, loc: Loc) -> None:
+        try:
+            with warnings.catch_warnings():
+                # PEFT warns of a second adapter as if it were a mistake.
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")
+                pipeline.load_lora_weights(
+                    str(lora.path.parent), weight_name=lora.readable.name, adapter_name=name, local_files_only=True
+                )
+        except (ValueError, RuntimeError, KeyError, TypeError) as problem:
+            # diffusers and PEFT raise all of these for files they do not understand.
+            if name in loaded_names(pipeline):
+                pipeline.delete_adapters(name)
+            raise unusable(f"This LoRA could not be loaded ({problem}).", loc) from None
+        self._names.append(name)
+
+    def _silence(self, pipeline: Any) -> None:
+        if loaded_names(pipeline):
+            pipeline.disable_lora()
+
+    def _tidy(self, pipeline: Any, in_use: int) -> None:
+        while len(self._names) > max(self._keep, in_use):
+            pipeline.delete_adapters(self._names.pop(0))
+
+    def _forget_unloaded(self) -> None:
+        """Training takes every adapter out of the shared transformer."""
+        there = loaded_names(self._family.pipeline())
+        self._names = [name for name in self._names if name in there]
+
+
+def loaded_names(pipeline: Any) -> set[str]:
+    """Names of the adapters in any part of the pipeline."""
+    return {name for names in pipeline.get_list_adapters().values() for name in names}
+
+
+def name_of(digest: str) -> str:
+    """An adapter's name in the pipeline; module names may hold no dots."""
+    return f"lora_{digest[:24]}"

@@ -1,0 +1,125 @@
+"""The trained part: two thin matrices beside each linear layer, all of them views of one flat buffer.
+
+One buffer means that the optimiser, clipping, averaging and checkpoints are one operation each instead of hundreds;
+on a small model that is most of the cost around the step. The arithmetic is PEFT's (Hu et al. 2021, arXiv 2106.09685):
+W x + (alpha / rank) · up (down x), down drawn uniformly, up zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tintype.families.lora_file import LoraFile, unusable
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with a trained side path."""
+
+    def __init__(self, base: nn.Linear, down: nn.Parameter, up: nn.Parameter, scale: float) -> None:
+        super().__init__()
+        self.base = base
+        self.down = down
+        self.up = up
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (…, in) to (…, out), in the base's precision; the factors themselves stay fp32."""
+        side = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
+        return torch.add(self.base(x), side, alpha=self.scale)
+
+
+class Adapter:
+    """A LoRA over named linear layers of a transformer.
+
+    `weights` is the flat fp32 buffer with everything that is trained, `weights.grad` its gradient. `layers` gives each
+    layer's (down, up) as views of it.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, int]], rank: int, alpha: float, device: torch.device) -> None:
+        self.rank = rank
+        self.alpha = alpha
+        self.shapes = dict(shapes)
+        count = sum(rank * (out + into) for out, into in self.shapes.values())
+        self.weights = nn.Parameter(torch.zeros(count, device=device))
+        self.weights.grad = torch.zeros(count, device=device)
+        self.layers: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
+        start = 0
+        for name, (out, into) in self.shapes.items():
+            down = self._part(start, rank, into)
+            up = self._part(start + rank * into, out, rank)
+            self.layers[name] = (down, up)
+            start += rank * (into + out)
+
+    @classmethod
+    def for_transformer(
+        cls, transformer: nn.Module, targets: tuple[str, ...], *, rank: int, seed: int, device: torch.device
+    ) -> Adapter:
+        """A new adapter that changes nothing yet; alpha equals rank, so that its scale is 1."""
+        shapes = {}
+        for name in targets:
+            layer = transformer.get_submodule(name)
+            assert isinstance(layer, nn.Linear), name
+            shapes[name] = (layer.out_features, layer.in_features)
+        adapter = cls(shapes, rank, float(rank), device)
+        generator = torch.Generator().manual_seed(seed)
+        for down, _ in adapter.layers.values():
+            bound = 1 / math.sqrt(down.shape[1])  # kaiming_uniform with a = sqrt(5), as PEFT starts
+            down.data.copy_(torch.empty(down.shape).uniform_(-bound, bound, generator=generator))
+        return adapter
+
+    def _part(self, start: int, rows: int, columns: int) -> nn.Parameter:
+        assert self.weights.grad is not None
+        part = nn.Parameter(self.weights.data[start : start + rows * columns].view(rows, columns))
+        # Autograd adds into an existing gradient in place, and thereby into the flat one.
+        part.grad = self.weights.grad[start : start + rows * columns].view(rows, columns)
+        return part
+
+    @contextmanager
+    def attached(self, transformer: nn.Module) -> Iterator[nn.Module]:
+        """The transformer with this adapter in it; it is bare again afterwards, whatever happens."""
+        originals: dict[str, nn.Linear] = {}
+        try:
+            for name, (down, up) in self.layers.items():
+                layer = transformer.get_submodule(name)
+                assert isinstance(layer, nn.Linear), f"{name} carries another adapter"
+                originals[name] = layer
+                transformer.set_submodule(name, LoraLinear(layer, down, up, self.alpha / self.rank))
+            yield transformer
+        finally:
+            for name, layer in originals.items():
+                transformer.set_submodule(name, layer)
+
+    def state(self, weights: torch.Tensor | None = None) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Each layer's (down, up) on the CPU, taken from `weights` (e.g. a moving average) where given."""
+        flat = (self.weights.data if weights is None else weights).detach().cpu()
+        found, start = {}, 0
+        for name, (out, into) in self.shapes.items():
+            middle, end = start + self.rank * into, start + self.rank * (into + out)
+            found[name] = (flat[start:middle].view(self.rank, into).clone(), flat[middle:end].view(out, -1).clone())
+            start = end
+        return found
+
+    def start_from(self, lora: LoraFile, *, loc: tuple[str | int, ...]) -> int:
+        """Takes an earlier LoRA's weights as the start; layers it lacks stay new. Returns how many it had.
+
+        Raises UnusableAdapter when its rank is another one.
+        """
+        taken = 0
+        for name, (down, up) in self.layers.items():
+            if (pair := lora.pairs.get(name)) is None:
+                continue
+            if pair.rank != self.rank:
+                raise unusable(f"This LoRA has rank {pair.rank}, and rank {self.rank} is to be trained.", loc)
+            down.data.copy_(pair.down)
+            # Its own alpha goes into the factor, because ours is the rank.
+            up.data.copy_(pair.up.float() * (pair.alpha / pair.rank))
+            taken += 1
+        if not taken:
+            raise unusable("None of this LoRA's layers is trained here.", loc)
+        return taken

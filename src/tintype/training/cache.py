@@ -1,0 +1,115 @@
+"""Encodes every picture and caption once, before the first step, and keeps the result under the digest of its input.
+
+The encoders are as large as the transformer's activations; after this they can leave the device. A request that is
+taken up again after a crash finds the files and encodes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from tintype.dataset import Bucket, Dataset, Example, fit
+from tintype.dataset.masks import BACKGROUND_WEIGHT
+from tintype.families.family import Family, Features, Latents
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture at one size: latents (tokens, channels), weights (tokens,) with mean 1 or None, its caption."""
+
+    name: str
+    latents: torch.Tensor
+    rows: int
+    columns: int
+    caption: int
+    weights: torch.Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows, self.columns
+
+
+@dataclass
+class Cache:
+    """All that training reads: items, and the features of each distinct caption."""
+
+    items: list[Item]
+    captions: list[str]
+    features: Features
+    digest: str
+
+    def features_of(self, items: list[Item]) -> Features:
+        chosen = torch.tensor([item.caption for item in items])
+        return Features(self.features.tokens[chosen], self.features.pooled[chosen])
+
+
+def encode_once(
+    family: Family, dataset: Dataset, folder: Path, *, each: Callable[[int, int], None] = lambda done, total: None
+) -> Cache:
+    """Encodes what `folder` does not hold yet. `each` is called after every picture with (done, total)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    captions = sorted({example.caption for example in dataset.examples})
+    features = family.encode_captions(captions)
+    items: list[Item] = []
+    for done, example in enumerate(dataset.examples, 1):
+        caption = captions.index(example.caption)
+        items += [_item(family, example, bucket, caption, folder) for bucket in example.buckets]
+        each(done, len(dataset.examples))
+    return Cache(items, captions, _on_cpu(features), dataset.digest)
+
+
+def _item(family: Family, example: Example, bucket: Bucket, caption: int, folder: Path) -> Item:
+    path = folder / f"{_key(family, example, bucket)}.safetensors"
+    if path.exists():
+        kept = load_file(path)
+    else:
+        kept = _encode(family, example, bucket)
+        fresh = path.with_suffix(".new")
+        save_file(kept, fresh)
+        fresh.replace(path)
+    rows, columns = (int(side) for side in kept["grid"])
+    return Item(example.name, kept["latents"], rows, columns, caption, kept.get("weights"))
+
+
+def _encode(family: Family, example: Example, bucket: Bucket) -> dict[str, torch.Tensor]:
+    encoded = family.encode_images(_pixels(fit(example.image, bucket)))
+    kept = {
+        "latents": encoded.tokens[0].float().cpu().contiguous(),
+        "grid": torch.tensor([encoded.rows, encoded.columns]),
+    }
+    if example.mask is not None:
+        kept["weights"] = token_weights(fit(example.mask, bucket), encoded)
+    return kept
+
+
+def token_weights(mask: Image.Image, latents: Latents) -> torch.Tensor:
+    """(tokens,): each token's share of the loss, 1 on the subject, BACKGROUND_WEIGHT off it, scaled to mean 1."""
+    inside = torch.from_numpy(np.asarray(mask.convert("L"), dtype=np.float32) / 255)[None, None]
+    share = F.interpolate(inside, size=(latents.rows, latents.columns), mode="area").flatten()
+    weights = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * share
+    return weights / weights.mean()
+
+
+def _pixels(image: Image.Image) -> torch.Tensor:
+    """(1, 3, height, width) in [-1, 1]."""
+    levels = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32))
+    return (levels / 127.5 - 1).permute(2, 0, 1)[None]
+
+
+def _key(family: Family, example: Example, bucket: Bucket) -> str:
+    seen = hashlib.sha256(f"{family.weights.source} {family.weights.folder} {bucket}".encode())
+    seen.update(example.digest.encode())
+    return seen.hexdigest()[:40]
+
+
+def _on_cpu(features: Features) -> Features:
+    return Features(features.tokens.float().cpu(), features.pooled.float().cpu())

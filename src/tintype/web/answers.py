@@ -1,0 +1,58 @@
+"""Answers: JSON that any client can read, and errors in exactly the shape fal's clients take apart.
+
+JSON is always ASCII: one client decodes each network chunk by itself and would tear a longer character apart.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+from tintype.errors import Failure
+
+
+def to_json(value: Any) -> bytes:
+    """Compact ASCII JSON; numbers that JSON has no word for become null."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Response(to_json(value), status, dict(headers or {}), media_type="application/json")
+
+
+def failed(failure: Failure, origin: str) -> Response:
+    """The answer to a request that cannot be served, or whose job failed."""
+    headers = {"X-Fal-Billable-Units": "0", **failure.headers}
+    return answer(failure_body(failure, origin), failure.status, headers)
+
+
+def failure_body(failure: Failure, origin: str) -> dict[str, Any]:
+    """fal's body, with the links to what an error means made absolute."""
+    details = failure.body.get("detail")
+    if not isinstance(details, list):
+        return failure.body
+    return {**failure.body, "detail": [_linked(entry, origin) for entry in details]}
+
+
+def _linked(entry: Any, origin: str) -> Any:
+    if isinstance(entry, dict) and str(entry.get("url", "")).startswith("/"):
+        return {**entry, "url": origin + entry["url"]}
+    return entry

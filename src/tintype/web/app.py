@@ -1,0 +1,129 @@
+"""What happens to every request, whatever it asks for: checked, routed, authenticated, answered, never with a surprise.
+
+Errors of ours become fal's bodies here and nowhere else; anything unforeseen becomes a 500 that names the request and
+is logged with its trace. Every answer carries a request id, and a web page that may use us can read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+from starlette.types import Receive, Scope, Send
+
+from tintype.errors import InternalError, TintypeError
+from tintype.queue.queue import Queue
+from tintype.settings import Settings
+from tintype.web import downloads, pages, results, routing, run, status, storage, submit
+from tintype.web.access import check_host, check_origin, cors_headers, preflight_headers
+from tintype.web.answers import failed
+from tintype.web.auth import key_of
+from tintype.web.housekeeping import keep_house
+from tintype.web.services import Call, Services
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+HANDLERS: Mapping[str, Handler] = {
+    "submit": submit.submit,
+    "status": status.status,
+    "status_stream": status.status_stream,
+    "result": results.result,
+    "cancel": results.cancel,
+    "run": run.run,
+    "run_stream": run.run_stream,
+    "initiate_upload": storage.initiate_upload,
+    "initiate_parts": storage.initiate_parts,
+    "signed_upload": storage.signed_upload,
+    "upload_part": storage.upload_part,
+    "complete_parts": storage.complete_parts,
+    "upload_token": storage.upload_token,
+    "realtime_token": storage.realtime_token,
+    "direct_upload": storage.direct_upload,
+    "begin_parts": storage.begin_parts,
+    "download": downloads.download,
+    "front": pages.front,
+    "health": pages.health,
+    "ready": pages.ready,
+    "error_page": pages.error_page,
+}
+_TAKES_TOKENS = ("direct_upload", "begin_parts", "upload_part", "complete_parts")
+_PROBES = ("/health", "/ready")  # asked by machines that know an address rather than a name
+
+log = structlog.get_logger("tintype.web")
+
+
+def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
+    """The ASGI application. Opens (and closes) the queue of the settings unless it is given one."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        opened = queue or await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
+        app.state.services = services = await Services.open(settings, opened)
+        housekeeping = asyncio.create_task(keep_house(services))
+        try:
+            yield
+        finally:
+            housekeeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await housekeeping
+            if queue is None:
+                await opened.close()
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    app = Starlette(routes=[StarletteRoute("/{path:path}", endpoint=_Face(settings))], lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app
+
+
+class _Face:
+    """The one ASGI endpoint; routing.py tells the URLs apart."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        http = HttpRequest(scope, receive, send)
+        call = Call(http, scope["app"].state.services, _origin(self._settings, http))
+        open_to_all = http.method in ("GET", "HEAD", "OPTIONS") and routing.is_file_path(scope["path"])
+        try:
+            response = await self._answer(call, open_to_all)
+        except TintypeError as problem:
+            response = failed(problem.failure(), call.origin)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        except Exception:  # whatever we did not foresee: the caller still gets JSON, and the log the whole story
+            log.exception("unforeseen error", request_id=call.request_id, method=http.method, path=scope["path"])
+            fault = InternalError("The server made a mistake.", remedy=f"Its log has more under {call.request_id}.")
+            response = failed(fault.failure(), call.origin)
+        response.headers["x-fal-request-id"] = call.request_id
+        for name, value in cors_headers(self._settings, http.headers, open_to_all=open_to_all).items():
+            response.headers.setdefault(name, value)
+        await response(scope, receive, send)
+
+    async def _answer(self, call: Call, open_to_all: bool) -> Response:
+        http, settings = call.http, self._settings
+        path: str = http.scope["path"]
+        if path.rstrip("/") not in _PROBES:
+            check_host(settings, http.headers)
+        if http.method == "OPTIONS":
+            return Response(status_code=204, headers=preflight_headers(settings, http.headers, open_to_all=open_to_all))
+        check_origin(settings, http.method, http.headers)
+        route = routing.find(http.method, path)
+        call.params = route.params
+        if not route.open:
+            call.key_id = await key_of(call, tokens=route.action in _TAKES_TOKENS)
+        return await HANDLERS[route.action](call)
+
+
+def _origin(settings: Settings, http: HttpRequest) -> str:
+    """Where the caller reaches us: what URLs in answers start with."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    return f"{http.scope['scheme']}://{http.headers.get('host') or f'{settings.host}:{settings.port}'}"

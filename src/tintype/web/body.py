@@ -1,0 +1,100 @@
+"""Reads a JSON body of any size within a little memory, and answers what is not JSON with fal's 422."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio.to_thread
+from starlette.datastructures import QueryParams
+from starlette.requests import Request as HttpRequest
+
+from tintype.errors import InputError, PayloadTooLarge, detail
+from tintype.files.spool import Spool
+from tintype.web.services import Call
+from tintype.web.sieve import Sieve
+
+_BATCH = 1024 * 1024  # bytes gathered before a thread is asked to sift them
+_SMALL = 256 * 1024  # bytes of JSON that are parsed on the event loop
+
+
+@dataclass(frozen=True)
+class Body:
+    """A parsed body. `spools` are long data URIs on disk, by the placeholder that stands for each in `value`."""
+
+    value: Any
+    digest: str = ""  # of the bytes as sent
+    spools: Mapping[str, Spool] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def json_body(call: Call) -> AsyncIterator[Body]:
+    """The body of a POST; nothing counts as `{}`. Raises InputError (json_invalid), PayloadTooLarge, StorageFull."""
+    limit = call.settings.max_body_bytes
+    announced = call.http.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    sieve = Sieve(lambda: Spool(call.services.uploads.spool_folder, limit=limit))
+    try:
+        digest = await _sift(call.http, sieve, limit)
+        value = await _parsed(bytes(sieve.rest))
+        sieve.rest.clear()
+        yield Body(value, digest, sieve.spools)
+    finally:
+        sieve.discard()
+
+
+async def _sift(http: HttpRequest, sieve: Sieve, limit: int) -> str:
+    digest, batch, size = hashlib.sha256(), bytearray(), 0
+    async for chunk in http.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        digest.update(chunk)
+        batch += chunk
+        if len(batch) >= _BATCH:
+            full, batch = bytes(batch), bytearray()
+            await anyio.to_thread.run_sync(sieve.feed, full)
+    sieve.feed(bytes(batch))
+    sieve.finish()
+    return digest.hexdigest()
+
+
+async def _parsed(text: bytes) -> Any:
+    if not text.strip():
+        return {}
+    try:
+        return json.loads(text) if len(text) < _SMALL else await anyio.to_thread.run_sync(json.loads, text)
+    except json.JSONDecodeError as problem:
+        raise _not_json(f"This is not valid JSON: {problem.msg}.", problem.pos) from None
+    except RecursionError:
+        raise _not_json("This JSON is nested too deeply.") from None
+    except ValueError:  # bytes of no known encoding, or a number of thousands of digits
+        raise _not_json("This body is binary, or holds what JSON cannot say.") from None
+
+
+def _not_json(message: str, position: int | None = None) -> InputError:
+    loc: list[str | int] = ["body"] if position is None else ["body", position]
+    remedy = " Send a JSON object with Content-Type: application/json."
+    return InputError.from_details([detail(loc=loc, message=message + remedy, type_="json_invalid", ctx=None)])
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"This body is larger than {limit // (1024 * 1024)} MiB, the most that is taken here.",
+        remedy="Upload large files first and send their URLs, or raise TINTYPE_MAX_BODY_BYTES on the server.",
+    )
+
+
+def query_body(query: QueryParams) -> Body:
+    """The inputs of a GET: every value is text, a repeated one a list; fal's own parameters are no inputs."""
+    value: dict[str, Any] = {}
+    for name in query:
+        if not name.startswith("fal_"):
+            values = query.getlist(name)
+            value[name] = values[0] if len(values) == 1 else values
+    return Body(value, hashlib.sha256(str(query).encode("utf-8", "replace")).hexdigest())

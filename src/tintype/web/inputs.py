@@ -1,0 +1,199 @@
+"""The files an input names: found by their type, checked as far as is possible without the network, and kept.
+
+A long data URI becomes a file of this server here, so that what is queued stays small; a URL of this server becomes an
+internal reference, so that the job reads it from storage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import anyio.to_thread
+import httpx
+from pydantic import BaseModel
+
+from tintype.catalog import INTERNAL_SCHEME
+from tintype.catalog.fields import FileUrl, OptionalFileUrl
+from tintype.errors import FileDownloadError, FileTooLarge, InputError, Json, detail
+from tintype.files import internal_url, new_file_id, own_file, safe_file_name
+from tintype.files.addresses import is_plainly_private
+from tintype.files.data_uri import is_data_uri, open_data_uri
+from tintype.files.fetch import refuse_private, refuse_unknown_file
+from tintype.files.formats import suffix_for, suffix_of_name
+from tintype.files.spool import Spool
+from tintype.queue.records import StoredFile
+from tintype.web.access import is_own_host
+from tintype.web.services import Call
+
+Loc = tuple[str | int, ...]
+
+_PIECE = 1024 * 1024
+_KEPT_SECONDS = 30 * 86400.0  # how long a file that came as a data URI is kept, like the request it belongs to
+_MARKS = (*get_args(FileUrl)[1:], *get_args(OptionalFileUrl)[1:])
+
+
+def file_references(order: BaseModel, loc: Loc = ("body",)) -> Iterator[tuple[Loc, str]]:
+    """Where an input names files, and which; empty ones left out."""
+    for name, declared in type(order).model_fields.items():
+        is_file = any(mark in _MARKS for mark in declared.metadata) or _names_file(declared.annotation)
+        yield from _references(getattr(order, name), (*loc, name), is_file)
+
+
+def _references(value: object, loc: Loc, is_file: bool) -> Iterator[tuple[Loc, str]]:
+    if isinstance(value, BaseModel):
+        yield from file_references(value, loc)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _references(part, (*loc, index), is_file)
+    elif isinstance(value, str) and value and is_file:
+        yield loc, value
+
+
+def _names_file(annotation: Any) -> bool:
+    """Whether an annotation such as `FileUrl | None` or `list[FileUrl]` holds a file URL."""
+    if get_origin(annotation) is Annotated:
+        return any(mark in _MARKS for mark in get_args(annotation)[1:])
+    return any(_names_file(part) for part in get_args(annotation) if not isinstance(part, str))
+
+
+class InputFiles:
+    """Settles the files of one input. `settled` are their URLs as queued, `kept` the new files; `forget` those when no
+    request came of it."""
+
+    def __init__(self, call: Call, spools: Mapping[str, Spool]) -> None:
+        self._call = call
+        self._spools = spools
+        self.settled: list[str] = []
+        self.kept: list[StoredFile] = []
+
+    async def settle(self, order: BaseModel) -> Json:
+        """The input as it is queued. Raises InputError with everything that is wrong with its files."""
+        given = order.model_dump(mode="json")
+        problems: list[Json] = []
+        references = list(file_references(order))
+        used = {url for _, url in references}
+        problems += [_misplaced(loc) for loc, text in _texts(given) if text in self._spools and text not in used]
+        for loc, url in references:
+            try:
+                self.settled.append(await self._settled(loc, url.strip()))
+                _replace(given, loc, self.settled[-1])
+            except InputError as problem:
+                problems += problem.details
+        if problems:
+            await self.forget()
+            raise InputError.from_details(problems)
+        return given
+
+    async def forget(self) -> None:
+        """Removes what was kept for a request that is not there."""
+        for file in self.kept:
+            await self._call.queue.remove_file(file.id)
+            await anyio.to_thread.run_sync(self._call.services.objects.delete, file.key)
+        self.kept.clear()
+
+    async def _settled(self, loc: Loc, url: str) -> str:
+        if url in self._spools:
+            return await self._kept(loc, self._spools[url])
+        if is_data_uri(url):
+            await anyio.to_thread.run_sync(_check_data_uri, loc, url)
+            return url
+        own = own_file(url)
+        if own is not None:
+            file = await self._call.queue.find_file(own[0])
+            if file is not None:
+                _check_size(loc, file, self._call.settings.max_input_bytes)
+                return internal_url(file.id, file.file_name)
+        if url.startswith(INTERNAL_SCHEME):
+            refuse_unknown_file(url, loc)
+        try:
+            host = httpx.URL(url).host
+        except httpx.InvalidURL as problem:
+            raise FileDownloadError(f"This is not a valid URL: {problem}.", loc=loc, given=url[:200]) from None
+        if own is not None and is_own_host(self._call.settings, host):
+            refuse_unknown_file(url, loc)
+        if not self._call.settings.allow_private_inputs and is_plainly_private(host):
+            refuse_private(url[:200], host, loc)
+        return url
+
+    async def _kept(self, loc: Loc, spool: Spool) -> str:
+        """Decodes a long data URI into storage; returns its internal reference."""
+        file_id, now = new_file_id(), time.time()
+        decoded = Spool(self._call.services.uploads.spool_folder, limit=self._call.settings.max_input_bytes)
+        try:
+            content_type, name = await anyio.to_thread.run_sync(_decode, loc, spool.path, decoded)
+            key_id = self._call.key_id
+            file = StoredFile(
+                file_id, name, content_type, decoded.size, now, expires_at=now + _KEPT_SECONDS, key_id=key_id
+            )
+            await self._call.services.objects.put_path_async(file.key, decoded.path, move=True)
+        finally:
+            decoded.discard()
+        await self._call.queue.add_file(file)
+        self.kept.append(file)
+        return internal_url(file.id, file.file_name)
+
+
+def _decode(loc: Loc, source: Path, target: Spool) -> tuple[str, str]:
+    """Content type and file name of the data URI in `source`, whose bytes go to `target`."""
+    with source.open("rb") as file:
+        try:
+            data = open_data_uri(iter(lambda: file.read(_PIECE), b""))
+            head = b""
+            for chunk in data.chunks:
+                head = head or chunk[:512]
+                target.write(chunk)
+        except ValueError as problem:
+            raise _undecodable(loc, problem) from None
+    target.finish()
+    name = safe_file_name(data.file_name, default="data")
+    if not suffix_of_name(name):
+        name += suffix_for("", content_type=data.content_type, head=head)
+    return data.content_type[:100], name
+
+
+def _check_data_uri(loc: Loc, url: str) -> None:
+    try:
+        for _ in open_data_uri([url.encode("utf-8", "replace")]).chunks:
+            pass
+    except ValueError as problem:
+        raise _undecodable(loc, problem) from None
+
+
+def _undecodable(loc: Loc, problem: ValueError) -> FileDownloadError:
+    return FileDownloadError(str(problem), remedy="Encode the file again, or upload it.", loc=loc)
+
+
+def _check_size(loc: Loc, file: StoredFile, limit: int) -> None:
+    if file.size > limit:
+        raise FileTooLarge(
+            f"This file is larger than {limit // (1024 * 1024)} MiB, the most that is taken as an input.",
+            remedy="Send fewer or smaller files, or raise TINTYPE_MAX_INPUT_BYTES on the server.",
+            loc=loc,
+            ctx={"max_size": limit},
+        )
+
+
+def _misplaced(loc: Loc) -> Json:
+    message = "A file of this size has no place here: this input is text."
+    return detail(loc=loc, message=message, type_="sequence_too_long", ctx=None)
+
+
+def _texts(value: Any, loc: Loc = ("body",)) -> Iterator[tuple[Loc, str]]:
+    if isinstance(value, str):
+        yield loc, value
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _texts(part, (*loc, name))
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from _texts(part, (*loc, index))
+
+
+def _replace(given: Json, loc: Loc, value: str) -> None:
+    place: Any = given
+    for part in loc[1:-1]:
+        place = place[part]
+    place[loc[-1]] = value

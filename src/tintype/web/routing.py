@@ -1,0 +1,108 @@
+"""Which URL means what: the only place that knows.
+
+fal spreads its API over four hosts; here they are four prefixes of one origin, and what comes without a prefix is told
+by its shape. Both clients drop everything after the second segment of an endpoint id when they ask for a request, so
+requests are found by their id alone, under any path. Nothing is ever redirected: the asynchronous Python client does
+not follow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tintype.errors import MethodNotAllowed, NotFound
+
+_ENDPOINT = r"(?P<endpoint>[^/]+(?:/[^/]+)+)"
+_REQUEST = r"(?:[^/]+/)+requests/(?P<id>[^/]+)"
+_FILE = r"files/(?P<file_id>[^/]+)/(?P<name>[^/]+)"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A path, and what each method on it does; `open` ones ask for no key."""
+
+    pattern: re.Pattern[str]
+    actions: Mapping[str, str]
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class Route:
+    """What a request asks for. `action` names a handler."""
+
+    action: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    open: bool = False
+
+
+def _rule(pattern: str, *, open: bool = False, **actions: str) -> Rule:
+    return Rule(re.compile(pattern), actions, open)
+
+
+QUEUE = (
+    _rule(_REQUEST + r"/status/stream", GET="status_stream"),
+    _rule(_REQUEST + r"/status", GET="status"),
+    _rule(_REQUEST + r"/cancel", PUT="cancel", POST="cancel"),
+    _rule(_REQUEST + r"(?:/response)?", GET="result"),
+    _rule(_ENDPOINT, POST="submit"),
+)
+RUN = (
+    _rule(_ENDPOINT + r"/stream", POST="run_stream"),
+    _rule(_ENDPOINT, POST="run", GET="run"),
+)
+REST = (
+    _rule(r"storage/upload/initiate", POST="initiate_upload"),
+    _rule(r"storage/upload/initiate-multipart", POST="initiate_parts"),
+    _rule(r"storage/upload/" + _FILE, open=True, PUT="signed_upload"),
+    _rule(r"storage/upload/parts/(?P<upload_id>[^/]+)/complete", open=True, POST="complete_parts"),
+    _rule(r"storage/upload/parts/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})", open=True, PUT="upload_part"),
+    _rule(r"storage/auth/token", POST="upload_token"),
+    _rule(r"tokens(?:/.*)?", POST="realtime_token"),
+)
+CDN = (
+    _rule(r"files/upload", POST="direct_upload"),
+    _rule(r"files/upload/multipart", POST="begin_parts"),
+    _rule(_FILE + r"/multipart/(?P<upload_id>[^/]+)/complete", POST="complete_parts"),
+    _rule(_FILE + r"/multipart/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})", PUT="upload_part"),
+    _rule(_FILE, open=True, GET="download"),
+)
+PAGES = (
+    _rule(r"", open=True, GET="front"),
+    _rule(r"health", open=True, GET="health"),
+    _rule(r"ready", open=True, GET="ready"),
+    _rule(r"docs/errors", open=True, GET="error_page"),
+)
+
+FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
+UNPREFIXED = (*PAGES, *REST, *CDN, *QUEUE)
+
+
+def find(method: str, path: str) -> Route:
+    """Raises NotFound and MethodNotAllowed."""
+    first, _, rest = path.strip("/").partition("/")
+    if first in FACES:
+        return _among(FACES[first], method, rest)
+    return _among(UNPREFIXED, method, path.strip("/"))
+
+
+def _among(rules: tuple[Rule, ...], method: str, path: str) -> Route:
+    asked = "GET" if method == "HEAD" else method
+    allowed: dict[str, None] = {}
+    for rule in rules:
+        match = rule.pattern.fullmatch(path)
+        if match is None:
+            continue
+        if asked in rule.actions:
+            return Route(rule.actions[asked], match.groupdict(), rule.open)
+        allowed.update(dict.fromkeys(rule.actions))
+    if allowed:
+        raise MethodNotAllowed(f"{method} is not for this URL.", remedy=f"It takes {', '.join(allowed)}.")
+    raise NotFound("There is nothing at this URL.", remedy="The page at / lists what there is.")
+
+
+def is_file_path(path: str) -> bool:
+    """Whether a path names a stored file; those may be read by any page."""
+    plain = path.strip("/")
+    return re.fullmatch(_FILE, plain.removeprefix("cdn/")) is not None

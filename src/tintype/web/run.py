@@ -1,0 +1,97 @@
+"""Runs a request while the caller holds the line: the same work and the same answer as the queue, on one connection.
+
+When the last caller who waits for a request hangs up, the request is cancelled; queued work never is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response, StreamingResponse
+
+from tintype.files import render
+from tintype.queue.records import Outcome, Request, Status
+from tintype.web.answers import failure_body
+from tintype.web.results import outcome
+from tintype.web.services import Call, Services
+from tintype.web.status import EVENT_HEADERS, event, failure_of, status_events
+from tintype.web.submit import accept
+
+_FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25  # seconds between two looks
+
+
+async def run(call: Call) -> Response:
+    """`POST /run/{endpoint id}` (or GET with the input in the query)."""
+    request, _ = await accept(call, sync=True)
+    async with _watching(call.services, request), anyio.create_task_group() as tasks:
+        gone = anyio.Event()
+        tasks.start_soon(_notice_departure, call, gone)
+        done = await _completed(call, request, gone)
+        tasks.cancel_scope.cancel()
+    if done is None:
+        raise ClientDisconnect
+    return outcome(call, done)
+
+
+async def run_stream(call: Call) -> Response:
+    """`POST /run/{endpoint id}/stream`: progress as server-sent events, the last of which is the output."""
+    request, _ = await accept(call, sync=True)
+    return StreamingResponse(_events(call, request), media_type="text/event-stream", headers=EVENT_HEADERS)
+
+
+async def _events(call: Call, request: Request) -> AsyncIterator[bytes]:
+    async with _watching(call.services, request):
+        async for news in status_events(call, request, with_logs=True):
+            yield news
+        done = await call.queue.get(request.id)
+        if done is not None and done.outcome is Outcome.OK:
+            yield event(render(done.output, call.origin))
+        elif done is not None:
+            failure = failure_of(done)
+            yield event({"error": failure.body.get("message"), **failure_body(failure, call.origin)})
+
+
+@asynccontextmanager
+async def _watching(services: Services, request: Request) -> AsyncIterator[None]:
+    """Counts who waits for a request; the last one to leave before its end cancels it, unless it was queued."""
+    services.watchers[request.id] += 1
+    try:
+        yield
+    finally:
+        services.watchers[request.id] -= 1
+        if services.watchers[request.id] <= 0:
+            del services.watchers[request.id]
+            # The connection may be gone and this task cancelled: the word still has to get out.
+            with anyio.CancelScope(shield=True):
+                now = await services.queue.get(request.id)
+                if now is not None and now.sync and now.status is not Status.COMPLETED:
+                    await services.queue.cancel(request.id)
+
+
+async def _notice_departure(call: Call, gone: anyio.Event) -> None:
+    receive: Callable[[], Awaitable[object]] = call.http.receive
+    while True:
+        message = await receive()
+        if isinstance(message, dict) and message.get("type") == "http.disconnect":
+            gone.set()
+            return
+
+
+async def _completed(call: Call, request: Request, gone: anyio.Event) -> Request | None:
+    """The request once it has completed; None when the caller is gone."""
+    wait = _FIRST_WAIT
+    while request.status is not Status.COMPLETED:
+        with anyio.move_on_after(wait):
+            await gone.wait()
+            return None
+        wait = min(wait * 1.3, _LONGEST_WAIT)
+        late = request.start_deadline is not None and time.time() > request.start_deadline
+        if late and request.status is Status.IN_QUEUE:
+            await call.queue.reap()
+        if await call.queue.version(request.id) != request.version:
+            request = await call.queue.get(request.id) or request
+    return request

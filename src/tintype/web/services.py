@@ -1,0 +1,63 @@
+"""What every handler works with, and the one request it works on."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.requests import Request as HttpRequest
+
+from tintype.files import Objects
+from tintype.files.uploads import Uploads
+from tintype.queue.queue import Queue
+from tintype.settings import Settings
+from tintype.web.memory import Remembered
+from tintype.web.signing import Signer
+
+
+@dataclass
+class Services:
+    """Opened once per process."""
+
+    settings: Settings
+    queue: Queue
+    objects: Objects
+    uploads: Uploads
+    signer: Signer
+    remembered: Remembered = field(default_factory=Remembered)
+    watchers: Counter[str] = field(default_factory=Counter)  # sync runs that wait, by request id
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @classmethod
+    async def open(cls, settings: Settings, queue: Queue) -> Services:
+        """Around a queue that is open already."""
+        return cls(
+            settings=settings,
+            queue=queue,
+            objects=Objects.open(settings.storage_url),
+            uploads=Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes),
+            signer=Signer(await queue.secret("web-signing")),
+        )
+
+
+@dataclass
+class Call:
+    """One HTTP request on its way through the server."""
+
+    http: HttpRequest
+    services: Services
+    origin: str  # as the caller reaches us, e.g. http://127.0.0.1:8787
+    params: Mapping[str, str] = field(default_factory=dict)
+    key_id: str = ""
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))  # the queue's, once one is known
+
+    @property
+    def queue(self) -> Queue:
+        return self.services.queue
+
+    @property
+    def settings(self) -> Settings:
+        return self.services.settings

@@ -1,0 +1,168 @@
+"""Where a request stands, for polls (cached by version) and as a stream of events.
+
+The keys `logs` and, in the queue, `queue_position` are always there: the Python client indexes them. Only the three
+words it knows are ever said; how a request failed is told beside `COMPLETED`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+from starlette.responses import Response, StreamingResponse
+
+from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound
+from tintype.queue.records import LogLine, Outcome, Request, Status
+from tintype.web.answers import to_json
+from tintype.web.memory import Answer
+from tintype.web.services import Call
+from tintype.web.submit import request_urls
+
+_WAITING_SECONDS = 0.25  # a place in the queue changes without the request's own version
+_FOR_EVER = float("inf")
+_POLL_SECONDS = 0.25  # how often a stream looks for news
+_PING_SECONDS = 10.0
+_SHAPE = re.compile(r"[A-Za-z0-9-]{1,64}")
+
+EVENT_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+async def status(call: Call) -> Response:
+    """`GET …/requests/{id}/status`."""
+    request_id, with_logs = id_of(call), wants_logs(call)
+    version = await call.queue.version(request_id)
+    if version is None:
+        raise unknown_request()
+    call.request_id = request_id
+    key = (request_id, "logs" if with_logs else "", call.origin)
+    held = call.services.remembered.get(key, version, time.monotonic())
+    if held is None:
+        request = await find(call)
+        until = _FOR_EVER if request.status is not Status.IN_QUEUE else time.monotonic() + _WAITING_SECONDS
+        lines = await call.queue.logs(request_id) if with_logs else []
+        held = Answer(request.version, until, code_of(request), to_json(await describe(call, request, lines)))
+        call.services.remembered.put(key, held)
+    return Response(held.body, held.code, {"Cache-Control": "no-store"}, media_type="application/json")
+
+
+async def status_stream(call: Call) -> Response:
+    """`GET …/requests/{id}/status/stream`: one event for every change, each with the new log lines only."""
+    request = await find(call)
+    return StreamingResponse(
+        status_events(call, request, with_logs=wants_logs(call)), media_type="text/event-stream", headers=EVENT_HEADERS
+    )
+
+
+async def status_events(call: Call, request: Request, *, with_logs: bool) -> AsyncIterator[bytes]:
+    """Server-sent events until COMPLETED has been sent."""
+    seen = -1
+    said: Json | None = None
+    version, spoken = -1, time.monotonic()
+    while True:
+        if request.version != version or request.status is Status.IN_QUEUE:
+            version = request.version
+            lines = await call.queue.logs(request.id, after=seen) if with_logs else []
+            seen = lines[-1].number if lines else seen
+            news = await describe(call, request, lines)
+            if news != said:
+                said, spoken = {**news, "logs": []}, time.monotonic()
+                yield event(news)
+        if request.status is Status.COMPLETED:
+            return
+        if time.monotonic() - spoken > _PING_SECONDS:
+            spoken = time.monotonic()
+            yield b": ping\n\n"
+        await anyio.sleep(_POLL_SECONDS)
+        if request.status is Status.IN_QUEUE or await call.queue.version(request.id) != version:
+            request = await call.queue.get(request.id) or request
+
+
+def event(value: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: " + to_json(value) + b"\n\n"
+
+
+async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Json:
+    """fal's status object, and what we add to it: progress, step, eta, attempts, times."""
+    body: Json = {
+        "status": request.status,
+        "request_id": request.id,
+        **request_urls(call.origin, request),
+        "logs": [log_entry(line) for line in lines],
+        "metrics": dict(request.progress),
+        "created_at": request.created_at,
+        "started_at": request.started_at,
+        "attempts": request.attempts,
+        "step": request.step,
+        "total_steps": request.total_steps,
+        "progress": round(request.step / request.total_steps, 4) if request.total_steps else None,
+        "eta": request.progress.get("eta"),
+    }
+    if request.status is Status.IN_QUEUE:
+        body["queue_position"] = await call.queue.position(request)
+    if request.status is Status.IN_PROGRESS and request.cancel_requested:
+        body["cancel_requested"] = True
+    if request.status is Status.COMPLETED:
+        began = request.started_at if request.started_at is not None else request.ended_at
+        body["metrics"] = {**request.progress, "inference_time": round((request.ended_at or 0.0) - (began or 0.0), 3)}
+        body["ended_at"] = request.ended_at
+        body["eta"] = None
+        if request.outcome is not Outcome.OK:
+            failure = failure_of(request)
+            body["error"] = str(failure.body.get("message") or failure.body.get("detail"))
+            body["error_type"] = failure.error_type
+    return body
+
+
+def code_of(request: Request) -> int:
+    """200 only when completed: an older client takes any 200 for the end."""
+    return 200 if request.status is Status.COMPLETED else 202
+
+
+def log_entry(line: LogLine) -> Json:
+    """A log line as fal's clients know it."""
+    return {
+        "timestamp": datetime.fromtimestamp(line.at, UTC).isoformat(timespec="microseconds"),
+        "level": line.level,
+        "source": line.source,
+        "message": line.message,
+    }
+
+
+def failure_of(request: Request) -> Failure:
+    """Why a request did not end well."""
+    if request.failure is not None:
+        return request.failure
+    if request.outcome is Outcome.CANCELLED:
+        return Cancelled().failure()
+    return InternalError("This request ended without a result.", remedy="Send it again.").failure()
+
+
+def id_of(call: Call) -> str:
+    """The request id of a URL. Raises NotFound for what cannot be one."""
+    if _SHAPE.fullmatch(call.params["id"]) is None:
+        raise unknown_request()
+    return call.params["id"]
+
+
+async def find(call: Call) -> Request:
+    """The request a URL names; it is named in `call.request_id`. Raises NotFound."""
+    request = await call.queue.get(id_of(call))
+    if request is None:
+        raise unknown_request()
+    call.request_id = request.id
+    return request
+
+
+def unknown_request() -> NotFound:
+    """The error for an id that is not known here."""
+    return NotFound("Request not found.", remedy="Check the id; it may belong to another server.")
+
+
+def wants_logs(call: Call) -> bool:
+    """Both clients' ways of asking: `logs=true` and `logs=1`."""
+    return call.http.query_params.get("logs", "").lower() in ("1", "true", "yes", "on")

@@ -1,0 +1,225 @@
+"""Uploads, as both of fal's clients do them: a signed PUT, one POST of bytes, or many parts, streamed to disk.
+
+The two clients differ in nearly everything but the result: a URL whose file can be read by whoever knows it. A part
+answers with its etag twice, in a header (Python reads that) and in a body (JavaScript reads this).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import anyio.to_thread
+from starlette.responses import Response
+
+from tintype.errors import BadRequest, Forbidden, NotFound
+from tintype.files import new_file_id, public_url, safe_file_name
+from tintype.files.spool import Spool
+from tintype.files.uploads import MOST_PARTS, Upload
+from tintype.files.urls import is_file_id
+from tintype.queue.records import StoredFile
+from tintype.web.answers import answer
+from tintype.web.body import json_body
+from tintype.web.options import lifetime_of
+from tintype.web.services import Call
+from tintype.web.signing import TOKEN_SECONDS, UPLOAD_SECONDS
+
+_CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,100}(?:\s*;[\x20-\x7e]{0,100})?", re.ASCII)
+_ANY_TYPE = "application/octet-stream"
+_SIGNED = ("expires", "type", "lifetime", "key")  # query parameters of a signed upload URL, in signing order
+
+
+async def initiate_upload(call: Call) -> Response:
+    """`POST /rest/storage/upload/initiate`: where to PUT the bytes, and where they can then be read."""
+    name, content_type = await _named(call)
+    file_id = new_file_id()
+    lifetime = lifetime_of(call.http)
+    signed = {
+        "expires": str(int(time.time() + UPLOAD_SECONDS)),
+        "type": content_type,
+        "lifetime": "" if lifetime is None else str(lifetime),
+        "key": call.key_id,
+    }
+    signature = call.services.signer.sign("upload", [file_id, name, *signed.values()])
+    # The name goes into both URLs in the same form, so that what was signed is what arrives.
+    file_url = public_url(call.origin, file_id, name)
+    path = file_url.removeprefix(f"{call.origin}/cdn/")
+    query = urlencode({**signed, "signature": signature})
+    return answer({"upload_url": f"{call.origin}/rest/storage/upload/{path}?{query}", "file_url": file_url})
+
+
+async def signed_upload(call: Call) -> Response:
+    """`PUT` of the bytes to a URL that initiate gave. The URL is the permission; it may be used again until it ends."""
+    file_id, name, query = call.params["file_id"], call.params["name"], call.http.query_params
+    expires, content_type, lifetime, key_id = (query.get(part, "") for part in _SIGNED)
+    parts = [file_id, name, expires, content_type, lifetime, key_id]
+    if not call.services.signer.verify("upload", parts, query.get("signature", "")):
+        raise Forbidden("This upload URL was not made here, or was changed.", remedy="Ask for a new one.")
+    if int(expires) < time.time():
+        raise Forbidden("This upload URL has expired.", remedy="Ask for a new one.")
+    call.key_id = key_id
+    await _receive(call, file_id, name, content_type, float(lifetime) if lifetime else None)
+    return answer({"file_url": public_url(call.origin, file_id, name)})
+
+
+async def direct_upload(call: Call) -> Response:
+    """`POST /cdn/files/upload` of the bytes."""
+    file_id, (name, content_type) = new_file_id(), _from_headers(call)
+    await _receive(call, file_id, name, content_type, lifetime_of(call.http))
+    return answer({"access_url": public_url(call.origin, file_id, name)})
+
+
+async def upload_token(call: Call) -> Response:
+    """`POST /rest/storage/auth/token`: what the Python client sends bytes with."""
+    expires_at = time.time() + TOKEN_SECONDS
+    return answer(
+        {
+            "token": call.services.signer.token(call.key_id, expires_at),
+            "token_type": "Bearer",
+            "base_url": f"{call.origin}/cdn",
+            # An explicit offset: older Pythons read no Z, and a time without a zone compares with nothing.
+            "expires_at": datetime.fromtimestamp(int(expires_at), UTC).isoformat(),
+        }
+    )
+
+
+async def realtime_token(call: Call) -> Response:
+    """`POST /rest/tokens/`: nothing here speaks realtime."""
+    raise NotFound(
+        "No endpoint of this server speaks realtime, so there are no tokens for it.",
+        remedy="Use the queue (submit, subscribe) or run.",
+    )
+
+
+async def initiate_parts(call: Call) -> Response:
+    """`POST /rest/storage/upload/initiate-multipart`."""
+    name, content_type = await _named(call)
+    upload = await _begin(call, name, content_type)
+    return answer(
+        {
+            "upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}",
+            "file_url": public_url(call.origin, upload.file_id, name),
+        }
+    )
+
+
+async def begin_parts(call: Call) -> Response:
+    """`POST /cdn/files/upload/multipart`."""
+    name, content_type = _from_headers(call)
+    upload = await _begin(call, name, content_type)
+    return answer({"access_url": public_url(call.origin, upload.file_id, name), "uploadId": upload.id})
+
+
+async def upload_part(call: Call) -> Response:
+    """`PUT …/{n}` of one part."""
+    upload, number = _upload(call), int(call.params["number"])
+    etag = await call.services.uploads.receive_part(upload, number, call.http.stream())
+    return answer({"partNumber": number, "etag": etag}, headers={"ETag": etag})
+
+
+async def complete_parts(call: Call) -> Response:
+    """`POST …/complete` with the parts in any order; asked again, the same answer."""
+    async with json_body(call) as body:
+        etags = _etags(body.value)
+    uploads = call.services.uploads
+    upload = _upload(call)
+    call.key_id = upload.key_id
+    url = public_url(call.origin, upload.file_id, upload.file_name)
+    if await call.queue.find_file(upload.file_id) is None:
+        whole = await anyio.to_thread.run_sync(uploads.assemble, upload, etags)
+        try:
+            file = _file(call, upload.file_id, upload.file_name, upload.content_type, whole.stat().st_size)
+            await _keep(call, _lasting(file, upload.lifetime), whole)
+        finally:
+            await anyio.to_thread.run_sync(lambda: whole.unlink(missing_ok=True))
+        await anyio.to_thread.run_sync(uploads.discard_parts, upload)
+    return answer({"file_url": url, "access_url": url})
+
+
+def _upload(call: Call) -> Upload:
+    upload = call.services.uploads.find(call.params["upload_id"])
+    file_id = call.params.get("file_id", upload.file_id)
+    if file_id != upload.file_id:
+        raise NotFound("This upload belongs to another file.", remedy="Begin the upload again.")
+    return upload
+
+
+async def _begin(call: Call, name: str, content_type: str) -> Upload:
+    lifetime = lifetime_of(call.http)
+    return await anyio.to_thread.run_sync(
+        lambda: call.services.uploads.begin(
+            file_name=name, content_type=content_type, key_id=call.key_id, lifetime=lifetime
+        )
+    )
+
+
+async def _named(call: Call) -> tuple[str, str]:
+    """File name and content type from the body of an initiation."""
+    async with json_body(call) as body:
+        given: Mapping[str, Any] = body.value if isinstance(body.value, dict) else {}
+        name, content_type = given.get("file_name"), given.get("content_type")
+    return (
+        safe_file_name(name if isinstance(name, str) else None),
+        _safe_type(content_type if isinstance(content_type, str) else ""),
+    )
+
+
+def _from_headers(call: Call) -> tuple[str, str]:
+    headers = call.http.headers
+    # HTTP header values are bytes; names beyond ASCII arrive as UTF-8.
+    raw = headers.get("x-fal-file-name", "").encode("latin-1", "replace").decode("utf-8", "replace")
+    return safe_file_name(raw), _safe_type(headers.get("content-type", ""))
+
+
+def _safe_type(content_type: str) -> str:
+    return content_type if _CONTENT_TYPE.fullmatch(content_type) else _ANY_TYPE
+
+
+async def _receive(call: Call, file_id: str, name: str, content_type: str, lifetime: float | None) -> None:
+    """The body of a call, as a file."""
+    if not is_file_id(file_id):
+        raise NotFound("There is no such upload.")
+    spool: Spool = call.services.uploads.spool()
+    try:
+        await spool.receive(call.http.stream())
+        file = _file(call, file_id, name, content_type, spool.size)
+        await _keep(call, _lasting(file, lifetime), spool.path)
+    finally:
+        spool.discard()
+
+
+def _file(call: Call, file_id: str, name: str, content_type: str, size: int) -> StoredFile:
+    return StoredFile(file_id, name, content_type, size, time.time(), key_id=call.key_id)
+
+
+def _lasting(file: StoredFile, lifetime: float | None) -> StoredFile:
+    """The file with its end, counted from now."""
+    if lifetime is None:
+        return file
+    return StoredFile(**{**file.__dict__, "expires_at": file.created_at + lifetime})
+
+
+async def _keep(call: Call, file: StoredFile, path: Any) -> None:
+    """Bytes first, then the row: a file that can be found can be read. Sent again, it replaces the earlier one."""
+    await call.services.objects.put_path_async(file.key, path, move=True)
+    await call.queue.remove_file(file.id)
+    await call.queue.add_file(file)
+
+
+def _etags(given: Any) -> dict[int, str]:
+    """Part numbers and etags of a completion. Raises BadRequest."""
+    parts = given.get("parts", []) if isinstance(given, dict) else None
+    etags: dict[int, str] = {}
+    for part in parts if isinstance(parts, list) else [None]:
+        number = part.get("partNumber", part.get("part_number")) if isinstance(part, dict) else None
+        if not isinstance(number, int | float) or not math.isfinite(number) or not 1 <= number <= MOST_PARTS:
+            raise BadRequest(
+                "The parts were not understood.", remedy='Send {"parts": [{"partNumber": 1, "etag": "…"}, …]}.'
+            )
+        etags[int(number)] = str(part.get("etag") or part.get("ETag") or "") if isinstance(part, dict) else ""
+    return etags

@@ -1,0 +1,113 @@
+"""Accepts requests: validated, their files settled, and kept durably before they are answered with an id."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from tintype import catalog
+from tintype.catalog import Endpoint
+from tintype.errors import NotFound
+from tintype.queue.records import NewRequest, Request, Status
+from tintype.web.answers import answer
+from tintype.web.body import Body, json_body, query_body
+from tintype.web.inputs import InputFiles
+from tintype.web.options import options_of
+from tintype.web.services import Call
+
+_MOST_NOTES = 20
+
+
+async def submit(call: Call) -> Response:
+    """`POST /{endpoint id}` on the queue."""
+    request, _ = await accept(call, sync=False)
+    return answer(
+        {
+            "status": Status.IN_QUEUE,
+            "request_id": request.id,
+            "gateway_request_id": request.id,
+            "queue_position": await call.queue.position(request),
+            **request_urls(call.origin, request),
+            "logs": None,
+            "metrics": {},
+        }
+    )
+
+
+def request_urls(origin: str, request: Request) -> dict[str, str]:
+    """Where to ask for a request: the two-segment form that fal's clients rebuild by themselves."""
+    base = f"{origin}/queue/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
+    return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
+
+
+def endpoint_of(call: Call) -> Endpoint:
+    """Raises NotFound, naming the nearest endpoint there is."""
+    name = call.params["endpoint"]
+    endpoint = catalog.find(name)
+    if endpoint is not None:
+        return endpoint
+    known = [known for endpoint in catalog.ENDPOINTS for known in (endpoint.id, *endpoint.aliases)]
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {nearest[0]}?" if nearest else f"There are: {', '.join(known)}."
+    raise NotFound(f"Application {name[:200]!r} not found.", remedy=hint)
+
+
+async def accept(call: Call, *, sync: bool) -> tuple[Request, bool]:
+    """Keeps the request that `call` makes; whether it is a new one. Names it in `call.request_id`."""
+    endpoint = endpoint_of(call)
+    if call.http.method == "GET":
+        return await _keep(call, endpoint, query_body(call.http.query_params), sync=sync)
+    async with json_body(call) as body:
+        return await _keep(call, endpoint, body, sync=sync)
+
+
+async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, bool]:
+    options = options_of(call.http)
+    order = endpoint.parse(body.value)
+    files = InputFiles(call, body.spools)
+    given = await files.settle(order)
+    adapters = " ".join(files.settled) if endpoint.kind == "drawing" else ""
+    new = NewRequest(
+        endpoint_id=endpoint.id,
+        kind=endpoint.kind,
+        input=given,
+        key_id=call.key_id,
+        origin=call.origin,
+        priority=options.priority,
+        affinity=(options.hint or adapters)[:1000],
+        coalesce_key=_coalesce_key(call, body) if endpoint.kind == "training" else None,
+        idempotency_key=options.idempotency_key,
+        start_deadline=options.start_deadline,
+        sync=sync,
+        webhook_url=options.webhook_url,
+        max_queue_length=options.max_queue_length,
+        store_io=options.store_io,
+        tags=options.tags,
+        notes=_notes(endpoint, body.value),
+    )
+    is_new = False
+    try:
+        request, is_new = await call.queue.submit(new)
+    finally:
+        if not is_new:
+            await files.forget()
+    call.request_id = request.id
+    return request, is_new
+
+
+def _coalesce_key(call: Call, body: Body) -> str:
+    """The same for a POST that is sent again: same key, path, query and body."""
+    parts = (call.key_id, call.params["endpoint"].strip("/"), str(call.http.query_params), body.digest)
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
+
+
+def _notes(endpoint: Endpoint, body: Mapping[str, object]) -> tuple[str, ...]:
+    notes = []
+    for name, nearest in endpoint.unknown_fields(body)[:_MOST_NOTES]:
+        shown = "".join(character if character.isprintable() else "?" for character in name[:60])
+        hint = f" Did you mean {nearest}?" if nearest else ""
+        notes.append(f"{shown!r} is not an input of {endpoint.id} and was ignored.{hint}")
+    return tuple(notes)

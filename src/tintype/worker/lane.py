@@ -1,0 +1,154 @@
+"""A lane of a device: takes one request after another from the queue and carries each through its compute child.
+
+Each device has two, one for training and one for drawing, with a child each, so that a picture does not wait for a
+training. A child is started before anyone needs it, because the imports of the compute libraries take seconds, and
+started again after a death, later each time while it dies without doing any work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import structlog
+
+from tintype.catalog import Kind
+from tintype.queue import Claim, Queue, Worker
+from tintype.settings import GIB, Settings
+from tintype.worker.attempt import DATABASE_AWAY, RETRY_SECONDS, AttemptRun, Ended
+from tintype.worker.process import ChildPlan, ChildProcess
+
+POLL_SECONDS = 0.2  # between looks at the queue while there is nothing to do
+ENOUGH_MEMORY = 2 * GIB  # free, for starting a child before there is work for it
+LONGEST_PAUSE = 30.0  # seconds between starts of a child that dies idle
+
+
+class Lane:
+    """Claims and runs until drained. `worker` is how the queue knows it."""
+
+    def __init__(self, worker: Worker, plan: ChildPlan, queue: Queue, settings: Settings) -> None:
+        self.worker = worker
+        self.kind: Kind = worker.lane
+        self._plan = plan
+        self._queue = queue
+        self._settings = settings
+        self._log = structlog.get_logger().bind(lane=self.kind)
+        self._child: ChildProcess | None = None
+        self._attempt: AttemptRun | None = None
+        self._resident: tuple[str, ...] = ()
+        self._used_at = time.monotonic()
+        self._idle_deaths = 0
+        self._start_not_before = 0.0
+        self._unloaded = False  # let go after a long idle time: not started again until there is work
+        self._draining = asyncio.Event()
+
+    @property
+    def state(self) -> str:
+        """idle, busy or draining."""
+        if self._draining.is_set():
+            return "draining"
+        return "busy" if self._attempt else "idle"
+
+    @property
+    def resident(self) -> tuple[str, ...]:
+        """Affinities that are loaded in the child."""
+        return self._resident
+
+    @property
+    def warm(self) -> bool:
+        """Whether there is nothing to wait for: the child has done its imports, or is deliberately not there."""
+        return self._unloaded or (self._child is not None and self._child.alive and self._child.ready)
+
+    def drain(self) -> None:
+        """Takes nothing more; what runs checkpoints and goes back to the queue."""
+        self._draining.set()
+        if self._attempt is not None:
+            self._attempt.drain()
+
+    async def run(self, may_start_early: Callable[[], bool]) -> None:
+        """Until drained. `may_start_early` says whether it is this lane's turn to start its child without work."""
+        try:
+            while not self._draining.is_set():
+                claim = await self._claim()
+                if claim is not None:
+                    await self._carry(claim)
+                    continue
+                await self._look_after_child(may_start_early())
+                await self._pause(POLL_SECONDS)
+        finally:
+            if self._child is not None:
+                await (self._child.stop() if self._child.alive else self._child.kill())
+
+    async def _claim(self) -> Claim | None:
+        try:
+            return await self._queue.claim(self.worker.id, self.kind, resident=self._resident)
+        except DATABASE_AWAY as problem:
+            self._log.warning("the database did not answer", problem=str(problem))
+            await self._pause(RETRY_SECONDS)
+            return None
+
+    async def _carry(self, claim: Claim) -> None:
+        """One attempt, on the child that is there or a new one."""
+        if self._child is None or not self._child.alive:
+            await self._start_child()
+        assert self._child is not None
+        self._attempt = AttemptRun(claim, self._child, self._queue, self._settings)
+        if self._draining.is_set():  # asked for while the claim was under way
+            self._attempt.drain()
+        try:
+            ended = await self._attempt.run()
+        finally:
+            self._attempt = None
+        self._take_note(claim, ended)
+
+    def _take_note(self, claim: Claim, ended: Ended) -> None:
+        self._used_at = time.monotonic()
+        self._idle_deaths = 0
+        self._start_not_before = 0.0
+        if not ended.healthy:
+            self._child, self._resident = None, ()
+        elif ended.resident is not None:
+            self._resident = ended.resident
+        if ended.succeeded:  # what failed keeps its checkpoints, for a retry
+            shutil.rmtree(self._settings.work_dir / claim.request.id, ignore_errors=True)
+
+    async def _look_after_child(self, may_start: bool) -> None:
+        child = self._child
+        if child is not None and not child.alive:
+            self._idle_deaths += 1
+            pause = min(2.0 ** (self._idle_deaths - 1), LONGEST_PAUSE) if self._idle_deaths > 1 else 0.0
+            self._start_not_before = time.monotonic() + pause
+            self._log.warning("compute process died while idle", cause=await child.wait(), next_start_in=pause)
+            self._child, self._resident = None, ()
+        elif child is not None and time.monotonic() - self._used_at > self._settings.idle_unload_seconds:
+            self._log.info("compute process unloaded after being idle")
+            await child.stop()
+            self._child, self._resident, self._unloaded = None, (), True
+        elif child is None and may_start and not self._unloaded and time.monotonic() >= self._start_not_before:
+            if psutil.virtual_memory().available >= ENOUGH_MEMORY:
+                await self._start_child()
+            else:
+                self._unloaded = True
+                self._log.info("memory is short: the compute process starts with the first request")
+
+    async def _start_child(self) -> None:
+        self._child = await ChildProcess.start(self._plan)
+        self._unloaded = False
+        self._used_at = time.monotonic()
+        self._log.info("compute process started", pid=self._child.pid)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._draining.wait()
+        except TimeoutError:
+            return
+
+
+def log_file(settings: Settings, device: str, lane: Kind) -> Path:
+    """Where a lane's child writes what its libraries print."""
+    return settings.data_dir.resolve() / "logs" / f"{device.replace(':', '-')}-{lane}.log"

@@ -1,0 +1,170 @@
+"""The supervisor of one device: claims requests for its two lanes, keeps their compute children, and says it is alive.
+
+It imports no torch, so that nothing a model does can keep it from answering. It is the only process that works on its
+device for this installation (a file lock), and the only one that writes results. When its parent dies it takes its
+children along; when it is asked to stop, running work checkpoints and goes back to the queue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+
+import structlog
+from filelock import FileLock, Timeout
+
+from tintype.catalog import Kind
+from tintype.queue import Queue, Worker
+from tintype.settings import Settings, load_settings
+from tintype.worker.attempt import DATABASE_AWAY
+from tintype.worker.journal import keep_journal
+from tintype.worker.lane import Lane, log_file
+from tintype.worker.lifeline import DEVICE_TAKEN, kill_group, watch_parent
+from tintype.worker.machine import boot_id, host_name, is_dead_here
+from tintype.worker.process import ChildPlan, ChildProcess
+
+LOCK_SECONDS = 3.0  # to wait for a predecessor that is on its way out
+LANES: tuple[Kind, ...] = ("drawing", "training")  # in the order in which their children are started
+
+
+class Supervisor:
+    """Runs the lanes of a device until told to stop."""
+
+    def __init__(self, device: str, settings: Settings, queue: Queue, endpoints: str) -> None:
+        self._device = device
+        self._settings = settings
+        self._queue = queue
+        self._log = structlog.get_logger().bind(device=device)
+        self._stopping = asyncio.Event()
+        self._lanes = [self._lane(kind, endpoints) for kind in LANES]
+
+    def stop(self) -> None:
+        """Drains: nothing new is taken, what runs checkpoints. May be called again without effect."""
+        self._stopping.set()
+        for lane in self._lanes:
+            lane.drain()
+
+    async def run(self) -> None:
+        """Takes back what dead predecessors held, then works until stopped."""
+        await self._until_the_database_answers()
+        self._log.info("supervisor ready")
+        duties = asyncio.create_task(self._keep_announcing())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for place, lane in enumerate(self._lanes):
+                    group.create_task(lane.run(partial(self._is_turn_of, place)))
+        finally:
+            duties.cancel()
+            with suppress(*DATABASE_AWAY):  # a successor on this machine sees that this process is gone
+                for lane in self._lanes:
+                    await self._queue.retire(lane.worker.id)
+            self._log.info("supervisor stopped")
+
+    def _lane(self, kind: Kind, endpoints: str) -> Lane:
+        worker = Worker(
+            id=f"{host_name()}/{self._device}/{kind}/{uuid.uuid4().hex[:12]}",
+            lane=kind,
+            device=self._device,
+            host=host_name(),
+            pid=os.getpid(),
+            boot_id=boot_id(),
+            seen_at=time.time(),
+            state="idle",
+        )
+        plan = ChildPlan(kind, self._device, endpoints, log_file(self._settings, self._device, kind))
+        return Lane(worker, plan, self._queue, self._settings)
+
+    def _is_turn_of(self, place: int) -> bool:
+        """Children do their imports one after the other: all at once they would starve the web process."""
+        return all(lane.warm for lane in self._lanes[:place])
+
+    async def _until_the_database_answers(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._bury_the_dead()
+                await self._announce()
+                return
+            except DATABASE_AWAY as problem:
+                self._log.warning("the database did not answer", problem=str(problem))
+                await asyncio.sleep(1.0)
+
+    async def _bury_the_dead(self) -> None:
+        """Leases of local workers that died are free again at once."""
+        for worker in await self._queue.workers():
+            if is_dead_here(worker):
+                freed = await self._queue.release_worker(worker.id, "the supervisor was killed")
+                await self._queue.retire(worker.id)
+                self._log.info("took over from a dead worker", worker=worker.id, requests=freed)
+
+    async def _keep_announcing(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_seconds)
+            try:
+                await self._announce()
+                await self._queue.reap()
+            except DATABASE_AWAY as problem:
+                self._log.warning("the database did not answer", problem=str(problem))
+
+    async def _announce(self) -> None:
+        for lane in self._lanes:
+            now = replace(lane.worker, seen_at=time.time(), state=lane.state, resident=lane.resident)
+            await self._queue.announce(now)
+
+
+def kill_children() -> None:
+    """The last act of an orphaned supervisor."""
+    for pid in tuple(ChildProcess.living):
+        kill_group(pid)
+
+
+async def supervise(device: str, settings: Settings, endpoints: str) -> None:
+    """Runs a supervisor until SIGTERM or SIGINT; a second signal kills what has not stopped."""
+    queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
+    try:
+        supervisor = Supervisor(device, settings, queue, endpoints)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, supervisor.stop)
+        await supervisor.run()
+    finally:
+        await queue.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tintype.worker.supervisor", description="Works on one device.")
+    parser.add_argument("--device", required=True)
+    parser.add_argument(
+        "--parent-fd", type=int, required=True, help="read end of a pipe that closes when the parent dies"
+    )
+    parser.add_argument("--endpoints", default="tintype.catalog:ENDPOINTS", help="module:NAME of the endpoints served")
+    options = parser.parse_args(arguments)
+    watch_parent(options.parent_fd, kill_children)
+    settings = load_settings()
+    keep_journal()
+    folder = settings.data_dir.resolve() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{options.device.replace(':', '-')}.lock")
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        print(
+            f"Another tintype already works on {options.device} with {settings.data_dir}. "
+            "Stop it, or start this one with another --data-dir.",
+            file=sys.stderr,
+        )
+        sys.exit(DEVICE_TAKEN)
+    with lock:
+        asyncio.run(supervise(options.device, settings, options.endpoints))
+
+
+if __name__ == "__main__":
+    main()

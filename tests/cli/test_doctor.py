@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from tintype.cli import app
+from tintype.cli.doctor import CHECKS
+from tintype.settings import load_settings
+
+
+def test_every_check_answers_and_what_is_amiss_has_a_remedy(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, port=0)
+    for check in CHECKS:
+        found = check(settings)
+        assert found.what
+        assert found.good or found.remedy
+
+
+def test_a_port_in_use_is_found_and_the_command_fails(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)], env={"TINTYPE_PORT": port})
+    assert done.exit_code == 1
+    assert "--port" in done.output

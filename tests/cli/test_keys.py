@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tintype.cli import app
+from tintype.cli.data import with_queue
+from tintype.cli.keys import first_key
+from tintype.queue import ApiKey, Queue
+from tintype.settings import Settings, load_settings
+
+runner = CliRunner()
+
+
+def keys(*arguments: str, data_dir: Path) -> str:
+    done = runner.invoke(app, ["keys", *arguments, "--data-dir", str(data_dir)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def check(text: str, data_dir: Path) -> ApiKey | None:
+    async def work(queue: Queue, _: Settings) -> ApiKey | None:
+        return await queue.check_key(text)
+
+    return with_queue(data_dir, work)
+
+
+def test_create_prints_the_key_alone_and_it_is_good_before_the_first_serve(tmp_path: Path) -> None:
+    printed = keys("create", "--name", "laptop", data_dir=tmp_path / "new")
+    assert printed.count("\n") == 1
+    found = check(printed.strip(), tmp_path / "new")
+    assert found is not None
+    assert found.name == "laptop"
+
+
+def test_the_list_never_shows_a_secret_and_a_revoked_key_is_refused(tmp_path: Path) -> None:
+    text = keys("create", "--name", "laptop", data_dir=tmp_path).strip()
+    assert text.split(":")[1] not in keys("list", data_dir=tmp_path)
+    keys("revoke", "laptop", data_dir=tmp_path)
+    assert check(text, tmp_path) is None
+    assert "revoked" in keys("list", data_dir=tmp_path)
+
+
+def test_the_first_key_is_kept_for_its_owner_only_and_made_once(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path)
+
+    async def twice() -> tuple[str | None, str | None]:
+        queue = await Queue.open(settings.database_url)
+        try:
+            return await first_key(queue, settings), await first_key(queue, settings)
+        finally:
+            await queue.close()
+
+    first, second = asyncio.run(twice())
+    assert first == second
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert first is not None
+    assert check(first, tmp_path) is not None
+
+
+def test_an_unknown_key_is_a_sentence_not_a_traceback(tmp_path: Path) -> None:
+    done = runner.invoke(app, ["keys", "revoke", "nobody", "--data-dir", str(tmp_path)])
+    assert done.exit_code != 0
+    assert "no key" in str(done.exception)
+
+
+@pytest.mark.parametrize("command", [[], ["keys"], ["requests"], ["weights"], ["serve"], ["train"], ["generate"], ["demo"]])
+def test_every_command_has_help(command: list[str]) -> None:
+    done = runner.invoke(app, [*command, "--help"])
+    assert done.exit_code == 0
+    assert "Usage" in done.output

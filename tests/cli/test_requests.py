@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from tintype.cli import app
+from tintype.cli.data import with_queue
+from tintype.errors import InternalError
+from tintype.queue import LogLine, NewRequest, Queue, Request
+from tintype.settings import Settings
+
+runner = CliRunner()
+
+
+def requests(data_dir: Path, *arguments: str, code: int = 0) -> str:
+    done = runner.invoke(app, ["requests", *arguments, "--data-dir", str(data_dir)])
+    assert done.exit_code == code, done.output
+    return done.output if code == 0 else str(done.exception)
+
+
+def submit(data_dir: Path, *, fail: bool = False) -> Request:
+    """A queued request, or one that a worker claimed and failed."""
+
+    async def work(queue: Queue, _: Settings) -> Request:
+        request, _new = await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "a hat"}))
+        if fail:
+            claim = await queue.claim("worker", "drawing")
+            assert claim is not None
+            await queue.fail(claim, InternalError("It broke.").failure(), logs=[LogLine(0, 1.0, "INFO", "Drawing.")])
+        return request
+
+    return with_queue(data_dir, work)
+
+
+def test_show_is_json_and_takes_the_first_characters_of_an_id(tmp_path: Path) -> None:
+    request = submit(tmp_path)
+    shown = json.loads(requests(tmp_path, "show", request.id[:8]))
+    assert shown["id"] == request.id
+    assert shown["input"] == {"prompt": "a hat"}
+    assert shown["status"] == "IN_QUEUE"
+
+
+def test_list_and_logs_say_what_happened(tmp_path: Path) -> None:
+    request = submit(tmp_path, fail=True)
+    assert request.id[:8] in requests(tmp_path, "list")
+    assert "Drawing." in requests(tmp_path, "logs", request.id)
+
+
+def test_cancel_ends_a_queued_request_and_says_so_the_second_time(tmp_path: Path) -> None:
+    request = submit(tmp_path)
+    assert "cancelled" in requests(tmp_path, "cancel", request.id)
+    assert "already ended" in requests(tmp_path, "cancel", request.id, code=1)
+
+
+def test_retry_queues_a_failed_request_again_under_its_id(tmp_path: Path) -> None:
+    request = submit(tmp_path, fail=True)
+    assert request.id in requests(tmp_path, "retry", request.id)
+    assert json.loads(requests(tmp_path, "show", request.id))["status"] == "IN_QUEUE"
+    assert "only failed or cancelled" in requests(tmp_path, "retry", request.id, code=1)
+
+
+def test_an_unknown_request_points_to_the_list(tmp_path: Path) -> None:
+    assert "tintype requests list" in requests(tmp_path, "show", "nope", code=1)

@@ -1,0 +1,149 @@
+"""Archives made by people who mean harm, and by people who do not know better."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tintype.dataset.archive import Limits, unpack
+from tintype.errors import FileTooLarge, InvalidArchive, TooManyFiles
+
+FORMS = {"tar": "w", "tar.gz": "w:gz", "tgz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def tarred(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def names(path: Path, tmp_path: Path, form: str | None = None) -> list[str]:
+    return [member.name for member in unpack(path, tmp_path / "out", form=form).members]
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_tar_form_opens_by_name_and_by_its_bytes(tmp_path: Path, form: str, named: bool) -> None:
+    path = tarred(tmp_path / "a", {"one.jpg": b"1", "in/two.jpg": b"2"}, FORMS[form])
+    assert names(path, tmp_path, form if named else None) == ["one.jpg", "in/two.jpg"]
+
+
+def test_a_zip_opens_whatever_its_file_is_called(tmp_path: Path) -> None:
+    assert names(zipped(tmp_path / "photos.bin", {"one.jpg": b"1"}), tmp_path) == ["one.jpg"]
+
+
+def test_junk_that_computers_leave_in_archives_is_passed_over(tmp_path: Path) -> None:
+    junk = ["__MACOSX/._a.jpg", ".DS_Store", "in/Thumbs.db", "desktop.ini", ".hidden/x.jpg", "._a.jpg"]
+    unpacked = unpack(zipped(tmp_path / "a.zip", dict.fromkeys([*junk, "a.jpg"], b"x")), tmp_path / "out")
+    assert [member.name for member in unpacked.members] == ["a.jpg"]
+    assert unpacked.left == []
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "in/../../a.jpg", "..\\a.jpg", "C:\\a.jpg"])
+@pytest.mark.parametrize("make", [zipped, tarred])
+def test_a_name_that_points_outside_ends_the_request_and_writes_nothing(tmp_path: Path, name: str, make) -> None:  # type: ignore[no-untyped-def]
+    folder = tmp_path / "deep" / "out"
+    with pytest.raises(InvalidArchive, match="outside"):
+        unpack(make(tmp_path / "a", {name: b"x"}), folder)
+    assert list(folder.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "deep"]
+
+
+def test_links_and_devices_are_never_followed(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, kind in [("l.jpg", tarfile.SYMTYPE), ("h.jpg", tarfile.LNKTYPE), ("d.jpg", tarfile.CHRTYPE)]:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+    unpacked = unpack(path, tmp_path / "out")
+    assert unpacked.members == []
+    assert [name for name, _ in unpacked.left] == ["l.jpg", "h.jpg", "d.jpg"]
+
+
+def test_a_link_in_a_zip_is_left_out(tmp_path: Path) -> None:
+    info = zipfile.ZipInfo("l.jpg")
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    assert unpack(tmp_path / "a.zip", tmp_path / "out").left[0][0] == "l.jpg"
+
+
+def test_an_archive_inside_the_archive_stays_closed(tmp_path: Path) -> None:
+    unpacked = unpack(zipped(tmp_path / "a.zip", {"more.zip": b"PK", "a.jpg": b"x"}), tmp_path / "out")
+    assert [name for name, _ in unpacked.left] == ["more.zip"]
+
+
+def test_a_locked_zip_says_that_it_is_locked(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.jpg": b"x"})
+    raw = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        struct.pack_into("<H", raw, raw.index(signature) + offset, 1)
+    path.write_bytes(raw)
+    with pytest.raises(InvalidArchive, match="password"):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"just text", b"\x1f\x8b\x08 no gzip", b"\xfd7zXZ\x00\x00"])
+@pytest.mark.parametrize("form", [None, "zip", "tar.gz"])
+def test_what_is_no_archive_is_a_sentence_and_not_a_crash(tmp_path: Path, content: bytes, form: str | None) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(InvalidArchive) as caught:
+        unpack(tmp_path / "a", tmp_path / "out", form=form)
+    told = caught.value.details[0]
+    assert told["loc"] == ["body", "images_data_url"]
+    assert told["type"] == "invalid_archive"
+    assert ".zip" in told["ctx"]["supported_extensions"]
+
+
+def test_a_truncated_archive_is_invalid(tmp_path: Path) -> None:
+    whole = zipped(tmp_path / "a.zip", {f"{n}.jpg": bytes(range(256)) * 40 for n in range(5)}).read_bytes()
+    (tmp_path / "b.zip").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidArchive):
+        unpack(tmp_path / "b.zip", tmp_path / "out")
+    packed = tarred(tmp_path / "a.tgz", {"a.jpg": bytes(range(256)) * 4000}, "w:gz").read_bytes()
+    (tmp_path / "b.tgz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(InvalidArchive):
+        unpack(tmp_path / "b.tgz", tmp_path / "out2")
+
+
+def test_a_member_with_a_wrong_checksum_is_invalid(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("a.jpg", b"picture")
+    path.write_bytes(path.read_bytes().replace(b"picture", b"pictura"))
+    with pytest.raises(InvalidArchive):
+        unpack(path, tmp_path / "out")
+
+
+def test_a_bomb_is_noticed_while_unpacking(tmp_path: Path) -> None:
+    limits = Limits(free_growth_bytes=100_000, growth_factor=10)
+    path = zipped(tmp_path / "a.zip", {"a.jpg": b"\0" * 10_000_000})
+    with pytest.raises(InvalidArchive, match="far larger"):
+        unpack(path, tmp_path / "out", limits=limits)
+    assert sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) < 1_000_000
+
+
+def test_too_many_and_too_large_say_the_limit(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {f"{n}.jpg": b"12345" for n in range(4)})
+    with pytest.raises(TooManyFiles) as many:
+        unpack(path, tmp_path / "out", limits=Limits(files=3))
+    assert many.value.details[0]["ctx"] == {"max_count": 3, "provided_count": 4}
+    with pytest.raises(FileTooLarge) as large:
+        unpack(path, tmp_path / "out", limits=Limits(file_bytes=4))
+    assert large.value.details[0]["ctx"] == {"max_size": 4}

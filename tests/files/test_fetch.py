@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import base64
+import gzip
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tintype.errors import Cancelled, FileDownloadError, FileTooLarge
+from tintype.files import Objects, fetch_input, internal_url, new_file_id, public_url
+from tintype.files.addresses import resolve
+from tintype.files.fetch import _Download
+from tintype.settings import Settings
+
+LOC = ("body", "loras", 0, "path")
+
+
+class Answers(BaseHTTPRequestHandler):
+    """What a server on the internet may do to us."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        name = self.path.split("?")[0].strip("/")
+        if name.startswith("redirect"):
+            count = int(name.removeprefix("redirect"))
+            self.reply(302, b"", location=f"/redirect{count - 1}" if count else "/photos.zip")
+        elif name.startswith("to="):
+            self.reply(307, b"", location=name.removeprefix("to=").replace("_", "/"))
+        elif name == "missing":
+            self.reply(404, b"no")
+        elif name == "slow":
+            time.sleep(1.5)
+            self.reply(200, b"late")
+        elif name == "endless":
+            self.send_response(200)
+            self.end_headers()
+            self.close_connection = True
+            try:
+                for _ in range(10_000):
+                    self.wfile.write(b"x" * 65536)
+            except OSError:
+                pass
+        elif name == "bomb":
+            self.reply(200, gzip.compress(b"0" * 10_000_000), **{"content-encoding": "gzip"})
+        elif name == "cut":
+            self.send_response(200)
+            self.send_header("content-length", "100")
+            self.end_headers()
+            self.wfile.write(b"short")
+            self.close_connection = True
+        elif name == "get":
+            self.reply(200, b"\xff\xd8\xff\xe0", **{"content-type": "image/jpeg"})
+        else:
+            self.reply(200, b"PK\x03\x04" + self.headers["host"].encode())
+
+    def reply(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for header, value in headers.items():
+            self.send_header(header, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def objects() -> Objects:
+    return Objects.open("memory:")
+
+
+@pytest.fixture
+def fetch(tmp_path: Path, objects: Objects):
+    def call(url: str, *, max_bytes: int | None = None, resolver=resolve, cancelled=lambda: None, **settings) -> Path:
+        settings = Settings(**{"allow_private_inputs": True, **settings})
+        return fetch_input(url, tmp_path / "in", objects=objects, settings=settings, loc=LOC, max_bytes=max_bytes,
+                           resolver=resolver, cancelled=cancelled)  # fmt: skip
+
+    return call
+
+
+def refused(fetch, url: str, **options) -> str:
+    with pytest.raises(FileDownloadError) as caught:
+        fetch(url, **options)
+    assert caught.value.details[0]["loc"] == list(LOC)
+    assert caught.value.details[0]["type"] == "file_download_error"
+    return caught.value.message
+
+
+def test_a_file_comes_over_http_with_its_suffix_and_leaves_no_other(fetch, origin, tmp_path):
+    path = fetch(origin + "/photos.zip")
+    assert path.suffix == ".zip"
+    assert path.read_bytes().startswith(b"PK\x03\x04")
+    assert list((tmp_path / "in").iterdir()) == [path]
+    assert fetch(origin + "/get").suffix == ".jpg"
+
+
+def test_redirects_are_followed_but_not_for_ever(fetch, origin):
+    assert fetch(origin + "/redirect4").read_bytes().startswith(b"PK")
+    assert "redirects more than 5" in refused(fetch, origin + "/redirect5")
+
+
+@pytest.mark.parametrize("target", ["file:__etc_passwd", "gopher:__127.0.0.1_x", "ftp:__h_x"])
+def test_a_redirect_to_anything_but_http_is_refused(fetch, origin, target):
+    assert "scheme" in refused(fetch, f"{origin}/to={target}")
+
+
+def test_a_redirect_to_a_private_address_is_refused_before_it_is_followed(tmp_path):
+    asked = []
+
+    def public_server(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(302, headers={"location": "http://169.254.169.254/latest/meta-data"})
+
+    download = _Download(tmp_path / "x", Settings(), LOC, 1000, lambda: None, resolve)
+    with (
+        httpx.Client(transport=httpx.MockTransport(public_server)) as client,
+        pytest.raises(FileDownloadError, match=r"169\.254\.169\.254 is a private address"),
+    ):
+        download._follow(client, httpx.URL("http://public.example/a.zip"))
+    assert asked == ["http://public.example/a.zip"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "10.1.2.3",
+     "[64:ff9b::7f00:1]", "[fe80::1]"],
+)  # fmt: skip
+def test_private_addresses_are_refused_in_every_notation_and_the_message_says_how_to_allow_them(fetch, host):
+    message = refused(fetch, f"http://{host}:9/x.zip", allow_private_inputs=False)
+    assert "private address" in message
+    assert "TINTYPE_ALLOW_PRIVATE_INPUTS" in message
+
+
+def test_an_octal_address_is_not_even_a_url(fetch):
+    assert "not a valid URL" in refused(fetch, "http://0177.0.0.1:9/x.zip", allow_private_inputs=False)
+
+
+def test_a_public_name_that_leads_to_a_private_address_is_refused_when_it_connects(fetch, origin):
+    port = origin.rsplit(":", 1)[1]
+    message = refused(
+        fetch, f"http://rebind.example:{port}/x", allow_private_inputs=False, resolver=lambda _h, _p: ["127.0.0.1"]
+    )
+    assert "private address" in message
+
+
+def test_the_environments_proxy_is_not_asked(fetch, origin, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    assert fetch(origin + "/photos.zip").exists()
+
+
+def test_failures_are_told_in_words(fetch, origin):
+    assert "answered 404" in refused(fetch, origin + "/missing")
+    assert "could not be resolved" in refused(fetch, "http://no-such-host.invalid/x", resolver=_no_such_name)
+    assert "connection failed" in refused(fetch, "http://127.0.0.1:1/x")
+    assert "connection failed" in refused(fetch, origin + "/cut")
+    assert "longer than 0.5 seconds" in refused(fetch, origin + "/slow", fetch_timeout=0.5)
+    assert "scheme is file" in refused(fetch, "file:///etc/passwd")
+    assert "scheme" in refused(fetch, "/home/me/photos.zip")
+    refused(fetch, "http://[broken")
+
+
+def _no_such_name(_host: str, _port: int) -> list[str]:
+    raise OSError("Name or service not known")
+
+
+@pytest.mark.parametrize("name", ["endless", "bomb", "photos.zip"])
+def test_a_file_over_the_limit_is_left_when_the_limit_is_reached(fetch, origin, name, tmp_path):
+    with pytest.raises(FileTooLarge) as caught:
+        fetch(f"{origin}/{name}", max_bytes=10)
+    assert caught.value.details[0]["ctx"] == {"max_size": 10}
+    assert not list((tmp_path / "in").iterdir())
+
+
+def test_cancelling_ends_a_download(fetch, origin, tmp_path):
+    def cancelled() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        fetch(origin + "/endless", cancelled=cancelled)
+    assert not list((tmp_path / "in").iterdir())
+
+
+def test_files_of_this_server_come_from_storage_whatever_host_their_url_names(fetch, objects):
+    file_id = new_file_id()
+    objects.put_bytes(f"{file_id}/lora.safetensors", b"weights")
+    urls = (internal_url(file_id, "lora.safetensors"), public_url("http://127.0.0.1:1", file_id, "lora.safetensors"))
+    for url in urls:
+        path = fetch(url, allow_private_inputs=False)
+        assert path.read_bytes() == b"weights"
+        assert path.suffix == ".safetensors"
+        with pytest.raises(FileTooLarge):
+            fetch(url, max_bytes=3)
+
+
+def test_a_file_that_is_gone_is_told_to_be_gone(fetch):
+    assert "no such file" in refused(fetch, internal_url(new_file_id(), "a.zip"))
+    assert "no such file" in refused(fetch, public_url("http://127.0.0.1:1", new_file_id(), "a.zip"))
+    assert "no such file" in refused(fetch, "tintype:files/nonsense")
+
+
+def test_data_uris_of_any_size_are_decoded(fetch):
+    data = b"PK\x03\x04" + bytes(3_000_000)
+    path = fetch("data:application/octet-stream;base64," + base64.b64encode(data).decode())
+    assert path.read_bytes() == data
+    assert path.suffix == ".zip"
+    assert fetch("data:image/png,x").suffix == ".png"
+    assert "base64" in refused(fetch, "data:;base64,$$$")
+    with pytest.raises(FileTooLarge):
+        fetch("data:,0123456789", max_bytes=5)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tintype.errors import StorageFull
+from tintype.files.objects import Objects
+from tintype.files.urls import new_file_id
+
+
+@pytest.fixture(params=["folder", "memory"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    return Objects.open(str(tmp_path / "objects") if request.param == "folder" else "memory:")
+
+
+def key_of(name: str = "a.zip") -> str:
+    return f"{new_file_id()}/{name}"
+
+
+def test_what_is_put_can_be_read_in_any_range(objects):
+    key = key_of("ünï.zip")
+    assert objects.put_chunks(key, [b"0123", b"456789"]) == 10
+    assert objects.size(key) == 10
+    assert b"".join(objects.read(key)) == b"0123456789"
+    assert b"".join(objects.read(key, 3)) == b"3456789"
+    assert b"".join(objects.read(key, 3, 5)) == b"34"
+    assert b"".join(objects.read(key, 5, 5)) == b""
+
+
+@pytest.mark.anyio
+async def test_it_reads_the_same_asynchronously(objects):
+    key = key_of()
+    objects.put_bytes(key, b"x" * 600_000)
+    assert b"".join([chunk async for chunk in objects.read_async(key, 1)]) == b"x" * 599_999
+
+
+def test_an_empty_object_is_an_object(objects):
+    key = key_of()
+    objects.put_bytes(key, b"")
+    assert objects.size(key) == 0
+    assert objects.exists(key)
+    assert b"".join(objects.read(key)) == b""
+
+
+def test_a_missing_object_has_no_size_cannot_be_read_and_is_deleted_already(objects):
+    key = key_of()
+    assert objects.size(key) is None
+    with pytest.raises(FileNotFoundError):
+        list(objects.read(key))
+    objects.delete(key)
+
+
+def test_deleting_leaves_nothing_behind(tmp_path):
+    objects = Objects.open(str(tmp_path / "objects"))
+    key = key_of()
+    objects.put_bytes(key, b"x")
+    objects.delete(key)
+    assert not objects.exists(key)
+    assert [path.name for path in (tmp_path / "objects").iterdir()] == [".incoming"]
+
+
+def test_moving_a_file_in_takes_it_and_copying_leaves_it(objects, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(b"abc")
+    first, second = key_of(), key_of()
+    assert objects.put_path(first, source) == 3
+    assert source.exists()
+    assert objects.put_path(second, source, move=True) == 3
+    assert not source.exists()
+    assert b"".join(objects.read(first)) == b"".join(objects.read(second)) == b"abc"
+
+
+def test_a_local_copy_has_the_same_bytes_and_survives_deletion(objects, tmp_path):
+    key = key_of()
+    objects.put_bytes(key, b"abc")
+    assert objects.copy_to(key, tmp_path / "copy") == 3
+    objects.delete(key)
+    assert (tmp_path / "copy").read_bytes() == b"abc"
+
+
+def test_a_write_that_breaks_off_leaves_no_object(objects, tmp_path):
+    key = key_of()
+
+    def broken() -> Iterator[bytes]:
+        yield b"some"
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError):
+        objects.put_chunks(key, broken())
+    assert objects.size(key) is None
+    assert not list((tmp_path / "objects" / ".incoming").glob("*")) if (tmp_path / "objects").exists() else True
+
+
+def test_a_stored_file_is_on_disk_before_it_is_called_stored(tmp_path, monkeypatch):
+    """fsync of the bytes, then the rename, then fsync of the folders: in this order a crash loses nothing."""
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), fsync(handle))[1])
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths))[1])
+    objects = Objects.open(str(tmp_path / "objects"))
+    objects.put_bytes(key_of(), b"x")
+    assert done == ["fsync", "replace", "fsync", "fsync"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full to have a full disk")
+def test_a_full_disk_is_said_to_be_full(tmp_path):
+    objects = Objects.open(str(tmp_path / "objects"))
+
+    def onto_a_full_disk(_file: object) -> None:
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+
+    with pytest.raises(StorageFull):
+        objects._keep(key_of(), onto_a_full_disk)
+
+
+@pytest.mark.parametrize("key", ["../x/y", "a/../b", "a", "/etc/passwd", "a/b/c", "a/.b", ""])
+def test_only_keys_of_an_id_and_a_name_are_keys(objects, key):
+    with pytest.raises(ValueError, match="not an object key"):
+        objects.put_bytes(key, b"x")

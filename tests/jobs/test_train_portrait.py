@@ -1,0 +1,155 @@
+"""A whole portrait training, a few steps long: what goes in, what comes out, what is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tintype.catalog.fields import File
+from tintype.catalog.flux_lora import FluxLoraInput
+from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput, TrainerOutput
+from tintype.errors import InvalidArchive, UnusableAdapter
+from tintype.families import Families
+from tintype.families.lora_file import read_lora
+from tintype.jobs import draw_flux
+from tintype.jobs.local import LocalContext
+from tintype.jobs.train_portrait import run
+from tintype.settings import load_settings
+
+
+@pytest.fixture(scope="module")
+def families() -> Families:
+    return Families(load_settings(), "cpu")
+
+
+def archive(path: Path, count: int = 3) -> Path:
+    with zipfile.ZipFile(path, "w") as opened:
+        for number in range(count):
+            target = io.BytesIO()
+            Image.new("RGB", (512, 512), (80 * number, 120, 60)).save(target, "PNG")
+            opened.writestr(f"{number}.png", target.getvalue())
+        opened.writestr("0.txt", "[trigger] smiling")
+        opened.writestr("broken.jpg", b"not a picture")
+    return path
+
+
+class Done:
+    """One finished training and everything it said."""
+
+    def __init__(self, families: Families, folder: Path, **inputs: object) -> None:
+        self.said: list[str] = []
+        self.context = LocalContext(
+            folder, load_settings(), families=families, on_log=lambda level, message: self.said.append(message)
+        )
+        url = self.context.offer(archive(folder / "photos.zip"))
+        given = {"images_data_url": url, "trigger_phrase": "TOK", "steps": 4, "rank": 2, **inputs}
+        self.output: TrainerOutput = run(PortraitTrainerInput.model_validate(given), self.context)
+        self.config: dict[str, Any] = json.loads(local(self.output.config_file).read_text())
+
+
+def local(file: File) -> Path:
+    return Path(unquote(urlparse(file.url).path))
+
+
+@pytest.fixture(scope="module")
+def done(families: Families, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    return Done(
+        families, tmp_path_factory.mktemp("run"), checkpoint_every=2, create_masks=True, sample_prompts=["TOK in a hat"]
+    )
+
+
+def test_the_answer_is_exactly_the_two_published_files(done: Done) -> None:
+    assert set(done.output.model_dump()) == {"diffusers_lora_file", "config_file"}
+    assert done.output.diffusers_lora_file.file_name == "lora.safetensors"
+    lora = read_lora(local(done.output.diffusers_lora_file), loc=())
+    assert all(pair.rank == 2 for pair in lora.pairs.values())
+
+
+def test_the_config_tells_what_was_asked_and_what_was_done(done: Done) -> None:
+    config = done.config
+    assert config["requested"]["steps"] == 4
+    effective = config["effective"]
+    assert effective["requested_learning_rate"] == 0.00009
+    assert effective["learning_rate"] == pytest.approx(0.00009 * effective["learning_rate_scale"])
+    assert effective["guidance"] == 1.0
+    assert config["base"]["miniature"] is True
+    assert config["proof"]["keys"] == 2 * effective["target_layers"]
+    assert config["dataset"]["kept"] == 3
+    assert "licence" in config
+
+
+def test_everything_else_hangs_on_the_config_file(done: Done) -> None:
+    config = done.config
+    named = [config["report"], config["loss_curve"], *config["samples"], *config["checkpoints"]]
+    named += config["exports"].values()
+    for entry in named:
+        assert local(File(**entry)).stat().st_size == entry["file_size"]
+    assert [entry["file_name"] for entry in config["checkpoints"]] == [
+        "lora-step-00002.safetensors", "lora-step-00004.safetensors",
+    ]  # fmt: skip
+    report = json.loads(local(File(**config["report"])).read_text())
+    assert [entry["caption"] for entry in report["kept"]] == ["TOK smiling", "TOK", "TOK"]
+    assert [entry["name"] for entry in report["dropped"]] == ["broken.jpg"]
+
+
+def test_the_log_names_the_base_the_photos_and_the_proof(done: Done) -> None:
+    said = "\n".join(done.said)
+    for what in ("miniature", "3 photos kept, 1 left out", "broken.jpg", "TOK", "loaded back"):
+        assert what in said
+
+
+def test_what_was_trained_can_be_drawn_with_at_once(done: Done) -> None:
+    wish = {"prompt": "TOK", "num_inference_steps": 1, "image_size": "square", "sync_mode": True}
+    loras = [{"path": done.context.offer(local(done.output.diffusers_lora_file))}]
+    drawn = draw_flux.run(FluxLoraInput.model_validate({**wish, "loras": loras}), done.context)
+    assert drawn.images[0].url.startswith("data:image/jpeg")
+
+
+def test_the_same_order_gives_the_same_weights(families: Families, tmp_path: Path) -> None:
+    tensors = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        again = Done(families, tmp_path / name, multiresolution_training=False)
+        tensors.append(load_file(local(again.output.diffusers_lora_file)))
+    assert all(torch.equal(tensor, tensors[1][key]) for key, tensor in tensors[0].items())
+
+
+def test_an_earlier_lora_is_gone_on_from(families: Families, done: Done, tmp_path: Path) -> None:
+    offered = f"data:application/octet-stream;base64,{_base64(local(done.output.diffusers_lora_file))}"
+    second = Done(families, tmp_path, steps=1, resume_from_checkpoint=offered, learning_rate=1e-9)
+    before = read_lora(local(done.output.diffusers_lora_file), loc=()).pairs
+    after = read_lora(local(second.output.diffusers_lora_file), loc=()).pairs
+    for name, pair in before.items():
+        torch.testing.assert_close(after[name].down, pair.down, atol=1e-6, rtol=0)
+    assert len(second.config["requested"]["resume_from_checkpoint"]) < 300
+
+
+def test_what_cannot_be_resumed_is_refused_at_its_place(families: Families, done: Done, tmp_path: Path) -> None:
+    good = f"data:application/octet-stream;base64,{_base64(local(done.output.diffusers_lora_file))}"
+    for number, (url, rank) in enumerate([("data:text/plain,hello", 2), (good, 3)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(UnusableAdapter) as caught:
+            Done(families, folder, resume_from_checkpoint=url, rank=rank)
+        assert caught.value.details[0]["loc"] == ["body", "resume_from_checkpoint"]
+
+
+def test_a_bad_archive_ends_the_job_with_a_sentence(families: Families, tmp_path: Path) -> None:
+    context = LocalContext(tmp_path, load_settings(), families=families)
+    with pytest.raises(InvalidArchive):
+        run(PortraitTrainerInput(images_data_url="data:text/plain,hello"), context)
+
+
+def _base64(path: Path) -> str:
+    import base64
+
+    return base64.b64encode(path.read_bytes()).decode()

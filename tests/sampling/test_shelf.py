@@ -1,0 +1,130 @@
+"""LoRAs come and go in the resident pipeline; the base underneath is never touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tintype.errors import UnusableAdapter
+from tintype.families import Families
+from tintype.families.flux import FluxFamily
+from tintype.families.lora_file import digest_of
+from tintype.sampling.shelf import Shelf, Wanted, loaded_names, name_of
+from tintype.settings import load_settings
+from tintype.training.adapters import Adapter
+from tintype.training.export import to_diffusers
+
+LOC = ("body", "loras", 0, "path")
+
+
+@pytest.fixture
+def flux() -> FluxFamily:
+    return Families(load_settings(), "cpu").flux()
+
+
+@pytest.fixture(scope="module")
+def loras(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three small LoRAs that change the picture visibly."""
+    flux = Families(load_settings(), "cpu").flux()
+    folder = tmp_path_factory.mktemp("loras")
+    made = []
+    for seed in range(3):
+        adapter = Adapter.for_transformer(
+            flux.load_transformer(), flux.adapter_targets, rank=2, seed=seed, device=flux.device
+        )
+        adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(seed))
+        path = folder / f"{seed}.safetensors"
+        made.append(to_diffusers(adapter, path, weights=None, dtype=torch.float32, header={}))
+    return made
+
+
+@torch.no_grad()
+def answer(flux: FluxFamily) -> torch.Tensor:
+    """What the resident transformer makes of one fixed question."""
+    from tintype.families.family import Latents
+
+    noisy = Latents(torch.randn(1, 12, 32, generator=torch.Generator().manual_seed(0)), 3, 4)
+    features = flux.encode_captions(["a portrait"])
+    return flux.predict_velocity(flux.pipeline().transformer, noisy, torch.tensor([0.5]), features, 3.5)
+
+
+def wanted(path: Path, scale: float = 1.0) -> Wanted:
+    return Wanted(path, scale, LOC)
+
+
+def test_a_lora_acts_and_is_gone_without_a_trace(flux: FluxFamily, loras: list[Path]) -> None:
+    shelf, base = Shelf(flux, 4), answer(flux)
+    shelf.apply([wanted(loras[0])])
+    with_first = answer(flux)
+    assert not torch.equal(with_first, base)
+    shelf.apply([])
+    assert torch.equal(answer(flux), base)
+    shelf.apply([wanted(loras[0])])
+    assert torch.equal(answer(flux), with_first)
+    shelf.apply([wanted(loras[0], 0.0)])
+    assert torch.equal(answer(flux), base)
+
+
+def test_scales_and_company_are_those_of_this_request_only(flux: FluxFamily, loras: list[Path]) -> None:
+    shelf = Shelf(flux, 4)
+    shelf.apply([wanted(loras[1])])
+    alone = answer(flux)
+    shelf.apply([wanted(loras[0], 0.3), wanted(loras[1], 2.0), wanted(loras[2])])
+    assert not torch.equal(answer(flux), alone)
+    shelf.apply([wanted(loras[1])])
+    assert torch.equal(answer(flux), alone)
+
+
+def test_the_same_file_twice_acts_as_the_sum(flux: FluxFamily, loras: list[Path], tmp_path: Path) -> None:
+    shelf = Shelf(flux, 4)
+    shelf.apply([wanted(loras[0], 1.0)])
+    once = answer(flux)
+    copy = tmp_path / "copy"
+    copy.write_bytes(loras[0].read_bytes())
+    shelf.apply([wanted(loras[0], 0.25), wanted(copy, 0.75)])
+    torch.testing.assert_close(answer(flux), once)
+
+
+def test_the_least_recently_used_goes_first(flux: FluxFamily, loras: list[Path]) -> None:
+    shelf = Shelf(flux, 2)
+    for path in (loras[0], loras[1], loras[0], loras[2]):
+        shelf.apply([wanted(path)])
+    assert shelf.names == tuple(name_of(digest_of(path)) for path in (loras[0], loras[2]))
+    assert loaded_names(flux.pipeline()) == set(shelf.names)
+
+
+def test_more_loras_at_once_than_are_kept_all_act(flux: FluxFamily, loras: list[Path]) -> None:
+    shelf = Shelf(flux, 1)
+    shelf.apply([wanted(path) for path in loras])
+    assert len(shelf.names) == 3
+
+
+def test_one_that_does_not_fit_leaves_everything_as_it_was(flux: FluxFamily, loras: list[Path], tmp_path: Path) -> None:
+    shelf, base = Shelf(flux, 4), answer(flux)
+    shelf.apply([wanted(loras[0])])
+    good = answer(flux)
+    tensors = {
+        key: torch.zeros(tensor.shape[0] + 1, tensor.shape[1] + 1) for key, tensor in load_file(loras[1]).items()
+    }
+    save_file(tensors, tmp_path / "bad.safetensors")
+    bad = Wanted(tmp_path / "bad.safetensors", 1.0, ("body", "loras", 1, "path"))
+    with pytest.raises(UnusableAdapter) as caught:
+        shelf.apply([wanted(loras[2]), bad])
+    assert caught.value.details[0]["loc"] == ["body", "loras", 1, "path"]
+    shelf.apply([])
+    assert torch.equal(answer(flux), base)
+    shelf.apply([wanted(loras[0])])
+    assert torch.equal(answer(flux), good)
+
+
+def test_training_finds_a_bare_transformer_and_drawing_goes_on_afterwards(flux: FluxFamily, loras: list[Path]) -> None:
+    shelf = Shelf(flux, 4)
+    shelf.apply([wanted(loras[0])])
+    before = answer(flux)
+    assert not any("lora" in name for name, _ in flux.load_transformer().named_modules())
+    assert shelf.names == ()
+    shelf.apply([wanted(loras[0])])
+    assert torch.equal(answer(flux), before)

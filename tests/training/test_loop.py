@@ -1,0 +1,172 @@
+"""The loop on the miniature: it learns, it stops when told, and being killed costs nothing but time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tintype.dataset import Bucket, Dataset, DatasetReport, Example
+from tintype.errors import Cancelled, Drained, NonFiniteLoss
+from tintype.families import Families
+from tintype.families.flux import FluxFamily
+from tintype.jobs.local import LocalContext
+from tintype.settings import load_settings
+from tintype.training.adapters import Adapter
+from tintype.training.cache import Cache, encode_once
+from tintype.training.loop import Plan, Trained, train
+
+PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2, checkpoint_seconds=1e9)
+SIZES = (Bucket(512, 512, 512), Bucket(512, 256, 512))
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: nothing in the loop may expect it."""
+
+
+@pytest.fixture(scope="module")
+def families() -> Families:
+    return Families(load_settings(), "cpu")
+
+
+@pytest.fixture(scope="module")
+def flux(families: Families) -> FluxFamily:
+    return families.flux()
+
+
+@pytest.fixture(scope="module")
+def cache(flux: FluxFamily, tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    colors = ["red", "green", "blue"]
+    examples = [Example(color, Image.new("RGB", (512, 512), color), "TOK", SIZES) for color in colors]
+    return encode_once(flux, Dataset(examples, DatasetReport()), tmp_path_factory.mktemp("latents"))
+
+
+def adapter_for(flux: FluxFamily) -> Adapter:
+    return Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=2, seed=0, device=flux.device)
+
+
+def run(
+    families: Families, cache: Cache, folder: Path, plan: Plan = PLAN, *, kill_after: int | None = None, **signals: int
+) -> tuple[Trained, LocalContext]:
+    """Trains a new adapter in `folder`; `kill_after`, `cancel_after`, `drain_after` name steps."""
+
+    def on_progress(step: int, total: int, metrics: dict[str, float]) -> None:
+        context.cancelled = step == signals.get("cancel_after")
+        context.draining = step == signals.get("drain_after")
+        if step == kill_after:
+            raise Killed
+
+    context = LocalContext(folder, load_settings(), families=families, on_progress=on_progress)
+    flux = families.flux()
+    return train(flux, adapter_for(flux), cache, plan, context, keepsakes=folder / "kept"), context
+
+
+@pytest.fixture(scope="module")
+def unbroken(families: Families, cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return run(families, cache, tmp_path_factory.mktemp("unbroken"))[0]
+
+
+@pytest.mark.parametrize("kill_after", [1, 4, 6])
+def test_a_killed_run_that_is_resumed_ends_with_the_very_same_bits(
+    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path, kill_after: int
+) -> None:
+    plan = replace(PLAN, checkpoint_steps=3)
+    with pytest.raises(Killed):
+        run(families, cache, tmp_path, plan, kill_after=kill_after)
+    resumed, _ = run(families, cache, tmp_path, plan)
+    assert resumed.resumed_from == 3 * ((kill_after - 1) // 3)
+    assert torch.equal(resumed.weights, unbroken.weights)
+    assert resumed.losses == unbroken.losses
+
+
+def test_a_checkpoint_of_other_photos_or_settings_is_not_taken_up(
+    families: Families, cache: Cache, tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        run(families, cache, tmp_path, replace(PLAN, checkpoint_steps=3), kill_after=4)
+    other, _ = run(families, replace(cache, digest="other"), tmp_path)
+    assert other.resumed_from == 0
+
+
+def test_cancelling_stops_within_one_step(families: Families, cache: Cache, tmp_path: Path) -> None:
+    done: list[int] = []
+    context = LocalContext(tmp_path, load_settings(), families=families, on_progress=lambda step, *_: done.append(step))
+    context.cancelled = True
+    with pytest.raises(Cancelled):
+        train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, keepsakes=tmp_path / "kept")
+    assert done == []
+    with pytest.raises(Cancelled):
+        run(families, cache, tmp_path, cancel_after=2)
+
+
+def test_draining_leaves_a_checkpoint_of_the_last_step(families: Families, cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(Drained):
+        run(families, cache, tmp_path, drain_after=5)
+    resumed, _ = run(families, cache, tmp_path)
+    assert resumed.resumed_from == 5
+
+
+def test_the_transformer_is_bare_after_training(families: Families, unbroken: Trained) -> None:
+    assert not any("down" in name for name, _ in families.flux().load_transformer().named_parameters())
+
+
+def test_training_lowers_the_loss(families: Families, cache: Cache, tmp_path: Path) -> None:
+    flux = families.flux()
+    few = replace(cache, items=cache.items[:1])
+    trained, _ = run(families, few, tmp_path, replace(PLAN, steps=40, learning_rate=5e-3))
+    assert sum(trained.losses[-10:]) < 0.9 * sum(trained.losses[:10])
+    assert flux.weights.miniature
+
+
+def test_one_bad_loss_is_skipped_and_counted(families: Families, cache: Cache, tmp_path: Path) -> None:
+    spoilt = replace(cache.items[0], latents=torch.full_like(cache.items[0].latents, math.nan))
+    plan = replace(PLAN, batch_size=1, steps=6)
+    trained, _ = run(families, replace(cache, items=[spoilt, *cache.items[1:]]), tmp_path, plan)
+    assert trained.skipped == 1
+    assert torch.isfinite(trained.weights).all()
+
+
+def test_a_loss_that_stays_bad_ends_the_run_with_a_remedy(families: Families, cache: Cache, tmp_path: Path) -> None:
+    spoilt = [replace(item, latents=torch.full_like(item.latents, math.inf)) for item in cache.items]
+    with pytest.raises(NonFiniteLoss, match="Lower learning_rate"):
+        run(families, replace(cache, items=spoilt), tmp_path, replace(PLAN, steps=50))
+
+
+def test_kept_files_survive_a_kill_with_the_checkpoint(families: Families, cache: Cache, tmp_path: Path) -> None:
+    plan = replace(PLAN, checkpoint_steps=4, keep_every=2)
+    kept = tmp_path / "first"
+
+    def keep(step: int, weights: torch.Tensor) -> None:
+        kept.mkdir(exist_ok=True)
+        (kept / f"{step}.safetensors").write_text("x")
+
+    context = LocalContext(tmp_path, load_settings(), families=families)
+    train(families.flux(), adapter_for(families.flux()), cache, plan, context, keepsakes=kept, keep=keep)
+    assert sorted(path.stem for path in kept.iterdir()) == ["2", "4", "6", "8"]
+    elsewhere = tmp_path / "second"
+    train(families.flux(), adapter_for(families.flux()), cache, plan, context, keepsakes=elsewhere)
+    assert sorted(path.stem for path in elsewhere.iterdir()) == ["2", "4"], "what the checkpoint of step 4 held"
+
+
+def test_the_background_counts_a_tenth_where_there_is_a_mask(flux: FluxFamily, tmp_path: Path) -> None:
+    mask = Image.new("L", (512, 512), 0)
+    mask.paste(255, (0, 0, 256, 512))
+    example = Example("a", Image.new("RGB", (512, 512)), "TOK", SIZES[:1], mask)
+    item = encode_once(flux, Dataset([example], DatasetReport()), tmp_path).items[0]
+    assert item.weights is not None
+    grid = item.weights.view(item.rows, item.columns)
+    assert abs(item.weights.mean() - 1) < 1e-5
+    torch.testing.assert_close(grid[:, 0] / grid[:, -1], torch.full((item.rows,), 10.0))
+
+
+def test_nothing_is_encoded_twice(flux: FluxFamily, cache: Cache, tmp_path: Path) -> None:
+    dataset = Dataset([Example("a", Image.new("RGB", (512, 512), "red"), "TOK", SIZES)], DatasetReport())
+    first = encode_once(flux, dataset, tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second = encode_once(flux, dataset, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(first.items, second.items, strict=True))

@@ -1,0 +1,107 @@
+"""The exported file, and the proof that it works; and that the proof fails where it should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from tintype.dataset import Bucket, Dataset, DatasetReport, Example
+from tintype.errors import UnprovenAdapter
+from tintype.families import Families
+from tintype.families.flux import FluxFamily
+from tintype.families.lora_file import METADATA_KEY, check_fits, read_lora
+from tintype.settings import load_settings
+from tintype.training.adapters import Adapter
+from tintype.training.cache import Cache, encode_once
+from tintype.training.export import header, to_diffusers
+from tintype.training.prove import prove
+
+HEADER = header(title="t", trigger="TOK", base="miniature", steps=3, licence="free", architecture="flux-1-dev")
+
+
+@pytest.fixture(scope="module")
+def flux() -> FluxFamily:
+    return Families(load_settings(), "cpu").flux()
+
+
+@pytest.fixture(scope="module")
+def cache(flux: FluxFamily, tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    example = Example("a", Image.new("RGB", (512, 512), "red"), "TOK", (Bucket(512, 512, 512),))
+    return encode_once(flux, Dataset([example], DatasetReport()), tmp_path_factory.mktemp("latents"))
+
+
+@pytest.fixture
+def adapter(flux: FluxFamily) -> Adapter:
+    made = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=4, seed=0, device=flux.device)
+    made.weights.data += 0.05 * torch.randn(made.weights.shape, generator=torch.Generator().manual_seed(1))
+    return made
+
+
+def exported(adapter: Adapter, path: Path, dtype: torch.dtype = torch.float32) -> Path:
+    return to_diffusers(adapter, path, weights=None, dtype=dtype, header=HEADER)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_every_tensor_arrives_and_does_what_was_trained(
+    flux: FluxFamily, cache: Cache, adapter: Adapter, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    proof = prove(flux, exported(adapter, tmp_path / "a.safetensors", dtype), adapter, adapter.weights.data, cache)
+    assert proof.keys == 2 * len(flux.adapter_targets)
+    assert proof.change > 0.01
+    assert proof.error < 0.02 * proof.change
+
+
+def test_alpha_is_where_diffusers_reads_it_and_counts(
+    flux: FluxFamily, cache: Cache, adapter: Adapter, tmp_path: Path
+) -> None:
+    adapter.alpha = 1.0
+    path = exported(adapter, tmp_path / "a.safetensors")
+    assert read_lora(path, loc=("body",)).pairs["single_transformer_blocks.0.proj_mlp"].alpha == 1.0
+    prove(flux, path, adapter, adapter.weights.data, cache)
+
+
+def test_the_header_says_what_the_file_is(adapter: Adapter, tmp_path: Path) -> None:
+    with safe_open(exported(adapter, tmp_path / "a.safetensors"), framework="pt") as opened:
+        metadata = opened.metadata()
+        assert all(key.startswith("transformer.") for key in opened.keys())  # noqa: SIM118
+    assert metadata["modelspec.trigger_phrase"] == "TOK"
+    assert metadata["modelspec.license"] == "free"
+    assert json.loads(metadata[METADATA_KEY])["transformer.r"] == 4
+
+
+def test_an_adapter_that_learned_nothing_is_not_handed_over(flux: FluxFamily, cache: Cache, tmp_path: Path) -> None:
+    fresh = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=4, seed=0, device=flux.device)
+    with pytest.raises(UnprovenAdapter, match="does not change"):
+        prove(flux, exported(fresh, tmp_path / "a.safetensors"), fresh, fresh.weights.data, cache)
+
+
+def test_a_file_that_lost_a_layer_is_not_handed_over(
+    flux: FluxFamily, cache: Cache, adapter: Adapter, tmp_path: Path
+) -> None:
+    path = exported(adapter, tmp_path / "a.safetensors")
+    tensors = {key: tensor for key, tensor in load_file(path).items() if "transformer_blocks.0.attn.to_q." not in key}
+    save_file(tensors, path)
+    with pytest.raises(UnprovenAdapter):
+        prove(flux, path, adapter, adapter.weights.data, cache)
+
+
+def test_a_file_whose_factors_are_swapped_is_not_handed_over(
+    flux: FluxFamily, cache: Cache, adapter: Adapter, tmp_path: Path
+) -> None:
+    path = exported(adapter, tmp_path / "a.safetensors")
+    wrong = {key: -tensor if "lora_B" in key else tensor for key, tensor in load_file(path).items()}
+    save_file(wrong, path)
+    with pytest.raises(UnprovenAdapter, match="something else"):
+        prove(flux, path, adapter, adapter.weights.data, cache)
+
+
+def test_the_pipeline_is_bare_after_the_proof(flux: FluxFamily, cache: Cache, adapter: Adapter, tmp_path: Path) -> None:
+    prove(flux, exported(adapter, tmp_path / "a.safetensors"), adapter, adapter.weights.data, cache)
+    check_fits(read_lora(tmp_path / "a.safetensors", loc=()), flux.load_transformer(), loc=())
+    assert not any("lora" in name for name, _ in flux.load_transformer().named_modules())

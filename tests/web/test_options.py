@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from starlette.requests import Request
+
+from tintype.errors import BadRequest
+from tintype.queue.records import Priority
+from tintype.web.options import lifetime_of, options_of
+
+
+def http(query: str = "", **headers: str) -> Request:
+    raw = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "query_string": query.encode(), "headers": raw})
+
+
+def test_saying_nothing_gives_the_defaults():
+    options = options_of(http())
+    assert (options.priority, options.start_deadline, options.store_io) == (Priority.NORMAL, None, True)
+    assert (options.idempotency_key, options.webhook_url, options.max_queue_length) == (None, None, None)
+
+
+def test_what_is_said_is_understood():
+    options = options_of(
+        http(
+            "fal_webhook=https%3A%2F%2Fh%2Fx&fal_max_queue_length=0",
+            x_fal_queue_priority="low",
+            x_fal_request_timeout="30.0",
+            x_idempotency_key="abc",
+            x_fal_store_io="0",
+            x_fal_runner_hint="warm",
+            x_fal_tags="team=red, run=7,BAD=1",
+        )
+    )
+    assert options.priority is Priority.LOW
+    assert 25 < options.start_deadline - time.time() < 31
+    assert (options.idempotency_key, options.webhook_url, options.max_queue_length) == ("abc", "https://h/x", 0)
+    assert (options.store_io, options.hint, options.tags) == (False, "warm", {"team": "red", "run": "7"})
+    assert options_of(http(idempotency_key="x")).idempotency_key == "x"
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [
+        ("", {"x_fal_request_timeout": "soon"}), ("", {"x_fal_request_timeout": "0"}),
+        ("", {"x_fal_request_timeout": "nan"}), ("", {"x_fal_request_timeout": "inf"}),
+        ("", {"x_fal_queue_priority": "high"}), ("", {"x_idempotency_key": "x" * 300}),
+        ("", {"x_idempotency_key": "a\tb"}), ("fal_max_queue_length=-1", {}), ("fal_max_queue_length=x", {}),
+        ("fal_webhook=ftp://h/x", {}), ("fal_webhook=http://h/%00", {}),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_understood_is_refused_rather_than_dropped(query, headers):
+    with pytest.raises(BadRequest):
+        options_of(http(query, **headers))
+
+
+def test_a_lifetime_is_read_from_either_header_and_nothing_means_for_ever():
+    assert lifetime_of(http(x_fal_object_lifecycle='{"expiration_duration_seconds": 60}')) == 60
+    assert lifetime_of(http(x_fal_object_lifecycle_preference='{"expiration_duration_seconds": 3600}')) == 3600
+    assert lifetime_of(http(x_fal_object_lifecycle='{"expiration_duration_seconds": null}')) is None
+    assert lifetime_of(http(x_fal_object_lifecycle='{"initial_acl": {"default": "allow"}}')) is None
+    assert lifetime_of(http()) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["soon", "[]", "{\"expiration_duration_seconds\": [1]}", '{"expiration_duration_seconds": -1}',
+             '{"expiration_duration_seconds": NaN}', '{"expiration_duration_seconds": ' + "9" * 400 + "}"]
+)  # fmt: skip
+def test_a_lifetime_that_makes_no_sense_is_refused(text):
+    with pytest.raises(BadRequest):
+        lifetime_of(http(x_fal_object_lifecycle=text))

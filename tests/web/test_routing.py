@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tintype.errors import MethodNotAllowed, NotFound
+from tintype.web import routing
+from tintype.web.app import HANDLERS
+
+RID = "5b1c0000-0000-4000-8000-000000000001"
+FILE = "A" * 32
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "/queue/ideogram/v4", "/queue/ideogram/v4/trainer", "/queue/fal-ai/flux-lora-portrait-trainer",
+        "/queue/workflows/o/a", "/ideogram/v4", "/fal-ai/ideogram/custom-models/generate",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, slash):
+    request = f"{base}/requests/{RID}"
+    for method, path, action in (
+        ("GET", request, "result"),
+        ("GET", request + "/response", "result"),
+        ("GET", request + "/status", "status"),
+        ("GET", request + "/status/stream", "status_stream"),
+        ("PUT", request + "/cancel", "cancel"),
+    ):
+        route = routing.find(method, path + slash)
+        assert (route.action, route.params["id"]) == (action, RID)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "action"),
+    [
+        ("POST", "/queue/fal-ai/flux-lora", "submit"),
+        ("POST", "/fal-ai/flux-lora", "submit"),
+        ("POST", "/fal-ai/flux-lora/", "submit"),
+        ("POST", "/run/fal-ai/flux-lora", "run"),
+        ("GET", "/run/fal-ai/flux-lora", "run"),
+        ("POST", "/run/fal-ai/flux-lora/stream", "run_stream"),
+        ("POST", "/rest/storage/upload/initiate", "initiate_upload"),
+        ("POST", "/storage/upload/initiate", "initiate_upload"),
+        ("POST", "/rest/storage/upload/initiate-multipart", "initiate_parts"),
+        ("PUT", f"/rest/storage/upload/files/{FILE}/a.zip", "signed_upload"),
+        ("PUT", f"/rest/storage/upload/parts/{FILE}/3", "upload_part"),
+        ("POST", f"/rest/storage/upload/parts/{FILE}/complete", "complete_parts"),
+        ("POST", "/rest/storage/auth/token", "upload_token"),
+        ("POST", "/rest/tokens/", "realtime_token"),
+        ("POST", "/cdn/files/upload", "direct_upload"),
+        ("POST", "/files/upload", "direct_upload"),
+        ("POST", "/cdn/files/upload/multipart", "begin_parts"),
+        ("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/12", "upload_part"),
+        ("POST", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/complete", "complete_parts"),
+        ("GET", f"/cdn/files/{FILE}/a.zip", "download"),
+        ("HEAD", f"/files/{FILE}/a.zip", "download"),
+        ("GET", "/", "front"),
+        ("GET", "/health", "health"),
+        ("HEAD", "/ready", "ready"),
+        ("GET", "/docs/errors", "error_page"),
+    ],
+)
+def test_each_url_means_one_thing(method, path, action):
+    assert routing.find(method, path).action == action
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "/health"), ("GET", "/queue/fal-ai/flux-lora")])
+def test_a_known_url_refuses_other_methods_and_says_which_it_takes(method, path):
+    with pytest.raises(MethodNotAllowed, match="It takes"):
+        routing.find(method, path)
+
+
+@pytest.mark.parametrize("path", ["/queue", "/nothing", "/cdn/files/x", "/rest/nothing", "/queue/one"])
+def test_an_unknown_url_is_not_found(path):
+    with pytest.raises(NotFound):
+        routing.find("POST", path)
+
+
+def test_only_what_carries_its_own_permission_is_open():
+    every = (*routing.PAGES, *routing.REST, *routing.CDN, *routing.QUEUE, *routing.RUN)
+    assert {action for rule in every if rule.open for action in rule.actions.values()} == {
+        "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "complete_parts",
+    }  # fmt: skip
+    assert routing.find("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/1").open is False
+
+
+def test_every_action_has_a_handler():
+    every = (*routing.PAGES, *routing.REST, *routing.CDN, *routing.QUEUE, *routing.RUN)
+    assert {action for rule in every for action in rule.actions.values()} == set(HANDLERS)
+
+
+@given(st.sampled_from(["GET", "POST", "PUT", "DELETE", "X"]), st.text())
+def test_no_path_is_too_odd_to_be_told_what_it_is(method, path):
+    with contextlib.suppress(NotFound, MethodNotAllowed):
+        routing.find(method, path)

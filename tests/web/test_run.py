@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import socket
+import time
+import uuid
+from urllib.parse import urlsplit
+
+import pytest
+
+from tintype.queue.records import Outcome
+
+DRAWER = "/run/fal-ai/flux-lora"
+
+
+def test_a_run_answers_with_the_output_and_its_request_id(client, server):
+    answer = client.post(DRAWER, json={"prompt": "now"})
+    assert (answer.status_code, answer.json()["words"]) == (200, "now")
+    kept = server.call(lambda queue: queue.get(answer.headers["x-fal-request-id"]))
+    assert kept.sync
+
+
+def test_inputs_may_come_in_the_query(client):
+    answer = client.get(DRAWER, params={"prompt": "asked", "num_images": "2", "fal_max_queue_length": "9"})
+    assert (answer.status_code, answer.json()["words"]) == (200, "asked")
+    assert client.get(DRAWER, params={"num_images": "2"}).json()["detail"][0]["loc"] == ["body", "prompt"]
+
+
+def test_errors_come_as_they_are(client):
+    assert client.post(DRAWER, json={"prompt": "fail"}).status_code == 422
+    assert client.post(DRAWER, json={}).status_code == 422
+    assert client.post("/run/no/such", json={}).status_code == 404
+
+
+def test_a_start_deadline_ends_a_run(client, server):
+    server.hold()
+    answer = client.post(DRAWER, json={"prompt": "late"}, headers={"x-fal-request-timeout": "0.3"})
+    assert answer.status_code == 504
+    assert answer.headers["x-fal-request-timeout-type"] == "user"
+    server.release()
+
+
+def hang_up(server, path: str, prompt: str) -> None:
+    """Sends a request and closes the connection once the server has begun to work on it."""
+    body = json.dumps({"prompt": prompt}).encode()
+    parts = urlsplit(server.origin)
+    with socket.create_connection((parts.hostname, parts.port)) as connection:
+        connection.sendall(
+            f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Key {server.key}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        find(server, prompt, lambda request: request.started_at is not None)
+
+
+def find(server, prompt, wanted):
+    ends = time.monotonic() + 60
+    while time.monotonic() < ends:
+        for request in server.call(lambda queue: queue.list()):
+            if request.input.get("prompt") == prompt and wanted(request):
+                return request
+        time.sleep(0.02)
+    raise AssertionError("it never came to that")
+
+
+@pytest.mark.parametrize("path", [DRAWER, DRAWER + "/stream"])
+def test_hanging_up_cancels_a_run(server, client, path):
+    prompt = f"slow {uuid.uuid4().hex}"
+    hang_up(server, path, prompt)
+    assert find(server, prompt, lambda request: request.outcome is Outcome.CANCELLED)
+
+
+def test_hanging_up_never_cancels_queued_work(server, client):
+    headers = {"x-idempotency-key": uuid.uuid4().hex}
+    prompt = f"slow {uuid.uuid4().hex}"
+    request_id = client.post("/queue/fal-ai/flux-lora", json={"prompt": prompt}, headers=headers).json()["request_id"]
+    server.wait(request_id, "IN_PROGRESS")
+    with pytest.raises(Exception, match="timed out"):
+        client.post(DRAWER, json={"prompt": prompt}, headers=headers, timeout=0.5)
+    time.sleep(0.3)
+    assert client.get(f"/queue/a/b/requests/{request_id}/status").json()["status"] == "IN_PROGRESS"
+    client.put(f"/queue/a/b/requests/{request_id}/cancel")
+    server.wait(request_id, "COMPLETED")
+
+
+def test_a_stream_tells_of_progress_and_ends_with_the_output(client):
+    with client.stream("POST", DRAWER + "/stream", json={"prompt": "streamed"}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        told = [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line.startswith("data: ")]
+    assert told[-1]["words"] == "streamed"
+    assert told[-2]["status"] == "COMPLETED"
+
+
+def test_a_stream_ends_with_the_error_and_wrong_input_is_plain_json(client):
+    with client.stream("POST", DRAWER + "/stream", json={"prompt": "fail"}) as answer:
+        last = [line for line in answer.iter_lines() if line.startswith("data: ")][-1]
+    assert json.loads(last.removeprefix("data: "))["error"] == "Not an archive."
+    wrong = client.post(DRAWER + "/stream", json={})
+    assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/json")

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tintype.errors import PayloadTooLarge
+from tintype.files.spool import Spool
+from tintype.web.sieve import LONGEST_INLINE, MOST_REST, Sieve
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("data:,x"),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def sift(body: bytes, folder: Path, size: int = 1000) -> Sieve:
+    sieve = Sieve(lambda: Spool(folder, limit=10**9))
+    for at in range(0, len(body), size):
+        sieve.feed(body[at : at + size])
+    sieve.finish()
+    return sieve
+
+
+@given(JSON, st.integers(1, 20), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_json_without_long_files_passes_byte_for_byte(tmp_path, value, size, ascii_only):
+    body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    assert bytes(sift(body, tmp_path, size).rest) == body
+
+
+@given(st.binary(max_size=40), st.integers(1, 20))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_bytes_that_are_no_json_pass_too(tmp_path, body, size):
+    assert bytes(sift(body, tmp_path, size).rest) == body
+
+
+@pytest.mark.parametrize("size", [7, 4096, 10**9])
+def test_long_data_uris_leave_placeholders_and_are_whole_on_disk(tmp_path, size):
+    long = "data:application/zip;base64," + base64.b64encode(bytes(range(256)) * 600).decode()
+    value = {"a": long, "b": ["x", {"c": long + "=", "d": 'say "data:" \\'}], "short": "data:,x"}
+    sieve = sift(json.dumps(value).encode(), tmp_path, size)
+    parsed = json.loads(bytes(sieve.rest))
+    assert len(sieve.rest) < 1000
+    assert sieve.spools[parsed["a"]].path.read_text() == long
+    assert sieve.spools[parsed["b"][1]["c"]].path.read_text() == long + "="
+    assert parsed["b"][1]["d"] == value["b"][1]["d"]
+    assert parsed["short"] == "data:,x"
+    sieve.discard()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("size", [1, 3, 4096])
+def test_json_escapes_in_a_long_data_uri_are_undone(tmp_path, size):
+    text = "data:text/plain," + 'a/b"c\\d\n\u20ac' * (LONGEST_INLINE // 8)
+    body = json.dumps({"x": text}).replace("/", "\\/").encode()
+    sieve = sift(body, tmp_path, size)
+    (spool,) = sieve.spools.values()
+    assert spool.path.read_text() == text
+    assert list(json.loads(bytes(sieve.rest))) == ["x"]
+    sieve.discard()
+
+
+def test_a_body_that_ends_within_a_string_is_left_to_the_parser(tmp_path):
+    sieve = sift(b'{"a": "data:,' + b"x" * 100, tmp_path)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(bytes(sieve.rest))
+    cut = sift(b'{"a": "data:,' + b"x" * 100_000, tmp_path)
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(bytes(cut.rest))
+    cut.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_that_is_large_beside_its_files_is_refused(tmp_path):
+    with pytest.raises(PayloadTooLarge):
+        sift(b'{"a": "' + b"x" * (MOST_REST + 1), tmp_path, 1024 * 1024)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import datetime
+
+import pytest
+
+TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
+DATASET = "data:application/zip;base64,UEsDBA=="
+
+
+def submit(client, words):
+    body = {"images_data_url": DATASET, "trigger_phrase": f"{words} {uuid.uuid4().hex}"}
+    return client.post(TRAINER, json=body).json()["request_id"]
+
+
+def events(client, request_id, **options):
+    with client.stream("GET", f"{TRAINER}/requests/{request_id}/status/stream", **options) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["x-fal-request-id"] == request_id
+        text = answer.read()
+    assert text.isascii()
+    return [json.loads(line.removeprefix(b"data: ")) for line in text.split(b"\n\n") if line.startswith(b"data: ")]
+
+
+def test_codes_and_keys_are_there_in_every_state_with_and_without_logs(client, server):
+    server.hold()
+    first, second = submit(client, "slow"), submit(client, "quick")
+    for logs in ("", "?logs=1", "?logs=false"):
+        queued = client.get(f"{TRAINER}/requests/{second}/status{logs}")
+        assert queued.status_code == 202
+        assert queued.headers["x-fal-request-id"] == second
+        body = queued.json()
+        assert (body["status"], body["queue_position"], body["logs"]) == ("IN_QUEUE", 1, [])
+        assert body["request_id"] == second
+        assert {"response_url", "status_url", "cancel_url", "created_at", "attempts"} <= set(body)
+    server.release()
+    running = server.wait(first, "IN_PROGRESS")
+    assert (running["step"], running["total_steps"], running["attempts"]) == (1, 10, 1) or running["step"] == 2
+    assert running["metrics"]["loss"] == 0.5
+    assert client.get(f"{TRAINER}/requests/{first}/status").status_code == 202
+    client.put(f"{TRAINER}/requests/{first}/cancel")
+    cancelled = server.wait(first, "COMPLETED")
+    assert cancelled["error_type"] == "client_cancelled"
+    done = server.wait(second, "COMPLETED")
+    assert "error" not in done
+    assert done["metrics"]["inference_time"] >= 0
+    assert client.get(f"{TRAINER}/requests/{second}/status").status_code == 200
+    assert client.get(f"{TRAINER}/requests/{second}/status").json()["logs"] == []
+
+
+def test_log_lines_have_fals_form(client, server):
+    line = server.wait(submit(client, "x"), "COMPLETED")["logs"][1]
+    assert line["message"] == "line 1 ünï"
+    assert (line["level"], line["source"]) == ("INFO", "USER")
+    assert datetime.fromisoformat(line["timestamp"]).utcoffset().total_seconds() == 0
+
+
+def test_a_failure_is_completed_with_an_error(client, server):
+    done = server.wait(submit(client, "fail"), "COMPLETED")
+    assert (done["error"], done["error_type"]) == ("Not an archive.", "invalid_archive")
+
+
+@pytest.mark.parametrize("accept", ["text/event-stream", "application/json", "*/*"])
+def test_the_stream_tells_each_log_line_once_and_ends_with_completed(client, accept):
+    request_id = submit(client, "x")
+    told = events(client, request_id, params={"logs": 1}, headers={"accept": accept})
+    assert told[-1]["status"] == "COMPLETED"
+    assert [line["message"] for event in told for line in event["logs"]] == [f"line {n} ünï" for n in range(3)]
+    assert all({"status", "logs", "response_url"} <= set(event) for event in told)
+    assert events(client, request_id)[0]["logs"] == []
+
+
+def test_the_stream_tells_of_the_way_from_the_queue_to_the_end(client, server):
+    server.hold()
+    request_id = submit(client, "x")
+    with client.stream("GET", f"{TRAINER}/requests/{request_id}/status/stream?logs=1") as answer:
+        lines = answer.iter_lines()
+        assert json.loads(next(lines).removeprefix("data: "))["status"] == "IN_QUEUE"
+        server.release()
+        last = [line for line in lines if line.startswith("data: ")][-1]
+    assert json.loads(last.removeprefix("data: "))["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("request_id", [str(uuid.uuid4()), "x", "a%00b", "é", "x" * 200, "..."])
+@pytest.mark.parametrize("suffix", ["/status", "/status/stream", "", "/response"])
+def test_an_unknown_request_is_a_404_in_json(client, request_id, suffix):
+    answer = client.get(f"{TRAINER}/requests/{request_id}{suffix}")
+    assert answer.status_code == 404
+    assert (answer.json()["status"], answer.json()["error_type"]) == ("NOT_FOUND", "not_found")
+
+
+def test_nothing_is_remembered_beyond_its_time(client, server):
+    """The cached answer of one state is never given in another."""
+    server.hold()
+    first, second = submit(client, "a"), submit(client, "b")
+    path = f"{TRAINER}/requests/{second}/status"
+    assert client.get(path).json()["queue_position"] == 1
+    client.put(f"{TRAINER}/requests/{first}/cancel")
+    server.release()
+    assert server.wait(second, "COMPLETED")
+    assert client.get(path).json()["status"] == "COMPLETED"

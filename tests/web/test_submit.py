@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tintype.files import new_file_id, own_file, public_url
+
+TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
+DRAWER = "/queue/fal-ai/flux-lora"
+DATASET = "data:application/zip;base64,UEsDBA=="
+
+
+def submit(client, path=TRAINER, headers=None, params=None, **body):
+    return client.post(path, json={"images_data_url": DATASET, **body}, headers=headers, params=params)
+
+
+def data_files(server):
+    return list((server.settings.data_dir / "files").glob("*/data*"))
+
+
+def problems(answer):
+    assert answer.status_code == 422, answer.text
+    body = answer.json()
+    assert body["message"]
+    assert answer.headers["x-fal-billable-units"] == "0"
+    return {(tuple(entry["loc"]), entry["type"]) for entry in body["detail"]}
+
+
+def test_a_submitted_request_is_answered_with_urls_that_work_and_its_id_in_the_header(client, server):
+    answer = submit(client, trigger_phrase=uuid.uuid4().hex)
+    body = answer.json()
+    assert answer.status_code == 200
+    assert body["status"] == "IN_QUEUE"
+    assert body["request_id"] == body["gateway_request_id"] == answer.headers["x-fal-request-id"]
+    assert body["response_url"] == f"{server.origin}{TRAINER}/requests/{body['request_id']}"
+    assert body["queue_position"] >= 0
+    assert client.get(body["status_url"]).status_code in (200, 202)
+    server.wait(body["request_id"], "COMPLETED")
+    assert client.get(body["response_url"]).status_code == 200
+
+
+@pytest.mark.parametrize("path", [TRAINER + "/", TRAINER.removeprefix("/queue"), TRAINER.removeprefix("/queue") + "/"])
+def test_the_prefix_and_a_trailing_slash_make_no_difference(client, path):
+    assert submit(client, path, trigger_phrase=path).json()["status"] == "IN_QUEUE"
+
+
+def test_wrong_inputs_are_told_one_by_one_with_place_type_and_context(client):
+    answer = client.post(TRAINER, json={"steps": 0, "learning_rate": "fast", "data_archive_format": "rar"})
+    assert problems(answer) == {
+        (("body", "images_data_url"), "missing"),
+        (("body", "steps"), "greater_than_equal"),
+        (("body", "learning_rate"), "float_parsing"),
+        (("body", "data_archive_format"), "one_of"),
+    }
+    entry = next(entry for entry in answer.json()["detail"] if entry["loc"] == ["body", "steps"])
+    assert entry["ctx"] == {"ge": 1}
+    assert entry["input"] == 0
+    assert entry["url"].startswith("http://127.0.0.1")
+
+
+def test_an_empty_body_is_an_empty_object(client):
+    headers = {"content-type": "application/json"}
+    assert problems(client.post(TRAINER, headers=headers)) == {(("body", "images_data_url"), "missing")}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"\x00\x01\x02", b"\xff\xfe\xff", b'{"a": 01}', b"[" * 100_000, b'{"a":' + b"9" * 5000 + b"}", b"'", b'"'],
+)
+def test_a_body_that_is_not_json_is_a_422_and_not_a_500(client, content):
+    assert {type_ for _, type_ in problems(client.post(TRAINER, content=content))} == {"json_invalid"}
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"x"', b"[1]", b"true"])
+def test_json_that_is_no_object_is_a_422(client, content):
+    assert problems(client.post(TRAINER, content=content)) == {(("body",), "value_error")}
+
+
+def test_an_unknown_endpoint_names_the_nearest(client):
+    answer = client.post("/queue/fal-ai/flux-lora-portrait-trainr", json={})
+    assert answer.status_code == 404
+    assert "Did you mean fal-ai/flux-lora-portrait-trainer?" in answer.json()["detail"]
+
+
+def test_a_file_of_this_server_has_to_be_there(client, server):
+    uploaded = client.post("/cdn/files/upload", content=b"PK\x03\x04", headers={"x-fal-file-name": "a.zip"}).json()
+    assert submit(client, images_data_url=uploaded["access_url"]).status_code == 200
+    for gone in (public_url(server.origin, new_file_id(), "a.zip"), "tintype:files/x/y"):
+        answer = submit(client, images_data_url=gone)
+        assert problems(answer) == {(("body", "images_data_url"), "file_download_error")}
+        assert "Upload it again" in answer.json()["message"]
+    nested = client.post(DRAWER, json={"prompt": "x", "loras": [{"path": "https://h/a"}, {"path": gone}]})
+    assert problems(nested) == {(("body", "loras", 1, "path"), "file_download_error")}
+
+
+def test_a_file_of_another_server_like_this_one_is_fetched_from_there(client):
+    assert (
+        submit(client, images_data_url=public_url("https://other.ex", new_file_id(), "a.zip")).status_code == 200
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1/x.zip", "http://2130706433/", "http://[::ffff:10.0.0.1]/", "http://localhost/"]
+)
+def test_plainly_private_addresses_are_refused_at_submit(client, url):
+    answer = submit(client, images_data_url=url)
+    assert problems(answer) == {(("body", "images_data_url"), "file_download_error")}
+    assert "TINTYPE_ALLOW_PRIVATE_INPUTS" in answer.json()["message"]
+
+
+def test_an_address_in_a_text_is_only_text(client):
+    assert client.post(DRAWER, json={"prompt": "http://127.0.0.1/ is my home"}).status_code == 200
+
+
+@pytest.mark.parametrize("url", ["data:;base64,$", "/home/me/photos.zip", "", "ftp://h/x", {"url": "nothing"}, 3, None])
+def test_what_is_no_file_is_refused_at_its_place(client, url):
+    assert {loc for loc, _ in problems(submit(client, images_data_url=url))} == {("body", "images_data_url")}
+
+
+def test_a_url_may_come_as_an_object(client):
+    assert submit(client, images_data_url={"url": DATASET, "content_type": "application/zip"}).status_code == 200
+
+
+def test_a_large_data_uri_becomes_a_file_and_leaves_the_request_small(client, server):
+    data = b"PK\x03\x04" + os.urandom(3_000_000)
+    uri = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
+    request_id = submit(client, images_data_url=uri, trigger_phrase="large").json()["request_id"]
+    stored = server.call(lambda queue: queue.get(request_id)).input["images_data_url"]
+    file_id, name = own_file(stored)
+    assert name == "data.zip"
+    assert client.get(f"/cdn/files/{file_id}/{name}").content == data
+    assert not list((server.settings.data_dir / "uploads" / "incoming").iterdir())
+
+
+def test_a_large_data_uri_that_cannot_be_decoded_is_a_422_that_leaves_nothing(client, server):
+    before = len(data_files(server))
+    uri = "data:;base64," + "A" * 100_000 + "$"
+    assert problems(submit(client, images_data_url=uri)) == {(("body", "images_data_url"), "file_download_error")}
+    loras = [{"path": "data:;base64," + "A" * 100_000}, {"path": "data:;base64," + "A" * 100_001}]
+    assert problems(client.post(DRAWER, json={"prompt": "x", "loras": loras})) == {
+        (("body", "loras", 1, "path"), "file_download_error")
+    }
+    assert len(data_files(server)) == before
+    assert not list((server.settings.data_dir / "uploads" / "incoming").iterdir())
+
+
+def test_a_large_data_uri_has_no_place_in_a_text(client):
+    answer = client.post(DRAWER, json={"prompt": "data:," + "x" * 100_000})
+    assert problems(answer) == {(("body", "prompt"), "sequence_too_long")}
+
+
+def test_an_unknown_input_is_ignored_with_a_note_that_names_the_nearest(client, server):
+    request_id = submit(client, stepz=3, trigger_phrase="note").json()["request_id"]
+    logs = server.wait(request_id, "COMPLETED")["logs"]
+    assert "Did you mean steps?" in logs[0]["message"]
+
+
+def test_an_idempotency_key_leads_to_the_same_request(client, server):
+    headers = {"x-idempotency-key": uuid.uuid4().hex}
+    first = client.post(DRAWER, json={"prompt": "a"}, headers=headers).json()["request_id"]
+    server.wait(first, "COMPLETED")
+    assert client.post(DRAWER, json={"prompt": "a"}, headers=headers).json()["request_id"] == first
+    assert client.post(DRAWER, json={"prompt": "a"}).json()["request_id"] != first
+
+
+def test_a_resent_training_is_one_request_and_identical_drawings_are_several(client, server):
+    server.hold()
+    word = uuid.uuid4().hex
+    with ThreadPoolExecutor(4) as pool:
+        trained = {a.json()["request_id"] for a in pool.map(lambda _: submit(client, trigger_phrase=word), range(4))}
+        drawn = {
+            a.json()["request_id"] for a in pool.map(lambda _: client.post(DRAWER, json={"prompt": word}), range(4))
+        }
+    assert len(trained) == 1
+    assert len(drawn) == 4
+    assert submit(client, trigger_phrase=word, steps=7).json()["request_id"] not in trained
+    server.release()
+
+
+def test_a_resent_training_with_a_large_file_keeps_one_copy_of_it(client, server):
+    server.hold()
+    uri = "data:application/zip;base64," + base64.b64encode(os.urandom(100_000)).decode()
+    before = len(data_files(server))
+    assert submit(client, images_data_url=uri).json() == submit(client, images_data_url=uri).json()
+    assert len(data_files(server)) == before + 1
+    server.release()
+
+
+def test_a_queue_that_is_longer_than_wanted_is_a_429(client, server):
+    server.hold()
+    for number in range(2):
+        client.post(DRAWER, json={"prompt": f"fill {number}"})
+    answer = client.post(DRAWER, json={"prompt": "x"}, params={"fal_max_queue_length": 0})
+    assert answer.status_code == 429
+    assert answer.headers["x-fal-error-type"] == "queue_full"
+    server.release()
+
+
+def test_an_option_that_makes_no_sense_is_a_400(client):
+    answer = submit(client, headers={"x-fal-request-timeout": "soon"})
+    assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+
+
+def test_a_start_deadline_that_passes_is_a_504_that_no_client_repeats(client, server):
+    server.hold()
+    request_id = submit(client, headers={"x-fal-request-timeout": "0.2"}, trigger_phrase="late").json()["request_id"]
+    server.wait(request_id, "COMPLETED")
+    answer = client.get(f"/queue/a/b/requests/{request_id}")
+    assert answer.status_code == 504
+    assert answer.headers["x-fal-request-timeout-type"] == "user"
+    server.release()
+
+
+def test_what_the_queue_keeps_of_a_request(client, server):
+    request_id = client.post(
+        DRAWER,
+        json={"prompt": "x", "loras": [{"path": "https://h/a.safetensors"}]},
+        headers={"x-fal-queue-priority": "low"},
+    ).json()["request_id"]
+    kept = server.call(lambda queue: queue.get(request_id))
+    assert (kept.priority, kept.affinity, kept.origin) == ("low", "https://h/a.safetensors", server.origin)
+    assert json.dumps(kept.input)

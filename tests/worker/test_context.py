@@ -1,0 +1,80 @@
+"""What a job sees of the world when it runs in a compute child."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tintype.errors import Cancelled, Drained, FileDownloadError
+from tintype.settings import Settings
+from tintype.worker.context import PipeContext, Signals
+from tintype.worker.messages import Run
+
+
+class Told:
+    """A context and everything it sent."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.messages: list[Any] = []
+        self.signals = Signals()
+        order = Run(
+            say="run", request_id="r", token=3, attempt=1, endpoint_id="e", input={}, origin="https://origin"
+        )  # fmt: skip
+        self.context = PipeContext(
+            order, settings, "cpu", send=self.messages.append, signals=self.signals, families=lambda: "resident"
+        )
+
+
+@pytest.fixture
+def told(settings: Settings) -> Told:
+    return Told(settings)
+
+
+def test_progress_is_thinned_but_the_last_step_is_always_told(told: Told) -> None:
+    for step in range(1, 1001):
+        told.context.progress(step, 1000, loss=0.5)
+    steps = [message["step"] for message in told.messages]
+    assert steps[0] == 1
+    assert steps[-1] == 1000
+    assert len(steps) < 100
+
+
+def test_cancelled_and_draining_are_heard_by_the_right_job_only(told: Told) -> None:
+    told.signals.cancel("another")
+    told.context.raise_if_cancelled()
+    told.signals.cancel("r")
+    with pytest.raises(Cancelled):
+        told.context.raise_if_cancelled()
+    told.signals.forget("r")
+    told.context.raise_if_cancelled()
+    told.signals.stopping.set()
+    with pytest.raises(Drained):
+        told.context.raise_if_cancelled()
+
+
+def test_a_published_file_is_stored_under_a_fresh_id_and_read_back(told: Told, tmp_path: Path) -> None:
+    path = tmp_path / "a LoRA.safetensors"
+    path.write_bytes(b"weights")
+    first = told.context.publish(path, "application/octet-stream")
+    second = told.context.publish(path, "application/octet-stream", "named.bin")
+
+    assert first.url != second.url
+    assert (second.file_name, second.file_size) == ("named.bin", 7)
+    assert [record["file_name"] for record in told.context.published] == ["a_LoRA.safetensors", "named.bin"]
+    assert told.context.absolute(first).url.startswith("https://origin/cdn/files/")
+    assert told.context.fetch(first.url, loc=("body", "lora")).read_bytes() == b"weights"
+    assert path.exists()
+
+
+def test_a_missing_input_is_an_error_at_its_place(told: Told) -> None:
+    with pytest.raises(FileDownloadError) as caught:
+        told.context.fetch("tintype:files/" + "x" * 32 + "/a.zip", loc=("body", "images_data_url"))
+    assert caught.value.details[0]["loc"] == ["body", "images_data_url"]
+
+
+def test_a_checkpoint_is_told_once_it_is_complete(told: Told) -> None:
+    told.context.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
+    assert told.messages == [{"say": "checkpoint", "request_id": "r", "step": 5}]
+    assert told.context.families == "resident"

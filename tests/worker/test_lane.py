@@ -1,0 +1,46 @@
+"""A lane starts its child early, lets it go when idle, and starts it again for work."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tintype.queue import Outcome
+
+if TYPE_CHECKING:
+    from conftest import Supervised
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_children_start_before_there_is_work_and_leave_when_there_is_none(supervised: Supervised) -> None:
+    supervised.settings = supervised.settings.model_copy(update={"idle_unload_seconds": 1.5})
+    process = psutil.Process(supervised.start().pid)
+
+    async def until_children(number: int) -> None:
+        async with asyncio.timeout(supervised.patience):
+            while True:
+                if len(process.children()) == number:
+                    return
+                await asyncio.sleep(0.02)
+
+    await until_children(2)
+    await until_children(0)
+    assert (await supervised.finished(await supervised.submit("drawing"))).outcome is Outcome.OK
+    assert len(process.children()) == 1
+
+
+async def test_a_child_that_dies_idle_is_started_again(supervised: Supervised) -> None:
+    supervised.start()
+    first = await supervised.finished(await supervised.submit())
+    assert first.output is not None
+    psutil.Process(first.output["pid"]).kill()
+
+    second = await supervised.finished(await supervised.submit())
+
+    assert second.outcome is Outcome.OK
+    assert second.output is not None
+    assert second.output["pid"] != first.output["pid"]

@@ -1,0 +1,51 @@
+"""The launcher's parts that need no process tree; tests/crash/ drives the tree itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tintype.errors import SettingsError
+from tintype.settings import load_settings
+from tintype.worker.launcher import environment, listen
+
+
+def test_a_taken_port_is_refused_with_a_way_out() -> None:
+    with listen("127.0.0.1", 0) as taken, pytest.raises(SettingsError, match=r"--port \(0 picks a free one\)"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_connections_wait_while_no_process_answers() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname(), timeout=5) as client:
+        client.sendall(b"patience")
+        server, _ = listener.accept()
+        with server:
+            assert server.recv(8) == b"patience"
+
+
+def test_settings_reach_a_child_process_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_AUTH", "on")
+    given = load_settings(
+        data_dir=tmp_path / "data", auth="off", port=1234, allowed_hosts=("one", "two"), allow_private_inputs=True,
+        lease_seconds=2.5, public_url="https://here",
+    )  # fmt: skip
+    program = "from tintype.settings import load_settings; print(load_settings().model_dump_json())"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env=environment(given), capture_output=True, text=True, check=True
+    )
+    assert type(given).model_validate_json(answer.stdout) == given
+
+
+def test_a_light_process_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, tintype.worker.launcher, tintype.worker.supervisor, tintype.cli.serve\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'peft', 'numpy', 'cv2', 'tintype.web', 'uvicorn'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
+    assert answer.stdout == "[]\n"

@@ -1,0 +1,40 @@
+"""Only workers that are certainly dead lose their leases early."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+from tintype.queue import Worker
+from tintype.worker.machine import boot_id, host_name, is_dead_here
+
+
+def worker(pid: int) -> Worker:
+    return Worker("w", "training", "cpu", host_name(), pid, boot_id(), seen_at=time.time(), state="idle")
+
+
+def test_a_living_process_is_not_dead() -> None:
+    assert not is_dead_here(worker(os.getpid()))
+
+
+def test_a_process_that_has_gone_is_dead_and_so_is_a_zombie() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.DEVNULL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert is_dead_here(worker(process.pid))
+    process.wait()
+    assert is_dead_here(worker(process.pid))
+
+
+def test_a_process_id_that_was_given_to_someone_else_is_dead() -> None:
+    long_ago = replace(worker(os.getpid()), seen_at=time.time() - 10_000_000)
+    assert is_dead_here(long_ago)
+
+
+def test_nothing_is_said_about_other_machines_and_boots() -> None:
+    gone = worker(2**22 - 1)
+    assert is_dead_here(gone)
+    assert not is_dead_here(replace(gone, host="elsewhere"))
+    assert not is_dead_here(replace(gone, boot_id="another boot"))

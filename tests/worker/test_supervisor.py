@@ -1,0 +1,215 @@
+"""A real supervisor with real children: work is done, told, cancelled, survived and given back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from tintype.queue import Outcome, Status
+
+if TYPE_CHECKING:
+    from conftest import Supervised
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_job_runs_and_its_file_appears_with_its_result(supervised: Supervised) -> None:
+    process = supervised.start()
+    request_id = await supervised.submit(steps=3, publish=True, noisy=True, stpes=4)
+
+    request = await supervised.finished(request_id)
+
+    assert request.outcome is Outcome.OK
+    assert request.output is not None
+    (stored,) = await supervised.queue.files_of(request_id)
+    assert request.output["file"]["url"] == f"tintype:files/{stored.id}/counted.txt"
+    assert request.output["absolute"] == f"http://here:1/cdn/files/{stored.id}/counted.txt"
+    assert (Path(supervised.settings.storage_url) / stored.key).read_text() == "3"
+    assert (request.step, request.total_steps) == (3, 3)
+    messages = await supervised.messages(request_id)
+    assert any("`stpes` is not an input" in line and "Did you mean `steps`?" in line for line in messages)
+    assert any(line.startswith("step 3/3 loss 0.333") for line in messages)
+    assert not (supervised.settings.work_dir / request_id).exists()
+    assert "torch" not in mapped(process.pid)
+    log = (supervised.settings.data_dir / "logs" / "cpu-training.log").read_text()
+    assert "a library prints to stdout" in log
+    assert "and writes to the descriptor" in log
+
+
+async def test_a_picture_does_not_wait_for_a_training(supervised: Supervised) -> None:
+    supervised.start()
+    training = await supervised.submit(steps=100_000)
+    await supervised.at_step(training, 1)
+
+    picture = await supervised.finished(await supervised.submit("drawing"))
+
+    assert picture.outcome is Outcome.OK
+    assert (await supervised.get(training)).status is Status.IN_PROGRESS
+
+
+async def test_what_a_job_raises_is_told_and_the_child_lives_on(supervised: Supervised) -> None:
+    supervised.start()
+    for how, error_type, told in (
+        ("job", "runner_server_error", "Lower the learning rate"),
+        ("memory", "runner_server_error", "does not fit the memory"),
+        ("fault", "internal_error", "a fault of ours"),
+    ):
+        failed = await supervised.finished(await supervised.submit(fail=how))
+        assert failed.outcome is Outcome.FAILED
+        assert failed.failure is not None
+        assert failed.failure.error_type == error_type
+        assert told in failed.failure.body["message"]
+        assert "secret" not in str(failed.failure)
+
+    wrong = await supervised.finished(await supervised.submit(steps="many"))
+    assert wrong.failure is not None
+    assert wrong.failure.status == 422
+    assert wrong.failure.body["detail"][0]["loc"] == ["body", "steps"]
+
+    after = await supervised.finished(await supervised.submit())
+    assert after.outcome is Outcome.OK
+    assert after.attempts == 1
+
+
+async def test_cancelling_stops_a_job_at_its_next_step(supervised: Supervised) -> None:
+    supervised.start()
+    request_id = await supervised.submit(steps=100_000)
+    await supervised.at_step(request_id, 1)
+    child = await child_of(supervised, "training")
+
+    await supervised.queue.cancel(request_id)
+    request = await supervised.finished(request_id)
+
+    assert request.outcome is Outcome.CANCELLED
+    assert psutil.pid_exists(child)
+
+
+async def test_a_job_that_does_not_hear_is_killed_after_its_grace(supervised: Supervised) -> None:
+    supervised.start()
+    request_id = await supervised.submit(steps=100_000, deaf=True)
+    await supervised.at_step(request_id, 1)
+
+    await supervised.queue.cancel(request_id)
+    request = await supervised.finished(request_id)
+
+    assert request.outcome is Outcome.CANCELLED
+    assert (await supervised.finished(await supervised.submit())).outcome is Outcome.OK
+
+
+async def test_a_killed_child_costs_nothing_beyond_the_last_checkpoint(supervised: Supervised) -> None:
+    supervised.start()
+    request_id = await supervised.submit(steps=40, seconds=0.05, checkpoint_every=10)
+    await supervised.at_step(request_id, 12)
+
+    os.kill(await child_of(supervised, "training"), signal.SIGKILL)
+    request = await supervised.finished(request_id)
+
+    assert request.outcome is Outcome.OK
+    assert request.output is not None
+    assert request.output["resumed_at"] >= 10
+    assert request.attempts == 2
+    assert any("goes on from its checkpoint at step" in line for line in await supervised.messages(request_id))
+
+
+async def test_three_deaths_without_progress_end_the_request_with_the_cause(supervised: Supervised) -> None:
+    supervised.start()
+    request = await supervised.finished(await supervised.submit(steps=9, die_at=2, die_once=False))
+    assert request.outcome is Outcome.FAILED
+    assert request.failure is not None
+    assert "SIGKILL" in request.failure.body["message"]
+    assert "last words" in request.failure.body["message"]
+    assert request.attempts == 3
+
+
+async def test_a_killed_supervisor_is_replaced_at_once_and_leaves_no_child(supervised: Supervised) -> None:
+    first = supervised.start()
+    request_id = await supervised.submit(steps=45, seconds=0.05, checkpoint_every=5)
+    await supervised.at_step(request_id, 11)
+    child = await child_of(supervised, "training")
+
+    first.kill()
+    first.wait()
+    supervised.start()
+    request = await supervised.finished(request_id)
+
+    assert request.outcome is Outcome.OK
+    assert request.output is not None
+    assert request.output["resumed_at"] >= 5
+    assert not psutil.pid_exists(child)
+    workers = await supervised.queue.workers()
+    assert {worker.pid for worker in workers} == {supervised.processes[1].pid}
+
+
+async def test_draining_checkpoints_and_gives_the_request_back(supervised: Supervised) -> None:
+    process = supervised.start()
+    request_id = await supervised.submit(steps=60, seconds=0.03)
+    await supervised.at_step(request_id, 5)
+
+    process.terminate()
+    assert await supervised.ended(process) == 0
+
+    waiting = await supervised.get(request_id)
+    assert waiting.status is Status.IN_QUEUE
+    assert waiting.strikes == 0
+    assert await supervised.queue.workers() == []
+    supervised.start()
+    request = await supervised.finished(request_id)
+    assert request.output is not None
+    assert request.output["resumed_at"] >= 5
+
+
+async def test_a_worker_that_lost_its_lease_stops_its_job(supervised: Supervised) -> None:
+    supervised.start()
+    request_id = await supervised.submit(steps=100_000)
+    await supervised.at_step(request_id, 1)
+    child = await child_of(supervised, "training")
+    worker = next(worker for worker in await supervised.queue.workers() if worker.lane == "training")
+
+    await supervised.queue.release_worker(worker.id, "a test took it")
+
+    request = await supervised.until(request_id, lambda request: request.attempts == 2)
+    assert not psutil.pid_exists(child)
+    await supervised.queue.cancel(request_id)
+    assert (await supervised.finished(request_id)).outcome is Outcome.CANCELLED
+    assert request.strikes == 0
+
+
+async def test_two_supervisors_never_share_a_device(supervised: Supervised) -> None:
+    supervised.start()
+    await supervised.finished(await supervised.submit())
+    second = supervised.start()
+    assert await supervised.ended(second) == 3
+
+
+async def test_an_orphaned_supervisor_and_its_children_end_themselves(supervised: Supervised) -> None:
+    process = supervised.start()
+    request_id = await supervised.submit(steps=100_000, deaf=True)
+    await supervised.at_step(request_id, 1)
+    child = psutil.Process(await child_of(supervised, "training"))
+
+    os.close(supervised.lifeline._held)
+    assert await supervised.ended(process) != 0
+
+    await asyncio.to_thread(psutil.wait_procs, [child], supervised.patience)
+    assert not child.is_running()
+    supervised.lifeline = type(supervised.lifeline)()
+
+
+def mapped(pid: int) -> str:
+    """Paths of the files mapped into a process, where the system tells (Linux)."""
+    maps = Path(f"/proc/{pid}/maps")
+    return maps.read_text() if maps.exists() else ""
+
+
+async def child_of(supervised: Supervised, lane: str) -> int:
+    """Pid of the lane's compute child, as the process table knows it."""
+    for child in psutil.Process(supervised.processes[-1].pid).children():
+        if lane in child.cmdline():
+            return child.pid
+    raise AssertionError(f"no {lane} child")

@@ -1,0 +1,105 @@
+"""Jobs without a model, so that processes can be killed at any step: they count, sleep, checkpoint and misbehave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from tintype.catalog import Endpoint, EndpointInput, EndpointOutput, File, Kind
+from tintype.errors import Drained, NonFiniteLoss
+from tintype.jobs.context import JobContext
+
+
+class StepsInput(EndpointInput):
+    steps: int = 3
+    seconds: float = 0.01  # of each step
+    checkpoint_every: int = 0
+    die_at: int = -1  # dies by SIGKILL at this step
+    die_once: bool = True  # only while there is no checkpoint
+    fail: str = ""  # input, job, memory, fault
+    deaf: bool = False  # never asks whether it was cancelled
+    noisy: bool = False
+    publish: bool = False
+
+
+class StepsOutput(EndpointOutput):
+    resumed_at: int
+    steps: int
+    pid: int
+    file: File | None = None
+    absolute: str = ""
+
+
+def run(order: StepsInput, context: JobContext) -> StepsOutput:
+    found = context.checkpoint.latest()
+    begun = int((found.path / "step").read_text()) if found else 0
+    if order.noisy:
+        print("a library prints to stdout")
+        os.write(1, b"and writes to the descriptor\n")
+        print("and warns", file=sys.stderr)
+    _fail(order.fail)
+    for step in range(begun, order.steps):
+        if not order.deaf:
+            _stop_if_asked(step, context)
+        if step == order.die_at and not (order.die_once and found):
+            print("last words", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(order.seconds)
+        done = step + 1
+        context.progress(done, order.steps, loss=1 / done)
+        if order.checkpoint_every and done % order.checkpoint_every == 0:
+            _save(done, context)
+    output = StepsOutput(resumed_at=begun, steps=order.steps, pid=os.getpid())
+    if order.publish:
+        path = context.scratch / "counted.txt"
+        path.write_text(str(order.steps))
+        output.file = context.publish(path, "text/plain")
+        output.absolute = context.absolute(output.file).url
+    return output
+
+
+def _stop_if_asked(step: int, context: JobContext) -> None:
+    try:
+        context.raise_if_cancelled()
+    except Drained:
+        _save(step, context)
+        raise
+
+
+def _save(step: int, context: JobContext) -> None:
+    context.checkpoint.save(step, lambda folder: (folder / "step").write_text(str(step)) and None)
+
+
+def _fail(how: str) -> None:
+    if how == "job":
+        raise NonFiniteLoss("The loss was not finite.", remedy="Lower the learning rate.")
+    if how == "memory":
+        raise MemoryError
+    if how == "fault":
+        raise KeyError("a secret detail")
+
+
+def decompose(order: StepsInput, context: JobContext) -> StepsOutput:
+    """One torch operation that takes many seconds: the main thread is away in compiled code all the while."""
+    import torch
+
+    huge = torch.rand(4_000, 4_000)
+    context.log("decomposing")
+    torch.linalg.svd(huge)
+    return StepsOutput(resumed_at=0, steps=0, pid=os.getpid())
+
+
+def _endpoint(name: str, kind: Kind, job: str = "run") -> Endpoint:
+    return Endpoint(
+        id=f"test/{name}", title=name, category="test", kind=kind, description="Counts.",
+        input=StepsInput, output=StepsOutput, job=f"tiny_jobs:{job}",
+    )  # fmt: skip
+
+
+ENDPOINTS = (
+    _endpoint("training", "training"),
+    _endpoint("drawing", "drawing"),
+    _endpoint("torch", "training", "decompose"),
+)
