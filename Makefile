@@ -41,7 +41,7 @@ lint: setup  ## Formatting, lint, types, import contracts
 	$(BIN)/lint-imports
 
 bench: setup  ## Measure: queue and training step, as tables
-	$(BIN)/python bench/queue.py
+	$(BIN)/python bench/queue_rates.py
 	$(BIN)/python bench/train_step.py
 
 serve: setup  ## Serve on 127.0.0.1:8787

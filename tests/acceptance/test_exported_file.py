@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 from PIL import Image
 
-import tintype.families.miniature
 from tests.acceptance.conftest import Server
 
 PLAIN = """
@@ -21,7 +20,7 @@ import json, sys, warnings
 import torch
 from diffusers import FluxPipeline
 from diffusers.utils import logging
-base, lora, out, call = sys.argv[1:5]
+base, lora, out, call, seed = sys.argv[1:6]
 pipeline = FluxPipeline.from_pretrained(base, torch_dtype=torch.float32)
 state = FluxPipeline.lora_state_dict(lora, return_lora_metadata=True)[0]
 pipeline.load_lora_weights(lora)
@@ -29,8 +28,7 @@ loaded = {name for name, _ in pipeline.transformer.named_parameters() if "lora_"
 assert len(loaded) == len(state), (len(loaded), len(state))
 torch.manual_seed(0)
 call = json.loads(call)
-seed = call.pop("seed")
-picture = pipeline(generator=torch.Generator("cpu").manual_seed(seed), **call).images[0]
+picture = pipeline(generator=torch.Generator("cpu").manual_seed(int(seed)), **call).images[0]
 picture.save(out)
 assert not any(name.split(".")[0] == "tintype" for name in sys.modules)
 """
@@ -50,19 +48,13 @@ def test_a_plain_flux_pipeline_draws_the_same_picture(server: Server, lora: dict
             "/run/fal-ai/flux-lora", json=body | {"loras": [{"path": lora["diffusers_lora_file"]["url"]}]}
         )
         ours = _pixels(http.get(answer.json()["images"][0]["url"]).content)
-    call = {
-        "prompt": body["prompt"],
-        "seed": 9,
-        **config["how_to_draw"],
-        "width": ours.shape[1],
-        "height": ours.shape[0],
-    }
-    base = Path(tintype.families.miniature.__file__).parent / "weights" / "flux"
+    how = config["how_to_draw"]
+    call = how["call"] | {"prompt": body["prompt"]}
     plain = tmp_path / "plain.py"
     plain.write_text(PLAIN)
-    command = [sys.executable, "-I", str(plain), str(base), str(tmp_path / "lora.safetensors")]
+    command = [sys.executable, "-I", str(plain), how["from_pretrained"], str(tmp_path / "lora.safetensors")]
     done = subprocess.run(
-        [*command, str(tmp_path / "out.png"), json.dumps(call)],
+        [*command, str(tmp_path / "out.png"), json.dumps(call), "9"],
         capture_output=True,
         text=True,
         timeout=300,

@@ -39,17 +39,20 @@ class Serving:
         self.queue = queue
         self.log = log
         self.mark = uuid.uuid4().hex
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None  # the one started last
+        self.started: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, **changed: Any) -> subprocess.Popen[bytes]:
+        settings = self.settings.model_copy(update=changed)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM],
-                env=environment(self.settings) | {MARK: self.mark, "PYTHONPATH": str(JOBS)},
+                env=environment(settings) | {MARK: self.mark, "PYTHONPATH": str(JOBS)},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        self.started.append(self.process)
         return self.process
 
     def tree(self) -> list[psutil.Process]:
@@ -130,8 +133,8 @@ class Serving:
                 except psutil.NoSuchProcess:
                     continue
             psutil.wait_procs(tree, timeout=1)
-        if self.process is not None:
-            self.process.wait()
+        for started in self.started:
+            started.wait()
 
 
 def free_port() -> int:

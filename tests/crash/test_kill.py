@@ -113,6 +113,19 @@ async def test_a_second_ctrl_c_forces_the_end(serving: Serving) -> None:
     assert (await serving.get(request_id)).status is not Status.COMPLETED
 
 
+async def test_a_second_serve_on_the_same_data_says_so_and_leaves_the_first_alone(serving: Serving) -> None:
+    first = serving.start()
+    await serving.ready()
+
+    second = serving.start(port=0)
+
+    assert await serving.ended() == 1
+    assert "Another tintype already works on cpu" in serving.log.read_text()
+    assert second.pid != first.pid
+    assert first.poll() is None
+    await serving.ready()
+
+
 async def test_neither_serve_nor_web_nor_supervisor_maps_torch(serving: Serving) -> None:
     serve = serving.start()
     await serving.ready()

@@ -89,6 +89,10 @@ def test_an_archive_inside_the_archive_stays_closed(tmp_path: Path) -> None:
     assert [name for name, _ in unpacked.left] == ["more.zip"]
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    assert names(tarred(tmp_path / "a.tar", {".": b"x", "./a.jpg": b"y"}), tmp_path) == ["a.jpg"]
+
+
 def test_a_locked_zip_says_that_it_is_locked(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"a.jpg": b"x"})
     raw = bytearray(path.read_bytes())

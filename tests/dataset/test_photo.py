@@ -76,6 +76,26 @@ def test_transparency_is_laid_on_white_and_kept_as_a_mask(tmp_path: Path) -> Non
     assert (photo.alpha.getpixel((2, 2)), photo.alpha.getpixel((40, 30))) == (0, 255)
 
 
+def test_colours_mean_what_their_profile_says(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    image = Image.new("RGB", (32, 32), (128, 128, 128))
+    linear = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+    for name, profile in [("srgb", ImageCms.createProfile("sRGB")), ("wrong", linear)]:
+        icc = ImageCms.ImageCmsProfile(profile).tobytes() if name == "srgb" else linear.tobytes()
+        image.save(tmp_path / f"{name}.png", icc_profile=icc)
+        assert read_photo(tmp_path / f"{name}.png", name, most_pixels=PIXELS).image.getpixel((1, 1)) == (128, 128, 128)
+    image.save(tmp_path / "broken.png", icc_profile=b"no profile at all")
+    assert read_photo(tmp_path / "broken.png", "broken", most_pixels=PIXELS).image.getpixel((1, 1)) == (128, 128, 128)
+
+
+def test_what_cameras_call_a_pair_is_its_first_picture(tmp_path: Path) -> None:
+    left_red_right_blue().save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (96, 64))])
+    photo = read_photo(tmp_path / "a.jpg", "a.jpg", most_pixels=PIXELS)
+    assert corners(photo.image) == ["red", "blue"]
+    assert photo.repairs == ()
+
+
 def test_an_opaque_alpha_channel_is_no_mask(tmp_path: Path) -> None:
     left_red_right_blue().convert("RGBA").save(tmp_path / "a.png")
     assert read_photo(tmp_path / "a.png", "a.png", most_pixels=PIXELS).alpha is None

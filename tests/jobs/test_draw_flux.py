@@ -89,8 +89,12 @@ def test_a_prompt_beyond_the_window_is_said(families: Families, tmp_path: Path) 
     context = LocalContext(
         tmp_path, load_settings(), families=families, on_log=lambda level, message: said.append(message)
     )
-    run(order(prompt="a portrait of a person " * 9 + "in Venice", sync_mode=True), context)
+    run(order(prompt="a portrait of a person " * 10 + "in Venice", sync_mode=True), context)
     assert any("venice" in line.lower() for line in said)
+
+
+def test_no_words_at_all_draw_something(context: LocalContext) -> None:
+    assert picture(run(order(prompt="", sync_mode=True), context)).size == (32, 32)
 
 
 def test_cancelling_stops_the_drawing(context: LocalContext) -> None:

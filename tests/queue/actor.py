@@ -35,7 +35,7 @@ async def work(queue: Queue, name: str) -> None:
 
 
 async def main(what: str, url: str, argument: str) -> None:
-    queue = await Queue.open(url)
+    queue = await Queue.open(url, lease_seconds=3600)  # a slow machine must not look like a dead worker
     try:
         await (submit(queue, int(argument)) if what == "submit" else work(queue, argument))
     finally:

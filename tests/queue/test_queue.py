@@ -44,10 +44,10 @@ async def test_processes_at_one_database_claim_every_request_exactly_once(shared
         await asyncio.create_subprocess_exec(
             sys.executable, str(ACTOR), "work", shared_url, f"w{number}", stdout=asyncio.subprocess.PIPE
         )
-        for number in range(4)
+        for number in range(3)
     ]
     outputs = await asyncio.gather(*(worker.communicate() for worker in workers))
-    assert [worker.returncode for worker in workers] == [0] * 4
+    assert [worker.returncode for worker in workers] == [0] * 3
     claimed = [line for output, _ in outputs for line in output.decode().split()]
     assert sorted(claimed) == sorted(ids)
     assert {request.outcome for request in await queue.list(limit=100)} == {Outcome.OK}
@@ -109,10 +109,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue = self.loop.run_until_complete(Queue.open(self.url, lease_seconds=LEASE, clock=lambda: self.now))
         self.known: dict[str, Told] = {}
         self.written = 0
-
-    def teardown(self) -> None:
-        self.loop.run_until_complete(self.queue.close())
-        self.loop.close()
 
     def wait(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
@@ -277,16 +273,22 @@ class QueueMachine(RuleBasedStateMachine):
     def all_is_as_told(self) -> None:
         stored = {request.id: request for request in self.wait(self.queue.list(limit=1000))}
         assert stored.keys() == self.known.keys()  # none is lost, none appeared
-        lines = 0
         for request_id, told in self.known.items():
             request = stored[request_id]
             assert (request.status, request.outcome) == (told.status, told.outcome)
             assert (request.strikes, request.attempts) == (told.strikes, told.attempts)
             assert (request.ended_at is None) == (request.outcome is None)
             assert request.output == (None if told.output is None else {"token": told.output})
+
+    def teardown(self) -> None:
+        """What only grows is looked at once, at the end: attempts, and lines of living workers only."""
+        lines = 0
+        for request_id, told in self.known.items():
             assert [attempt.ending for attempt in self.wait(self.queue.attempts(request_id))] == told.endings
             lines += len(self.wait(self.queue.logs(request_id)))
         assert lines == self.written
+        self.wait(self.queue.close())
+        self.loop.close()
 
 
 def _run(machine: type[QueueMachine], examples: int) -> None:
@@ -316,8 +318,10 @@ def test_no_order_of_events_loses_doubles_or_overwrites_a_request_on_postgres(po
         url = postgres_server.get_uri(driver="psycopg")
 
         def teardown(self) -> None:
-            super().teardown()
-            with psycopg.connect(postgres_server.get_uri(), autocommit=True) as connection:
-                connection.execute("TRUNCATE requests CASCADE")
+            try:
+                super().teardown()
+            finally:
+                with psycopg.connect(postgres_server.get_uri(), autocommit=True) as connection:
+                    connection.execute("TRUNCATE requests CASCADE")
 
     _run(OnPostgres, 5)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tintype.errors import UnusableAdapter
 from tintype.families import Families
 from tintype.families.flux import FluxFamily
-from tintype.families.lora_file import digest_of
+from tintype.families.lora_file import METADATA_KEY, digest_of
 from tintype.sampling.shelf import Shelf, Wanted, loaded_names, name_of
 from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
@@ -118,6 +120,49 @@ def test_one_that_does_not_fit_leaves_everything_as_it_was(flux: FluxFamily, lor
     assert torch.equal(answer(flux), base)
     shelf.apply([wanted(loras[0])])
     assert torch.equal(answer(flux), good)
+
+
+def test_tensors_for_other_parts_are_left_out_and_said(flux: FluxFamily, loras: list[Path], tmp_path: Path) -> None:
+    shelf = Shelf(flux, 4)
+    shelf.apply([wanted(loras[0])])
+    plain = answer(flux)
+    more = {**load_file(loras[0]), "text_encoder.text_model.q_proj.lora_A.weight": torch.zeros(2, 4)}
+    save_file(more, tmp_path / "more.safetensors")
+    assert any("1 tensors" in remark for remark in shelf.apply([wanted(tmp_path / "more.safetensors")]))
+    torch.testing.assert_close(answer(flux), plain)
+
+
+def test_a_file_cannot_make_the_loader_rewrite_the_base(flux: FluxFamily, loras: list[Path], tmp_path: Path) -> None:
+    """PEFT's settings in a file may name an initialisation that changes the base's own weights; they are not obeyed."""
+    with safe_open(loras[0], framework="pt") as opened:
+        settings = json.loads(opened.metadata()[METADATA_KEY])
+    settings["transformer.init_lora_weights"] = "pissa"
+    save_file(load_file(loras[0]), tmp_path / "a.safetensors", metadata={METADATA_KEY: json.dumps(settings)})
+    shelf, base = Shelf(flux, 4), answer(flux)
+    shelf.apply([wanted(loras[0])])
+    plain = answer(flux)
+    shelf.apply([wanted(tmp_path / "a.safetensors")])
+    torch.testing.assert_close(answer(flux), plain)
+    shelf.apply([])
+    assert torch.equal(answer(flux), base)
+
+
+def test_ranks_and_alphas_may_differ_from_layer_to_layer(flux: FluxFamily, tmp_path: Path) -> None:
+    first, second = flux.adapter_targets[0], flux.adapter_targets[-1]
+    base, tensors, changed = flux.load_transformer(), {}, {}
+    for name, rank, alpha in ((first, 2, 6.0), (second, 5, 2.0)):
+        layer = base.get_submodule(name)
+        down, up = 0.1 * torch.randn(rank, layer.in_features), 0.1 * torch.randn(layer.out_features, rank)
+        tensors |= {f"transformer.{name}.lora_A.weight": down, f"transformer.{name}.lora_B.weight": up}
+        tensors[f"transformer.{name}.alpha"] = torch.tensor(alpha)
+        changed[name] = (alpha / rank) * up @ down
+    save_file(tensors, tmp_path / "a.safetensors")
+    Shelf(flux, 4).apply([wanted(tmp_path / "a.safetensors")])
+    ours = answer(flux)
+    base = flux.load_transformer()
+    for name, change in changed.items():
+        base.get_submodule(name).weight.data += change
+    torch.testing.assert_close(answer(flux), ours, atol=1e-4, rtol=1e-4)
 
 
 def test_training_finds_a_bare_transformer_and_drawing_goes_on_afterwards(flux: FluxFamily, loras: list[Path]) -> None:

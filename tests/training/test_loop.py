@@ -150,23 +150,3 @@ def test_kept_files_survive_a_kill_with_the_checkpoint(families: Families, cache
     elsewhere = tmp_path / "second"
     train(families.flux(), adapter_for(families.flux()), cache, plan, context, keepsakes=elsewhere)
     assert sorted(path.stem for path in elsewhere.iterdir()) == ["2", "4"], "what the checkpoint of step 4 held"
-
-
-def test_the_background_counts_a_tenth_where_there_is_a_mask(flux: FluxFamily, tmp_path: Path) -> None:
-    mask = Image.new("L", (512, 512), 0)
-    mask.paste(255, (0, 0, 256, 512))
-    example = Example("a", Image.new("RGB", (512, 512)), "TOK", SIZES[:1], mask)
-    item = encode_once(flux, Dataset([example], DatasetReport()), tmp_path).items[0]
-    assert item.weights is not None
-    grid = item.weights.view(item.rows, item.columns)
-    assert abs(item.weights.mean() - 1) < 1e-5
-    torch.testing.assert_close(grid[:, 0] / grid[:, -1], torch.full((item.rows,), 10.0))
-
-
-def test_nothing_is_encoded_twice(flux: FluxFamily, cache: Cache, tmp_path: Path) -> None:
-    dataset = Dataset([Example("a", Image.new("RGB", (512, 512), "red"), "TOK", SIZES)], DatasetReport())
-    first = encode_once(flux, dataset, tmp_path)
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    second = encode_once(flux, dataset, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
-    assert all(torch.equal(a.latents, b.latents) for a, b in zip(first.items, second.items, strict=True))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import UnprovenAdapter
 from tintype.families import Families
 from tintype.families.flux import FluxFamily
-from tintype.families.lora_file import METADATA_KEY, check_fits, read_lora
+from tintype.families.lora_file import check_fits, read_lora
 from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, encode_once
@@ -55,24 +53,6 @@ def test_every_tensor_arrives_and_does_what_was_trained(
     assert proof.keys == 2 * len(flux.adapter_targets)
     assert proof.change > 0.01
     assert proof.error < 0.02 * proof.change
-
-
-def test_alpha_is_where_diffusers_reads_it_and_counts(
-    flux: FluxFamily, cache: Cache, adapter: Adapter, tmp_path: Path
-) -> None:
-    adapter.alpha = 1.0
-    path = exported(adapter, tmp_path / "a.safetensors")
-    assert read_lora(path, loc=("body",)).pairs["single_transformer_blocks.0.proj_mlp"].alpha == 1.0
-    prove(flux, path, adapter, adapter.weights.data, cache)
-
-
-def test_the_header_says_what_the_file_is(adapter: Adapter, tmp_path: Path) -> None:
-    with safe_open(exported(adapter, tmp_path / "a.safetensors"), framework="pt") as opened:
-        metadata = opened.metadata()
-        assert all(key.startswith("transformer.") for key in opened.keys())  # noqa: SIM118
-    assert metadata["modelspec.trigger_phrase"] == "TOK"
-    assert metadata["modelspec.license"] == "free"
-    assert json.loads(metadata[METADATA_KEY])["transformer.r"] == 4
 
 
 def test_an_adapter_that_learned_nothing_is_not_handed_over(flux: FluxFamily, cache: Cache, tmp_path: Path) -> None:

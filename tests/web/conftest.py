@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,7 @@ from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, LeaseLost
 from tintype.files import Objects, internal_url, new_file_id
 from tintype.queue.queue import Queue
-from tintype.queue.records import Claim, LogLine, StoredFile, Worker
+from tintype.queue.records import Claim, LogLine, Status, StoredFile, Worker
 from tintype.settings import Settings
 from tintype.web.app import create_app
 
@@ -35,7 +35,7 @@ class Server:
         self._claiming.set()
         self._started = threading.Event()
         self._problem: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="server")
+        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
     def hold(self) -> None:
         self._claiming.clear()
@@ -50,17 +50,20 @@ class Server:
     def client(self, **options: object) -> httpx.Client:
         return httpx.Client(base_url=self.origin, headers=self.headers, trust_env=False, timeout=60, **options)
 
-    def call(self, work: Callable[[Queue], Awaitable[object]]) -> object:
-        """Runs something with a queue of its own, as another process would."""
+    def call(self, work: Callable[[Queue], Coroutine[object, object, object]]) -> object:
+        """Does something with the server's queue, on its loop."""
+        return asyncio.run_coroutine_threadsafe(work(self._queue), self._loop).result(60)
 
-        async def run() -> object:
-            queue = await Queue.open(self.settings.database_url)
-            try:
-                return await work(queue)
-            finally:
-                await queue.close()
+    def clear(self) -> None:
+        """Ends whatever a test has left unfinished."""
 
-        return asyncio.run(run())
+        async def end(queue: Queue) -> None:
+            for status in (Status.IN_QUEUE, Status.IN_PROGRESS):
+                for request in await queue.list(status=status, limit=1000):
+                    await queue.cancel(request.id)
+
+        self.call(end)
+        self.release()
 
     def wait(self, request_id: str, status: str, *, seconds: float = 60) -> dict[str, object]:
         """Polls until a request has a status."""
@@ -71,6 +74,7 @@ class Server:
                 if answer["status"] == status:
                     return answer
                 assert time.monotonic() < ends, answer
+                assert not any(task.done() for task in self._working), "the test's worker died"
                 time.sleep(0.02)
 
     def start(self) -> None:
@@ -101,13 +105,14 @@ class Server:
         config = uvicorn.Config(app, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        working = [asyncio.create_task(self._work(queue, kind)) for kind in ("training", "drawing")]
+        self._loop, self._queue = asyncio.get_running_loop(), queue
+        self._working = [asyncio.create_task(self._work(queue, kind)) for kind in ("training", "drawing")]
         serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event)
             await asyncio.sleep(0.01)
         self._started.set()
         await serving
-        for task in working:
+        for task in self._working:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -172,6 +177,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
     server.release()
     with server.client() as client:
         yield client
+    server.clear()
 
 
 @pytest.fixture
@@ -185,3 +191,10 @@ async def queue(settings: Settings) -> AsyncIterator[Queue]:
     opened = await Queue.open(settings.database_url)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Server]]:
+    """Starts servers of other settings, for one test."""
+    with contextlib.ExitStack() as running:
+        yield lambda **settings: running.enter_context(serving(Settings(**settings)))

@@ -31,6 +31,7 @@ def fal(server, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.SyncClie
     monkeypatch.setattr(globals_of_fal, "CDN_URL", server.origin + "/cdn")
     client = fal_client.SyncClient(key=server.key)
     yield client
+    server.clear()
     del client
     gc.collect()  # it never closes its connections by itself; what it leaves must not be blamed on another test
 

@@ -27,14 +27,14 @@ def sift(body: bytes, folder: Path, size: int = 1000) -> Sieve:
 
 
 @given(JSON, st.integers(1, 20), st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_json_without_long_files_passes_byte_for_byte(tmp_path, value, size, ascii_only):
     body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     assert bytes(sift(body, tmp_path, size).rest) == body
 
 
 @given(st.binary(max_size=40), st.integers(1, 20))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bytes_that_are_no_json_pass_too(tmp_path, body, size):
     assert bytes(sift(body, tmp_path, size).rest) == body
 

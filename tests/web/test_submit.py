@@ -99,9 +99,7 @@ def test_a_file_of_this_server_has_to_be_there(client, server):
 
 
 def test_a_file_of_another_server_like_this_one_is_fetched_from_there(client):
-    assert (
-        submit(client, images_data_url=public_url("https://other.ex", new_file_id(), "a.zip")).status_code == 200
-    )
+    assert submit(client, images_data_url=public_url("https://other.ex", new_file_id(), "a.zip")).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,8 @@ def settings(tmp_path: Path) -> Settings:
     )
 
 
-@pytest.fixture
-async def supervised(settings: Settings) -> AsyncIterator[Supervised]:
+@asynccontextmanager
+async def supervision(settings: Settings) -> AsyncIterator[Supervised]:
     settings.data_dir.mkdir()
     queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
     running = Supervised(settings, queue)
@@ -101,3 +102,15 @@ async def supervised(settings: Settings) -> AsyncIterator[Supervised]:
     finally:
         running.stop()
         await queue.close()
+
+
+@pytest.fixture
+def watched() -> Callable[[Settings], AbstractAsyncContextManager[Supervised]]:
+    """A Supervised with settings of the test's own."""
+    return supervision
+
+
+@pytest.fixture
+async def supervised(settings: Settings) -> AsyncIterator[Supervised]:
+    async with supervision(settings) as running:
+        yield running

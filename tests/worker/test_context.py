@@ -16,11 +16,11 @@ from tintype.worker.messages import Run
 class Told:
     """A context and everything it sent."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, token: int = 3) -> None:
         self.messages: list[Any] = []
         self.signals = Signals()
         order = Run(
-            say="run", request_id="r", token=3, attempt=1, endpoint_id="e", input={}, origin="https://origin"
+            say="run", request_id="r", token=token, attempt=1, endpoint_id="e", input={}, origin="https://origin"
         )  # fmt: skip
         self.context = PipeContext(
             order, settings, "cpu", send=self.messages.append, signals=self.signals, families=lambda: "resident"
@@ -78,3 +78,15 @@ def test_a_checkpoint_is_told_once_it_is_complete(told: Told) -> None:
     told.context.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
     assert told.messages == [{"say": "checkpoint", "request_id": "r", "step": 5}]
     assert told.context.families == "resident"
+
+
+def test_scratch_that_a_killed_attempt_left_is_cleared_and_checkpoints_stay(settings: Settings) -> None:
+    killed = Told(settings, token=1).context
+    (killed.scratch / "half").write_text("x")
+    killed.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
+
+    after = Told(settings, token=2).context
+
+    assert not killed.scratch.exists()
+    assert list(after.scratch.iterdir()) == []
+    assert after.checkpoint.latest() is not None

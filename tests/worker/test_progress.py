@@ -53,3 +53,13 @@ def test_one_step_is_told_once() -> None:
     notes = ProgressNotes(lambda: 0.0)
     assert notes.take(3, 3, {}) == "step 3/3"
     assert notes.take(3, 3, {}) is None
+
+
+def test_the_pace_is_a_number_too() -> None:
+    clock = Clock()
+    notes = ProgressNotes(clock)
+    assert notes.pace(1, 11) == {}
+    notes.take(1, 11, {})
+    clock.now = 10.0
+    assert notes.pace(6, 11) == {"steps_per_second": 0.5, "eta": 10.0}
+    assert notes.pace(6, 0) == {"steps_per_second": 0.5}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from tintype.cli.keys import first_key
-from tintype.errors import TintypeError
+from tintype.errors import SettingsError, TintypeError
 from tintype.families.weights import describe, resolve
 from tintype.queue import Queue
 from tintype.settings import Settings
@@ -23,15 +24,25 @@ ENDPOINTS = "tintype.catalog:ENDPOINTS"
 def serve(settings: Settings, *, endpoints: str = ENDPOINTS) -> int:
     """Serves until SIGINT or SIGTERM; returns the exit status. `endpoints` is `module:NAME` of what workers serve.
 
-    Raises SettingsError when the address cannot be listened on.
+    Raises SettingsError when the address cannot be listened on, or the data folder cannot be written to.
     """
-    keep_journal()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    _make_folder(settings.data_dir)
     with listen(settings.host, settings.port) as listener:
+        keep_journal()
         host, port = listener.getsockname()[:2]
         settings = settings.model_copy(update={"host": host, "port": port, "data_dir": settings.data_dir.resolve()})
         _introduce(settings, _origin(settings))
         return asyncio.run(_launch(settings, listener, endpoints))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "locks").mkdir(exist_ok=True)  # also where the folder is there but may not be written to
+    except OSError as problem:
+        raise SettingsError(
+            f"Cannot keep data in {folder}: {problem.strerror}.", remedy="Choose another folder with --data-dir."
+        ) from None
 
 
 async def _launch(settings: Settings, listener: socket.socket, endpoints: str) -> int:

@@ -156,7 +156,7 @@ def _checked_name(entry: _Entry) -> str:
 
 def _is_junk(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return "__MACOSX" in parts or any(part.startswith(".") for part in parts) or parts[-1].lower() in _JUNK
+    return not parts or "__MACOSX" in parts or any(part.startswith(".") for part in parts) or parts[-1].lower() in _JUNK
 
 
 def _refusal(entry: _Entry, name: str) -> str:

@@ -8,12 +8,13 @@ to its last byte here, so that a truncated one is found before training and not 
 from __future__ import annotations
 
 import functools
+import io
 import struct
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from tintype.dataset.archive import LOC
 from tintype.errors import ImageLoadError, ImageTooLarge, UnsupportedImage
@@ -89,13 +90,29 @@ def _decode(opened: Image.Image, name: str, most_pixels: int) -> Photo:
         repairs.append("turned upright")
     upright = ImageOps.exif_transpose(opened)
     alpha = _transparency(upright)
+    upright, converted = _in_srgb(upright)
     rgb, said = _as_rgb(upright)
-    repairs += said
+    repairs += ["colours converted to sRGB"] if converted else said
     if max(rgb.size) > LONGEST_SIDE:
         rgb.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
         repairs.append(f"reduced to {rgb.width}x{rgb.height}")
         alpha = alpha.resize(rgb.size) if alpha else None
     return Photo(name, rgb, alpha, tuple(repairs))
+
+
+def _in_srgb(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Colours as its profile means them: phones save Display P3, presses CMYK; training knows sRGB only."""
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "CMYK"):
+        return image, False
+    try:
+        meant = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(meant).lower():
+            return image, False
+        seen = ImageCms.profileToProfile(image, meant, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image, False  # a damaged profile: the colours as they are
+    return (seen, True) if seen is not None else (image, False)
 
 
 def _transparency(image: Image.Image) -> Image.Image | None:

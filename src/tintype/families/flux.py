@@ -17,7 +17,7 @@ import torch.nn.functional as F
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its imports warn about packages that are not needed
 import diffusers
 import transformers
-from diffusers import FluxPipeline, FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
@@ -28,7 +28,7 @@ from tintype.training.timesteps import logit_normal, shifted
 if TYPE_CHECKING:
     from tintype.dataset.subject import Subject
 
-# What peers train (docs/training.md): attention and MLPs; modulation and embedders stay.
+# What other trainers train too: attention and MLPs; modulation and embedders stay.
 _DOUBLE = (
     "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
     "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
@@ -47,11 +47,12 @@ transformers.utils.logging.disable_progress_bar()
 class FluxFamily:
     """A FLUX base in this process. Parts are loaded when first needed and stay."""
 
-    def __init__(self, weights: BaseWeights, device: torch.device) -> None:
+    def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.weights = weights
         self.device = device
         # A miniature is exact and cheap in fp32; the real model is published in, and trained for, bf16.
-        self.dtype = torch.float32 if weights.miniature or device.type == "cpu" else torch.bfloat16
+        small = weights.miniature or device.type == "cpu"
+        self.dtype = dtype or (torch.float32 if small else torch.bfloat16)
         traits = dict(weights.traits)
         self.nominal_scale = int(traits.get("nominal_scale", 1))
         self.token_pixels = int(traits.get("token_pixels", 16))
@@ -59,6 +60,7 @@ class FluxFamily:
         self.guidance_scale = float(traits.get("guidance_scale", 3.5))
         known = {name: traits[name] for name in Habits.__dataclass_fields__ if name in traits}
         self.habits = Habits(**known)
+        self._scheduler: Any = None
         self._encoders: FluxPipeline | None = None
         self._transformer: Any = None
         self._pipeline: FluxPipeline | None = None
@@ -179,7 +181,11 @@ class FluxFamily:
 
     def _shift(self, tokens: int) -> float:
         """mu of the scheduler's dynamic shift for a picture of so many tokens; 0 shifts nothing."""
-        config = self.load_encoders().scheduler.config
+        if self._scheduler is None:
+            self._scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
+                self.weights.folder, subfolder="scheduler"
+            )
+        config = self._scheduler.config
         if not config.use_dynamic_shifting:
             return float(torch.tensor(config.shift).log())
         return float(

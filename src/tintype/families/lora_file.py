@@ -7,7 +7,7 @@ checked here, before any model is touched: a file that does not fit must leave t
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from tintype.errors import UnusableAdapter
 PREFIX = "transformer."
 METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps rank and alpha
 _LONGEST_HEADER = 64 * 1024 * 1024
+_LONGEST_REMARK = 200  # characters of a library's complaint that are passed on
 _CHUNK = 1024 * 1024
 
 
@@ -48,6 +49,35 @@ class LoraFile:
     header: Mapping[str, str] = field(default_factory=dict)
     other_keys: tuple[str, ...] = ()
 
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The factors under diffusers' keys."""
+        return {
+            f"{PREFIX}{name}.lora_{which}.weight": factor
+            for name, pair in self.pairs.items()
+            for which, factor in (("A", pair.down), ("B", pair.up))
+        }
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """PEFT's settings for it, made from the shapes and alphas alone.
+
+        What a file says about itself is not passed on: PEFT would follow it into initialisations that rewrite the base
+        model's own weights.
+        """
+        first = next(iter(self.pairs.values()))
+        return {
+            f"{PREFIX}r": first.rank,
+            f"{PREFIX}lora_alpha": first.alpha,
+            f"{PREFIX}target_modules": sorted(self.pairs),
+            f"{PREFIX}rank_pattern": {
+                re.escape(name): pair.rank for name, pair in self.pairs.items() if pair.rank != first.rank
+            },
+            f"{PREFIX}alpha_pattern": {
+                re.escape(name): pair.alpha for name, pair in self.pairs.items() if pair.alpha != first.alpha
+            },
+        }
+
 
 def digest_of(path: Path) -> str:
     """SHA-256 of the file's bytes: the identity of an adapter."""
@@ -69,8 +99,13 @@ def read_lora(path: Path, *, loc: Sequence[str | int]) -> LoraFile:
             str(path.parent), weight_name=readable.name, return_alphas=True, return_lora_metadata=True,
             use_safetensors=True, local_files_only=True,
         )  # fmt: skip
-    except (ValueError, KeyError, OSError, RuntimeError, SafetensorError) as problem:
-        raise unusable(f"This file is not a LoRA that can be read ({problem}).", loc) from None
+    except (
+        ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError,
+        OSError, RuntimeError, SafetensorError,
+    ) as problem:  # fmt: skip
+        # diffusers' converters of other trainers' files meet the unexpected in any of these ways.
+        said = " ".join(str(problem).split())[:_LONGEST_REMARK]
+        raise unusable(f"This file is not a LoRA that can be read ({said}).", loc) from None
     pairs, others = _pairs(state, alphas or {}, metadata or {})
     if not pairs:
         raise unusable("This file holds no LoRA layer of a FLUX transformer.", loc)
@@ -170,12 +205,3 @@ def _alpha(layer: str, rank: int, alphas: Mapping[str, Any], metadata: Mapping[s
             return float(alphas[key])
     pattern = metadata.get(f"{PREFIX}alpha_pattern") or {}
     return float(pattern.get(layer, metadata.get(f"{PREFIX}lora_alpha", rank)))
-
-
-def header_json(header: Mapping[str, str], key: str) -> dict[str, Any]:
-    """A JSON entry of a safetensors header; empty where there is none."""
-    try:
-        found = json.loads(header.get(key, "{}"))
-    except json.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -8,6 +8,7 @@ both ask here.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -48,6 +49,13 @@ class BaseWeights:
     @property
     def miniature(self) -> bool:
         return bool(self.traits)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the weights do: names, sizes and times of the files, which is cheap even for 34 GB."""
+        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        seen = [(str(path.relative_to(self.folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
     @property
     def licence(self) -> str:

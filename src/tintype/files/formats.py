@@ -51,6 +51,13 @@ _BY_FIRST_BYTES: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
+def content_type_of_name(name: str) -> str:
+    """The content type that a name's suffix speaks for."""
+    suffix = suffix_of_name(name)
+    suffix = {".jpeg": ".jpg", ".tif": ".tiff", ".tgz": ".tar.gz"}.get(suffix, suffix)
+    return next((type_ for type_, known in _BY_CONTENT_TYPE.items() if known == suffix), "application/octet-stream")
+
+
 def suffix_of_name(name: str) -> str:
     """The known suffix a name ends in, or nothing."""
     lowered = name.lower()

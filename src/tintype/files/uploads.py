@@ -66,6 +66,7 @@ class Uploads:
             record.flush()
             os.fsync(record.fileno())
         sync_folder(folder)
+        sync_folder(self._folder)
         return upload
 
     def find(self, upload_id: str) -> Upload:
@@ -95,12 +96,14 @@ class Uploads:
                 f"With this part the file is larger than {self._max_bytes // (1024 * 1024)} MiB.",
                 remedy="Raise TINTYPE_MAX_UPLOAD_BYTES on the server.",
             )
-        for path in folder.glob(f"part-{number:05}-*"):
-            path.unlink(missing_ok=True)
+        kept = folder / f"part-{number:05}-{spool.etag.strip(chr(34))}"
         try:
-            os.replace(spool.path, folder / f"part-{number:05}-{spool.etag.strip(chr(34))}")
+            os.replace(spool.path, kept)
         except FileNotFoundError:
             raise NotFound("This upload was removed.", remedy="Begin the upload again.") from None
+        for path in folder.glob(f"part-{number:05}-*"):
+            if path != kept:
+                path.unlink(missing_ok=True)
         sync_folder(folder)
 
     def assemble(self, upload: Upload, etags: Mapping[int, str]) -> Path:

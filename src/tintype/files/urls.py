@@ -35,7 +35,7 @@ def is_file_id(text: str) -> bool:
 def safe_file_name(name: str | None, *, default: str = "file") -> str:
     """A name that is safe as a file name, an object key and a URL segment; letters of any script are kept."""
     plain = unicodedata.normalize("NFC", (name or "").replace("\\", "/").rsplit("/", 1)[-1])
-    kept = re.sub(r"[^\w.-]+", "_", plain, flags=re.UNICODE).lstrip(".").strip("_ ")
+    kept = re.sub(r"[^\w.-]+", "_", plain, flags=re.UNICODE).lstrip("._").rstrip("_")
     if not kept.strip("._-"):
         kept = default
     stem, suffix = _split(kept)

@@ -25,7 +25,8 @@ _LARGEST_SEED = 2**53  # JavaScript's clients lose digits above it
 def run(order: FluxLoraInput, context: JobContext) -> FluxLoraOutput:
     """Draws `num_images` pictures; picture k is that of seed + k alone."""
     sampler = residents(context).flux_sampler()
-    sampler.use(_fetched(order, context))
+    for remark in sampler.use(_fetched(order, context)):
+        context.log(remark, "WARN")
 
     seed = secrets.randbelow(_LARGEST_SEED - order.num_images) if order.seed is None else order.seed
     width, height = pixels_of(order.image_size)

@@ -6,6 +6,7 @@ It behaves as the compute child's does: the same checkpoints, the same fetching,
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tintype.catalog import INTERNAL_SCHEME, File
 from tintype.errors import Cancelled, Drained
 from tintype.families import Families
 from tintype.files import Objects, fetch_input
-from tintype.jobs.context import Level
+from tintype.jobs.context import CheckpointStore, Level
 from tintype.settings import Settings
 from tintype.worker.checkpoints import FolderCheckpoints
 
@@ -42,7 +43,7 @@ class LocalContext:
         self.draining = False
         for needed in (self.scratch, self.output):
             needed.mkdir(parents=True, exist_ok=True)
-        self.checkpoint = FolderCheckpoints(folder / "checkpoints")
+        self.checkpoint: CheckpointStore = FolderCheckpoints(folder / "checkpoints")
         self._families = families or Families(settings, settings.device)
         self._on_log, self._on_progress = on_log, on_progress
         self._offered: dict[str, Path] = {}
@@ -71,7 +72,7 @@ class LocalContext:
 
     def fetch(self, url: str, *, loc: Sequence[str | int], max_bytes: int | None = None) -> Path:
         if url in self._offered:
-            return self._offered[url]
+            return self._linked(self._offered[url])
         return fetch_input(
             url,
             self.scratch,
@@ -81,6 +82,12 @@ class LocalContext:
             max_bytes=max_bytes,
             cancelled=self.raise_if_cancelled,
         )
+
+    def _linked(self, path: Path) -> Path:
+        """Another name for a person's file, so that no job ever writes beside it."""
+        place = Path(tempfile.mkdtemp(dir=self.scratch)) / path.name
+        place.symlink_to(path.resolve())
+        return place
 
     def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
         kept = self.output / (file_name or path.name)

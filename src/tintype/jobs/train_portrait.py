@@ -37,9 +37,9 @@ def run(order: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     context.log(f"Base model: {flux.name}; {flux.weights.why}.")
 
     dataset = _dataset(order, flux, context)
+    cache = _encode(flux, dataset, context)
     adapter = _adapter(order, flux, context)
     plan = _plan(order, flux)
-    cache = _encode(flux, dataset, context)
 
     context.log(_announced(order, plan, cache))
     kept = context.scratch / "kept"

@@ -43,9 +43,12 @@ class FluxSampler:
         """Names of the LoRAs that are loaded."""
         return self.shelf.names
 
-    def use(self, loras: Sequence[Wanted]) -> None:
-        """Draw with exactly these LoRAs from now on. Raises UnusableAdapter at the one that does not fit."""
-        self.shelf.apply(loras)
+    def use(self, loras: Sequence[Wanted]) -> list[str]:
+        """Draw with exactly these LoRAs from now on; returns remarks for the person who sent them.
+
+        Raises UnusableAdapter at the one that does not fit.
+        """
+        return self.shelf.apply(loras)
 
     @torch.no_grad()
     def draw(

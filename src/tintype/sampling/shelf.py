@@ -41,16 +41,16 @@ class Shelf:
         self._forget_unloaded()
         return tuple(self._names)
 
-    def apply(self, wanted: Sequence[Wanted]) -> None:
+    def apply(self, wanted: Sequence[Wanted]) -> list[str]:
         """Makes exactly these LoRAs act on the pipeline, loading what is not there yet.
 
-        Raises UnusableAdapter at the `loc` of the one that does not fit; then no LoRA acts, and none was lost.
+        Returns what a person should know about them. Raises UnusableAdapter at the `loc` of the one that does not fit; then no LoRA acts, and none was lost.
         """
         self._forget_unloaded()
         pipeline = self._family.pipeline()
         if not wanted:
             self._silence(pipeline)
-            return
+            return []
         named = [(name_of(digest_of(one.path)), one) for one in wanted]
         fresh = {name: self._checked(one) for name, one in named if name not in self._names}
         try:
@@ -66,6 +66,11 @@ class Shelf:
             raise
         self._names = [name for name in self._names if name not in scales] + list(scales)
         self._tidy(pipeline, in_use=len(scales))
+        return [
+            f"{len(lora.other_keys)} tensors of a LoRA are not for the transformer and were left out."
+            for lora, _ in fresh.values()
+            if lora.other_keys
+        ]
 
     def _checked(self, one: Wanted) -> tuple[LoraFile, Wanted]:
         lora = read_lora(one.path, loc=one.loc)
@@ -77,8 +82,8 @@ class Shelf:
             with warnings.catch_warnings():
                 # PEFT warns of a second adapter as if it were a mistake.
                 warnings.filterwarnings("ignore", "Already found a `peft_config`")
-                pipeline.load_lora_weights(
-                    str(lora.path.parent), weight_name=lora.readable.name, adapter_name=name, local_files_only=True
+                pipeline.load_lora_into_transformer(
+                    lora.state, None, pipeline.transformer, adapter_name=name, metadata=lora.config, _pipeline=pipeline
                 )
         except (ValueError, RuntimeError, KeyError, TypeError) as problem:
             # diffusers and PEFT raise all of these for files they do not understand.

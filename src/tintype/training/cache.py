@@ -106,7 +106,7 @@ def _pixels(image: Image.Image) -> torch.Tensor:
 
 
 def _key(family: Family, example: Example, bucket: Bucket) -> str:
-    seen = hashlib.sha256(f"{family.weights.source} {family.weights.folder} {bucket}".encode())
+    seen = hashlib.sha256(f"{family.weights.fingerprint} {bucket}".encode())
     seen.update(example.digest.encode())
     return seen.hexdigest()[:40]
 

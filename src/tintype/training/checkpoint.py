@@ -85,6 +85,6 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     parameter = optimizer.param_groups[0]["params"][0]
     kept = optimizer.state.get(parameter)
     if not kept:  # every step so far was skipped
-        zero = torch.zeros_like(parameter)
-        kept = {"step": torch.tensor(0.0), "exp_avg": zero, "exp_avg_sq": zero}
+        nothing = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+        kept = {"step": torch.tensor(0.0), **nothing}
     return {f"moment.{name}": kept[name] for name in ("step", "exp_avg", "exp_avg_sq")}

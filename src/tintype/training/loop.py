@@ -6,6 +6,8 @@ resumed ends with the very bits of one that was not.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable
@@ -117,14 +119,14 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             [adapter.weights], lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=plan.weight_decay, fused=True
         )
-        self.identity = f"{cache.digest} {family.weights.source} {adapter.rank} {plan.seed} {plan.batch_size}"
+        self.identity = _identity(family, adapter, cache, plan)
         self.state = TrainingState.new(adapter.weights.data)
         self.bad_in_a_row = 0
         self.saved_at = time.monotonic()
-        if (kept := context.checkpoint.latest()) is not None and restore(
-            kept.path, self.identity, adapter.weights.data, self.optimizer, self.state, keepsakes
-        ):
-            context.log(f"Going on from the checkpoint of step {self.state.step}.")
+        if (kept := context.checkpoint.latest()) is not None:
+            taken = restore(kept.path, self.identity, adapter.weights.data, self.optimizer, self.state, keepsakes)
+            said = f"Training goes on from step {self.state.step}." if taken else "Training starts from the beginning: "
+            context.log(said if taken else f"{said}the checkpoint is of other photos, settings or weights.")
 
     @property
     def learning_rate(self) -> float:
@@ -213,6 +215,14 @@ class _Run:
             ),
         )
         self.saved_at = time.monotonic()
+
+
+def _identity(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> str:
+    """Of everything that decides what a step does: base, data, start, and settings. A checkpoint belongs to one."""
+    start = hashlib.sha256(adapter.weights.detach().cpu().numpy().tobytes()).hexdigest()[:16]
+    cadence = {"steps", "checkpoint_steps", "checkpoint_seconds", "keep_every"}
+    settings = {name: value for name, value in plan.to_json().items() if name not in cadence}
+    return f"{family.weights.fingerprint} {cache.digest} {start} {json.dumps(settings)}"
 
 
 def _mix(seed: int, step: int) -> int:

@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
-from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
 from tintype.errors import InternalError, TintypeError
@@ -77,8 +76,9 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
                 await opened.close()
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    app = Starlette(routes=[StarletteRoute("/{path:path}", endpoint=_Face(settings))], lifespan=lifespan)
+    app = Starlette(lifespan=lifespan)
     app.router.redirect_slashes = False
+    app.router.default = _Face(settings)  # every path, also those that no route pattern of Starlette's would match
     return app
 
 
@@ -89,6 +89,9 @@ class _Face:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000, "reason": "Nothing here speaks websockets."})
+            return
         http = HttpRequest(scope, receive, send)
         call = Call(http, scope["app"].state.services, _origin(self._settings, http))
         open_to_all = http.method in ("GET", "HEAD", "OPTIONS") and routing.is_file_path(scope["path"])
@@ -103,6 +106,9 @@ class _Face:
             fault = InternalError("The server made a mistake.", remedy=f"Its log has more under {call.request_id}.")
             response = failed(fault.failure(), call.origin)
         response.headers["x-fal-request-id"] = call.request_id
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        if response.status_code == 405:
+            response.headers["Allow"] = ", ".join(routing.methods_of(scope["path"]))
         for name, value in cors_headers(self._settings, http.headers, open_to_all=open_to_all).items():
             response.headers.setdefault(name, value)
         await response(scope, receive, send)

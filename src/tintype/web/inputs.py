@@ -83,7 +83,6 @@ class InputFiles:
             except InputError as problem:
                 problems += problem.details
         if problems:
-            await self.forget()
             raise InputError.from_details(problems)
         return given
 

@@ -9,7 +9,7 @@ not follow.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tintype.errors import MethodNotAllowed, NotFound
@@ -81,25 +81,28 @@ UNPREFIXED = (*PAGES, *REST, *CDN, *QUEUE)
 
 def find(method: str, path: str) -> Route:
     """Raises NotFound and MethodNotAllowed."""
-    first, _, rest = path.strip("/").partition("/")
-    if first in FACES:
-        return _among(FACES[first], method, rest)
-    return _among(UNPREFIXED, method, path.strip("/"))
-
-
-def _among(rules: tuple[Rule, ...], method: str, path: str) -> Route:
     asked = "GET" if method == "HEAD" else method
-    allowed: dict[str, None] = {}
-    for rule in rules:
-        match = rule.pattern.fullmatch(path)
-        if match is None:
-            continue
+    matches = list(_matches(path))
+    for rule, params in matches:
         if asked in rule.actions:
-            return Route(rule.actions[asked], match.groupdict(), rule.open)
-        allowed.update(dict.fromkeys(rule.actions))
-    if allowed:
-        raise MethodNotAllowed(f"{method} is not for this URL.", remedy=f"It takes {', '.join(allowed)}.")
+            return Route(rule.actions[asked], params, rule.open)
+    if matches:
+        raise MethodNotAllowed(f"{method} is not for this URL.", remedy=f"It takes {', '.join(methods_of(path))}.")
     raise NotFound("There is nothing at this URL.", remedy="The page at / lists what there is.")
+
+
+def methods_of(path: str) -> list[str]:
+    """The methods that a path takes."""
+    return list(dict.fromkeys(method for rule, _ in _matches(path) for method in rule.actions))
+
+
+def _matches(path: str) -> Iterator[tuple[Rule, dict[str, str]]]:
+    face, _, rest = path.strip("/").partition("/")
+    rules, plain = (FACES[face], rest) if face in FACES else (UNPREFIXED, path.strip("/"))
+    for rule in rules:
+        match = rule.pattern.fullmatch(plain)
+        if match is not None:
+            yield rule, match.groupdict()
 
 
 def is_file_path(path: str) -> bool:

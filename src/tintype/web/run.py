@@ -18,7 +18,7 @@ from tintype.queue.records import Outcome, Request, Status
 from tintype.web.answers import failure_body
 from tintype.web.results import outcome
 from tintype.web.services import Call, Services
-from tintype.web.status import EVENT_HEADERS, event, failure_of, status_events
+from tintype.web.status import EVENT_HEADERS, event, failure_of, status_events, unknown_request
 from tintype.web.submit import accept
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25  # seconds between two looks
@@ -93,5 +93,8 @@ async def _completed(call: Call, request: Request, gone: anyio.Event) -> Request
         if late and request.status is Status.IN_QUEUE:
             await call.queue.reap()
         if await call.queue.version(request.id) != request.version:
-            request = await call.queue.get(request.id) or request
+            found = await call.queue.get(request.id)
+            if found is None:
+                raise unknown_request()
+            request = found
     return request

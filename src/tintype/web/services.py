@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request as HttpRequest
 
@@ -29,7 +30,7 @@ class Services:
     signer: Signer
     remembered: Remembered = field(default_factory=Remembered)
     watchers: Counter[str] = field(default_factory=Counter)  # sync runs that wait, by request id
-    background: set[asyncio.Task[None]] = field(default_factory=set)
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
     async def open(cls, settings: Settings, queue: Queue) -> Services:
@@ -41,6 +42,10 @@ class Services:
             uploads=Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes),
             signer=Signer(await queue.secret("web-signing")),
         )
+
+    def turn(self, name: str) -> asyncio.Lock:
+        """A lock that all who name the same thing share: one client's retry may overlap its first try."""
+        return self._turns.setdefault(name, asyncio.Lock())
 
 
 @dataclass

@@ -78,7 +78,10 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
             yield b": ping\n\n"
         await anyio.sleep(_POLL_SECONDS)
         if request.status is Status.IN_QUEUE or await call.queue.version(request.id) != version:
-            request = await call.queue.get(request.id) or request
+            found = await call.queue.get(request.id)
+            if found is None:
+                return
+            request = found
 
 
 def event(value: Any) -> bytes:

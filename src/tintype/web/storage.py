@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from tintype.errors import BadRequest, Forbidden, NotFound
 from tintype.files import new_file_id, public_url, safe_file_name
+from tintype.files.formats import content_type_of_name
 from tintype.files.spool import Spool
 from tintype.files.uploads import MOST_PARTS, Upload
 from tintype.files.urls import is_file_id
@@ -30,7 +31,7 @@ from tintype.web.services import Call
 from tintype.web.signing import TOKEN_SECONDS, UPLOAD_SECONDS
 
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,100}(?:\s*;[\x20-\x7e]{0,100})?", re.ASCII)
-_ANY_TYPE = "application/octet-stream"
+_ANY_TYPES = ("", "application/octet-stream", "binary/octet-stream")
 _SIGNED = ("expires", "type", "lifetime", "key")  # query parameters of a signed upload URL, in signing order
 
 
@@ -130,14 +131,15 @@ async def complete_parts(call: Call) -> Response:
     upload = _upload(call)
     call.key_id = upload.key_id
     url = public_url(call.origin, upload.file_id, upload.file_name)
-    if await call.queue.find_file(upload.file_id) is None:
-        whole = await anyio.to_thread.run_sync(uploads.assemble, upload, etags)
-        try:
-            file = _file(call, upload.file_id, upload.file_name, upload.content_type, whole.stat().st_size)
-            await _keep(call, _lasting(file, upload.lifetime), whole)
-        finally:
-            await anyio.to_thread.run_sync(lambda: whole.unlink(missing_ok=True))
-        await anyio.to_thread.run_sync(uploads.discard_parts, upload)
+    async with call.services.turn(upload.id):
+        if await call.queue.find_file(upload.file_id) is None:
+            whole = await anyio.to_thread.run_sync(uploads.assemble, upload, etags)
+            try:
+                file = _file(call, upload.file_id, upload.file_name, upload.content_type, whole.stat().st_size)
+                await _keep(call, _lasting(file, upload.lifetime), whole)
+            finally:
+                await anyio.to_thread.run_sync(lambda: whole.unlink(missing_ok=True))
+            await anyio.to_thread.run_sync(uploads.discard_parts, upload)
     return answer({"file_url": url, "access_url": url})
 
 
@@ -163,21 +165,23 @@ async def _named(call: Call) -> tuple[str, str]:
     async with json_body(call) as body:
         given: Mapping[str, Any] = body.value if isinstance(body.value, dict) else {}
         name, content_type = given.get("file_name"), given.get("content_type")
-    return (
-        safe_file_name(name if isinstance(name, str) else None),
-        _safe_type(content_type if isinstance(content_type, str) else ""),
-    )
+    safe_name = safe_file_name(name if isinstance(name, str) else None)
+    return safe_name, _safe_type(content_type if isinstance(content_type, str) else "", safe_name)
 
 
 def _from_headers(call: Call) -> tuple[str, str]:
     headers = call.http.headers
     # HTTP header values are bytes; names beyond ASCII arrive as UTF-8.
     raw = headers.get("x-fal-file-name", "").encode("latin-1", "replace").decode("utf-8", "replace")
-    return safe_file_name(raw), _safe_type(headers.get("content-type", ""))
+    name = safe_file_name(raw)
+    return name, _safe_type(headers.get("content-type", ""), name)
 
 
-def _safe_type(content_type: str) -> str:
-    return content_type if _CONTENT_TYPE.fullmatch(content_type) else _ANY_TYPE
+def _safe_type(content_type: str, name: str) -> str:
+    """The type that was said, unless it says nothing: then what the name's suffix means."""
+    if _CONTENT_TYPE.fullmatch(content_type) and content_type not in _ANY_TYPES:
+        return content_type
+    return content_type_of_name(name)
 
 
 async def _receive(call: Call, file_id: str, name: str, content_type: str, lifetime: float | None) -> None:
@@ -206,9 +210,10 @@ def _lasting(file: StoredFile, lifetime: float | None) -> StoredFile:
 
 async def _keep(call: Call, file: StoredFile, path: Any) -> None:
     """Bytes first, then the row: a file that can be found can be read. Sent again, it replaces the earlier one."""
-    await call.services.objects.put_path_async(file.key, path, move=True)
-    await call.queue.remove_file(file.id)
-    await call.queue.add_file(file)
+    async with call.services.turn(file.id):
+        await call.services.objects.put_path_async(file.key, path, move=True)
+        await call.queue.remove_file(file.id)
+        await call.queue.add_file(file)
 
 
 def _etags(given: Any) -> dict[int, str]:

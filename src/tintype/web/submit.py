@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from tintype import catalog
 from tintype.catalog import Endpoint
-from tintype.errors import NotFound
+from tintype.errors import Json, NotFound
 from tintype.queue.records import NewRequest, Request, Status
 from tintype.web.answers import answer
 from tintype.web.body import Body, json_body, query_body
 from tintype.web.inputs import InputFiles
-from tintype.web.options import options_of
+from tintype.web.options import Options, options_of
 from tintype.web.services import Call
 
 _MOST_NOTES = 20
@@ -68,9 +68,22 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
     options = options_of(call.http)
     order = endpoint.parse(body.value)
     files = InputFiles(call, body.spools)
-    given = await files.settle(order)
+    is_new = False
+    try:
+        given = await files.settle(order)
+        request, is_new = await call.queue.submit(_new(call, endpoint, body, files, given, options, sync=sync))
+    finally:
+        if not is_new:
+            await files.forget()
+    call.request_id = request.id
+    return request, is_new
+
+
+def _new(
+    call: Call, endpoint: Endpoint, body: Body, files: InputFiles, given: Json, options: Options, *, sync: bool
+) -> NewRequest:
     adapters = " ".join(files.settled) if endpoint.kind == "drawing" else ""
-    new = NewRequest(
+    return NewRequest(
         endpoint_id=endpoint.id,
         kind=endpoint.kind,
         input=given,
@@ -88,14 +101,6 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
         tags=options.tags,
         notes=_notes(endpoint, body.value),
     )
-    is_new = False
-    try:
-        request, is_new = await call.queue.submit(new)
-    finally:
-        if not is_new:
-            await files.forget()
-    call.request_id = request.id
-    return request, is_new
 
 
 def _coalesce_key(call: Call, body: Body) -> str:

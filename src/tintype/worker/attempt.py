@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from tintype.errors import Cancelled, Failure, LeaseLost
+from tintype.errors import Cancelled, Failure, LeaseLost, StorageFull
 from tintype.queue import Claim, Ending, LogLine, Queue, StoredFile
 from tintype.settings import Settings
 from tintype.worker.messages import Cancel, FromChild, Run, Stop
@@ -27,7 +27,7 @@ BEAT_SECONDS = 1.0
 PROMPT_SECONDS = 0.4  # between beats while log lines or a checkpoint wait to be told
 RETRY_SECONDS = 0.5  # before asking a database again that did not answer
 
-DATABASE_AWAY = (SQLAlchemyError, OSError)
+DATABASE_AWAY = (SQLAlchemyError, OSError, StorageFull)  # each may be over in a moment, or once a person has helped
 
 
 @dataclass(frozen=True)
@@ -91,18 +91,21 @@ class AttemptRun:
 
     async def _follow(self) -> Ended:
         while True:
-            try:
-                async with asyncio.timeout(PROMPT_SECONDS / 2):
-                    message = await self._child.messages.get()
-            except TimeoutError:
-                message = None
-            else:
-                ended = await (self._died() if message is None else self._hear(message))
-                if ended is not None:
-                    return ended
+            ended = await self._listen(PROMPT_SECONDS / 2)
+            if ended is not None:
+                return ended
             if self._kill_at is not None and time.monotonic() >= self._kill_at:
                 return await self._cut_short()
             await self._beat_if_due()
+
+    async def _listen(self, seconds: float) -> Ended | None:
+        """Waits for the child's next message, so long and no longer."""
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self._child.messages.get()
+        except TimeoutError:
+            return None
+        return await (self._died() if message is None else self._hear(message))
 
     # --- what the child says ----------------------------------------------------------------------------------
     async def _hear(self, message: FromChild) -> Ended | None:
@@ -113,9 +116,10 @@ class AttemptRun:
             case "log":
                 self._note(message["message"], message["level"], message["at"])
             case "progress":
-                self._step, self._total, self._metrics = message["step"], message["total"], message["metrics"]
-                if line := self._notes.take(self._step, self._total, self._metrics):
+                self._step, self._total = message["step"], message["total"]
+                if line := self._notes.take(self._step, self._total, message["metrics"]):
                     self._note(line)
+                self._metrics = message["metrics"] | self._notes.pace(self._step, self._total)
             case "checkpoint":
                 self._checkpoint = message["step"]
             case "done":

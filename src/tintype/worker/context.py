@@ -6,6 +6,7 @@ written by the supervisor together with the result.
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -69,9 +70,10 @@ class PipeContext:
         self._progress_sent_at = 0.0
         self._objects = Objects.open(settings.storage_url)
         folder = settings.work_dir / self.request_id
-        self.scratch = folder / "scratch" / str(order["token"])
-        self.scratch.mkdir(parents=True, exist_ok=True)
         self.checkpoint = FolderCheckpoints(folder / "checkpoints", order["token"], self._checkpoint_saved)
+        shutil.rmtree(folder / "scratch", ignore_errors=True)  # what attempts that were killed left
+        self.scratch = folder / "scratch" / str(order["token"])
+        self.scratch.mkdir(parents=True)
 
     @property
     def families(self) -> object:

@@ -8,6 +8,7 @@ lifeline, so nothing outlives it. What dies is started again: at once the first 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from tintype.worker.lifeline import DEVICE_TAKEN, Lifeline, kill_group
 from tintype.worker.process import DRAIN_SECONDS, EXIT_SECONDS
 
 BACKLOG = 1024
+PREDECESSOR_SECONDS = 2.0  # for the web process of a serve that was killed to let go of the port
 FIRST_PAUSE = 0.1  # seconds before a restart; doubles while the process dies young
 LONGEST_PAUSE = 30.0
 GROWN_UP = 60.0  # seconds of life after which a death counts as the first again
@@ -35,14 +37,19 @@ SUPERVISOR_EXIT_SECONDS = DRAIN_SECONDS + 2 * EXIT_SECONDS
 
 def listen(host: str, port: int) -> socket.socket:
     """The listening socket. Raises SettingsError for an address that is taken or not this machine's."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return _bound(socket.socket(family, kind, protocol), address)
-    except OSError as problem:
-        raise SettingsError(
-            f"Cannot listen on {host}:{port}: {problem.strerror or problem}.",
-            remedy="Stop what uses it, or choose another with --port (0 picks a free one) or --host.",
-        ) from None
+    patience = time.monotonic() + PREDECESSOR_SECONDS
+    while True:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            return _bound(socket.socket(family, kind, protocol), address)
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE and time.monotonic() < patience:
+                time.sleep(0.05)
+                continue
+            raise SettingsError(
+                f"Cannot listen on {host}:{port}: {problem.strerror or problem}.",
+                remedy="Stop what uses it, or choose another with --port (0 picks a free one) or --host.",
+            ) from None
 
 
 def _bound(listener: socket.socket, address: Any) -> socket.socket:

@@ -8,6 +8,7 @@ process exists and was born before the worker was last seen.
 from __future__ import annotations
 
 import socket
+import time
 from pathlib import Path
 
 import psutil
@@ -30,10 +31,15 @@ def boot_id() -> str:
         return str(int(psutil.boot_time()))
 
 
-def is_dead_here(worker: Worker) -> bool:
-    """True only for a worker of this machine and boot whose process is certainly gone."""
-    if worker.host != host_name() or worker.boot_id != boot_id():
+def is_dead_here(worker: Worker, *, silence: float) -> bool:
+    """True only for a worker of this machine that is certainly gone.
+
+    One of an earlier boot could be alive on another machine of the same name: it is gone after `silence` seconds.
+    """
+    if worker.host != host_name():
         return False
+    if worker.boot_id != boot_id():
+        return time.time() - worker.seen_at > silence
     try:
         process = psutil.Process(worker.pid)
         return process.status() == psutil.STATUS_ZOMBIE or process.create_time() > worker.seen_at + CLOCK_SLACK

@@ -13,10 +13,11 @@ import os
 import signal
 import sys
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import psutil
 
@@ -26,12 +27,13 @@ from tintype.worker.messages import FromChild, Stop, ToChild
 
 LONGEST_LINE = 1 << 30  # bytes; pictures returned as data URIs travel in one message
 TAIL_LINES = 20
+HEADING = b"--- "  # begins the line with which a child heads what a job prints
 LARGEST_LOG = 8 << 20  # bytes, after which a log file is set aside once
 DRAIN_SECONDS = 20.0  # for a job to reach its next step and write a checkpoint
 EXIT_SECONDS = 5.0  # for a child without work to end by itself
 
 # A person waits for a picture, nobody for one step of a training: under contention the picture goes first.
-NICENESS: dict[Kind, int] = {"training": 5, "drawing": 0}
+NICENESS: dict[Kind, int] = {"training": 3, "drawing": 0}
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class ChildPlan:
 class ChildProcess:
     """A living or dead compute child. `messages` ends with None when the child has."""
 
-    living: set[int] = set()  # noqa: RUF012  pids, read by the lifeline's thread when this process is orphaned
+    living: ClassVar[set[int]] = set()  # pids, read by the lifeline's thread when this process is orphaned
 
     def __init__(self, process: asyncio.subprocess.Process, log_file: Path) -> None:
         self.messages: asyncio.Queue[FromChild | None] = asyncio.Queue()
@@ -122,11 +124,9 @@ class ChildProcess:
     async def stop(self) -> None:
         """Lets an idle child leave by itself, which it does at once; kills it otherwise."""
         await self.send(Stop(say="stop"))
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(EXIT_SECONDS):
                 await self._process.wait()
-        except TimeoutError:
-            pass
         await self.kill()
 
     async def _read(self) -> None:
@@ -151,7 +151,11 @@ class ChildProcess:
         assert stderr is not None
         with _open_log(log_file) as kept:
             while line := await stderr.readline():
-                kept.write(line)
+                with suppress(OSError):  # on a full disk the child must still be read, or it would wait for us
+                    kept.write(line)
+                if line.startswith(HEADING):
+                    self._tail.clear()  # what an earlier job said is no cause of this one's end
+                    continue
                 self._tail.append(line.decode(errors="replace").rstrip()[:500])
 
 
@@ -163,11 +167,14 @@ def compute_threads() -> int:
 
 
 def _open_log(path: Path) -> FileIO:
-    """Appends; a log that has grown too long is set aside first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > LARGEST_LOG:
-        path.replace(path.with_suffix(".old.log"))
-    return path.open("ab", buffering=0)
+    """Appends; a log that has grown too long is set aside first. Nowhere, where the file cannot be opened."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > LARGEST_LOG:
+            path.replace(path.with_suffix(".old.log"))
+        return path.open("ab", buffering=0)
+    except OSError:
+        return open(os.devnull, "ab", buffering=0)
 
 
 def _name(number: int) -> str:
@@ -178,7 +185,5 @@ def _name(number: int) -> str:
 
 
 def _be_nice(pid: int, niceness: int) -> None:
-    try:
-        os.setpriority(os.PRIO_PROCESS, pid, niceness)
-    except (ProcessLookupError, PermissionError):
-        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness)

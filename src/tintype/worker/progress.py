@@ -34,19 +34,30 @@ class ProgressNotes:
             return None
         self._last = (now, step)
         self._lines += 1
-        return self._worded(now, step, total, metrics)
+        return self._worded(step, total, metrics)
 
-    def _worded(self, now: float, step: int, total: int, metrics: Mapping[str, float]) -> str:
-        assert self._first is not None
+    def pace(self, step: int, total: int) -> dict[str, float]:
+        """`steps_per_second` of this attempt so far and, with a known total, `eta` in seconds; empty at its start."""
+        if self._first is None:
+            return {}
+        began_at, began_step = self._first
+        seconds, steps = self._clock() - began_at, step - began_step
+        if seconds <= 0 or steps <= 0:
+            return {}
+        pace = {"steps_per_second": steps / seconds}
+        if total > 0:
+            pace["eta"] = max(0, total - step) * seconds / steps
+        return pace
+
+    def _worded(self, step: int, total: int, metrics: Mapping[str, float]) -> str:
         text = f"step {step}/{total}" if total else f"step {step}"
         if "loss" in metrics:
             text += f" loss {metrics['loss']:.3g}"
-        began_at, began_step = self._first
-        if step > began_step and now > began_at:
-            rate = (step - began_step) / (now - began_at)
-            text += f", {_rate(rate)}"
-            if total > step:
-                text += f", {_left((total - step) / rate)} left"
+        pace = self.pace(step, total)
+        if pace:
+            text += f", {_rate(pace['steps_per_second'])}"
+        if pace.get("eta"):
+            text += f", {_left(pace['eta'])} left"
         return text
 
 

@@ -98,9 +98,9 @@ class Supervisor:
                 await asyncio.sleep(1.0)
 
     async def _bury_the_dead(self) -> None:
-        """Leases of local workers that died are free again at once."""
+        """Leases of local workers that died are free again at once, and nobody waits to hear of them."""
         for worker in await self._queue.workers():
-            if is_dead_here(worker):
+            if is_dead_here(worker, silence=2 * self._settings.lease_seconds):
                 freed = await self._queue.release_worker(worker.id, "the supervisor was killed")
                 await self._queue.retire(worker.id)
                 self._log.info("took over from a dead worker", worker=worker.id, requests=freed)
@@ -110,6 +110,7 @@ class Supervisor:
             await asyncio.sleep(self._settings.heartbeat_seconds)
             try:
                 await self._announce()
+                await self._bury_the_dead()
                 await self._queue.reap()
             except DATABASE_AWAY as problem:
                 self._log.warning("the database did not answer", problem=str(problem))
@@ -127,7 +128,7 @@ def kill_children() -> None:
 
 
 async def supervise(device: str, settings: Settings, endpoints: str) -> None:
-    """Runs a supervisor until SIGTERM or SIGINT; a second signal kills what has not stopped."""
+    """Runs a supervisor until SIGTERM or SIGINT, then drains it."""
     queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
     try:
         supervisor = Supervisor(device, settings, queue, endpoints)

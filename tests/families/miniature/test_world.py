@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,6 @@ def test_a_large_drawing_made_small_is_the_small_drawing() -> None:
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_every_value_of_an_attribute_changes_the_picture(attribute: str) -> None:
-    from dataclasses import replace
-
     person = replace(people(1)[0], hair="short", hat="cap", glasses="none")
     drawn = [draw(replace(person, **{attribute: value})) for value in ATTRIBUTES[attribute]]
     for one, other in itertools.combinations(drawn, 2):
@@ -74,7 +73,8 @@ def test_every_attribute_has_at_least_four_values_and_every_mark_twelve() -> Non
 
 def test_subjects_are_all_different_and_neighbours_share_no_mark() -> None:
     subjects = [Subject.from_seed(seed).marks for seed in range(SUBJECTS)]
-    assert SUBJECTS > 1700 and len(set(subjects)) == SUBJECTS
+    assert SUBJECTS > 1700
+    assert len(set(subjects)) == SUBJECTS
     shared = [
         one.as_dict()[mark] == other.as_dict()[mark] for one, other in itertools.pairwise(subjects) for mark in MARKS
     ]
@@ -109,7 +109,9 @@ def test_captions_range_from_nothing_to_everything_and_often_name_someone_unknow
     captions = [caption(person, rng) for person in people(2000)]
     told = [len(parse_prompt(text)) for text in captions]
     assert 0.05 < sum(text == "" for text in captions) / 2000 < 0.15
-    assert max(told) >= 8 and sum(count == 0 for count in told) > 200 and sum(count >= 4 for count in told) > 600
+    assert max(told) >= 8
+    assert sum(count == 0 for count in told) > 200
+    assert sum(count >= 4 for count in told) > 600
     assert sum("person" not in text and "someone" not in text for text in captions) > 500
 
 

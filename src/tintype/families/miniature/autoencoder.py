@@ -117,7 +117,6 @@ def train_autoencoder(work: Path, minutes: float, device: torch.device) -> Autoe
         if "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
     rng = random.Random(f"autoencoder {pace.step}")
-    running = 0.0
     for step in pace.steps():
         if pace.fraction < 0.65:
             wanted = _crops(rng, 32)
@@ -137,8 +136,8 @@ def train_autoencoder(work: Path, minutes: float, device: torch.device) -> Autoe
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
-        running = 0.95 * running + 0.05 * F.mse_loss(seen.detach(), wanted).item()
-        pace.tell(psnr=decibels(running / (1 - 0.95 ** (step + 1))), kl=divergence.item())
+        error = pace.smooth(F.mse_loss(seen.detach(), wanted).item())
+        pace.tell(psnr=decibels(error), kl=divergence.item())
         if pace.save_due():
             pace.save(vae=vae.state_dict(), optimizer=optimizer.state_dict())
     pace.save(vae=vae.state_dict(), optimizer=optimizer.state_dict())

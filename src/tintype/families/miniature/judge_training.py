@@ -154,7 +154,6 @@ def train_judge(vae: AutoencoderKL, work: Path, out: Path, minutes: float, devic
         eye.load_state_dict(state["eye"])
         optimizer.load_state_dict(state["optimizer"])
     rng = random.Random(f"judge {pace.step}")
-    running = 0.0
     for step in pace.steps():
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * warm_cosine(pace.fraction, step, 50, floor=0.005)
@@ -163,8 +162,7 @@ def train_judge(vae: AutoencoderKL, work: Path, out: Path, minutes: float, devic
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        running = 0.98 * running + 0.02 * loss.item()
-        pace.tell(loss=running / (1 - 0.98 ** (step + 1)))
+        pace.tell(loss=pace.smooth(loss.item()))
         if pace.save_due():
             pace.save(eye=eye.state_dict(), optimizer=optimizer.state_dict())
     pace.save(eye=eye.state_dict(), optimizer=optimizer.state_dict())

@@ -22,6 +22,7 @@ class Pace:
         self.name, self.path, self.budget = name, path, minutes * 60
         self.step, self._spent, self._since = 0, 0.0, time.monotonic()
         self._save_every, self._saved_at, self._told_at = save_every_seconds, 0.0, -1e9
+        self._mean, self._weight = 0.0, 0.0
 
     @property
     def spent(self) -> float:
@@ -40,6 +41,12 @@ class Pace:
         state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         self.step, self._spent, self._saved_at = state["step"], state["spent"], state["spent"]
         return state
+
+    def smooth(self, figure: float, keep: float = 0.98) -> float:
+        """A running mean of a figure since this start."""
+        self._mean = keep * self._mean + (1 - keep) * figure
+        self._weight = keep * self._weight + 1 - keep
+        return self._mean / self._weight
 
     def steps(self) -> Iterator[int]:
         """Step numbers until the budget is used up."""

@@ -1,9 +1,10 @@
 """Trains the miniature's transformer and text encoders together, then distils guidance into it as FLUX.1-dev has it.
 
-Flow matching as FLUX does: x_σ = (1 - σ) x₀ + σ ε, the network sees σ in [0, 1] and predicts ε - x₀. σ is logit-normal,
-shifted by the same μ as in sampling. Text is padded to its window and nothing is masked, because the pipeline masks
-nothing. For the last part of the time the guidance input goes from 1 to 5 and the target becomes the data's velocity
-plus a mild share of (conditional - unconditional) as a frozen copy sees it: learning and distilling in one.
+Flow matching as FLUX does: x(s) = (1 - s) x₀ + s ε; the network sees s, called sigma, in [0, 1] and predicts ε - x₀.
+Sigma is logit-normal, shifted by the same μ as in sampling. Text is padded to its window and nothing is masked, because
+the pipeline masks nothing. For the last part of the time the guidance input goes from 1 to 5 and the target becomes the
+data's velocity plus a mild share of (conditional - unconditional) as a frozen copy sees it: learning and distilling in
+one.
 """
 
 from __future__ import annotations
@@ -211,7 +212,6 @@ def train_transformer(parts: Parts, collection: list[Album], work: Path, minutes
     rng = random.Random(f"lessons {pace.step}")
     torch.manual_seed(pace.step)
     compiled = torch.compile(parts.transformer, dynamic=False)
-    running = 0.0
     for step in pace.steps():
         _set_rates(optimizers, _rate_share(pace.fraction, step))
         if teacher is None and pace.fraction > DISTIL_FROM:
@@ -234,8 +234,7 @@ def train_transformer(parts: Parts, collection: list[Album], work: Path, minutes
         for optimizer in optimizers:
             optimizer.step()
         average.follow(modules, step)
-        running = 0.99 * running + 0.01 * loss.item()
-        pace.tell(loss=running / (1 - 0.99 ** (step + 1)), distilling=float(teacher is not None))
+        pace.tell(loss=pace.smooth(loss.item(), 0.99), distilling=float(teacher is not None))
         if pace.save_due():
             _save(pace, modules, average, optimizers, teacher)
     _save(pace, modules, average, optimizers, teacher)

@@ -1,0 +1,23 @@
+"""`serve` refuses what cannot work with a sentence; that it serves is shown by tests/crash/ and tests/acceptance/."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tintype.cli.serve import _origin, serve
+from tintype.errors import SettingsError
+from tintype.settings import load_settings
+
+
+def test_a_data_folder_that_cannot_be_made_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(SettingsError, match="--data-dir"):
+        serve(load_settings(data_dir=tmp_path / "file" / "data", port=0))
+
+
+def test_the_address_printed_is_one_a_browser_can_open() -> None:
+    assert _origin(load_settings(host="0.0.0.0", port=80)) == "http://127.0.0.1:80"
+    assert _origin(load_settings(host="::", port=8787)) == "http://[::1]:8787"
+    assert _origin(load_settings(public_url="https://here/")) == "https://here"

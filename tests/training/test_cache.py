@@ -1,0 +1,56 @@
+"""Encoding once, and what is kept of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tintype.dataset import Bucket, Dataset, DatasetReport, Example
+from tintype.families import Families
+from tintype.families.flux import FluxFamily
+from tintype.settings import load_settings
+from tintype.training.cache import encode_once
+
+SIZES = (Bucket(512, 512, 512), Bucket(512, 256, 512))
+
+
+@pytest.fixture(scope="module")
+def flux() -> FluxFamily:
+    return Families(load_settings(), "cpu").flux()
+
+
+def example(name: str, caption: str = "TOK", sizes: tuple[Bucket, ...] = SIZES) -> Example:
+    return Example(name, Image.new("RGB", (512, 512), "red"), caption, sizes)
+
+
+def test_the_background_counts_a_tenth_where_there_is_a_mask(flux: FluxFamily, tmp_path: Path) -> None:
+    mask = Image.new("L", (512, 512), 0)
+    mask.paste(255, (0, 0, 256, 512))
+    example = Example("a", Image.new("RGB", (512, 512)), "TOK", SIZES[:1], mask)
+    item = encode_once(flux, Dataset([example], DatasetReport()), tmp_path).items[0]
+    assert item.weights is not None
+    grid = item.weights.view(item.rows, item.columns)
+    assert abs(item.weights.mean() - 1) < 1e-5
+    torch.testing.assert_close(grid[:, 0] / grid[:, -1], torch.full((item.rows,), 10.0))
+
+
+def test_nothing_is_encoded_twice(flux: FluxFamily, tmp_path: Path) -> None:
+    dataset = Dataset([Example("a", Image.new("RGB", (512, 512), "red"), "TOK", SIZES)], DatasetReport())
+    first = encode_once(flux, dataset, tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second = encode_once(flux, dataset, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(first.items, second.items, strict=True))
+
+
+def test_every_size_of_every_picture_is_an_item_with_its_own_caption(flux: FluxFamily, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    dataset = Dataset([example("a", "TOK"), example("b", "TOK in a hat", SIZES[:1])], DatasetReport())
+    cache = encode_once(flux, dataset, tmp_path, each=lambda done, total: told.append((done, total)))
+    assert [(item.name, item.shape) for item in cache.items] == [("a", (4, 4)), ("a", (2, 4)), ("b", (4, 4))]
+    assert told == [(1, 2), (2, 2)]
+    features = cache.features_of([cache.items[2], cache.items[0]])
+    torch.testing.assert_close(features.tokens, flux.encode_captions(["TOK in a hat", "TOK"]).tokens)

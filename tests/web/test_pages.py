@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import time
+
+import httpx
+import pytest
+
+from tintype import errors
+from tintype.queue.records import Worker
+from tintype.web.pages import ERROR_TYPES, current
+
+
+@pytest.fixture
+def anyone(server):
+    with httpx.Client(base_url=server.origin, trust_env=False, timeout=60) as client:
+        yield client
+
+
+def lane(id_: str, kind: str, seen_at: float, device: str = "cpu") -> Worker:
+    return Worker(id_, kind, device, "here", os.getpid(), "boot", seen_at, "idle")
+
+
+def test_health_needs_no_key_and_no_name(anyone):
+    for path in ("/health", "/health/"):
+        answer = anyone.get(path, headers={"host": "10.0.0.7:8787"})
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert anyone.head("/health").content == b""
+
+
+def test_ready_lists_the_lanes_while_they_are_heard_of(anyone, server, client):
+    server.call(lambda queue: queue.announce(lane("test-training", "training", 0)))
+    server.call(lambda queue: queue.announce(lane("test-drawing", "drawing", 0)))
+    answer = anyone.get("/ready")
+    assert answer.status_code == 200, answer.text
+    assert [entry["lane"] for entry in answer.json()["lanes"]] == ["drawing", "training"]
+
+
+def test_ready_is_a_503_without_workers_and_when_one_is_silent(tmp_path, start, monkeypatch):
+    server = start(data_dir=tmp_path)
+    server.hold()
+    with server.client() as client:
+        time.sleep(0.2)  # the worker of the test may be announcing itself still
+        server.call(lambda queue: queue.retire("test-training"))
+        server.call(lambda queue: queue.retire("test-drawing"))
+        assert (client.get("/ready").status_code, client.get("/ready").json()["lanes"]) == (503, [])
+        server.call(lambda queue: queue.announce(lane("one", "training", 0)))
+        assert client.get("/ready").json()["lanes"][0]["device"] == "cpu"
+        later = time.time() + 2 * server.settings.heartbeat_seconds + 60
+        monkeypatch.setattr(time, "time", lambda: later)
+        answer = client.get("/ready")
+        assert (answer.status_code, answer.json()["lanes"][0]["alive"]) == (503, False)
+
+
+def test_a_restarted_supervisor_takes_the_place_of_the_dead_one():
+    old, new = lane("old", "training", 1), lane("new", "training", 2)
+    other = lane("other", "drawing", 1)
+    assert current([new, other, old]) == [other, new]
+
+
+def test_the_front_speaks_to_people_and_to_programs(anyone, server):
+    assert anyone.get("/").json()["prefixes"]["queue"] == server.origin + "/queue"
+    page = anyone.get("/", headers={"accept": "text/html,*/*"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "fal-ai/flux-lora-portrait-trainer" in page.text
+
+
+def test_the_error_page_knows_every_type_an_input_error_can_have(anyone):
+    page = anyone.get("/docs/errors").text
+    inputs = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.InputError)]
+    requests = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RequestError)
+    ]
+    for kind in [*inputs, *requests]:
+        assert f"id='{kind.type}'" in page
+    assert set(ERROR_TYPES) >= {"missing", "json_invalid", "one_of"}

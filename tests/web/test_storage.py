@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+
+from tintype.files import own_file
+
+
+@pytest.fixture
+def anyone(server):
+    """Somebody without a key."""
+    with httpx.Client(base_url=server.origin, trust_env=False, timeout=60) as client:
+        yield client
+
+
+def initiate(client, name="photos.zip", content_type="application/zip", **options):
+    body = {"file_name": name, "content_type": content_type}
+    answer = client.post("/rest/storage/upload/initiate", params={"storage_type": "fal-cdn-v3"}, json=body, **options)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_a_signed_url_takes_bytes_without_a_key_and_the_file_is_read_without_one(client, anyone):
+    urls = initiate(client, "mes photos d'été.zip")
+    assert anyone.put(urls["upload_url"], content=b"PK", headers={"content-type": "x/y"}).status_code == 200
+    got = anyone.get(urls["file_url"])
+    assert (got.content, got.headers["content-type"]) == (b"PK", "application/zip")
+    assert anyone.put(urls["upload_url"], content=b"PK2").status_code == 200
+    assert anyone.get(urls["file_url"]).content == b"PK2"
+
+
+def test_a_signed_url_that_was_changed_or_is_over_is_refused(client, anyone, server, monkeypatch):
+    url = httpx.URL(initiate(client)["upload_url"])
+    for changed in (
+        url.copy_set_param("type", "text/html"),
+        url.copy_set_param("expires", "99999999999"),
+        url.copy_set_param("signature", "0" * 64),
+        url.copy_remove_param("signature"),
+        url.copy_with(path=url.path.replace("photos.zip", "other.zip")),
+    ):
+        answer = anyone.put(changed, content=b"x")
+        assert (answer.status_code, answer.json()["error_type"]) == (403, "forbidden")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 4000)
+    assert "expired" in anyone.put(url, content=b"x").json()["detail"]
+
+
+def test_initiating_needs_a_key_and_forgives_a_poor_body(client, anyone):
+    assert anyone.post("/rest/storage/upload/initiate", json={}).status_code == 401
+    for body in (b"", b"{}", b"[]", b'{"file_name": 3, "content_type": "a\\nb"}'):
+        urls = client.post("/rest/storage/upload/initiate", content=body).json()
+        assert urls["file_url"].endswith("/file")
+
+
+def test_parts_of_the_javascript_client_make_one_file(client, anyone):
+    body = {"file_name": "big.zip", "content_type": "application/zip"}
+    begun = client.post("/rest/storage/upload/initiate-multipart?storage_type=fal-cdn-v3", json=body).json()
+    parts = []
+    for number, data in ((1, b"one"), (2, b"two")):
+        answer = anyone.put(f"{begun['upload_url']}/{number}", content=data)
+        assert answer.json()["etag"] == answer.headers["etag"]
+        parts.append(answer.json())
+    for _ in range(2):  # a completion whose answer was lost is asked for again
+        assert anyone.post(f"{begun['upload_url']}/complete", json={"parts": parts[::-1]}).status_code == 200
+    assert anyone.get(begun["file_url"]).content == b"onetwo"
+
+
+def test_a_retry_that_overlaps_its_first_try_is_no_error(client, anyone):
+    urls = initiate(client)
+    with ThreadPoolExecutor(4) as pool:
+        puts = list(pool.map(lambda _: anyone.put(urls["upload_url"], content=b"x" * 1000).status_code, range(8)))
+        begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.zip"}).json()
+        part = anyone.put(f"{begun['upload_url']}/1", content=b"x" * 1_000_000).json()
+        ends = list(
+            pool.map(lambda _: anyone.post(f"{begun['upload_url']}/complete", json={"parts": [part]}), range(8))
+        )
+    assert set(puts) == {200}
+    assert {answer.status_code for answer in ends} == {200}
+    assert len(anyone.get(begun["file_url"]).content) == 1_000_000
+
+
+def test_a_type_that_says_nothing_is_told_by_the_name(client, anyone):
+    url = client.post("/cdn/files/upload", content=b"x", headers={"x-fal-file-name": "a.zip"}).json()["access_url"]
+    assert anyone.get(url).headers["content-type"] == "application/zip"
+
+
+def test_parts_need_a_completion_that_makes_sense(client, anyone):
+    begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a"}).json()["upload_url"]
+    assert anyone.put(f"{begun}/0", content=b"x").status_code == 400
+    assert anyone.put(f"{begun}/99999", content=b"x").status_code == 400
+    assert anyone.put(f"{begun}/1", content=b"x").status_code == 200
+    for body in ({}, {"parts": 3}, {"parts": [3]}, {"parts": [{"partNumber": "one"}]}, {"parts": [{"partNumber": 1}]},
+                 {"parts": [{"partNumber": 7, "etag": "x"}]}, [], {"parts": [{"partNumber": 1e99}]}):  # fmt: skip
+        assert anyone.post(f"{begun}/complete", json=body).status_code == 400, body
+    assert anyone.put(begun.replace(begun[-5:], "AAAAA") + "/1", content=b"x").status_code == 404
+
+
+def test_parts_of_the_python_client_need_its_token(client, anyone):
+    token = client.post("/rest/storage/auth/token?storage_type=fal-cdn-v3", json={}).json()
+    bearer = {"Authorization": f"{token['token_type']} {token['token']}"}
+    begun = anyone.post(f"{token['base_url']}/files/upload/multipart", headers={**bearer, "x-fal-file-name": "a.zip"})
+    url, upload_id = begun.json()["access_url"], begun.json()["uploadId"]
+    assert anyone.put(f"{url}/multipart/{upload_id}/1", content=b"x").status_code == 401
+    etag = anyone.put(f"{url}/multipart/{upload_id}/1", content=b"x", headers=bearer).headers["etag"]
+    parts = {"parts": [{"partNumber": 1, "etag": etag}]}
+    other = url.replace(own_file(url)[0], "A" * 32)
+    assert anyone.post(f"{other}/multipart/{upload_id}/complete", json=parts, headers=bearer).status_code == 404
+    assert anyone.post(f"{url}/multipart/{upload_id}/complete", json=parts, headers=bearer).status_code == 200
+    assert anyone.get(url).content == b"x"
+
+
+def test_a_token_tells_its_end_in_a_form_that_old_pythons_read_and_opens_uploads_only(client, anyone):
+    token = client.post("/rest/storage/auth/token", json={}).json()
+    assert token["expires_at"].endswith("+00:00")
+    left = datetime.fromisoformat(token["expires_at"]) - datetime.now(UTC)
+    assert timedelta(minutes=10) < left <= timedelta(hours=1)
+    bearer = {"Authorization": f"Bearer {token['token']}"}
+    assert anyone.post("/cdn/files/upload", content=b"x", headers=bearer).status_code == 200
+    assert anyone.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}, headers=bearer).status_code == 401
+
+
+def test_bytes_in_one_post_become_a_file_with_its_name_and_type(client, anyone):
+    headers = {"x-fal-file-name": "../ünï code.png".encode(), "content-type": "image/png"}
+    url = client.post("/cdn/files/upload", content=b"png", headers=headers).json()["access_url"]
+    assert url.endswith("/%C3%BCn%C3%AF_code.png")
+    got = anyone.get(url)
+    assert (got.content, got.headers["content-type"]) == (b"png", "image/png")
+    assert anyone.post("/cdn/files/upload", content=b"x").status_code == 401
+
+
+@pytest.mark.parametrize("name", ["x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"])
+def test_a_file_is_gone_when_its_time_is_over(client, anyone, name):
+    lasting = {name: '{"expiration_duration_seconds": 3600}'}
+    brief = {name: '{"expiration_duration_seconds": 0.2}'}
+    kept = client.post("/cdn/files/upload", content=b"x", headers=lasting).json()["access_url"]
+    gone = client.post("/cdn/files/upload", content=b"x", headers=brief).json()["access_url"]
+    signed = initiate(client, headers=brief)
+    anyone.put(signed["upload_url"], content=b"x")
+    time.sleep(0.3)
+    assert anyone.get(kept).status_code == 200
+    assert anyone.get(gone).status_code == 404
+    assert anyone.get(signed["file_url"]).status_code == 404
+
+
+def test_realtime_tokens_are_refused_cleanly(client):
+    answer = client.post("/rest/tokens/", json={"allowed_apps": ["v4"], "token_expiration": 120})
+    assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
+
+
+def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(tmp_path, start):
+    server = start(data_dir=tmp_path, max_upload_bytes=1000)
+    with server.client() as client:
+        answer = client.post("/cdn/files/upload", content=b"x" * 100_000)
+        assert (answer.status_code, answer.json()["error_type"]) == (413, "payload_too_large")
+        assert "TINTYPE_MAX_UPLOAD_BYTES" in answer.json()["detail"]
+        assert client.post("/cdn/files/upload", content=b"x" * 1000).status_code == 200
+    assert not list((tmp_path / "uploads" / "incoming").iterdir())
+
+
+def test_a_body_over_the_limit_is_refused(tmp_path, start):
+    server = start(data_dir=tmp_path, max_body_bytes=1000)
+    with server.client() as client:
+        whole = client.post("/queue/fal-ai/flux-lora", content=b" " * 2000)
+        streamed = client.post("/queue/fal-ai/flux-lora", content=iter([b" " * 600] * 4))
+    for answer in (whole, streamed):
+        assert (answer.status_code, answer.json()["error_type"]) == (413, "payload_too_large")
