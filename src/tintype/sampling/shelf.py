@@ -44,7 +44,8 @@ class Shelf:
     def apply(self, wanted: Sequence[Wanted]) -> list[str]:
         """Makes exactly these LoRAs act on the pipeline, loading what is not there yet.
 
-        Returns what a person should know about them. Raises UnusableAdapter at the `loc` of the one that does not fit; then no LoRA acts, and none was lost.
+        Returns what a person should know about them. Raises UnusableAdapter at the `loc` of the one that does not fit;
+        then no LoRA acts, and none was lost.
         """
         self._forget_unloaded()
         pipeline = self._family.pipeline()

@@ -124,7 +124,7 @@ class Lane:
             self._start_not_before = time.monotonic() + pause
             self._log.warning("compute process died while idle", cause=await child.wait(), next_start_in=pause)
             self._child, self._resident = None, ()
-        elif child is not None and time.monotonic() - self._used_at > self._settings.idle_unload_seconds:
+        elif child is not None and child.ready and self._idle_seconds() > self._settings.idle_unload_seconds:
             self._log.info("compute process unloaded after being idle")
             await child.stop()
             self._child, self._resident, self._unloaded = None, (), True
@@ -134,6 +134,9 @@ class Lane:
             else:
                 self._unloaded = True
                 self._log.info("memory is short: the compute process starts with the first request")
+
+    def _idle_seconds(self) -> float:
+        return time.monotonic() - self._used_at
 
     async def _start_child(self) -> None:
         self._child = await ChildProcess.start(self._plan)
