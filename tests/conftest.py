@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+# Before any test imports torch: its threads must not spin while the processes of other tests want the cores.
+import tintype.jobs  # noqa: F401
+
 
 @pytest.fixture
 def anyio_backend() -> str:

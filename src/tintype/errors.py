@@ -304,8 +304,10 @@ class LeaseLost(TintypeError):
 class Drained(TintypeError):
     """The process is being stopped: the attempt ends at its last checkpoint, the request waits for the next one."""
 
-    def __init__(self, message: str = "Stopped for a restart; the request goes on by itself.") -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str = "Stopped for a restart; the request goes on by itself.", *, remedy: str = ""
+    ) -> None:
+        super().__init__(message, remedy=remedy)
 
 
 class SettingsError(TintypeError):

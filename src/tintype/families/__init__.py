@@ -41,13 +41,6 @@ class Families:
             self._sampler = FluxSampler(self.flux(), keep=self._settings.resident_adapters)
         return self._sampler
 
-    @property
-    def resident(self) -> list[str]:
-        """Names of what is loaded, for whoever chooses the next request: the base, then each LoRA by its digest."""
-        if self._flux is None:
-            return []
-        return [self._flux.weights.source, *(self._sampler.resident if self._sampler else ())]
-
 
 def torch_device(name: str) -> torch.device:
     """The device of a setting; auto means the first GPU, else the CPU."""

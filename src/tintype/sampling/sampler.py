@@ -38,11 +38,6 @@ class FluxSampler:
         self.family = family
         self.shelf = Shelf(family, keep)
 
-    @property
-    def resident(self) -> tuple[str, ...]:
-        """Names of the LoRAs that are loaded."""
-        return self.shelf.names
-
     def use(self, loras: Sequence[Wanted]) -> list[str]:
         """Draw with exactly these LoRAs from now on; returns remarks for the person who sent them.
 

@@ -35,7 +35,6 @@ class Ended:
     """How an attempt left its child. `healthy` is false when the child is gone or must not be used again."""
 
     healthy: bool
-    resident: tuple[str, ...] | None = None
     succeeded: bool = False
 
 
@@ -124,10 +123,10 @@ class AttemptRun:
                 self._checkpoint = message["step"]
             case "done":
                 await self._complete(message["output"], message["files"])
-                return Ended(healthy=True, resident=tuple(message["resident"]), succeeded=True)
+                return Ended(healthy=True, succeeded=True)
             case "failed":
                 await self._fail(Failure.from_json(message["failure"]))
-                return Ended(healthy=True, resident=tuple(message["resident"]))
+                return Ended(healthy=True)
             case "drained":
                 await self._release(Ending.KILLED, "drained")
                 return Ended(healthy=True)

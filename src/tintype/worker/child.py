@@ -126,15 +126,12 @@ class Child:
                 request_id=request_id,
                 output=output.model_dump(mode="json"),
                 files=context.published,
-                resident=self._resident(),
             )
         except Drained:
             return messages.Drained(say="drained", request_id=request_id)
         except Exception as problem:  # whatever a job raises ends this request and nothing else
             failure = _failure_of(problem, self._device)
-            return messages.Failed(
-                say="failed", request_id=request_id, failure=failure.to_json(), resident=self._resident()
-            )
+            return messages.Failed(say="failed", request_id=request_id, failure=failure.to_json())
         finally:
             if context is not None:
                 shutil.rmtree(context.scratch, ignore_errors=True)
@@ -147,9 +144,6 @@ class Child:
         if order["attempt"] > 1 or checkpoint is not None:
             place = f"from its checkpoint at step {checkpoint.step}" if checkpoint else "from the beginning"
             context.log(f"Attempt {order['attempt']} goes on {place}.")
-        for name, nearest in endpoint.unknown_fields(order["input"]):
-            hint = f" Did you mean `{nearest}`?" if nearest else ""
-            context.log(f"`{name}` is not an input of {endpoint.id} and was ignored.{hint}", "WARN")
         module, _, function = endpoint.job.partition(":")
         job = cast(Job, getattr(importlib.import_module(module), function))
         return job(endpoint.parse(order["input"]), context)
@@ -159,10 +153,6 @@ class Child:
             families = importlib.import_module("tintype.families")
             self._families = cast(object, families.Families(self._settings, self._device))
         return self._families
-
-    def _resident(self) -> list[str]:
-        """Affinities that run fastest here now, so that the queue may prefer them."""
-        return list(getattr(self._families, "resident", ()))
 
 
 def _failure_of(problem: Exception, device: str) -> Failure:

@@ -55,7 +55,7 @@ class Lane:
 
     @property
     def resident(self) -> tuple[str, ...]:
-        """Affinities that are loaded in the child."""
+        """Affinities of the latest requests, whose adapters the child still holds; the latest first."""
         return self._resident
 
     @property
@@ -111,8 +111,9 @@ class Lane:
         self._start_not_before = 0.0
         if not ended.healthy:
             self._child, self._resident = None, ()
-        elif ended.resident is not None:
-            self._resident = ended.resident
+        elif affinity := claim.request.affinity:
+            others = (name for name in self._resident if name != affinity)
+            self._resident = (affinity, *others)[: self._settings.resident_adapters]
         if ended.succeeded:  # what failed keeps its checkpoints, for a retry
             shutil.rmtree(self._settings.work_dir / claim.request.id, ignore_errors=True)
 

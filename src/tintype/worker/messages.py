@@ -77,7 +77,6 @@ class Done(TypedDict):
     request_id: str
     output: Json
     files: list[dict[str, Any]]
-    resident: list[str]
 
 
 class Failed(TypedDict):
@@ -86,7 +85,6 @@ class Failed(TypedDict):
     say: Literal["failed"]
     request_id: str
     failure: Json
-    resident: list[str]
 
 
 class Drained(TypedDict):

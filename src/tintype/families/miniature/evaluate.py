@@ -76,7 +76,7 @@ def adherence(images: Sequence[Image.Image], prompts: Sequence[str]) -> tuple[fl
         asked = parse_prompt(prompt)
         share = reading.adherence(asked)
         shares += [] if share is None else [share]
-        asked_of.update(asked)
+        asked_of.update(list(asked))
         right.update(name for name, value in asked.items() if reading.attributes[name] == value)
     each = {name: right[name] / asked_of[name] for name in ATTRIBUTES if asked_of[name]}
     return sum(shares) / max(1, len(shares)), each
