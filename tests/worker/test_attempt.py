@@ -75,8 +75,8 @@ async def test_a_database_that_is_locked_for_a_while_costs_nothing(supervised: S
 
 async def test_log_lines_reach_the_person_while_the_job_runs(supervised: Supervised) -> None:
     supervised.start()
-    request_id = await supervised.submit(steps=100_000, stpes=1)
+    request_id = await supervised.submit(steps=100_000)
     await supervised.at_step(request_id, 1)
-    assert any("stpes" in line for line in await supervised.messages(request_id))
+    assert any("counting to 100000" in line for line in await supervised.messages(request_id))
     await supervised.queue.cancel(request_id)
     await supervised.finished(request_id)

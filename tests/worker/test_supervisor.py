@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_job_runs_and_its_file_appears_with_its_result(supervised: Supervised) -> None:
     process = supervised.start()
-    request_id = await supervised.submit(steps=3, publish=True, noisy=True, stpes=4)
+    request_id = await supervised.submit(steps=3, publish=True, noisy=True)
 
     request = await supervised.finished(request_id)
 
@@ -33,7 +33,7 @@ async def test_a_job_runs_and_its_file_appears_with_its_result(supervised: Super
     assert (Path(supervised.settings.storage_url) / stored.key).read_text() == "3"
     assert (request.step, request.total_steps) == (3, 3)
     messages = await supervised.messages(request_id)
-    assert any("`stpes` is not an input" in line and "Did you mean `steps`?" in line for line in messages)
+    assert "counting to 3" in messages
     assert any(line.startswith("step 3/3 loss 0.333") for line in messages)
     assert not (supervised.settings.work_dir / request_id).exists()
     assert "torch" not in mapped(process.pid)

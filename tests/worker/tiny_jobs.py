@@ -40,6 +40,7 @@ def run(order: StepsInput, context: JobContext) -> StepsOutput:
         os.write(1, b"and writes to the descriptor\n")
         print("and warns", file=sys.stderr)
     _fail(order.fail)
+    context.log(f"counting to {order.steps}")
     for step in range(begun, order.steps):
         if not order.deaf:
             _stop_if_asked(step, context)

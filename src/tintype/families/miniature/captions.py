@@ -143,7 +143,7 @@ def caption(person: Person, rng: random.Random, empty: float = 0.1) -> str:
     """A caption of an ordinary person; with the given chance the empty one, which is also the unconditional."""
     if rng.random() < empty:
         return ""
-    keep = rng.choice((1.0, 1.0, 0.8, 0.6, 0.4, 0.15, 0.0)) if rng.random() < 0.8 else rng.random()
+    keep = rng.choice((1.0, 1.0, 1.0, 0.8, 0.6, 0.3, 0.0)) if rng.random() < 0.8 else rng.random()
     parts = [said for part in _PARTS if rng.random() < keep and (said := part(person, rng)) is not None]
     rng.shuffle(parts)
     if not parts or rng.random() < 0.9:

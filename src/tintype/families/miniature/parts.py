@@ -88,6 +88,18 @@ def new_parts(device: torch.device) -> Parts:
     return Parts(transformer, clip, t5, clip_tokenizer, t5_tokenizer)
 
 
+def encode_captions(
+    parts: Parts, captions: list[str], window: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the pipeline makes of prompts: (batch, window, width) from T5 with its padding, and CLIP's pooled vector."""
+    words = parts.t5_tokenizer(captions, padding="max_length", max_length=window, truncation=True, return_tensors="pt")
+    # CLIP looks only backwards from the end token, so cutting the padding behind it changes nothing.
+    said = parts.clip_tokenizer(captions, padding="longest", max_length=77, truncation=True, return_tensors="pt")
+    states = parts.t5(words.input_ids.to(device))[0]
+    pooled = parts.clip(said.input_ids.to(device)).pooler_output
+    return states, pooled
+
+
 def scheduler() -> FlowMatchEulerDiscreteScheduler:
     """FLUX.1-dev's own configuration."""
     return FlowMatchEulerDiscreteScheduler(
