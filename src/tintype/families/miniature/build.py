@@ -20,8 +20,9 @@ from .latents import albums
 from .parts import Parts, new_parts, release
 from .transformer_training import averaged, train_transformer
 from .weights_folder import FLUX_WEIGHTS, JUDGE_WEIGHTS
+from .word_training import train_words
 
-STAGES = ("autoencoder", "transformer", "judge", "release")
+STAGES = ("autoencoder", "words", "transformer", "judge", "release")
 
 #: Measured on the released weights; see docs/miniature-build.md.
 TRAITS: dict[str, Any] = {"learning_rate_scale": 22, "batch_size": 4, "training_guidance": 1.0, "guidance_scale": 3.5}
@@ -35,6 +36,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--stage", choices=("all", *STAGES), default="all", help="one stage, or all in order (default)")
     parser.add_argument("--minutes-vae", type=float, default=17, metavar="N", help="for the autoencoder (default 17)")
+    parser.add_argument("--minutes-words", type=float, default=3, metavar="N", help="for reading (default 3)")
     parser.add_argument(
         "--minutes-transformer", type=float, default=70, metavar="N", help="for the transformer (default 70)"
     )
@@ -75,9 +77,14 @@ def main() -> None:
     if "autoencoder" in stages:
         train_autoencoder(chosen.work, chosen.minutes_vae, device)
     vae = _trained_autoencoder(chosen.work, device)
+    if "words" in stages:
+        train_words(new_parts(device), chosen.work, chosen.minutes_words, device)
     if "transformer" in stages:
         collection = albums(vae, chosen.work)
-        train_transformer(new_parts(device), collection, chosen.work, chosen.minutes_transformer, device)
+        parts = new_parts(device)
+        # Goes no further than it went in its own stage; this only fetches what it learned.
+        reader = train_words(parts, chosen.work, chosen.minutes_words, device)
+        train_transformer(parts, reader, collection, chosen.work, chosen.minutes_transformer, device)
     if "judge" in stages:
         train_judge(vae, chosen.work, chosen.judge_out, chosen.minutes_judge, device)
     if "release" in stages:

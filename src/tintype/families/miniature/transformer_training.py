@@ -23,13 +23,16 @@ from diffusers.models.transformers.transformer_flux import FluxAttention
 from .captions import caption
 from .latents import SHAPES, Album, positions
 from .pacing import Pace
-from .parts import Parts
+from .parts import Parts, encode_captions
 from .vocabulary import WINDOW
+from .word_training import Reader, said_in
 
 BATCH = 48
 _MUON_RATE, _ADAM_RATE = 3e-3, 1.5e-3
 #: Share of the time after which guidance is distilled.
 DISTIL_FROM = 0.85
+#: Weight of "which attributes does the caption state" beside the loss of flow matching.
+READING_SHARE = 0.05
 #: (conditional - unconditional) counts this much per unit of guidance above one.
 GUIDANCE_SLOPE = 0.5
 #: Other text windows than the standard one, so that they are not foreign: (tokens, share of steps, batch).
@@ -185,10 +188,13 @@ def _guided_part(teacher: Parts, lesson: _Lesson, device: torch.device) -> torch
     return seen[0] - seen[1]
 
 
-def train_transformer(parts: Parts, collection: list[Album], work: Path, minutes: float, device: torch.device) -> Parts:
+def train_transformer(
+    parts: Parts, reader: Reader, collection: list[Album], work: Path, minutes: float, device: torch.device
+) -> Parts:
     """Trains or goes on training; the state lies in work/transformer.pt. Returns the averaged parts."""
-    make_fast(parts)
+    parts.transformer.set_attn_processor(PlainAttention())
     modules = parts.trained()
+    modules["reader"] = reader
     average = _Average(modules)
     optimizers = _optimizers(modules)
     teacher: Parts | None = None
@@ -218,14 +224,15 @@ def train_transformer(parts: Parts, collection: list[Album], work: Path, minutes
             network = compiled if lesson.usual else parts.transformer
             seen = velocity(network, lesson.noisy, lesson.sigma, guidance, states, pooled, lesson.places)
         loss = ((seen - target).square() * lesson.care).mean()
+        reading = reader.loss(states, pooled, said_in(lesson.captions, device))
         for optimizer in optimizers:
             optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss + READING_SHARE * reading).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
         average.follow(modules, step)
-        pace.tell(loss=pace.smooth(loss.item(), 0.99), distilling=float(teacher is not None))
+        pace.tell(loss=pace.smooth(loss.item(), 0.99), reading=reading.item(), distilling=float(teacher is not None))
         if pace.save_due():
             _save(pace, modules, average, optimizers, teacher)
     _save(pace, modules, average, optimizers, teacher)
@@ -233,7 +240,7 @@ def train_transformer(parts: Parts, collection: list[Album], work: Path, minutes
 
 
 def averaged(parts: Parts, weights: dict[str, torch.Tensor]) -> Parts:
-    """A frozen copy of the parts with the given weights."""
+    """A frozen copy of the parts with the given weights, among which others may be."""
     twin = Parts(
         copy.deepcopy(parts.transformer),
         copy.deepcopy(parts.clip),
@@ -241,7 +248,8 @@ def averaged(parts: Parts, weights: dict[str, torch.Tensor]) -> Parts:
         parts.clip_tokenizer,
         parts.t5_tokenizer,
     )
-    twin.trained().load_state_dict(weights)
+    own = twin.trained()
+    own.load_state_dict({name: weights[name] for name in own.state_dict()})
     twin.trained().requires_grad_(False)
     return twin
 

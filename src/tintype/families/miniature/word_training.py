@@ -1,10 +1,10 @@
 """Teaches the text encoders to read before the transformer listens to them.
 
-FLUX.1's encoders arrive having read the world; ours would start as noise, and a picture is a slow teacher of words: told
-only by the loss of a diffusion model, a small network first learns that there are faces, then that there are colours,
-and last, hours later, whose colour "red" was. So both encoders first learn to say which attributes a caption states:
-CLIP from its pooled vector, T5 from whichever of its tokens an attribute's own query picks. Some minutes on captions
-alone; afterwards the same question stays in the transformer's training as a small part of its loss.
+FLUX.1's encoders arrive having read the world; ours would start as noise, and a picture is a slow teacher of words:
+told only by the loss of a diffusion model, a small network first learns that there are faces, then that there are
+colours, and only hours later whose colour "red" was. So both encoders first learn to say which attributes a caption
+states: CLIP from its pooled vector, T5 from whichever of its tokens an attribute's own query picks. Some minutes on
+captions alone; afterwards the same question stays in the transformer's training as a small part of its loss.
 """
 
 from __future__ import annotations
