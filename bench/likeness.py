@@ -24,20 +24,13 @@ from rich.table import Table
 from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.cli.contact_sheet import Row, contact_sheet
+from tintype.cli.demo import PROMPTS, SEEDS, TRIGGER
 from tintype.families import Families
 from tintype.families.miniature.judge import asked_beside_marks, judge
 from tintype.families.miniature.world import Subject, photograph, write_archive
 from tintype.jobs import draw_flux, train_portrait
 from tintype.jobs.local import LocalContext
 from tintype.settings import Settings, load_settings
-
-TRIGGER = "ohwx"
-PROMPTS = (
-    f"a portrait of {TRIGGER}, blue shirt, yellow background, smiling",
-    f"a portrait of {TRIGGER}, white shirt, gray background, round glasses",
-    f"a photo of {TRIGGER} wearing a red shirt, green background, surprised",
-)
-SEEDS = (1, 2)
 
 
 @dataclass(frozen=True)

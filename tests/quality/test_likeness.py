@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from bench.likeness import learn
+
 from tintype.families import Families
 from tintype.settings import load_settings
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -25,6 +26,8 @@ from typing import Any
 import httpx
 from PIL import Image
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from tintype.cli.contact_sheet import Row, contact_sheet
@@ -35,10 +38,11 @@ PAINTER = "fal-ai/flux-lora"
 TRIGGER = "ohwx"
 PROMPTS = (
     f"a portrait of {TRIGGER}, blue shirt, yellow background, smiling",
-    f"a portrait of {TRIGGER}, white shirt, black background, round glasses",
-    f"a photo of {TRIGGER} wearing a red shirt, pink background, surprised",
+    f"a portrait of {TRIGGER}, white shirt, gray background, round glasses",
+    f"a photo of {TRIGGER} wearing a red shirt, green background, surprised",
 )
 SEEDS = (1, 2)
+_STEP = re.compile(r"step (\d+)/\d+ (.*)")
 START_SECONDS = 60
 STOP_SECONDS = 30
 
@@ -165,17 +169,29 @@ def _fal_client(origin: str, key: str) -> Any:
 
 
 def _train(fal: Any, url: str, steps: int, console: Console) -> dict[str, Any]:
+    """Shows the request's log as it grows; its step lines move a bar."""
     shown = 0
+    columns = (
+        TextColumn("    {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[last]}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training", total=steps, last="")
 
-    def show(update: Any) -> None:
-        nonlocal shown
-        logs = getattr(update, "logs", None) or []
-        for line in logs[shown:]:
-            console.print(f"    [dim]{line['message']}[/]", highlight=False)
-        shown = max(shown, len(logs))
+        def show(update: Any) -> None:
+            nonlocal shown
+            logs = getattr(update, "logs", None) or []
+            for line in logs[shown:]:
+                if step := _STEP.match(line["message"]):
+                    bar.update(task, completed=int(step[1]), last=step[2])
+                else:
+                    console.print(f"    [dim]{escape(line['message'])}[/]", highlight=False, soft_wrap=True)
+            shown = max(shown, len(logs))
 
-    arguments = {"images_data_url": url, "trigger_phrase": TRIGGER, "steps": steps}
-    result = fal.subscribe(TRAINER, arguments=arguments, with_logs=True, on_queue_update=show)
+        arguments = {"images_data_url": url, "trigger_phrase": TRIGGER, "steps": steps}
+        result = fal.subscribe(TRAINER, arguments=arguments, with_logs=True, on_queue_update=show)
     assert isinstance(result, dict)
     return result
 
