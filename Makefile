@@ -40,9 +40,9 @@ lint: setup  ## Formatting, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## Measure: queue and training step, as tables
+bench: setup  ## Measure: the queue's rates, and how well LoRAs learn
 	$(BIN)/python bench/queue_rates.py
-	$(BIN)/python bench/train_step.py
+	$(BIN)/python bench/likeness.py
 
 serve: setup  ## Serve on 127.0.0.1:8787
 	$(BIN)/tintype serve

@@ -11,14 +11,14 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tintype.catalog.flux_lora import FLUX_LORA
-from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
+from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
+from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.errors import BadRequest, Drained
 from tintype.settings import load_settings
 
@@ -61,10 +61,10 @@ def train(
             "create_masks": masks,
             "resume_from_checkpoint": context.offer(_existing(resume_from)) if resume_from else "",
         }
-        order = PORTRAIT_TRAINER.parse(body)
+        order = cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse(body))
         from tintype.jobs.train_portrait import run
 
-        run(order, context)  # type: ignore[arg-type]
+        run(order, context)
     shutil.rmtree(out / WORK)
     Console().print(f"[green]done[/]  {out / LORA}\n      {out / CONFIG}")
 
@@ -100,9 +100,10 @@ def generate(
             "seed": seed,
             "output_format": "jpeg" if out.suffix.lower() in (".jpg", ".jpeg") else "png",
         }
+        order = cast(FluxLoraInput, FLUX_LORA.parse(body))
         from tintype.jobs.draw_flux import run
 
-        answer = run(FLUX_LORA.parse(body), context)  # type: ignore[arg-type]
+        answer = run(order, context)
         out.parent.mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(answer.images):
             target = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
