@@ -40,8 +40,9 @@ lint: setup  ## Formatting, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## Measure: the queue's rates, and how well LoRAs learn
+bench: setup  ## Measure: the queue's rates, operations of a step, how well LoRAs learn
 	$(BIN)/python bench/queue_rates.py
+	$(BIN)/python bench/flops.py
 	$(BIN)/python bench/likeness.py
 
 serve: setup  ## Serve on 127.0.0.1:8787

@@ -38,6 +38,14 @@ _LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
 _SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
 
 
+def adapter_targets(transformer: FluxTransformer2DModel) -> tuple[str, ...]:
+    """Names of the linear layers that a LoRA of FLUX trains, in the order of the forward pass."""
+    double = [f"transformer_blocks.{n}.{part}" for n in range(len(transformer.transformer_blocks)) for part in _DOUBLE]
+    blocks = range(len(transformer.single_transformer_blocks))
+    single = [f"single_transformer_blocks.{n}.{part}" for n in blocks for part in _SINGLE]
+    return (*double, *single)
+
+
 # Progress bars and remarks of the libraries would land in a server's log; what matters is checked and said here.
 diffusers.utils.logging.set_verbosity_error()
 diffusers.utils.logging.disable_progress_bar()
@@ -196,16 +204,7 @@ class FluxFamily:
 
     @property
     def adapter_targets(self) -> tuple[str, ...]:
-        transformer = self._resident_transformer()
-        double = [
-            f"transformer_blocks.{n}.{part}" for n in range(len(transformer.transformer_blocks)) for part in _DOUBLE
-        ]
-        single = [
-            f"single_transformer_blocks.{n}.{part}"
-            for n in range(len(transformer.single_transformer_blocks))
-            for part in _SINGLE
-        ]
-        return (*double, *single)
+        return adapter_targets(self._resident_transformer())
 
     @property
     def size_step(self) -> int:
