@@ -21,7 +21,7 @@ import torch
 from diffusers import FluxPipeline
 from diffusers.utils import logging
 base, lora, out, call, seed = sys.argv[1:6]
-pipeline = FluxPipeline.from_pretrained(base, torch_dtype=torch.float32)
+pipeline = FluxPipeline.from_pretrained(base, dtype=torch.float32)
 state = FluxPipeline.lora_state_dict(lora, return_lora_metadata=True)[0]
 pipeline.load_lora_weights(lora)
 loaded = {name for name, _ in pipeline.transformer.named_parameters() if "lora_" in name}

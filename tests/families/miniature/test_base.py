@@ -125,7 +125,7 @@ def test_a_process_without_tintype_loads_it_without_a_complaint() -> None:
 
 
 def test_half_precision_loads_too() -> None:
-    pipe = FluxPipeline.from_pretrained(FLUX_WEIGHTS, torch_dtype=torch.bfloat16)
+    pipe = FluxPipeline.from_pretrained(FLUX_WEIGHTS, dtype=torch.bfloat16)
     pipe.set_progress_bar_config(disable=True)
     assert {pipe.transformer.dtype, pipe.vae.dtype, pipe.text_encoder.dtype, pipe.text_encoder_2.dtype} == {
         torch.bfloat16
