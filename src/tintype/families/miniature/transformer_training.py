@@ -121,7 +121,7 @@ class _Average:
 
     @torch.no_grad()
     def follow(self, modules: torch.nn.ModuleDict, step: int) -> None:
-        keep = min(0.9992, (step + 1) / (step + 20))
+        keep = min(0.998, (step + 1) / (step + 20))
         torch._foreach_lerp_(list(self.modules.parameters()), [p.detach() for p in modules.parameters()], 1 - keep)
 
 
