@@ -92,7 +92,7 @@ def describe(weights: BaseWeights) -> str:
         return f"FLUX base: {weights.source} ({weights.why})"
     return (
         f"FLUX base: the built-in miniature ({weights.why}). Real FLUX.1 [dev]: `tintype weights pull flux` on a "
-        f"machine with a GPU of {FLUX_GPU_BYTES // GIB} GB or more, then TINTYPE_FLUX_BASE=auto"
+        f"machine with a GPU of {FLUX_GPU_BYTES // GIB} GiB or more, then TINTYPE_FLUX_BASE=auto"
     )
 
 
@@ -129,7 +129,7 @@ def _automatic(settings: Settings) -> BaseWeights:
     if memory is None:
         return _miniature("no NVIDIA GPU that this torch can use")
     if memory < FLUX_GPU_BYTES:
-        return _miniature(f"the GPU has {memory / GIB:.0f} GiB; FLUX.1 [dev] needs {FLUX_GPU_BYTES // GIB}")
+        return _miniature(f"the GPU has {memory / GIB:.0f} GiB; FLUX.1 [dev] needs {FLUX_GPU_BYTES // GIB} GiB")
     cached = cached_snapshot(FLUX_REPOSITORY)
     if cached is None:
         return _miniature(f"a GPU fits, but the weights of {FLUX_REPOSITORY} are not here")

@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL
 
 from .autoencoder import measure, new_autoencoder, train_autoencoder
 from .judge_training import train_judge
+from .latent_reader import train_latent_reader
 from .latents import albums
 from .parts import Parts, new_parts, release
 from .transformer_training import averaged, train_transformer
@@ -39,6 +40,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes-words", type=float, default=3, metavar="N", help="for reading (default 3)")
     parser.add_argument(
         "--minutes-transformer", type=float, default=70, metavar="N", help="for the transformer (default 70)"
+    )
+    parser.add_argument(
+        "--minutes-latent-reader", type=float, default=1.5, metavar="N", help="for reading latents (default 1.5)"
     )
     parser.add_argument("--minutes-judge", type=float, default=8, metavar="N", help="for the judge (default 8)")
     parser.add_argument(
@@ -84,7 +88,8 @@ def main() -> None:
         parts = new_parts(device)
         # Goes no further than it went in its own stage; this only fetches what it learned.
         reader = train_words(parts, chosen.work, chosen.minutes_words, device)
-        train_transformer(parts, reader, collection, chosen.work, chosen.minutes_transformer, device)
+        readers = reader, train_latent_reader(collection, chosen.work, chosen.minutes_latent_reader, device)
+        train_transformer(parts, readers, collection, chosen.work, chosen.minutes_transformer, device)
     if "judge" in stages:
         train_judge(vae, chosen.work, chosen.judge_out, chosen.minutes_judge, device)
     if "release" in stages:
