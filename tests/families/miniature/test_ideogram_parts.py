@@ -61,7 +61,7 @@ def test_tokens_are_those_of_the_chat_template_and_few(parts: IdeogramParts, cap
     assert lists[:20] == [prompt_tokens(parts.tokenizer, text) for text in captions[:20]]
     lengths = sorted(len(ids) for ids in lists)
     assert lengths[len(lengths) // 2] <= 75
-    assert lengths[int(0.97 * len(lengths))] <= WINDOW
+    assert lengths[int(0.93 * len(lengths))] <= WINDOW
 
 
 @pytest.mark.parametrize("text", ["日本 Zoë 😀", '{"a":"\\n"}', "A photo in my custom style", ""])
@@ -105,6 +105,7 @@ def test_released_it_is_a_plain_pipeline_whose_latents_are_those_it_learned_on(
 ) -> None:
     torch.manual_seed(0)
     vae = new_autoencoder().eval()
+    vae.register_to_config(shift_factor=0.1, scaling_factor=2.0)
     people = people_of(64, 48, 24)
     album = Album(64, 48, encode(vae, people, 64, 48), people)
     twin = flux2_autoencoder(vae)

@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     every = tuple(dict.fromkeys((*STAGES, *ideogram_build.STAGES)))
     parser.add_argument("--stage", choices=("all", *every), default="all", help="one stage, or all in order (default)")
     parser.add_argument("--minutes-vae", type=float, default=17, metavar="N", help="for the autoencoder (default 17)")
-    parser.add_argument("--minutes-words", type=float, metavar="N", help="for reading (default 3, ideogram4 7)")
+    parser.add_argument("--minutes-words", type=float, metavar="N", help="for reading (default 3, ideogram4 6)")
     parser.add_argument(
         "--minutes-transformer", type=float, metavar="N", help="for the transformer (default 70, ideogram4 58)"
     )

@@ -23,7 +23,7 @@ from .person import ATTRIBUTES, Person
 from .word_training import said_in
 
 #: Text tokens of the usual step; captions that are longer are drawn again.
-WINDOW = 96
+WINDOW = 88
 BATCH = 48
 #: Shares of steps with text beyond the usual window, and with no text at all.
 _LONG_SHARE, _ALONE_SHARE = 0.03, 0.03
@@ -45,12 +45,12 @@ class Lesson:
     states: torch.Tensor | None = None
     present: torch.Tensor | None = None
     said: torch.Tensor | None = None
+    rare: bool = False
 
     @property
     def usual(self) -> bool:
         """Whether it has one of the few shapes that are worth compiling for."""
-        whole_window = self.states is None or self.states.shape[1] == WINDOW
-        return whole_window and self.clean.shape[:2] in ((BATCH, 64), (BATCH, 48))
+        return not self.rare and self.clean.shape[:2] in ((BATCH, 64), (BATCH, 48))
 
 
 def sample_sigmas(count: int, width: int, height: int, device: torch.device) -> torch.Tensor:
@@ -138,7 +138,7 @@ class Teacher:
 
     def _alone(self, album: Album) -> Lesson:
         chosen = [self.rng.randrange(len(album.people)) for _ in range(BATCH)]
-        return Lesson(album.width, album.height, album.latents[chosen].float())
+        return Lesson(album.width, album.height, album.latents[chosen].float(), rare=not self.wordless)
 
     def _long(self, album: Album) -> Lesson:
         """Captions with a sentence twice and a style besides: longer than those of the usual step."""
@@ -148,4 +148,4 @@ class Teacher:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             states, present = encode_captions(self.parts, captions, _LONG_WINDOW, device)
         clean, said = album.latents[chosen].float(), said_in(captions, device)
-        return Lesson(album.width, album.height, clean, states.half(), present, said)
+        return Lesson(album.width, album.height, clean, states.half(), present, said, rare=True)
