@@ -67,11 +67,9 @@ def tiny_autoencoder(latent_channels: int = 4) -> AutoencoderKLFlux2:
     return vae
 
 
-@pytest.fixture(scope="session")
-def ideogram_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved pipeline with random weights: 8-fold autoencoder, 16-pixel tokens, no traits."""
+def save_tiny_ideogram(folder: Path) -> Path:
+    """A pipeline with random weights: 8-fold autoencoder, 16-pixel tokens, no traits."""
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("ideogram")
     Ideogram4Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=tiny_autoencoder(),
@@ -81,6 +79,11 @@ def ideogram_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         unconditional_transformer=tiny_transformer(),
     ).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def ideogram_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_ideogram(tmp_path_factory.mktemp("ideogram"))
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,8 @@ def captions() -> list[str]:
 def test_captions_are_canonical_and_say_what_they_should(captions: list[str]) -> None:
     whole = [text for text in captions if text.startswith("{")]
     assert len(whole) > 250
-    assert all(verify(text) == [] for text in whole)
+    assert all(verify(text) in ([], ["no high_level_description"]) for text in whole)
+    assert sum(verify(text) == [] for text in whole) > 0.9 * len(whole), "a few are empty on purpose"
     rng = random.Random(1)
     for person in (Person.sample(rng) for _ in range(50)):
         plain, structured = (ideogram_description(person, as_sentence=which) for which in (True, False))
