@@ -43,7 +43,7 @@ def schedule(preset: Preset, pixels: int) -> torch.Tensor:
     """(steps + 1,) sigmas from noise to 0: quantiles of the logit-normal distribution at so many nominal pixels."""
     mean = preset.mu + 0.5 * math.log(pixels / _REFERENCE_PIXELS)
     quantiles = torch.special.ndtri(torch.linspace(1, 0, preset.steps + 1, dtype=torch.float64))
-    sigmas = torch.special.expit(mean + preset.std * quantiles).clamp(SIGMA_MIN, SIGMA_MAX).float()
+    sigmas: torch.Tensor = torch.special.expit(mean + preset.std * quantiles).clamp(SIGMA_MIN, SIGMA_MAX).float()
     sigmas[-1] = 0
     return sigmas
 
