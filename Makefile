@@ -40,10 +40,13 @@ lint: setup  ## Formatting, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## Measure: the queue's rates, operations of a step, how well LoRAs learn
+bench: setup  ## Measure: the queue, intake, a training step and its operations, how well and how soon LoRAs learn
 	$(BIN)/python bench/queue_rates.py
+	$(BIN)/python bench/intake.py
 	$(BIN)/python bench/flops.py
+	$(BIN)/python bench/train_step.py
 	$(BIN)/python bench/likeness.py
+	$(BIN)/python bench/time_to_likeness.py
 
 serve: setup  ## Serve on 127.0.0.1:8787
 	$(BIN)/tintype serve

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -38,15 +39,20 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    data_dir = tmp_path_factory.mktemp("installation")
+    with running(tmp_path_factory.mktemp("installation")) as started:
+        yield started
+
+
+@contextmanager
+def running(data_dir: Path, **settings: str) -> Iterator[Server]:
+    """A server of its own in `data_dir`; `settings` are TINTYPE_ variables without the prefix."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     origin = f"http://127.0.0.1:{port}"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TINTYPE_")} | {
-        "TINTYPE_ALLOW_PRIVATE_INPUTS": "false",
-        "TINTYPE_FLUX_BASE": "miniature",
-    }
+    chosen = {"ALLOW_PRIVATE_INPUTS": "false", "FLUX_BASE": "miniature"} | settings
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TINTYPE_")}
+    environment |= {f"TINTYPE_{name}": value for name, value in chosen.items()}
     command = [sys.executable, "-m", "tintype", "serve", "--port", str(port), "--data-dir", str(data_dir)]
     log = (data_dir / "serve.log").open("w")
     began = time.monotonic()

@@ -26,3 +26,14 @@ def test_a_port_in_use_is_found_and_the_command_fails(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path)], env={"TINTYPE_PORT": port})
     assert done.exit_code == 1
     assert "--port" in done.output
+
+
+def test_brackets_are_shown_and_the_port_can_be_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(app, ["doctor", "--data-dir", str(tmp_path), "--port", port])
+    assert done.exit_code == 1
+    assert f"127.0.0.1:{port}" in done.output
+    assert "FLUX.1 [dev]" in done.output

@@ -76,3 +76,13 @@ def test_every_command_has_help(command: str) -> None:
     done = runner.invoke(app, [*command.split(), "--help"])
     assert done.exit_code == 0
     assert "Usage" in done.output
+
+
+def test_revoking_twice_says_so_and_ids_survive_a_pipe(tmp_path: Path) -> None:
+    key_id = keys("create", "--name", "laptop [dev]", data_dir=tmp_path).split(":")[0]
+    listed = keys("list", data_dir=tmp_path).splitlines()[1].split("\t")
+    assert listed[:2] == [key_id, "laptop [dev]"]
+    keys("revoke", key_id, data_dir=tmp_path)
+    again = runner.invoke(app, ["keys", "revoke", key_id, "--data-dir", str(tmp_path)])
+    assert again.exit_code == 1
+    assert "already" in str(again.exception)

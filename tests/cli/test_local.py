@@ -20,7 +20,7 @@ def photos(tmp_path: Path) -> Path:
     archive, folder = tmp_path / "photos.zip", tmp_path / "photos"
     write_archive(archive, photograph(Subject.from_seed(21), 4, 512), captions=True)
     zipfile.ZipFile(archive).extractall(folder)
-    (folder / "notes.pdf").write_bytes(b"%PDF-")
+    (folder / "[dev] notes.pdf").write_bytes(b"%PDF-")
     return folder
 
 
@@ -28,7 +28,7 @@ def test_a_folder_becomes_a_lora_that_generate_draws_with(photos: Path, tmp_path
     out = tmp_path / "lora"
     trained = runner.invoke(app, ["train", str(photos), "--trigger", "ohwx", "--steps", "3", "--out", str(out)])
     assert trained.exit_code == 0, trained.output
-    assert "notes.pdf" in trained.output
+    assert "[dev] notes.pdf" in trained.output  # brackets are no markup
     config = json.loads((out / "config.json").read_text())
     assert config["requested"]["steps"] == 3
     assert not (out / ".work").exists()

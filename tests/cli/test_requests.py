@@ -44,7 +44,7 @@ def test_show_is_json_and_takes_the_first_characters_of_an_id(tmp_path: Path) ->
 
 def test_list_and_logs_say_what_happened(tmp_path: Path) -> None:
     request = submit(tmp_path, fail=True)
-    assert request.id[:8] in requests(tmp_path, "list")
+    assert requests(tmp_path, "list").splitlines()[1].split("\t")[:2] == [request.id, "fal-ai/flux-lora"]
     assert "Drawing." in requests(tmp_path, "logs", request.id)
 
 
@@ -63,3 +63,15 @@ def test_retry_queues_a_failed_request_again_under_its_id(tmp_path: Path) -> Non
 
 def test_an_unknown_request_points_to_the_list(tmp_path: Path) -> None:
     assert "tintype requests list" in requests(tmp_path, "show", "nope", code=1)
+
+
+def test_show_names_the_newest_checkpoint(tmp_path: Path) -> None:
+    async def work(queue: Queue, _: Settings) -> Request:
+        request, _new = await queue.submit(NewRequest("fal-ai/flux-lora-portrait-trainer", "training", {}))
+        claim = await queue.claim("worker", "training")
+        assert claim is not None
+        await queue.heartbeat(claim, step=260, total=500, checkpoint_step=250)
+        return request
+
+    request = with_queue(tmp_path, work)
+    assert json.loads(requests(tmp_path, "show", request.id))["checkpoint"] == 250

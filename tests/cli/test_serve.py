@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tintype.cli.serve import _origin, serve
 from tintype.errors import SettingsError
@@ -21,3 +22,12 @@ def test_the_address_printed_is_one_a_browser_can_open() -> None:
     assert _origin(load_settings(host="0.0.0.0", port=80)) == "http://127.0.0.1:80"
     assert _origin(load_settings(host="::", port=8787)) == "http://[::1]:8787"
     assert _origin(load_settings(public_url="https://here/")) == "https://here"
+
+
+def test_a_second_serve_on_the_same_data_is_refused_before_it_says_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "locks").mkdir()
+    with FileLock(tmp_path / "locks" / "cpu.lock"), pytest.raises(SettingsError, match="--data-dir"):
+        serve(load_settings(data_dir=tmp_path, port=0, device="cpu"))
+    assert capsys.readouterr().out == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tintype.dataset.archive import Limits, unpack
+from tintype.dataset.archive import Limits, Member, members
 from tintype.errors import FileTooLarge, InvalidArchive, TooManyFiles
 
 FORMS = {"tar": "w", "tar.gz": "w:gz", "tgz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
@@ -32,8 +32,12 @@ def tarred(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-def names(path: Path, tmp_path: Path, form: str | None = None) -> list[str]:
-    return [member.name for member in unpack(path, tmp_path / "out", form=form).members]
+def unpack(path: Path, folder: Path, form: str | None = None, limits: Limits | None = None) -> list[Member]:
+    return list(members(path, folder, form=form, limits=limits))
+
+
+def names(path: Path, tmp_path: Path, form: str | None = None, state: str = "file") -> list[str]:
+    return [member.name for member in unpack(path, tmp_path / "out", form=form) if member.state == state]
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -47,11 +51,35 @@ def test_a_zip_opens_whatever_its_file_is_called(tmp_path: Path) -> None:
     assert names(zipped(tmp_path / "photos.bin", {"one.jpg": b"1"}), tmp_path) == ["one.jpg"]
 
 
-def test_junk_that_computers_leave_in_archives_is_passed_over(tmp_path: Path) -> None:
+def test_junk_that_computers_leave_in_archives_is_passed_over_but_not_forgotten(tmp_path: Path) -> None:
     junk = ["__MACOSX/._a.jpg", ".DS_Store", "in/Thumbs.db", "desktop.ini", ".hidden/x.jpg", "._a.jpg"]
-    unpacked = unpack(zipped(tmp_path / "a.zip", dict.fromkeys([*junk, "a.jpg"], b"x")), tmp_path / "out")
-    assert [member.name for member in unpacked.members] == ["a.jpg"]
-    assert unpacked.left == []
+    path = zipped(tmp_path / "a.zip", dict.fromkeys([*junk, "a.jpg"], b"x"))
+    assert names(path, tmp_path) == ["a.jpg"]
+    assert names(path, tmp_path, state="junk") == junk
+
+
+def test_files_come_out_one_at_a_time(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"a.jpg": b"x", "b.jpg": b"y"})
+    coming = members(path, tmp_path / "out")
+    first = next(coming)
+    assert first.path is not None
+    assert first.path.read_bytes() == b"x"
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    coming.close()
+
+
+def test_names_in_utf8_without_the_flag_that_says_so_are_read_right(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"Zo\u00eb.jpg": b"x"})
+    raw = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        struct.pack_into("<H", raw, raw.index(signature) + offset, 0)
+    path.write_bytes(raw)
+    assert names(path, tmp_path) == ["Zo\u00eb.jpg"]
+
+
+def test_names_cannot_break_a_line_or_fill_a_page(tmp_path: Path) -> None:
+    found = names(tarred(tmp_path / "a", {"a\nINFO all is well.jpg": b"x", "b" * 3000 + ".jpg": b"x"}), tmp_path)
+    assert all("\n" not in name and len(name) < 300 and name.endswith(".jpg") for name in found)
 
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "in/../../a.jpg", "..\\a.jpg", "C:\\a.jpg"])
@@ -71,9 +99,8 @@ def test_links_and_devices_are_never_followed(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
-    unpacked = unpack(path, tmp_path / "out")
-    assert unpacked.members == []
-    assert [name for name, _ in unpacked.left] == ["l.jpg", "h.jpg", "d.jpg"]
+    assert names(path, tmp_path) == []
+    assert names(path, tmp_path, state="left") == ["l.jpg", "h.jpg", "d.jpg"]
 
 
 def test_a_link_in_a_zip_is_left_out(tmp_path: Path) -> None:
@@ -81,12 +108,12 @@ def test_a_link_in_a_zip_is_left_out(tmp_path: Path) -> None:
     info.external_attr = 0o120777 << 16
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    assert unpack(tmp_path / "a.zip", tmp_path / "out").left[0][0] == "l.jpg"
+    assert names(tmp_path / "a.zip", tmp_path, state="left") == ["l.jpg"]
 
 
 def test_an_archive_inside_the_archive_stays_closed(tmp_path: Path) -> None:
-    unpacked = unpack(zipped(tmp_path / "a.zip", {"more.zip": b"PK", "a.jpg": b"x"}), tmp_path / "out")
-    assert [name for name, _ in unpacked.left] == ["more.zip"]
+    left = names(zipped(tmp_path / "a.zip", {"more.zip": b"PK", "a.jpg": b"x"}), tmp_path, state="left")
+    assert left == ["more.zip"]
 
 
 def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
@@ -118,12 +145,35 @@ def test_what_is_no_archive_is_a_sentence_and_not_a_crash(tmp_path: Path, conten
 def test_a_truncated_archive_is_invalid(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "a.zip", {f"{n}.jpg": bytes(range(256)) * 40 for n in range(5)}).read_bytes()
     (tmp_path / "b.zip").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InvalidArchive):
+    with pytest.raises(InvalidArchive, match="zip archive is damaged or was cut off") as caught:
         unpack(tmp_path / "b.zip", tmp_path / "out")
+    assert "\n" not in caught.value.message
     packed = tarred(tmp_path / "a.tgz", {"a.jpg": bytes(range(256)) * 4000}, "w:gz").read_bytes()
     (tmp_path / "b.tgz").write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(InvalidArchive):
+    with pytest.raises(InvalidArchive, match="tar archive is damaged or was cut off") as caught:
         unpack(tmp_path / "b.tgz", tmp_path / "out2")
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"Rar!\x1a\x07\x01", "RAR"),
+        (b"7z\xbc\xaf\x27\x1c", "7z"),
+        (b"<!doctype html>", "web page"),
+        (b"\xff\xd8\xff\xe0", "JPEG"),
+        (b"", "empty"),
+    ],
+)
+def test_what_was_sent_instead_of_an_archive_is_named(tmp_path: Path, content: bytes, what: str) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(InvalidArchive, match=what):
+        unpack(tmp_path / "a", tmp_path / "out")
+
+
+def test_a_format_that_is_not_the_files_own_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArchive, match="says tar, but the file is a zip"):
+        unpack(zipped(tmp_path / "a.zip", {"a.jpg": b"x"}), tmp_path / "out", form="tar")
 
 
 def test_a_member_with_a_wrong_checksum_is_invalid(tmp_path: Path) -> None:

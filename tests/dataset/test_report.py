@@ -5,30 +5,52 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tintype.dataset.report import DatasetReport, Kept, Said
+from tintype.dataset.report import DatasetReport, Kept, Said, Trained
 
 
 def report() -> DatasetReport:
+    near = Trained("Zoë, close-up", ["512x512"], "head", [0, 0, 520, 520], "face", b"veil")
     kept = [
-        Kept("a.jpg", 900, 900, "Zoë", "file", "face", [0, 0, 9, 9], None, ["512x512", "768x768"]),
-        Kept("b.jpg", 600, 600, "TOK", "trigger", "whole", buckets=["512x512"]),
-    ]
-    return DatasetReport(kept, [Said("a.jpg", "turned upright")], [Said("c.jpg", "damaged")], ["few"])
+        Kept("a.jpg", 900, 900, "Zoë", "file", "face", [Trained("Zoë", ["1024x768", "512x512"], "bust"), near],
+             [100, 100, 300, 300], 1, ["blurred"], b"jpeg"),
+        Kept("b.jpg", 600, 600, "TOK", "trigger", "whole", [Trained("TOK", ["512x512"])]),
+    ]  # fmt: skip
+    repaired, dropped = [Said("a.jpg", "turned upright")], [Said("c.jpg", "c.jpg is damaged.", b"jpeg")]
+    return DatasetReport(kept, repaired, dropped, [Said(".DS_Store", "junk")], ["few"])
 
 
-def test_sizes_are_counted_over_all_pictures() -> None:
-    assert report().buckets == {"512x512": 2, "768x768": 1}
+def test_sizes_and_framings_are_counted_over_all_cuts() -> None:
+    assert report().buckets == {"512x512": 3, "1024x768": 1}
+    assert list(report().buckets) == ["512x512", "1024x768"], "by size, not by letter"
+    assert report().framings == {"bust": 1, "head": 1}
 
 
-def test_the_file_holds_every_name_and_reason_readably(tmp_path: Path) -> None:
+def test_the_file_holds_every_name_and_reason_readably_and_no_pictures(tmp_path: Path) -> None:
     text = report().write(tmp_path / "report.json").read_text(encoding="utf-8")
     assert "Zoë" in text
     read = json.loads(text)
-    assert read["dropped"] == [{"name": "c.jpg", "what": "damaged"}]
-    assert read["kept"][1]["cropped_to"] is None
+    assert read["dropped"] == [{"name": "c.jpg", "what": "c.jpg is damaged."}]
+    assert read["ignored"][0]["name"] == ".DS_Store"
+    assert read["kept"][0]["trained"][1]["box"] == [0, 0, 520, 520]
+    assert read["kept"][0]["trained"][1]["caption"] == "Zoë, close-up"
+    assert "thumbnail" not in text
+    assert "veil" not in text
 
 
 def test_the_summary_is_counts() -> None:
     assert report().summary() == {
-        "kept": 2, "repaired": 1, "dropped": 1, "warnings": ["few"], "buckets": {"512x512": 2, "768x768": 1},
+        "kept": 2, "repaired": 1, "dropped": 1, "ignored": 1, "warnings": ["few"],
+        "buckets": {"512x512": 3, "1024x768": 1}, "framings": {"bust": 1, "head": 1},
     }  # fmt: skip
+
+
+def test_the_log_names_every_file_of_a_few() -> None:
+    assert report().lines() == ["Turned upright: a.jpg.", "Left out (is damaged): c.jpg."]
+
+
+def test_a_thousand_repairs_are_one_line_in_the_log() -> None:
+    many = DatasetReport(repaired=[Said(f"{n}.jpg", "turned upright") for n in range(1000)])
+    assert len(many.lines()) == 1
+    assert "and 980 more" in many.lines()[0]
+    different = DatasetReport(dropped=[Said(f"{n}.jpg", f"reason {n}") for n in range(1000)])
+    assert len(different.lines()) == 101

@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from tintype.catalog.fields import File
 from tintype.catalog.flux_lora import FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput, TrainerOutput
-from tintype.errors import InvalidArchive, UnusableAdapter
+from tintype.errors import Drained, InputError, InvalidArchive, UnusableAdapter
 from tintype.families import Families
 from tintype.families.lora_file import read_lora
 from tintype.jobs import draw_flux
 from tintype.jobs.local import LocalContext
-from tintype.jobs.train_portrait import run
+from tintype.jobs.train_portrait import plan_of, run
 from tintype.settings import load_settings
 
 
@@ -85,6 +85,11 @@ def test_the_config_tells_what_was_asked_and_what_was_done(done: Done) -> None:
     assert config["proof"]["keys"] == 2 * effective["target_layers"]
     assert config["dataset"]["kept"] == 3
     assert "licence" in config
+    training = config["training"]
+    assert training["achieved_flop_per_second"] > 0
+    assert training["share_of_peak"] == "not known", "no one promises what a CPU can do"
+    assert 0 < training["padding_share"] < 1
+    assert effective["optimizer"] == "adamw"
 
 
 def test_everything_else_hangs_on_the_config_file(done: Done) -> None:
@@ -95,6 +100,9 @@ def test_everything_else_hangs_on_the_config_file(done: Done) -> None:
         assert local(File(**entry)).stat().st_size == entry["file_size"]
     assert [entry["file_name"] for entry in config["checkpoints"]] == [
         "lora-step-00002.safetensors", "lora-step-00004.safetensors",
+    ]  # fmt: skip
+    assert [entry["file_name"] for entry in config["samples"]] == [
+        "sample-0.png", "sample-step-00002-0.png", "sample-step-00004-0.png",
     ]  # fmt: skip
     report = json.loads(local(File(**config["report"])).read_text())
     assert [entry["caption"] for entry in report["kept"]] == ["TOK smiling", "TOK", "TOK"]
@@ -123,24 +131,69 @@ def test_the_same_order_gives_the_same_weights(families: Families, tmp_path: Pat
     assert all(torch.equal(tensor, tensors[1][key]) for key, tensor in tensors[0].items())
 
 
-def test_an_earlier_lora_is_gone_on_from(families: Families, done: Done, tmp_path: Path) -> None:
-    offered = f"data:application/octet-stream;base64,{_base64(local(done.output.diffusers_lora_file))}"
-    second = Done(families, tmp_path, steps=1, resume_from_checkpoint=offered, learning_rate=1e-9)
+def test_a_drain_after_the_last_step_keeps_the_training_for_the_next_attempt(
+    families: Families, tmp_path: Path
+) -> None:
+    """Proof, export and samples come after it, and on a real model they take minutes."""
+    said: list[str] = []
+
+    def stop_at_the_proof(level: str, message: str) -> None:
+        context.draining = "loaded back" in message
+
+    context = LocalContext(tmp_path, load_settings(), families=families, on_log=stop_at_the_proof)
+    photos = archive(tmp_path / "photos.zip")
+    order = {"images_data_url": context.offer(photos), "steps": 3, "rank": 2, "multiresolution_training": False}
+    with pytest.raises(Drained):
+        run(PortraitTrainerInput.model_validate(order), context)
+    successor = LocalContext(
+        tmp_path, load_settings(), families=families, on_log=lambda level, message: said.append(message)
+    )
+    successor.offer(photos)
+    config = json.loads(local(run(PortraitTrainerInput.model_validate(order), successor).config_file).read_text())
+    assert "Training goes on from step 3." in said
+    assert config["training"]["resumed_from_step"] == 3
+    assert config["training"]["steps"] == 3
+
+
+def test_an_earlier_lora_in_another_form_is_gone_on_from_with_more_rank(
+    families: Families, done: Done, tmp_path: Path
+) -> None:
+    assert set(done.config["exports"]) == {"diffusers", "kohya", "comfy"}
+    offered = f"data:application/octet-stream;base64,{_base64(local(File(**done.config['exports']['kohya'])))}"
+    second = Done(families, tmp_path, steps=1, rank=3, resume_from_checkpoint=offered, learning_rate=1e-9)
+    assert any("kohya's form, rank 2" in line for line in second.said)
     before = read_lora(local(done.output.diffusers_lora_file), loc=()).pairs
     after = read_lora(local(second.output.diffusers_lora_file), loc=()).pairs
     for name, pair in before.items():
-        torch.testing.assert_close(after[name].down, pair.down, atol=1e-6, rtol=0)
+        torch.testing.assert_close(after[name].down[:2], pair.down, atol=1e-6, rtol=0)
+        torch.testing.assert_close(after[name].up[:, :2], pair.up, atol=1e-6, rtol=0)
     assert len(second.config["requested"]["resume_from_checkpoint"]) < 300
 
 
 def test_what_cannot_be_resumed_is_refused_at_its_place(families: Families, done: Done, tmp_path: Path) -> None:
     good = f"data:application/octet-stream;base64,{_base64(local(done.output.diffusers_lora_file))}"
-    for number, (url, rank) in enumerate([("data:text/plain,hello", 2), (good, 3)]):
+    for number, (url, rank) in enumerate([("data:text/plain,hello", 2), (good, 1)]):
         folder = tmp_path / str(number)
         folder.mkdir()
         with pytest.raises(UnusableAdapter) as caught:
             Done(families, folder, resume_from_checkpoint=url, rank=rank)
         assert caught.value.details[0]["loc"] == ["body", "resume_from_checkpoint"]
+
+
+def test_prodigy_takes_the_rate_as_a_factor_and_the_others_as_a_rate(families: Families) -> None:
+    flux = families.flux()
+    orders = {
+        name: PortraitTrainerInput.model_validate({"images_data_url": "data:,", "optimizer": name})
+        for name in ("adamw", "prodigy")
+    }
+    assert plan_of(orders["prodigy"], flux).learning_rate == 1.0
+    assert plan_of(orders["adamw"], flux).learning_rate == pytest.approx(9e-5 * flux.habits.learning_rate_scale)
+
+
+def test_an_optimizer_that_is_not_here_is_refused_at_its_place(families: Families, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        Done(families, tmp_path, optimizer="adamw8bit", multiresolution_training=False)
+    assert caught.value.details[0]["loc"] == ["body", "optimizer"]
 
 
 def test_a_bad_archive_ends_the_job_with_a_sentence(families: Families, tmp_path: Path) -> None:

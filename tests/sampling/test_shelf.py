@@ -17,7 +17,7 @@ from tintype.families.lora_file import METADATA_KEY, digest_of
 from tintype.sampling.shelf import Shelf, Wanted, loaded_names, name_of
 from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
-from tintype.training.export import to_diffusers
+from tintype.training.export import export_all, to_diffusers
 
 LOC = ("body", "loras", 0, "path")
 
@@ -163,6 +163,32 @@ def test_ranks_and_alphas_may_differ_from_layer_to_layer(flux: FluxFamily, tmp_p
     for name, change in changed.items():
         base.get_submodule(name).weight.data += change
     torch.testing.assert_close(answer(flux), ours, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["kohya", "comfy"])
+def test_other_forms_of_a_lora_draw_the_same_at_any_scale(flux: FluxFamily, tmp_path: Path, form: str) -> None:
+    adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=3, seed=0, device=flux.device)
+    adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(0))
+    paths = export_all(adapter, tmp_path, weights=None, dtype=torch.float32, header={})
+    shelf = Shelf(flux, 4)
+    for scale in (1.0, 0.4):
+        shelf.apply([wanted(paths["diffusers"], scale)])
+        ours = answer(flux)
+        assert shelf.apply([wanted(paths[form], scale)]) == []
+        assert torch.equal(answer(flux), ours)
+
+
+def test_a_lora_that_is_not_finite_is_refused_and_leaves_no_trace(
+    flux: FluxFamily, loras: list[Path], tmp_path: Path
+) -> None:
+    shelf, base = Shelf(flux, 4), answer(flux)
+    tensors = load_file(loras[0])
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(UnusableAdapter, match="not finite"):
+        shelf.apply([wanted(tmp_path / "nan.safetensors")])
+    assert torch.equal(answer(flux), base)
+    assert loaded_names(flux.pipeline()) == set()
 
 
 def test_training_finds_a_bare_transformer_and_drawing_goes_on_afterwards(flux: FluxFamily, loras: list[Path]) -> None:

@@ -97,15 +97,34 @@ def test_an_earlier_lora_goes_on_at_the_strength_it_had() -> None:
         wanted = base(x)
     pairs = {name: Pair(down, up, 6.0) for name, (down, up) in old.state().items()}
     fresh = adapter_of(base)
-    assert fresh.start_from(LoraFile(Path("a"), Path("a"), pairs, ""), loc=("body",)) == 2
+    assert fresh.start_from(LoraFile(Path("a"), pairs, ""), loc=("body",)) == 2
     with fresh.attached(base):
         torch.testing.assert_close(base(x), wanted)
 
 
-def test_an_earlier_lora_of_another_rank_is_refused() -> None:
-    pairs = {name: Pair(down, up, 2.0) for name, (down, up) in adapter_of(Base(), rank=2).state().items()}
-    with pytest.raises(UnusableAdapter, match="rank 2"):
-        adapter_of(Base(), rank=3).start_from(LoraFile(Path("a"), Path("a"), pairs, ""), loc=("body",))
+def test_an_earlier_lora_of_a_smaller_rank_is_filled_up_and_does_the_same() -> None:
+    base, x = Base(), torch.randn(5, 6)
+    old = adapter_of(base, rank=2, seed=4)
+    old.weights.data.normal_()
+    with old.attached(base):
+        wanted = base(x)
+    pairs = {name: Pair(down, up, 2.0) for name, (down, up) in old.state().items()}
+    fresh = adapter_of(base)
+    fresh.start_from(LoraFile(Path("a"), pairs, ""), loc=("body",))
+    with fresh.attached(base):
+        torch.testing.assert_close(base(x), wanted)
+    for down, up in fresh.layers.values():
+        assert down[2:].any()  # what was added can learn
+        assert not up[:, 2:].any()
+
+
+def test_an_earlier_lora_of_a_larger_rank_is_refused_with_both_ranks() -> None:
+    pairs = {name: Pair(down, up, 4.0) for name, (down, up) in adapter_of(Base(), rank=4).state().items()}
+    fresh = adapter_of(Base(), rank=3)
+    before = fresh.weights.data.clone()
+    with pytest.raises(UnusableAdapter, match=r"rank 4.*rank 3"):
+        fresh.start_from(LoraFile(Path("a"), pairs, ""), loc=("body",))
+    assert torch.equal(fresh.weights.data, before)
 
 
 def test_state_may_be_taken_from_other_weights() -> None:

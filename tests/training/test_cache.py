@@ -46,6 +46,20 @@ def test_nothing_is_encoded_twice(flux: FluxFamily, tmp_path: Path) -> None:
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(first.items, second.items, strict=True))
 
 
+def test_what_a_power_cut_left_of_a_file_is_encoded_again(flux: FluxFamily, tmp_path: Path) -> None:
+    dataset = Dataset([Example("a", Image.new("RGB", (512, 512), "red"), "TOK", SIZES[:1])], DatasetReport())
+    first = encode_once(flux, dataset, tmp_path)
+    (kept,) = tmp_path.iterdir()
+    kept.write_bytes(b"")
+    assert torch.equal(encode_once(flux, dataset, tmp_path).items[0].latents, first.items[0].latents)
+
+
+def test_padding_is_told_apart_from_words(flux: FluxFamily, tmp_path: Path) -> None:
+    dataset = Dataset([example("a", "TOK"), example("b", "TOK in a hat, smiling")], DatasetReport())
+    short, long = encode_once(flux, dataset, tmp_path).text_lengths
+    assert 0 < short < long <= flux.max_sequence_length
+
+
 def test_every_size_of_every_picture_is_an_item_with_its_own_caption(flux: FluxFamily, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     dataset = Dataset([example("a", "TOK"), example("b", "TOK in a hat", SIZES[:1])], DatasetReport())

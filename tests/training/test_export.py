@@ -1,52 +1,283 @@
-"""The file that is handed over."""
+"""The files that are handed over, in every form: what others expect to find, and the same LoRA when read again."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tests.families.peers import SHAPES, every_peer, written
 
-from tintype.families.lora_file import METADATA_KEY, read_lora
+from tintype.errors import UnprovenAdapter
+from tintype.families import Families
+from tintype.families.flux import adapter_targets
+from tintype.families.lora_file import METADATA_KEY, check_fits, linear_shapes, read_lora
+from tintype.families.lora_pairs import Pair, difference
+from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
-from tintype.training.export import header, to_diffusers
+from tintype.training.export import FORMS, check_written, export_all, header, to_diffusers, write
 
-HEADER = header(title="t", trigger="TOK", base="miniature", steps=3, licence="free", architecture="flux-1-dev")
+HEADER = header(
+    title="Portrait of TOK",
+    trigger="TOK",
+    base="miniature",
+    steps=3,
+    licence="free",
+    architecture="flux-1-dev",
+    settings={"learning_rate": 9e-5, "seed": 7, "sigma": "logit-normal"},
+)
 
 
 @pytest.fixture
 def adapter() -> Adapter:
-    made = Adapter({"first": (6, 8), "blocks.0.out": (8, 6)}, 4, 4.0, torch.device("cpu"))
-    made.weights.data.normal_(generator=torch.Generator().manual_seed(0))
-    return made
+    return filled(Adapter(SHAPES, 4, 4.0, torch.device("cpu")))
 
 
-def exported(adapter: Adapter, path: Path, weights: torch.Tensor | None = None) -> Path:
-    return to_diffusers(adapter, path, weights=weights, dtype=torch.float32, header=HEADER)
+def filled(adapter: Adapter, spread: float = 1.0) -> Adapter:
+    adapter.weights.data.normal_(std=spread, generator=torch.Generator().manual_seed(0))
+    return adapter
 
 
-def test_what_is_read_back_is_what_was_trained(adapter: Adapter, tmp_path: Path) -> None:
-    adapter.alpha = 1.0
-    lora = read_lora(exported(adapter, tmp_path / "a.safetensors"), loc=())
-    assert set(lora.pairs) == {"first", "blocks.0.out"}
+def pairs_of(adapter: Adapter) -> dict[str, Pair]:
+    return {name: Pair(down, up, adapter.alpha) for name, (down, up) in adapter.state().items()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("alpha", [4.0, 1.0])
+def test_what_is_read_back_is_what_was_trained_to_the_bit(
+    adapter: Adapter, tmp_path: Path, form: str, alpha: float
+) -> None:
+    adapter.alpha = alpha
+    path = export_all(adapter, tmp_path, weights=None, dtype=torch.float32, header=HEADER)[form]
+    lora = read_lora(path, loc=())
+    assert set(lora.pairs) == set(SHAPES)
+    assert lora.other_keys == ()
     for name, (down, up) in adapter.layers.items():
         pair = lora.pairs[name]
         assert torch.equal(pair.down, down)
         assert torch.equal(pair.up, up)
-        assert pair.alpha == 1.0
+        assert pair.alpha == alpha
 
 
 def test_averaged_weights_are_written_where_they_are_given(adapter: Adapter, tmp_path: Path) -> None:
-    lora = read_lora(exported(adapter, tmp_path / "a.safetensors", adapter.weights.data * 2), loc=())
-    torch.testing.assert_close(lora.pairs["first"].down, 2 * adapter.layers["first"][0].data)
+    path = to_diffusers(
+        adapter, tmp_path / "a.safetensors", weights=adapter.weights.data * 2, dtype=torch.float32, header=HEADER
+    )
+    name = next(iter(SHAPES))
+    torch.testing.assert_close(read_lora(path, loc=()).pairs[name].down, 2 * adapter.layers[name][0].data)
+
+
+layers = st.sets(st.sampled_from(sorted(SHAPES)), min_size=1)
+kinds = st.tuples(st.integers(1, 6), st.sampled_from([0.5, 1.0, 3.0, 16.0]))
+
+
+@given(form=st.sampled_from(FORMS), names=layers, kind=st.one_of(kinds, st.none()), data=st.data())
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_layers_ranks_and_alphas_survive_each_form(
+    tmp_path: Path, form: str, names: set[str], kind: tuple[int, float] | None, data: st.DataObject
+) -> None:
+    """`kind`: the rank and alpha of all layers; None where each has its own."""
+    pairs = {}
+    for name in sorted(names):
+        rank, alpha = kind or data.draw(kinds)
+        out, into = SHAPES[name]
+        pairs[name] = Pair(torch.randn(rank, into), torch.randn(out, rank), alpha)
+    path = write(pairs, tmp_path / "a.safetensors", form, dtype=torch.float32, header={})
+    read = read_lora(path, loc=()).pairs
+    assert set(read) == set(pairs)
+    assert all(difference(pair, read[name]) < 1e-5 for name, pair in pairs.items())
+    check_written(path, pairs, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("peer", ["kohya sd-scripts", "x-flux", "OneTrainer"])
+def test_a_peers_file_can_be_written_in_each_form(tmp_path: Path, form: str, peer: str) -> None:
+    tensors, _ = every_peer()[peer]
+    pairs = read_lora(written(tmp_path / "theirs", tensors), loc=()).pairs
+    check_written(
+        write(pairs, tmp_path / "a.safetensors", form, dtype=torch.float32, header={}), pairs, dtype=torch.float32
+    )
 
 
 def test_the_header_says_what_the_file_is(adapter: Adapter, tmp_path: Path) -> None:
-    with safe_open(exported(adapter, tmp_path / "a.safetensors"), framework="pt") as opened:
-        metadata = opened.metadata()
-        assert all(key.startswith("transformer.") for key in opened.keys())  # noqa: SIM118
-    assert metadata["modelspec.trigger_phrase"] == "TOK"
-    assert metadata["modelspec.license"] == "free"
-    assert json.loads(metadata[METADATA_KEY])["transformer.r"] == 4
+    for form, path in export_all(adapter, tmp_path, weights=None, dtype=torch.bfloat16, header=HEADER).items():
+        with safe_open(path, framework="pt") as opened:
+            told = opened.metadata()
+        assert told["modelspec.title"] == "Portrait of TOK"
+        assert told["modelspec.trigger_phrase"] == "TOK"
+        assert told["modelspec.license"] == "free"
+        assert told["modelspec.architecture"] == "flux-1-dev/lora"
+        assert told["tintype.base"] == told["ss_sd_model_name"] == "miniature"
+        assert (told["ss_network_dim"], told["ss_network_alpha"], told["ss_seed"]) == ("4", "4", "7")
+        assert json.loads(told["tintype.settings"])["sigma"] == "logit-normal"
+        content = path.read_bytes()
+        data = hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+        assert (told["sshs_model_hash"], told["modelspec.hash_sha256"]) == (data, f"0x{data}")
+        assert len(told["sshs_legacy_hash"]) == 8
+        assert (METADATA_KEY in told) == (form == "diffusers")
+    assert json.loads(read_lora(tmp_path / "lora.safetensors", loc=()).header[METADATA_KEY])["transformer.r"] == 4
+
+
+def test_the_hashes_stay_when_only_the_title_changes(adapter: Adapter, tmp_path: Path) -> None:
+    told = []
+    for title in ("a", "a much longer title"):
+        path = write(
+            pairs_of(adapter),
+            tmp_path / "a.safetensors",
+            "kohya",
+            dtype=torch.float32,
+            header={**HEADER, "modelspec.title": title},
+        )
+        told.append(read_lora(path, loc=()).header)
+    assert told[0]["sshs_model_hash"] == told[1]["sshs_model_hash"]
+    assert told[0]["sshs_legacy_hash"] == told[1]["sshs_legacy_hash"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_changed_after_writing_is_not_handed_over(adapter: Adapter, tmp_path: Path, form: str) -> None:
+    path = write(pairs_of(adapter), tmp_path / "a.safetensors", form, dtype=torch.float32, header=HEADER)
+    good = load_file(path)
+    first = next(key for key in good if key.endswith(".weight"))
+    layer = first.rsplit(".", 2)[0]
+    for wrong in (
+        {**good, first: good[first] * 1.01},
+        {key: tensor for key, tensor in good.items() if not key.startswith(f"{layer}.")},
+        {**good, first: torch.full_like(good[first], float("nan"))},
+        {**good, "something.else": torch.zeros(1)},
+    ):
+        save_file(wrong, path)
+        with pytest.raises(UnprovenAdapter):
+            check_written(path, pairs_of(adapter), dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def real() -> FluxTransformer2DModel:
+    """FLUX.1 [dev] without its weights."""
+    with torch.device("meta"):
+        return FluxTransformer2DModel(guidance_embeds=True)
+
+
+@pytest.fixture(scope="module")
+def real_files(real: FluxTransformer2DModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """An adapter of rank 2 over every layer that is trained of the real model, in each form."""
+    shapes = {name: linear_shapes(real)[name] for name in adapter_targets(real)}
+    adapter = filled(Adapter(shapes, 2, 2.0, torch.device("cpu")), 0.1)
+    folder = tmp_path_factory.mktemp("real")
+    return export_all(adapter, folder, weights=None, dtype=torch.bfloat16, header=HEADER)
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    with safe_open(path, framework="pt") as opened:
+        return {key: tuple(opened.get_slice(key).get_shape()) for key in opened.keys()}  # noqa: SIM118
+
+
+def expected_diffusers() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The table of published diffusers files: key and shape, at rank 2."""
+    wide, mlp = 3072, 12288
+    double = {
+        **dict.fromkeys(("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"), (wide, wide)),
+        **dict.fromkeys(("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out"), (wide, wide)),
+        **dict.fromkeys(("ff.net.0.proj", "ff_context.net.0.proj"), (mlp, wide)),
+        **dict.fromkeys(("ff.net.2", "ff_context.net.2"), (wide, mlp)),
+    }
+    single = {
+        **dict.fromkeys(("attn.to_q", "attn.to_k", "attn.to_v"), (wide, wide)),
+        "proj_mlp": (mlp, wide),
+        "proj_out": (wide, wide + mlp),
+    }
+    for stem, count, parts in (("transformer_blocks", 19, double), ("single_transformer_blocks", 38, single)):
+        for number in range(count):
+            for part, (out, into) in parts.items():
+                yield f"transformer.{stem}.{number}.{part}.lora_A.weight", (2, into)
+                yield f"transformer.{stem}.{number}.{part}.lora_B.weight", (out, 2)
+
+
+def expected_original(prefix: str, dot: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The table of published kohya and ComfyUI files, where n layers of rank 2 are fused into one of rank 2n."""
+    double = {}
+    for stream in ("img", "txt"):
+        double |= {
+            f"{stream}_attn{dot}qkv": (9216, 3072, 3),
+            f"{stream}_attn{dot}proj": (3072, 3072, 1),
+            f"{stream}_mlp{dot}0": (12288, 3072, 1),
+            f"{stream}_mlp{dot}2": (3072, 12288, 1),
+        }
+    single = {"linear1": (21504, 3072, 4), "linear2": (3072, 15360, 1)}
+    for stem, count, parts in (("double_blocks", 19, double), ("single_blocks", 38, single)):
+        for number in range(count):
+            for part, (out, into, fused) in parts.items():
+                name = f"{prefix}{stem}{dot}{number}{dot}{part}"
+                yield f"{name}.lora_down.weight", (2 * fused, into)
+                yield f"{name}.lora_up.weight", (out, 2 * fused)
+                yield f"{name}.alpha", ()
+
+
+def test_every_key_of_the_real_model_is_the_one_others_look_for(real_files: dict[str, Path]) -> None:
+    assert shapes_in(real_files["diffusers"]) == dict(expected_diffusers())
+    assert shapes_in(real_files["kohya"]) == dict(expected_original("lora_unet_", "_"))
+    assert shapes_in(real_files["comfy"]) == dict(expected_original("diffusion_model.", "."))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_for_the_real_model_fits_it(
+    real: FluxTransformer2DModel, real_files: dict[str, Path], form: str
+) -> None:
+    lora = read_lora(real_files[form], loc=())
+    check_fits(lora, real, loc=())
+    assert set(lora.pairs) == set(adapter_targets(real))
+    assert all(pair.rank == pair.alpha == 2 for pair in lora.pairs.values())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_diffusers_own_converter_finds_every_layer_with_the_same_values(real_files: dict[str, Path], form: str) -> None:
+    """It knows kohya's and ComfyUI's form of the real model only: it counts on 19 and 38 blocks 3072 wide."""
+    wanted = load_file(real_files["diffusers"])
+    path = real_files[form]
+    state = FluxPipeline.lora_state_dict(str(path.parent), weight_name=path.name, local_files_only=True)
+    assert set(state) == set(wanted)
+    assert all(torch.equal(state[key], tensor) for key, tensor in wanted.items())
+
+
+def test_the_real_model_itself_takes_every_key(real_files: dict[str, Path]) -> None:
+    """Loaded by diffusers into the real configuration: nothing unexpected, nothing missing."""
+    with torch.device("meta"):
+        model = FluxTransformer2DModel(guidance_embeds=True)
+    path = real_files["kohya"]
+    state = FluxPipeline.lora_state_dict(str(path.parent), weight_name=path.name, local_files_only=True)
+    FluxPipeline.load_lora_into_transformer(state, None, model, adapter_name="a", low_cpu_mem_usage=True, metadata=None)
+    taken = {
+        f"transformer.{name.replace('.a.', '.')}": tensor.shape
+        for name, tensor in model.named_parameters()
+        if ".lora_" in name
+    }
+    assert taken == {key: tensor.shape for key, tensor in state.items()}
+
+
+@pytest.mark.parametrize("form", ["kohya", "comfy"])
+def test_a_plain_pipeline_draws_the_same_picture_from_each_form(tmp_path: Path, form: str) -> None:
+    """Of double blocks only: diffusers splits a fused single block at the real model's widths whatever the model is."""
+    flux = Families(load_settings(), "cpu").flux()
+    targets = tuple(name for name in flux.adapter_targets if name.startswith("transformer_blocks."))
+    adapter = Adapter.for_transformer(flux.load_transformer(), targets, rank=3, seed=0, device=flux.device)
+    adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(1))
+    paths = export_all(adapter, tmp_path, weights=None, dtype=torch.float32, header=HEADER)
+    drawn = {}
+    for loaded in (None, "diffusers", form):
+        pipeline = flux.fresh_pipeline()
+        if loaded:
+            pipeline.load_lora_weights(str(tmp_path), weight_name=paths[loaded].name, local_files_only=True)
+        call = {"width": 64, "height": 64, "num_inference_steps": 2, "max_sequence_length": flux.max_sequence_length}
+        dice = torch.Generator().manual_seed(3)
+        drawn[loaded] = np.asarray(pipeline("a portrait", generator=dice, **call).images[0]).astype(int)
+        pipeline.unload_lora_weights()
+    assert np.abs(drawn[form] - drawn["diffusers"]).max() <= 1
+    assert np.abs(drawn[form] - drawn[None]).max() > 5

@@ -15,9 +15,12 @@ from tintype.errors import Cancelled, Drained, NonFiniteLoss
 from tintype.families import Families
 from tintype.families.flux import FluxFamily
 from tintype.jobs.local import LocalContext
+from tintype.sampling.sampler import Wish
+from tintype.sampling.shelf import Wanted
 from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, encode_once
+from tintype.training.export import to_diffusers
 from tintype.training.loop import Plan, Trained, train
 
 PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2, checkpoint_seconds=1e9)
@@ -141,12 +144,64 @@ def test_kept_files_survive_a_kill_with_the_checkpoint(families: Families, cache
     kept = tmp_path / "first"
 
     def keep(step: int, weights: torch.Tensor) -> None:
-        kept.mkdir(exist_ok=True)
-        (kept / f"{step}.safetensors").write_text("x")
+        if step == 6:
+            raise Killed
+        (kept / f"{step}.png").write_text("x")
 
     context = LocalContext(tmp_path, load_settings(), families=families)
-    train(families.flux(), adapter_for(families.flux()), cache, plan, context, keepsakes=kept, keep=keep)
-    assert sorted(path.stem for path in kept.iterdir()) == ["2", "4", "6", "8"]
+    with pytest.raises(Killed):
+        train(families.flux(), adapter_for(families.flux()), cache, plan, context, keepsakes=kept, keep=keep)
+    assert sorted(path.stem for path in kept.iterdir()) == ["2", "4"]
     elsewhere = tmp_path / "second"
     train(families.flux(), adapter_for(families.flux()), cache, plan, context, keepsakes=elsewhere)
     assert sorted(path.stem for path in elsewhere.iterdir()) == ["2", "4"], "what the checkpoint of step 4 held"
+
+
+def test_whatever_ends_the_process_after_the_last_step_costs_no_step(
+    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path
+) -> None:
+    """Proof, export and samples take minutes on a real model; a drain then must not lose the training."""
+    run(families, cache, tmp_path)
+    again, _ = run(families, cache, tmp_path)
+    assert again.resumed_from == PLAN.steps
+    assert torch.equal(again.weights, unbroken.weights)
+    assert again.steps_per_second > 0, "of the attempt that took the steps"
+
+
+def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_again(
+    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path
+) -> None:
+    plan, drawn = replace(PLAN, keep_every=3), []
+    context = LocalContext(tmp_path, load_settings(), families=families)
+    flux, adapter = families.flux(), adapter_for(families.flux())
+
+    def keep(step: int, weights: torch.Tensor) -> None:
+        if step == 6 and 6 not in drawn:
+            drawn.append(step)
+            raise Drained()
+        path = tmp_path / f"{step}.safetensors"
+        to_diffusers(adapter, path, weights=weights, dtype=torch.float32, header={})
+        sampler = families.flux_sampler()
+        sampler.use([Wanted(path, 1.0, ())])
+        sampler.draw(Wish("TOK", 512, 512, steps=1), [0])
+        drawn.append(step)
+
+    with pytest.raises(Drained):
+        train(flux, adapter, cache, plan, context, keepsakes=tmp_path / "kept", keep=keep)
+    adapter = adapter_for(flux)
+    trained = train(flux, adapter, cache, plan, context, keepsakes=tmp_path / "kept", keep=keep)
+    assert drawn == [3, 6, 6]
+    assert torch.equal(trained.weights, unbroken.weights)
+
+
+def test_training_in_bf16_sees_the_losses_of_fp32_but_for_rounding(
+    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path
+) -> None:
+    """The precision of the real model; what it comes to after hundreds of steps is tests/quality's."""
+    half = FluxFamily(families.flux().weights, torch.device("cpu"), torch.bfloat16)
+    context = LocalContext(tmp_path, load_settings(), families=families)
+    trained = train(half, adapter_for(half), cache, PLAN, context, keepsakes=tmp_path / "kept")
+    assert trained.skipped == 0
+    assert trained.weights.dtype == torch.float32
+    assert trained.losses == pytest.approx(unbroken.losses, rel=0.03)
+    assert trained.losses != unbroken.losses

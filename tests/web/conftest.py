@@ -22,6 +22,7 @@ from tintype.queue.queue import Queue
 from tintype.queue.records import Claim, LogLine, Status, StoredFile, Worker
 from tintype.settings import Settings
 from tintype.web.app import create_app
+from tintype.web.protocol import BoundedProtocol
 
 
 class Server:
@@ -102,7 +103,9 @@ class Server:
         listener = socket.create_server((self.settings.host, 0))
         self.origin = f"http://{self.settings.host}:{listener.getsockname()[1]}"
         app = create_app(self.settings, queue)
-        config = uvicorn.Config(app, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, http=BoundedProtocol, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=2
+        )
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._loop, self._queue = asyncio.get_running_loop(), queue

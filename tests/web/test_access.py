@@ -93,3 +93,23 @@ def test_files_may_be_read_by_any_page():
     headers = Headers({"host": "127.0.0.1", "origin": "https://any.example"})
     assert cors_headers(LOCAL, headers, open_to_all=True)["Access-Control-Allow-Origin"] == "*"
     assert preflight_headers(LOCAL, headers, open_to_all=True)["Access-Control-Allow-Methods"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    "host", ["[::1", "[::1]x", "127.0.0.1:port", "a@127.0.0.1", "127.0.0.1/x", "localhost:1:2", "[::1]:"]
+)
+def test_a_host_that_is_not_whole_is_refused(host):
+    with pytest.raises(Forbidden):
+        check_host(LOCAL, Headers({"host": host}))
+
+
+def test_two_hosts_are_refused():
+    with pytest.raises(Forbidden):
+        check_host(LOCAL, Headers(raw=[(b"host", b"127.0.0.1"), (b"host", b"127.0.0.1")]))
+
+
+def test_what_a_foreign_page_embeds_changes_nothing():
+    with pytest.raises(Forbidden):
+        check_origin(LOCAL, "POST", Headers({"sec-fetch-site": "cross-site"}))
+    check_origin(LOCAL, "POST", Headers({"sec-fetch-site": "same-site"}))
+    check_origin(LOCAL, "GET", Headers({"sec-fetch-site": "cross-site"}))

@@ -47,7 +47,9 @@ def test_what_is_said_is_understood():
         ("", {"x_fal_request_timeout": "nan"}), ("", {"x_fal_request_timeout": "inf"}),
         ("", {"x_fal_queue_priority": "high"}), ("", {"x_idempotency_key": "x" * 300}),
         ("", {"x_idempotency_key": "a\tb"}), ("fal_max_queue_length=-1", {}), ("fal_max_queue_length=x", {}),
-        ("fal_webhook=ftp://h/x", {}), ("fal_webhook=http://h/%00", {}),
+        ("fal_webhook=ftp://h/x", {}), ("fal_webhook=http://h/%00", {}), ("fal_webhook=http://[::1", {}),
+        ("fal_webhook=http://xn--a.com/", {}), ("fal_webhook=http://h:port/", {}), ("fal_webhook=http:///x", {}),
+        ("", {"x_fal_object_lifecycle_preference": "soon"}),
     ],
 )  # fmt: skip
 def test_what_cannot_be_understood_is_refused_rather_than_dropped(query, headers):

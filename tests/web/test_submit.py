@@ -223,3 +223,41 @@ def test_what_the_queue_keeps_of_a_request(client, server):
     kept = server.call(lambda queue: queue.get(request_id))
     assert (kept.priority, kept.affinity, kept.origin) == ("low", "https://h/a.safetensors", server.origin)
     assert json.dumps(kept.input)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h/\ud800", "http://xn--a.com/", f"http://{'a' * 70}.example/", "http://xn--/", "http://[::1", "http://a:b/",
+     "http://\u2024/", "https://\xad/", "http://a\u0300\u200d.com/", "http://h/cdn/files/" + "A" * 32 + "/\udfff"],
+)  # fmt: skip
+def test_a_url_that_no_one_can_read_is_a_422(client, url):
+    answer = client.post(TRAINER, content=json.dumps({"images_data_url": url}))
+    assert [entry["loc"] for entry in answer.json()["detail"]] == [["body", "images_data_url"]]
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "loc"),
+    [
+        ({"images_data_url": DATASET, "trigger_phrase": "\ud800"}, ["body", "trigger_phrase"]),
+        ({"images_data_url": DATASET, "sample_prompts": ["x", "\udfff"]}, ["body", "sample_prompts", 1]),
+        ({"images_data_url": DATASET, "\ud800": 1}, ["body"]),
+        ({"images_data_url": DATASET, "steps": "\ud800"}, ["body", "steps"]),
+    ],
+)
+def test_half_a_character_is_a_422_that_names_the_place(client, body, loc):
+    answer = client.post(TRAINER, content=json.dumps(body))
+    assert problems(answer) == {(tuple(loc), "string_unicode")}
+
+
+def test_a_number_of_thousands_of_digits_is_called_that(client):
+    answer = client.post(TRAINER, content=b'{"steps": ' + b"9" * 5000 + b"}")
+    assert "thousands of digits" in answer.json()["message"]
+
+
+def test_a_wrong_image_size_is_told_as_a_person_would(client):
+    word = client.post(DRAWER, json={"prompt": "x", "image_size": "huge"})
+    assert problems(word) == {(("body", "image_size"), "one_of")}
+    sides = client.post(DRAWER, json={"prompt": "x", "image_size": {"width": 1}})
+    assert problems(sides) == {(("body", "image_size", "width"), "greater_than_equal")}
+    assert "literal" not in word.text + sides.text

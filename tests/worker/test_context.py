@@ -83,10 +83,12 @@ def test_a_checkpoint_is_told_once_it_is_complete(told: Told) -> None:
 def test_scratch_that_a_killed_attempt_left_is_cleared_and_checkpoints_stay(settings: Settings) -> None:
     killed = Told(settings, token=1).context
     (killed.scratch / "half").write_text("x")
+    (killed.lasting / "encoded").write_text("x")
     killed.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
 
     after = Told(settings, token=2).context
 
     assert not killed.scratch.exists()
+    assert (after.lasting / "encoded").exists(), "what was costly to make is not made twice"
     assert list(after.scratch.iterdir()) == []
     assert after.checkpoint.latest() is not None

@@ -7,7 +7,7 @@ log can tell a person about the typo instead of the server refusing the request.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -54,7 +54,8 @@ class Endpoint:
         try:
             return self.input.model_validate(body)
         except ValidationError as problem:
-            raise InputError.from_details([_as_fal(error) for error in problem.errors(include_url=False)]) from None
+            errors = _plainly(problem.errors(include_url=False))
+            raise InputError.from_details([_as_fal(error) for error in errors]) from None
 
     def unknown_fields(self, body: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         """Fields the endpoint does not know, each with the nearest known name."""
@@ -74,6 +75,23 @@ _FAL_TYPES = {
     "finite_number": "value_error",
 }
 _LARGEST_ECHO = 200  # characters of a bad value that are worth sending back
+
+
+def _plainly(errors: Sequence[Any]) -> list[Any]:
+    """The errors without those of alternatives that were not meant, and without the names of alternatives in `loc`:
+    where a word or an object may stand, an object was meant as that, and anything else as the word."""
+    told: list[Any] = []
+    words = {error["loc"][:-1]: error for error in errors if str((error["loc"] or ("",))[-1]).startswith("literal[")}
+    for error in errors:
+        place = next((place for place in words if error["loc"][: len(place)] == place), None)
+        if place is None:
+            told.append(error)
+        elif isinstance(words[place]["input"], Mapping):
+            if error is not words[place]:
+                told.append({**error, "loc": (*place, *error["loc"][len(place) + 1 :])})
+        elif error is words[place]:
+            told.append({**error, "loc": place, "msg": f"{error['msg']}, or an object with its own fields"})
+    return told
 
 
 def _as_fal(error: Any) -> Json:

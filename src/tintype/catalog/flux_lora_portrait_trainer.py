@@ -11,7 +11,7 @@ from tintype.catalog.fields import File, FileUrl, OptionalFileUrl
 
 
 class PortraitTrainerInput(EndpointInput):
-    """The page's eight inputs, `create_masks`, and four of our own (marked so)."""
+    """The page's eight inputs, `create_masks`, and five of our own (marked so)."""
 
     images_data_url: FileUrl = Field(
         description="Archive of at least 10 photos of one person. A .txt file of a photo's name holds its caption; "
@@ -31,11 +31,16 @@ class PortraitTrainerInput(EndpointInput):
     resume_from_checkpoint: OptionalFileUrl = Field("", description="URL of an earlier LoRA to go on from.")
     rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
     seed: int = Field(0, ge=0, lt=2**53, description="Seed of the run (an extension of tintype).")
+    optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
+        "adamw",
+        description="What moves the adapter: adamw8bit needs a GPU and bitsandbytes; prodigy needs prodigyopt and "
+        "takes learning_rate as a factor, the default meaning 1 (an extension of tintype).",
+    )
     checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps between checkpoints that are kept (an extension of tintype)."
+        None, ge=1, description="Steps between checkpoints that are kept, with samples (an extension of tintype)."
     )
     sample_prompts: list[str] = Field(
-        default_factory=list, max_length=8, description="Pictures to draw when done (an extension of tintype)."
+        default_factory=list, max_length=8, description="Pictures to draw at kept checkpoints and when done (ours)."
     )
 
 

@@ -9,6 +9,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from tintype.cli import doctor, keys, local, requests, weights
 from tintype.cli.serving import demo, serve
@@ -35,5 +36,5 @@ def main() -> None:
     try:
         app()
     except TintypeError as problem:
-        Console(stderr=True).print(f"[bold red]error[/] {problem.message}", highlight=False)
+        Console(stderr=True).print(f"[bold red]error[/] {escape(problem.message)}", highlight=False)
         sys.exit(1)

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
 
 import psutil
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from tintype.cli.data import DataDir
+from tintype.cli.listing import show_table
 from tintype.errors import TintypeError
 from tintype.families.weights import FLUX_GPU_BYTES, describe, resolve
 from tintype.settings import GIB, Settings, load_settings
@@ -34,14 +35,18 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(data_dir: DataDir = None) -> None:
+def doctor(
+    data_dir: DataDir = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to look at (default 8787).", show_default=False)
+    ] = None,
+) -> None:
     """Check Python, torch, GPU, memory, disk, weights and port; each line says what to do where something is amiss."""
-    settings = load_settings(data_dir=data_dir)
+    settings = load_settings(data_dir=data_dir, port=port)
     findings = [check(settings) for check in CHECKS]
-    table = Table("", "what", "found", "what to do")
-    for found in findings:
-        table.add_row("[green]ok[/]" if found.good else "[red]no[/]", found.name, found.what, found.remedy)
-    Console().print(table)
+    marks = {True: Text("ok", "green"), False: Text("no", "red")}
+    rows = [(marks[found.good], found.name, found.what, found.remedy) for found in findings]
+    show_table(("", "what", "found", "what to do"), rows)
     if not all(found.good for found in findings):
         raise typer.Exit(1)
 
@@ -115,7 +120,7 @@ def _port(settings: Settings) -> Finding:
         try:
             probe.bind((settings.host, settings.port))
         except OSError as problem:
-            remedy = "Something listens there already (perhaps tintype); choose another with --port."
+            remedy = "Something listens there already (perhaps tintype); choose another with `tintype serve --port`."
             return Finding("port", False, f"{settings.host}:{settings.port}: {problem.strerror}", remedy)
     return Finding("port", True, f"{settings.host}:{settings.port} is free")
 

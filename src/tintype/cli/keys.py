@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from tintype.cli.data import DataDir, with_queue
-from tintype.errors import NotFound
-from tintype.queue import Queue
+from tintype.cli.listing import show_table
+from tintype.errors import BadRequest, NotFound
+from tintype.queue import ApiKey, Queue
 from tintype.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
@@ -35,14 +35,15 @@ def create(
 def list_keys(data_dir: DataDir = None) -> None:
     """List all keys, without their secrets."""
 
-    async def work(queue: Queue, _: Settings) -> Table:
-        table = Table("id", "name", "made", "last used", "state")
-        for key in await queue.keys():
-            state = "[red]revoked[/]" if key.revoked_at else "[green]valid[/]"
-            table.add_row(key.id, key.name, when(key.created_at), when(key.last_used_at), state)
-        return table
+    async def work(queue: Queue, _: Settings) -> list[ApiKey]:
+        return await queue.keys()
 
-    Console().print(with_queue(data_dir, work))
+    rows = [
+        (key.id, key.name, when(key.created_at), when(key.last_used_at),
+         Text("revoked", "red") if key.revoked_at else Text("valid", "green"))
+        for key in with_queue(data_dir, work)
+    ]  # fmt: skip
+    show_table(("id", "name", "made", "last used", "state"), rows)
 
 
 @app.command(epilog="Example: [bold]tintype keys revoke laptop[/]")
@@ -52,6 +53,9 @@ def revoke(name_or_id: Annotated[str, typer.Argument(help="Name or id of the key
     async def work(queue: Queue, _: Settings) -> str:
         key = await queue.revoke_key(name_or_id)
         if key is None:
+            ended = [known for known in await queue.keys() if name_or_id in (known.id, known.name)]
+            if ended:
+                raise BadRequest(f"{name_or_id!r} was revoked already, at {when(ended[-1].revoked_at)}.")
             raise NotFound(f"There is no key {name_or_id!r}.", remedy="`tintype keys list` shows all keys.")
         return key.name
 

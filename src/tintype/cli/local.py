@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
@@ -66,7 +67,7 @@ def train(
 
         run(order, context)
     shutil.rmtree(out / WORK)
-    Console().print(f"[green]done[/]  {out / LORA}\n      {out / CONFIG}")
+    Console().print(f"[green]done[/]  {escape(str(out / LORA))}\n      {escape(str(out / CONFIG))}", soft_wrap=True)
 
 
 def generate(
@@ -108,7 +109,7 @@ def generate(
         for number, image in enumerate(answer.images):
             target = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
             shutil.move(context.output / str(image.file_name), target)
-            Console().print(f"{target}  {image.width} x {image.height}, seed {answer.seed + number}")
+            typer.echo(f"{target}  {image.width} x {image.height}, seed {answer.seed + number}")
 
 
 @contextmanager
@@ -129,7 +130,8 @@ def _running(folder: Path, output: Path) -> Iterator[LocalContext]:
             bar.update(tasks[0], completed=step, total=total, metrics=shown)
 
         def log(level: str, message: str) -> None:
-            bar.console.print(f"[yellow]{message}[/]" if level in ("WARN", "ERROR") else message, highlight=False)
+            style = "yellow" if level in ("WARN", "ERROR") else None
+            bar.console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
 
         context = LocalContext(folder, load_settings(), output=output, on_log=log, on_progress=progress)
         with _interruptible(context):

@@ -6,11 +6,10 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from tintype.cli.data import DataDir, with_queue
 from tintype.cli.keys import when
+from tintype.cli.listing import show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.files.urls import render
 from tintype.queue import Outcome, Queue, Request, Status
@@ -31,15 +30,15 @@ def list_requests(
 ) -> None:
     """List requests, newest first."""
 
-    async def work(queue: Queue, _: Settings) -> Table:
-        table = Table("id", "endpoint", "status", "progress", "sent", "attempts")
-        for request in await queue.list(status=status, limit=limit):
-            progress = f"{request.step}/{request.total_steps}" if request.total_steps else ""
-            row = (request.id, request.endpoint_id, _state(request), progress, when(request.created_at))
-            table.add_row(*row, str(request.attempts))
-        return table
+    async def work(queue: Queue, _: Settings) -> list[Request]:
+        return await queue.list(status=status, limit=limit)
 
-    Console().print(with_queue(data_dir, work))
+    rows = []
+    for request in with_queue(data_dir, work):
+        progress = f"{request.step}/{request.total_steps}" if request.total_steps else ""
+        row = (request.id, request.endpoint_id, _state(request), progress, when(request.created_at))
+        rows.append((*row, str(request.attempts)))
+    show_table(("id", "endpoint", "status", "progress", "sent", "attempts"), rows)
 
 
 @app.command()
@@ -59,6 +58,7 @@ def show(request_id: RequestId, data_dir: DataDir = None) -> None:
             "ended": when(request.ended_at),
             "step": request.step,
             "total_steps": request.total_steps,
+            "checkpoint": max((a.checkpoint_step for a in attempts if a.checkpoint_step is not None), default=None),
             "input": request.input,
             "output": render(request.output, request.origin) if request.output else None,
             "failure": request.failure.body if request.failure else None,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import socket
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
@@ -16,7 +18,7 @@ from tintype.queue import Queue
 from tintype.settings import Settings
 from tintype.worker.devices import devices
 from tintype.worker.journal import keep_journal
-from tintype.worker.launcher import LocalLauncher, listen
+from tintype.worker.launcher import PREDECESSOR_SECONDS, LocalLauncher, listen
 
 ENDPOINTS = "tintype.catalog:ENDPOINTS"
 
@@ -27,6 +29,7 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS) -> int:
     Raises SettingsError when the address cannot be listened on, or the data folder cannot be written to.
     """
     _make_folder(settings.data_dir)
+    _refuse_second(settings)
     with listen(settings.host, settings.port) as listener:
         keep_journal()
         host, port = listener.getsockname()[:2]
@@ -45,6 +48,21 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
+def _refuse_second(settings: Settings) -> None:
+    """Supervisors hold these locks and refuse by themselves; asked here first, the answer comes before the banner."""
+    for device in devices(settings.device):
+        lock = FileLock(settings.data_dir / "locks" / f"{device.replace(':', '-')}.lock")
+        try:
+            # The supervisor of a serve that was killed just now takes a moment to go.
+            with lock.acquire(timeout=PREDECESSOR_SECONDS):
+                continue
+        except Timeout:
+            raise SettingsError(
+                f"Another tintype already works on {device} with {settings.data_dir}.",
+                remedy="Stop it, or start this one with another --data-dir.",
+            ) from None
+
+
 async def _launch(settings: Settings, listener: socket.socket, endpoints: str) -> int:
     return await LocalLauncher(settings, listener, endpoints).run()
 
@@ -60,7 +78,7 @@ def _origin(settings: Settings) -> str:
 def _introduce(settings: Settings, origin: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]tintype[/] serves at [bold link={origin}]{origin}[/]")
-    console.print(f"  data     {settings.data_dir}")
+    console.print(f"  data     {escape(str(settings.data_dir))}")
     console.print(f"  devices  {', '.join(devices(settings.device))}")
     console.print(f"  model    {escape(_base_model(settings))}")
     if settings.auth == "off":
@@ -68,7 +86,8 @@ def _introduce(settings: Settings, origin: str) -> None:
     elif asyncio.run(_first_key(settings)) is None:
         console.print("  key      yours: `tintype keys list`; a new one: `tintype keys create --name NAME`")
     else:
-        console.print(f"  key      in {settings.data_dir / 'key'}: export FAL_KEY=$(cat {settings.data_dir / 'key'})")
+        path = escape(shlex.quote(str(settings.data_dir / "key")))
+        console.print(f"  key      in {path}: export FAL_KEY=$(cat {path})")
     console.print(
         "  Ctrl-C stops; queued work stays queued and running training goes on from its checkpoint next time."
     )

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
+from tintype.cli.listing import show_table
 from tintype.errors import Forbidden, NotFound, StorageFull, WeightsMissing
 from tintype.families.weights import FLUX_LICENCE, FLUX_REPOSITORY, cached_snapshot, describe, resolve
 from tintype.settings import GIB, load_settings
@@ -40,30 +41,23 @@ FLUX = Published(
     FLUX_LICENCE,
     ("*.json", "*.txt", "*.model", "*/*.safetensors", "LICENSE*"),
 )
-IDEOGRAM4 = Published(
-    "ideogram4",
-    "ideogram-ai/ideogram-4-nf4",
-    "TINTYPE_IDEOGRAM4_BASE",
-    "Ideogram 4's weights are released for non-commercial use; commercial use needs a licence from Ideogram.",
-    ("*.json", "*.txt", "*/*.safetensors", "LICENSE*"),
-)
-KNOWN = {published.name: published for published in (FLUX, IDEOGRAM4)}
+KNOWN = {published.name: published for published in (FLUX,)}
 
 
 @app.command("list")
 def list_weights() -> None:
     """Show each base model, whether its weights are here, and which one a server would use."""
-    table = Table("model", "repository", "weights here", "in use")
     used = describe(resolve(load_settings()))
+    rows = []
     for weights in KNOWN.values():
         here = cached_snapshot(weights.repository)
-        table.add_row(weights.name, weights.repository, str(here) if here else "no", used if weights is FLUX else "-")
-    Console().print(table)
+        rows.append((weights.name, weights.repository, str(here) if here else "no", used))
+    show_table(("model", "repository", "weights here", "in use"), rows)
 
 
 @app.command(epilog="Example: [bold]HF_TOKEN=hf_… tintype weights pull flux[/]")
 def pull(
-    name: Annotated[str, typer.Argument(help="flux or ideogram4")],
+    name: Annotated[str, typer.Argument(help="Which model: flux.")],
     yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without being asked.")] = False,
 ) -> None:
     """Fetch a base model's weights (gated: needs a token of someone who accepted the licence)."""
@@ -71,7 +65,7 @@ def pull(
         raise NotFound(f"{name!r} is not a base model.", remedy=f"Known are: {', '.join(KNOWN)}.")
     weights = KNOWN[name]
     console = Console()
-    console.print(f"[bold]{weights.repository}[/]\n{weights.licence}")
+    console.print(f"[bold]{weights.repository}[/]\n{escape(weights.licence)}")
     console.print("Accept the terms on the model's own page first; set HF_TOKEN to a token of that account.\n")
     if not yes:
         typer.confirm("I have read the licence and accept it", abort=True)
@@ -80,7 +74,7 @@ def pull(
     if size > free:
         raise StorageFull(f"{weights.name} needs {size / GIB:.1f} GiB more, and {free / GIB:.1f} GiB are free.")
     console.print(f"{size / GIB:.1f} GiB to fetch, {free / GIB:.1f} GiB free. An interrupted download goes on later.")
-    path = _download(weights)
+    path = escape(str(_download(weights)))
     console.print(
         f"[green]done[/]: {path}\n`tintype serve` uses it when {weights.setting} is 'auto' and a GPU fits it."
     )

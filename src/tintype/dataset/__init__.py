@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tintype.dataset.archive import Limits
 from tintype.dataset.buckets import MULTI_RESOLUTION, SINGLE_RESOLUTION, Bucket, fit
-from tintype.dataset.examples import Dataset, Example, Wishes, open_dataset
+from tintype.dataset.darkroom import Wishes
+from tintype.dataset.examples import Dataset, Example, open_dataset
+from tintype.dataset.page import write_page
 from tintype.dataset.report import DatasetReport
 
 __all__ = [
@@ -18,4 +20,5 @@ __all__ = [
     "Wishes",
     "fit",
     "open_dataset",
+    "write_page",
 ]

@@ -2,21 +2,23 @@
 
 Names inside the archive never become paths: what is unpacked lies under numbers of our own, so a member called
 `../../.bashrc`, a link, or a device cannot reach anything. Sizes are counted while unpacking, because what an archive
-says about itself may be a lie.
+says about itself may be a lie. Files come out one at a time, so that the first is decoded while the next is unpacked
+and a dataset of any size needs little room.
 """
 
 from __future__ import annotations
 
+import errno
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any, Literal
 
-from tintype.errors import FileTooLarge, InvalidArchive, TooManyFiles
+from tintype.errors import FileTooLarge, InvalidArchive, StorageFull, TooManyFiles
 
 LOC = ("body", "images_data_url")
 MIB = 1024 * 1024
@@ -24,8 +26,16 @@ MIB = 1024 * 1024
 SUPPORTED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 _JUNK = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
+_UTF8_NAME = 0x800  # zip flag: the name is UTF-8
+# What people send instead of an archive, by its first bytes.
+_LOOKS_LIKE = (
+    (b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"\xff\xd8\xff", "a single JPEG picture"), (b"\x89PNG", "a single PNG picture"), (b"%PDF", "a PDF document"),
+    (b"<", "a web page"), (b"{", "JSON text"),
+)  # fmt: skip
 _TAR_MODES = {"tar": "r:", "tar.gz": "r:gz", "tgz": "r:gz", "tar.bz2": "r:bz2", "tar.xz": "r:xz"}
 _CHUNK = 256 * 1024
+_LONGEST_NAME = 240  # characters
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 _DAMAGED = (
@@ -38,39 +48,28 @@ _DAMAGED = (
 class Limits:
     """How much an archive may hold. Sizes are bytes after unpacking."""
 
-    files: int = 2000
+    files: int = 5000
     file_bytes: int = 256 * MIB
     total_bytes: int = 4096 * MIB
     # An archive may grow this much in any case, and beyond it by no more than this factor.
     free_growth_bytes: int = 256 * MIB
     growth_factor: int = 200
     pixels: int = 120_000_000
-    pictures: int = 300
+    pictures: int = 2000
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file that was unpacked: its name in the archive (for people, never a path) and where it lies now."""
+    """A file of the archive: its name there (for people, never a path), and where it lies now or why it does not."""
 
     name: str
-    path: Path
-
-    @property
-    def stem(self) -> str:
-        """Folder and name without the last suffix: what a picture and its caption have in common."""
-        return str(PurePosixPath(self.name).with_suffix(""))
+    path: Path | None
+    state: Literal["file", "junk", "left"] = "file"
+    reason: str = ""
 
     @property
     def suffix(self) -> str:
         return PurePosixPath(self.name).suffix.lower()
-
-
-@dataclass
-class Unpacked:
-    """What came out of an archive, and what was left in it, by name with the reason."""
-
-    members: list[Member] = field(default_factory=list)
-    left: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,28 +77,54 @@ class _Entry:
     name: str
     encrypted: bool
     link: bool
-    source: zipfile.ZipInfo | tarfile.TarInfo
+    source: Any  # what the archive's own reader wants back to open it
 
 
-def unpack(path: Path, folder: Path, *, form: str | None = None, limits: Limits | None = None) -> Unpacked:
-    """Unpacks a zip or tar archive into `folder`; `form` is a `data_archive_format`, guessed from the bytes when None.
+_Opener = Callable[[Any], IO[bytes] | None]
 
-    Raises InvalidArchive (not an archive, damaged, encrypted, names that point outside, grows beyond reason),
-    TooManyFiles or FileTooLarge, at `images_data_url`.
+
+def members(path: Path, folder: Path, *, form: str | None = None, limits: Limits | None = None) -> Iterator[Member]:
+    """Unpacks a zip or tar archive into `folder`, one member at a time; whoever takes a file may delete it.
+
+    `form` is a `data_archive_format`, guessed from the bytes when None. Raises InvalidArchive (not an archive, damaged,
+    encrypted, names that point outside, grows beyond reason), TooManyFiles or FileTooLarge, at `images_data_url`;
+    StorageFull when the disk is.
     """
     limits = limits or Limits()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if form == "zip" or (form is None and zipfile.is_zipfile(path)):
             with zipfile.ZipFile(path) as archive:
-                return _take(_zip_entries(archive), archive.open, path, folder, limits)
-        with tarfile.open(path, _TAR_MODES[form] if form else "r:*") as tar:  # type: ignore[call-overload]
-            return _take(_tar_entries(tar), tar.extractfile, path, folder, limits)
+                yield from _take(_zip_entries(archive), archive.open, path, folder, limits)
+        else:
+            with tarfile.open(path, _TAR_MODES[form] if form else "r:*") as tar:  # type: ignore[call-overload]
+                yield from _take(_tar_entries(tar), tar.extractfile, path, folder, limits)
     except _DAMAGED as problem:
-        said = form or "zip or tar"
-        raise _invalid(
-            f"The file cannot be opened as a {said} archive ({problem or type(problem).__name__})."
-        ) from None
+        raise _unreadable(path, form, problem) from None
+
+
+def _unreadable(path: Path, form: str | None, problem: BaseException) -> InvalidArchive:
+    """Says what the file is rather than what a library thinks of it; that may take many lines."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    archive = next((kind for kind, known in (("zip", b"PK\x03\x04"), ("tar", b"\x1f\x8b"), ("tar", b"BZh"),
+                    ("tar", b"\xfd7zXZ\x00")) if head.startswith(known)), None)  # fmt: skip
+    archive = archive or ("tar" if head[257:262] == b"ustar" else None)
+    if not head:
+        return _invalid("The file is empty.")
+    if archive and form and archive != form.split(".")[0].replace("tgz", "tar"):
+        return _invalid(
+            f"data_archive_format says {form}, but the file is a {archive} archive.", "Leave data_archive_format out."
+        )
+    if archive:
+        why = (str(problem).strip() or type(problem).__name__).splitlines()[0][:120]
+        return _invalid(
+            f"The {archive} archive is damaged or was cut off on its way ({why}).", "Make it again, and send it again."
+        )
+    seen = next((kind for start, kind in _LOOKS_LIKE if head.lstrip().startswith(start)), None)
+    return _invalid(
+        f"The file cannot be opened as a {form or 'zip or tar'} archive" + (f"; it looks like {seen}." if seen else ".")
+    )
 
 
 def _zip_entries(archive: zipfile.ZipFile) -> Iterator[_Entry]:
@@ -109,7 +134,17 @@ def _zip_entries(archive: zipfile.ZipFile) -> Iterator[_Entry]:
         if info.compress_type not in _COMPRESSIONS:
             raise _invalid(f"{info.filename} is compressed by a method that is not read here.")
         is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
-        yield _Entry(info.filename, bool(info.flag_bits & 0x1), is_link, info)
+        yield _Entry(_zip_name(info), bool(info.flag_bits & 0x1), is_link, info)
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Many packers write UTF-8 without saying so; the standard's own code page would turn names into gibberish."""
+    if info.flag_bits & _UTF8_NAME:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return info.filename
 
 
 def _tar_entries(tar: tarfile.TarFile) -> Iterator[_Entry]:
@@ -118,29 +153,26 @@ def _tar_entries(tar: tarfile.TarFile) -> Iterator[_Entry]:
             yield _Entry(info.name, False, not info.isreg(), info)
 
 
-def _take(entries: Iterator[_Entry], opened: object, path: Path, folder: Path, limits: Limits) -> Unpacked:
-    taken = Unpacked()
-    seen = total = 0
+def _take(entries: Iterator[_Entry], opened: _Opener, path: Path, folder: Path, limits: Limits) -> Iterator[Member]:
+    total = 0
     allowed = min(limits.total_bytes, limits.free_growth_bytes + limits.growth_factor * path.stat().st_size)
-    for entry in entries:
-        seen += 1
-        if seen > limits.files:
+    for seen, entry in enumerate(entries):
+        if seen >= limits.files:
             raise TooManyFiles(
                 f"The archive holds more than {limits.files} files.",
                 loc=LOC,
                 remedy="Send the best photos only; 10 to 30 are plenty for a portrait.",
-                ctx={"max_count": limits.files, "provided_count": seen},
+                ctx={"max_count": limits.files, "provided_count": seen + 1},
             )
         name = _checked_name(entry)
         if _is_junk(name):
-            continue
-        if reason := _refusal(entry, name):
-            taken.left.append((name, reason))
-            continue
-        place = folder / f"{len(taken.members):05d}"
-        total += _copy(opened(entry.source), place, entry.name, limits.file_bytes, allowed - total)  # type: ignore[operator]
-        taken.members.append(Member(name, place))
-    return taken
+            yield Member(name, None, "junk", "hidden, or left there by an operating system")
+        elif reason := _refusal(entry, name):
+            yield Member(name, None, "left", reason)
+        else:
+            place = folder / f"{seen:05d}"
+            total += _copy(opened(entry.source), place, name, limits.file_bytes, allowed - total)
+            yield Member(name, place)
 
 
 def _checked_name(entry: _Entry) -> str:
@@ -151,7 +183,13 @@ def _checked_name(entry: _Entry) -> str:
         raise _invalid(f"The archive names a file outside itself ({name[:100]!r}).")
     if entry.encrypted:
         raise _invalid("The archive is protected by a password.", "Make it again without one.")
-    return str(PurePosixPath(name))
+    return _readable(str(PurePosixPath(name)))
+
+
+def _readable(name: str) -> str:
+    """Names go into logs and pages: no line breaks or control characters, and no more than a line of it."""
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME // 2]}…{shown[-_LONGEST_NAME // 2 :]}"
 
 
 def _is_junk(name: str) -> bool:
@@ -186,8 +224,17 @@ def _copy(source: IO[bytes] | None, place: Path, name: str, most: int, left: int
                 raise _invalid(
                     "Unpacked, the archive is far larger than it looks.", "Send an archive of ordinary photos."
                 )
-            target.write(chunk)
+            _write(target, chunk)
     return written
+
+
+def _write(target: IO[bytes], chunk: bytes) -> None:
+    try:
+        target.write(chunk)
+    except OSError as problem:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):  # ours to mend, not a fault of the archive
+            raise StorageFull("The disk has no room to unpack the photos.", remedy="Free some space there.") from None
+        raise
 
 
 def _invalid(message: str, remedy: str = "Send a .zip or .tar archive of photos.") -> InvalidArchive:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from tintype.dataset.archive import LOC, Limits, Member, Unpacked, unpack
-from tintype.dataset.buckets import STEP, Bucket, buckets_of
-from tintype.dataset.captions import TRIGGER_TOKEN, Caption, caption_of, read_caption
-from tintype.dataset.masks import mask_of
-from tintype.dataset.photo import SUFFIXES, Photo, read_photo
-from tintype.dataset.report import DatasetReport, Kept, Said
-from tintype.dataset.subject import Finder, Portrait, crop_to_subject, locate
-from tintype.errors import ImageLoadError, ImageTooLarge, InputError, TooFewFiles, TooManyFiles
+from tintype.dataset import captions, metadata
+from tintype.dataset.archive import LOC, Limits, Member, members
+from tintype.dataset.buckets import Bucket
+from tintype.dataset.captions import TRIGGER_TOKEN, Caption, caption_of, key_of, read_caption
+from tintype.dataset.darkroom import SEVERAL_FRAMINGS, Cut, Darkroom, Developed, Spoilt, Wishes
+from tintype.dataset.duplicates import Print, compare
+from tintype.dataset.faces import finder_name
+from tintype.dataset.photo import SUFFIXES
+from tintype.dataset.report import DatasetReport, Kept, Said, Trained, named
+from tintype.dataset.subject import Finder
+from tintype.errors import ImageLoadError, InputError, TooFewFiles, TooManyFiles
 
 RECOMMENDED = 10  # pictures; the trainers' page says so
 LEAST = 1  # picture; fewer cannot be trained at all
@@ -25,21 +29,30 @@ SMALL_SIDE = 512  # pixels; below it a picture teaches little detail
 
 @dataclass(frozen=True)
 class Example:
-    """A picture with its caption, ready to be encoded at each of its sizes."""
+    """A picture with its caption, ready to be encoded at each of its sizes. Pixels stay on disk until asked for."""
 
     name: str
-    image: Image.Image
+    picture: Image.Image | Path
     caption: str
     buckets: tuple[Bucket, ...]
-    mask: Image.Image | None = None
+    mask_picture: Image.Image | Path | None = None
 
     @property
+    def image(self) -> Image.Image:
+        return _loaded(self.picture)
+
+    @property
+    def mask(self) -> Image.Image | None:
+        return None if self.mask_picture is None else _loaded(self.mask_picture)
+
+    @functools.cached_property
     def digest(self) -> str:
         """Identity of everything that is trained about it."""
-        seen = hashlib.sha256(f"{self.image.size} {self.caption!r} {[str(b) for b in self.buckets]}".encode())
-        seen.update(self.image.tobytes())
-        if self.mask is not None:
-            seen.update(self.mask.tobytes())
+        image, mask = self.image, self.mask
+        seen = hashlib.sha256(f"{image.size} {self.caption!r} {[str(b) for b in self.buckets]}".encode())
+        seen.update(image.tobytes())
+        if mask is not None:
+            seen.update(mask.tobytes())
         return seen.hexdigest()
 
 
@@ -57,20 +70,21 @@ class Dataset:
 
 
 @dataclass
-class _Read:
-    photos: list[Photo] = field(default_factory=list)
-    captions: dict[str, str] = field(default_factory=dict)
+class _Texts:
+    """Captions by the key of their picture; a picture's own file wins over a metadata file."""
 
+    own: dict[str, str] = field(default_factory=dict)
+    listed: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)  # of caption files, for saying which have no picture
+    used: set[str] = field(default_factory=set)
 
-@dataclass(frozen=True)
-class Wishes:
-    """What the person asked for about the pictures."""
-
-    trigger: str | None
-    area_sides: tuple[int, ...]
-    subject_crop: bool = False
-    create_masks: bool = False
-    size_step: int = STEP  # nominal pixels: the base's `size_step`
+    def about(self, name: str, trigger: str | None) -> Caption:
+        """The caption of a picture. `photo.jpg.txt` belongs to `photo.jpg` as `photo.txt` does."""
+        for key in (key_of(name), key_of(f"{name}.txt")):
+            if key in self.own:
+                self.used.add(key)
+                return caption_of(self.own[key], trigger)
+        return caption_of(self.listed.get(key_of(name)), trigger, source="metadata")
 
 
 def open_dataset(
@@ -82,74 +96,80 @@ def open_dataset(
     tell: Callable[[str], None],
     form: str | None = None,
     limits: Limits | None = None,
+    each: Callable[[int], None] = lambda done: None,
 ) -> Dataset:
-    """Unpacks, decodes, captions, crops and sizes. `tell` hears of each file that is repaired or dropped.
+    """Unpacks, decodes, captions, crops and sizes. `tell` hears of what was repaired or left out.
 
-    Raises InputErrors at `images_data_url`: an archive that cannot be opened safely, too many files, no picture that
-    can be used.
+    `each` is called after every picture with how many are done, and may raise. What `folder` holds afterwards belongs
+    to the examples. Raises InputErrors at `images_data_url`: an archive that cannot be opened safely, too many files,
+    no picture that can be used.
     """
     limits = limits or Limits()
-    report = DatasetReport()
-    photos, captions = _read(unpack(archive, folder, form=form, limits=limits), report, limits)
-    examples = [_example(photo, captions, wishes, find, report) for photo in photos]
-    _warn(report, wishes)
-    for said in report.repaired:
-        tell(f"{said.name}: {said.what}")
-    for said in report.dropped:
-        tell(f"{said.name} is left out: {said.what}")
+    report, texts = DatasetReport(), _Texts()
+    darkroom = Darkroom(folder / "cuts", wishes, find, limits.pixels)
+    pictures = _pictures(members(archive, folder / "unpacked", form=form, limits=limits), texts, report, limits)
+    developed: list[Developed] = []
+    spoilt: list[InputError] = []
+    for done, result in enumerate(darkroom.develop(pictures), 1):
+        if isinstance(result, Spoilt):
+            spoilt.append(result.why)
+            report.dropped.append(Said(result.name, result.why.message))
+        else:
+            developed.append(result)
+        each(done)
+    if len(developed) < LEAST:
+        raise _nothing_usable(spoilt, report)
+    developed.sort(key=lambda photo: photo.name)
+    kept = _without_copies(developed, texts, wishes, report)
+    examples = [example for photo in kept for example in _examples(photo, texts, wishes, report)]
+    _warn(report, texts, wishes)
+    for line in report.lines():
+        tell(line)
     return Dataset(examples, report)
 
 
-def _read(unpacked: Unpacked, report: DatasetReport, limits: Limits) -> tuple[list[Photo], dict[str, str]]:
-    read = _Read()
-    troubles: list[InputError] = []
-    report.dropped += [Said(name, reason) for name, reason in unpacked.left]
-    for member in sorted(unpacked.members, key=lambda member: member.name):
-        if member.suffix == ".txt":
-            read.captions[member.stem] = read_caption(member.path)
-        elif member.suffix in SUFFIXES or _looks_like_a_picture(member):
-            _read_one(member, read, report, troubles, limits)
+def _pictures(found: Iterator[Member], texts: _Texts, report: DatasetReport, limits: Limits) -> Iterator[Member]:
+    """The members that are pictures, while captions go to `texts` and all else to the report."""
+    count = 0
+    for member in found:
+        if member.path is None:
+            said = report.ignored if member.state == "junk" else report.dropped
+            said.append(Said(member.name, member.reason))
+        elif member.suffix in SUFFIXES or member.suffix == "":  # phones and messengers strip suffixes
+            count += 1
+            if count > limits.pictures:
+                raise TooManyFiles(
+                    f"The archive holds more than {limits.pictures} pictures.",
+                    loc=LOC,
+                    remedy="Send the best ones; 10 to 30 are plenty.",
+                    ctx={"max_count": limits.pictures, "provided_count": count},
+                )
+            yield member
         else:
-            report.dropped.append(Said(member.name, "not a picture, and not a caption of one"))
-        member.path.unlink()
-    if len(read.photos) < LEAST:
-        raise _nothing_usable(troubles, report)
-    stems = {str(Path(photo.name).with_suffix("")) for photo in read.photos}
-    report.warnings += [f"{stem}.txt has no picture of its name." for stem in sorted(set(read.captions) - stems)]
-    return read.photos, read.captions
+            _read_text(member, member.path, texts, report)
+            member.path.unlink()
 
 
-def _read_one(member: Member, read: _Read, report: DatasetReport, troubles: list[InputError], limits: Limits) -> None:
-    if len(read.photos) >= limits.pictures:
-        raise TooManyFiles(
-            f"The archive holds more than {limits.pictures} pictures.",
-            loc=LOC,
-            remedy="Send the best ones; 10 to 30 are plenty.",
-            ctx={"max_count": limits.pictures, "provided_count": limits.pictures + 1},
-        )
-    try:
-        photo = read_photo(member.path, member.name, most_pixels=limits.pixels)
-    except ImageTooLarge:
-        raise  # not damage but a danger, and the person has to know before anything is trained
-    except InputError as trouble:
-        troubles.append(trouble)
-        report.dropped.append(Said(member.name, trouble.message))
-        return
-    read.photos.append(photo)
-    if photo.repairs:
-        report.repaired.append(Said(photo.name, ", ".join(photo.repairs)))
+def _read_text(member: Member, path: Path, texts: _Texts, report: DatasetReport) -> None:
+    if member.suffix in captions.SUFFIXES:
+        key = key_of(member.name)
+        texts.own[key] = read_caption(path)
+        texts.names[key] = member.name
+    elif member.suffix in metadata.SUFFIXES:
+        table = metadata.read_table(path, member.name)
+        texts.listed |= table.captions
+        report.warnings += [f"{member.name}: {trouble}." for trouble in table.troubles]
+        if not table.captions:
+            report.dropped.append(Said(member.name, "no captions are in it"))
+    else:
+        report.dropped.append(Said(member.name, "not a picture, and not a caption of one"))
 
 
-def _looks_like_a_picture(member: Member) -> bool:
-    """A file without a suffix may be one: phones and messengers strip them."""
-    return member.suffix == ""
-
-
-def _nothing_usable(troubles: Sequence[InputError], report: DatasetReport) -> InputError:
+def _nothing_usable(spoilt: list[InputError], report: DatasetReport) -> InputError:
     reasons = " ".join(f"{said.name}: {said.what}." for said in report.dropped[:3])
-    if troubles:
-        first = troubles[0]
-        return ImageLoadError(f"None of the pictures can be used. {first.message}", loc=LOC)
+    if spoilt:
+        others = f" {len(spoilt) - 1} more cannot be read either." if len(spoilt) > 1 else ""
+        return ImageLoadError(f"None of the pictures can be used. {spoilt[0].message}{others}", loc=LOC)
     return TooFewFiles(
         f"The archive holds no picture. {reasons}".strip(),
         loc=LOC,
@@ -158,62 +178,120 @@ def _nothing_usable(troubles: Sequence[InputError], report: DatasetReport) -> In
     )
 
 
-def _example(photo: Photo, captions: dict[str, str], wishes: Wishes, find: Finder, report: DatasetReport) -> Example:
-    caption = caption_of(captions.get(str(Path(photo.name).with_suffix(""))), wishes.trigger)
-    portrait = locate(photo, find)
-    if wishes.subject_crop:
-        portrait = crop_to_subject(portrait)
-    buckets = buckets_of(portrait.photo.image.size, wishes.area_sides, wishes.size_step)
-    masked = mask_of(portrait) if wishes.create_masks else None
-    report.kept.append(_kept(photo, portrait, caption, buckets, masked[1] if masked else None))
-    largest = max(buckets, key=lambda bucket: bucket.width * bucket.height)
-    image, mask = _reduced(portrait.photo.image, largest), masked[0] if masked else None
-    return Example(photo.name, image, caption.text, tuple(buckets), mask.resize(image.size) if mask else None)
+def _without_copies(photos: list[Developed], texts: _Texts, wishes: Wishes, report: DatasetReport) -> list[Developed]:
+    """All but the worse copies of a shot, whose caption goes to the better one if that has none."""
+    verdict = compare([Print(photo.name, photo.size, photo.look) for photo in photos])
+    for copy, better in sorted(verdict.copies.items()):
+        left, stays = photos[copy], photos[better]
+        why = f"the same shot as {stays.name}, which stays"
+        caption = texts.about(left.name, wishes.trigger)
+        if caption.written and not texts.about(stays.name, wishes.trigger).written:
+            texts.listed[key_of(stays.name)] = caption.text
+            why += " and takes over the caption"
+        report.dropped.append(Said(left.name, why, left.thumbnail))
+        left.discard()
+    if verdict.alike:
+        pairs = [f"{photos[one].name} and {photos[other].name}" for one, other in verdict.alike]
+        report.warnings.append(f"These look much alike, and teach little more than one of them: {named(pairs)}.")
+    return [photo for number, photo in enumerate(photos) if number not in verdict.copies]
 
 
-def _reduced(image: Image.Image, largest: Bucket) -> Image.Image:
-    """No more pixels than the largest size needs: hundreds of photos have to fit in memory."""
-    scale = max(largest.width / image.width, largest.height / image.height)
-    if scale >= 1:
-        return image
-    size = (max(largest.width, round(image.width * scale)), max(largest.height, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+def _examples(photo: Developed, texts: _Texts, wishes: Wishes, report: DatasetReport) -> list[Example]:
+    caption = texts.about(photo.name, wishes.trigger)
+    # Somebody who wrote "full body shot" meant the whole photo; a close-up under these words would teach nonsense.
+    cuts = photo.cuts[:1] if caption.states_framing else photo.cuts
+    said = [caption.framed(cut.window.framing) if wishes.subject_crop else caption.text for cut in cuts]
+    subject = photo.subject
+    report.kept.append(
+        Kept(
+            name=photo.name,
+            width=photo.size[0],
+            height=photo.size[1],
+            caption=caption.text,
+            caption_source=caption.source,
+            subject=subject.kind,
+            trained=[_trained(cut, text, photo.size) for cut, text in zip(cuts, said, strict=True)],
+            face=list(subject.box.edges) if subject.kind == "face" else None,
+            faces=subject.faces,
+            findings=_findings(photo),
+            thumbnail=photo.thumbnail,
+        )
+    )
+    if photo.repairs:
+        report.repaired.append(Said(photo.name, ", ".join(photo.repairs)))
+    if subject.kind != "given":
+        report.face_finder = finder_name()
+    return [Example(photo.name, cut.path, text, cut.buckets, cut.mask) for cut, text in zip(cuts, said, strict=True)]
 
 
-def _kept(photo: Photo, portrait: Portrait, caption: Caption, buckets: list[Bucket], mask: str | None) -> Kept:
-    crop = portrait.crop
-    return Kept(
-        name=photo.name,
-        width=photo.image.width,
-        height=photo.image.height,
-        caption=caption.text,
-        caption_source=caption.source,
-        subject=portrait.subject.kind,
-        cropped_to=[crop.left, crop.top, crop.right, crop.bottom] if crop else None,
-        mask=mask,
-        buckets=[str(bucket) for bucket in buckets],
+def _trained(cut: Cut, text: str, size: tuple[int, int]) -> Trained:
+    box, window = cut.window.box, cut.window
+    return Trained(
+        caption=text,
+        buckets=[str(bucket) for bucket in cut.buckets],
+        framing=window.framing,
+        box=None if box.size == size else list(box.edges),
+        mask=cut.mask_source,
+        veil=cut.veil,
     )
 
 
-def _warn(report: DatasetReport, wishes: Wishes) -> None:
+def _findings(photo: Developed) -> list[str]:
+    found = photo.look.findings()
+    if min(photo.size) < SMALL_SIDE:
+        found.append(f"smaller than {SMALL_SIDE} pixels")
+    if photo.subject.faces > 1:
+        found.append(f"{photo.subject.faces} people; the most prominent one is taken")
+    return found
+
+
+def _warn(report: DatasetReport, texts: _Texts, wishes: Wishes) -> None:
     kept, warnings = report.kept, report.warnings
     if len(kept) < RECOMMENDED:
         warnings.append(f"{len(kept)} pictures are few: {RECOMMENDED} or more give a better likeness.")
-    if not (wishes.trigger or "").strip():
-        if any(picture.caption_source == "neutral" for picture in kept):
-            warnings.append('No trigger phrase and no caption: such pictures are trained as "a photo of a person".')
-        else:
-            warnings.append(f"No trigger phrase: {TRIGGER_TOKEN} in captions became 'a person'.")
+    if wishes.subject_crop and len(kept) > SEVERAL_FRAMINGS and report.framings:
+        warnings.append(f"Only {SEVERAL_FRAMINGS} photos are cut in several framings; the others in one each.")
+    _warn_of_captions(report, texts, wishes)
     faceless = [picture.name for picture in kept if picture.subject == "whole"]
     if faceless and wishes.subject_crop:
-        warnings.append(f"No face was found in {_named(faceless)}; the whole picture is trained.")
-    unmasked = [picture.name for picture in kept if picture.mask is None]
+        warnings.append(f"No face was found in {named(faceless)}; the whole picture is trained.")
+    unmasked = [picture.name for picture in kept if any(cut.mask is None for cut in picture.trained)]
     if unmasked and wishes.create_masks:
-        warnings.append(f"No mask could be made for {_named(unmasked)}; every pixel counts the same there.")
+        warnings.append(f"No mask could be made for {named(unmasked)}; every pixel counts the same there.")
     small = [picture.name for picture in kept if min(picture.width, picture.height) < SMALL_SIDE]
     if small:
-        warnings.append(f"{_named(small)}: smaller than {SMALL_SIDE} pixels; photos are never enlarged.")
+        warnings.append(f"{named(small)}: smaller than {SMALL_SIDE} pixels; photos are never enlarged.")
+    crowded = [picture.name for picture in kept if picture.faces > 1]
+    if crowded:
+        warnings.append(f"Several people are in {named(crowded)}; the largest and most central face is taken.")
+    for word in ("blurred", "under-exposed", "over-exposed", "hardly anything"):
+        names = [picture.name for picture in kept if any(word in finding for finding in picture.findings)]
+        if names:
+            warnings.append(f"{'Hardly anything to be seen' if word[0] == 'h' else word.capitalize()}: {named(names)}.")
 
 
-def _named(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def _warn_of_captions(report: DatasetReport, texts: _Texts, wishes: Wishes) -> None:
+    kept, warnings = report.kept, report.warnings
+    phrase = (wishes.trigger or "").strip()
+    written = [picture for picture in kept if picture.caption_source in ("file", "metadata")]
+    if not phrase:
+        if any(picture.caption_source == "neutral" for picture in kept):
+            warnings.append('No trigger phrase and no caption: such pictures are trained as "a photo of a person".')
+        if written:
+            warnings.append(f"No trigger phrase: {TRIGGER_TOKEN} in captions became 'a person'.")
+    else:
+        without = [picture.name for picture in written if phrase not in picture.caption]
+        if without:
+            warnings.append(f'The captions of {named(without)} do not name the trigger phrase "{phrase}".')
+    lost = [name for key, name in sorted(texts.names.items()) if key not in texts.used]
+    lost += sorted(set(texts.listed) - {key_of(picture.name) for picture in kept})
+    if lost:
+        warnings.append(f"No picture of the same name: {named(lost)}.")
+
+
+def _loaded(picture: Image.Image | Path) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return picture
+    with Image.open(picture) as opened:
+        opened.load()
+        return opened.copy()

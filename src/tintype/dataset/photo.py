@@ -1,67 +1,125 @@
-"""Turns a file of any common picture format into upright RGB pixels, or says why it cannot.
+"""Decodes a file of any common picture format to its last byte, or says why it cannot.
 
-Cameras rotate by a tag, scanners write 16 bits, logos carry palettes and transparency, presses use CMYK. Training
-sees only upright 8-bit RGB; transparency is kept aside, because it is the best mask there is. Every picture is decoded
-to its last byte here, so that a truncated one is found before training and not after an hour.
+Cameras rotate by a tag, scanners write 16 bits, logos carry palettes and transparency, presses use CMYK, phones save
+wide colours. Training sees only upright 8-bit sRGB; transparency is kept aside, because it is the best mask there is.
+Turning and converting twelve million pixels takes longer than decoding them, so a photo stays as it was stored, and
+only what is cut out of it, already reduced, is turned and converted.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import math
 import struct
-import warnings
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from tintype.dataset.archive import LOC
+from tintype.dataset.framing import Box
 from tintype.errors import ImageLoadError, ImageTooLarge, UnsupportedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF")  # JPEG brings MPO along
-SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".heic",
-    ".heif",
-    ".avif",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".jfif",
-    ".mpo",
-)
-# No training area needs more than this on its long side, even after a tight crop; larger pictures are reduced to it.
-LONGEST_SIDE = 4096
-_UPRIGHT = 1
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".jfif",
+            ".mpo")  # fmt: skip
+# No training area needs more than this on its long side, even after a tight crop; larger JPEGs are decoded at half.
+LONGEST_SIDE = 4000
+# After whole-number reduction a cut may be this much larger than asked; beyond, it is resampled to the very size.
+_SLACK = 1.7
 _ORIENTATION = 0x0112
-_WHITE = (255, 255, 255)
+_OPAQUE = 250  # alpha of 250 to 255 everywhere is no transparency
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError,
+           OverflowError, RuntimeError, struct.error, MemoryError)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One picture: upright RGB, its transparency as a mask where it had any, and what had to be done to it."""
+    """A decoded picture as it was stored: `pixels` (RGB, L or CMYK) not yet turned nor converted."""
 
     name: str
-    image: Image.Image
-    alpha: Image.Image | None = None
-    repairs: tuple[str, ...] = field(default=())
+    pixels: Image.Image
+    orientation: int = 1  # EXIF's, 1 to 8
+    alpha: Image.Image | None = None  # "L", of the size of `pixels`
+    colours: ImageCms.ImageCmsTransform | None = None  # to sRGB
+    repairs: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height when upright."""
+        width, height = self.pixels.size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+    @property
+    def frame(self) -> Box:
+        """The whole picture."""
+        return Box(0, 0, *self.size)
+
+    def cut(self, box: Box | None = None, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+        """A part of the upright picture as RGB in sRGB, reduced as far as it still covers `at_least`."""
+        part = self._part(self.pixels, box, at_least)
+        if self.colours is not None:
+            part = ImageCms.applyTransform(part, self.colours) or part
+        return self._turned(part.convert("RGB"))
+
+    def cut_alpha(self, box: Box | None = None, *, at_least: tuple[int, int] | None = None) -> Image.Image | None:
+        """The same part of its transparency as "L"; None where it has none."""
+        return None if self.alpha is None else self._turned(self._part(self.alpha, box, at_least))
+
+    def _part(self, stored: Image.Image, box: Box | None, at_least: tuple[int, int] | None) -> Image.Image:
+        box = box or self.frame
+        edges = self._stored(box).edges
+        if at_least is None:
+            return stored.crop(edges)
+        spare = max(1.0, min(box.width / at_least[0], box.height / at_least[1]))
+        # Averaging whole blocks is far cheaper than resampling, and as good as long as nothing finer is asked for.
+        part = stored.reduce(int(spare), edges) if spare >= 2 else stored.crop(edges)
+        left = spare / int(spare)
+        if left <= _SLACK:
+            return part
+        return part.resize((math.ceil(part.width / left), math.ceil(part.height / left)), Image.Resampling.LANCZOS)
+
+    def _stored(self, box: Box) -> Box:
+        """Where a part of the upright picture lies in the stored one."""
+        width, height = self.pixels.size
+        place: Callable[[int, int], tuple[int, int]] = {
+            2: lambda x, y: (width - x, y),
+            3: lambda x, y: (width - x, height - y),
+            4: lambda x, y: (x, height - y),
+            5: lambda x, y: (y, x),
+            6: lambda x, y: (y, height - x),
+            7: lambda x, y: (width - y, height - x),
+            8: lambda x, y: (width - y, x),
+        }.get(self.orientation, lambda x, y: (x, y))
+        (x, y), (u, v) = place(box.left, box.top), place(box.right, box.bottom)
+        return Box(min(x, u), min(y, v), max(x, u), max(y, v))
+
+    def _turned(self, part: Image.Image) -> Image.Image:
+        turn = _TURNS.get(self.orientation)
+        return part if turn is None else part.transpose(turn)
 
 
-def read_photo(path: Path, name: str, *, most_pixels: int) -> Photo:
-    """Decodes a picture completely. Raises UnsupportedImage, ImageTooLarge or ImageLoadError, naming the picture."""
-    _know_heif()
+def read_photo(path: Path, name: str, *, most_pixels: int, admit: Callable[[int], None] = lambda pixels: None) -> Photo:
+    """Decodes a picture completely. Raises UnsupportedImage, ImageTooLarge or ImageLoadError, naming the picture.
+
+    `admit` is called with the number of pixels before they are decoded, and may wait until there is room for them.
+    Pillow warns of large pictures and odd tags; whoever calls this from threads silences that once, outside of them.
+    """
+    know_heif()
     try:
-        with warnings.catch_warnings():
-            # The limit here is ours and checked below; Pillow's own would only repeat it as a warning.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # odd EXIF or TIFF tags, of no consequence for the pixels
-            with Image.open(path, formats=FORMATS) as opened:
-                return _decode(opened, name, most_pixels)
+        with Image.open(path, formats=FORMATS) as opened:
+            return _decode(opened, name, most_pixels, admit)
     except UnidentifiedImageError:
         raise UnsupportedImage(
             f"{name} is not a picture in a format that is read here.",
@@ -71,79 +129,90 @@ def read_photo(path: Path, name: str, *, most_pixels: int) -> Photo:
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(name, most_pixels) from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error) as problem:
-        # Pillow's decoders raise all of these for damaged files.
+    except _DAMAGE as problem:  # Pillow's decoders raise all of these for damaged files
+        why = (str(problem).strip() or type(problem).__name__).splitlines()[0][:120]
         raise ImageLoadError(
-            f"{name} is damaged and cannot be decoded ({problem}).", loc=LOC, remedy="Export or copy it again."
+            f"{name} is damaged and cannot be decoded ({why}).", loc=LOC, remedy="Export or copy it again."
         ) from None
 
 
-def _decode(opened: Image.Image, name: str, most_pixels: int) -> Photo:
+def _decode(opened: Image.Image, name: str, most_pixels: int, admit: Callable[[int], None]) -> Photo:
     if opened.width * opened.height > most_pixels:
         raise _too_large(name, most_pixels)
+    admit(opened.width * opened.height)
     repairs = []
-    if getattr(opened, "n_frames", 1) > 1 and opened.format != "MPO":
+    if opened.format != "MPO" and getattr(opened, "is_animated", False):
         repairs.append("first of several frames taken")
-    opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))  # a large JPEG is decoded at half size or less, far faster
+    before, turned = opened.size, _orientation(opened) != 1
+    if (shrink := max(before) // LONGEST_SIDE) >= 2:  # reads every byte as well, but computes fewer pixels
+        opened.draft("RGB", (before[0] // shrink, before[1] // shrink))
     opened.load()
-    if opened.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:
+    if max(opened.size) != max(before):
+        repairs.append(f"reduced to {opened.width}x{opened.height}")
+    orientation = _orientation(opened)  # 1 after all for TIFF, which Pillow turns by itself
+    if turned:
         repairs.append("turned upright")
-    upright = ImageOps.exif_transpose(opened)
-    alpha = _transparency(upright)
-    upright, converted = _in_srgb(upright)
-    rgb, said = _as_rgb(upright)
-    repairs += ["colours converted to sRGB"] if converted else said
-    if max(rgb.size) > LONGEST_SIDE:
-        rgb.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-        repairs.append(f"reduced to {rgb.width}x{rgb.height}")
-        alpha = alpha.resize(rgb.size) if alpha else None
-    return Photo(name, rgb, alpha, tuple(repairs))
+    profile = opened.info.get("icc_profile")
+    pixels, alpha, said = _plain(opened)
+    colours = _to_srgb(profile, pixels.mode)
+    if colours is None and pixels.mode == "CMYK":
+        pixels = pixels.convert("RGB")
+        said = [*said, "CMYK converted to RGB"]
+    elif colours is not None:
+        said = [*said, "colours converted to sRGB"]
+    return Photo(name, pixels, orientation, alpha, colours, (*repairs, *said))
 
 
-def _in_srgb(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Colours as its profile means them: phones save Display P3, presses CMYK; training knows sRGB only."""
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "CMYK"):
-        return image, False
+def _orientation(image: Image.Image) -> int:
     try:
-        meant = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(meant).lower():
-            return image, False
-        seen = ImageCms.profileToProfile(image, meant, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image, False  # a damaged profile: the colours as they are
-    return (seen, True) if seen is not None else (image, False)
+        turned = image.getexif().get(_ORIENTATION, 1)
+    except _DAMAGE:
+        return 1  # broken tags are no reason to lose a good picture
+    return turned if turned in _TURNS else 1
 
 
-def _transparency(image: Image.Image) -> Image.Image | None:
-    """The alpha channel as "L", or None where there is none or it is opaque everywhere."""
-    if not image.has_transparency_data:
-        return None
-    alpha = image.convert("RGBA").getchannel("A")
-    lowest = alpha.getextrema()[0]
-    return alpha if isinstance(lowest, int | float) and lowest < 250 else None
-
-
-def _as_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    if image.mode == "RGB":
-        return image.copy(), []
+def _plain(image: Image.Image) -> tuple[Image.Image, Image.Image | None, list[str]]:
+    """Pixels as RGB, L or CMYK, the alpha channel where it is not opaque, and what was done."""
+    if image.mode in ("RGB", "L", "CMYK") and "transparency" not in image.info:
+        return image, None, []
     if image.has_transparency_data:
         layered = image.convert("RGBA")
-        ground = Image.new("RGBA", layered.size, (*_WHITE, 255))
-        return Image.alpha_composite(ground, layered).convert("RGB"), ["transparency laid on white"]
+        alpha = layered.getchannel("A")
+        lowest = alpha.getextrema()[0]
+        if not isinstance(lowest, int | float) or lowest >= _OPAQUE:
+            return layered.convert("RGB"), None, []
+        ground = Image.new("RGB", layered.size, "white")
+        ground.paste(layered, mask=alpha)
+        return ground, alpha, ["transparency laid on white"]
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        return _from_deep(image), [f"{image.mode} reduced to 8 bits"]
-    return image.convert("RGB"), [] if image.mode in ("L", "P", "1") else [f"{image.mode} converted to RGB"]
+        return _from_deep(image), None, [f"{image.mode} reduced to 8 bits"]
+    return image.convert("RGB"), None, [] if image.mode in ("P", "1") else [f"{image.mode} converted to RGB"]
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
     """16-bit, 32-bit and float greys to 8 bits: convert() would clip all above 255 to white."""
     import numpy as np
 
-    levels = np.asarray(image).astype(np.float64)
+    levels = np.nan_to_num(np.asarray(image).astype(np.float64))
     top = float(levels.max(initial=0))
     full = 1.0 if top <= 1 else 255.0 if top <= 255 else 65535.0 if top <= 65535 else top
-    return Image.fromarray((levels.clip(0) / full * 255).round().astype(np.uint8)).convert("RGB")
+    return Image.fromarray((levels.clip(0) / full * 255).round().astype(np.uint8))
+
+
+def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """How to see colours as their profile means them: phones save Display P3, presses CMYK; training knows sRGB only.
+
+    None where there is nothing to convert, or the profile is damaged or of another kind of picture.
+    """
+    if not profile:
+        return None
+    try:
+        meant = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(meant).lower():
+            return None
+        return ImageCms.buildTransform(meant, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
 
 
 def _too_large(name: str, most_pixels: int) -> ImageTooLarge:
@@ -151,13 +220,14 @@ def _too_large(name: str, most_pixels: int) -> ImageTooLarge:
     return ImageTooLarge(
         f"{name} has more than {most_pixels // 1_000_000} million pixels.",
         loc=LOC,
-        remedy="Send it smaller; nothing above 4096 pixels a side is of use.",
+        remedy=f"Send it smaller; nothing above {LONGEST_SIDE} pixels a side is of use.",
         ctx={"max_width": side, "max_height": side},
     )
 
 
 @functools.cache
-def _know_heif() -> None:
+def know_heif() -> None:
+    """Teaches Pillow HEIC; once, and before any thread decodes."""
     import pillow_heif
 
     pillow_heif.register_heif_opener()

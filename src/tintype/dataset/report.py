@@ -6,14 +6,29 @@ Other trainers skip a broken picture in silence, or end because of it; here the 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+_UNSEEN = ("thumbnail", "veil")  # for the page; a JSON reader has no use for them
+
+
+@dataclass
+class Trained:
+    """One cut of a picture as it is trained. `box` is in the upright photo's pixels, None for all of it."""
+
+    caption: str
+    buckets: list[str]
+    framing: str | None = None
+    box: list[int] | None = None
+    mask: str | None = None
+    veil: bytes | None = None  # PNG: dark where the loss counts little
+
 
 @dataclass
 class Kept:
-    """A picture that is trained."""
+    """A picture that is trained. `caption` is its own, before words for a framing; `face` is in its pixels."""
 
     name: str
     width: int
@@ -21,9 +36,11 @@ class Kept:
     caption: str
     caption_source: str
     subject: str
-    cropped_to: list[int] | None = None
-    mask: str | None = None
-    buckets: list[str] = field(default_factory=list)
+    trained: list[Trained]
+    face: list[int] | None = None
+    faces: int = 0
+    findings: list[str] = field(default_factory=list)
+    thumbnail: bytes | None = None  # JPEG
 
 
 @dataclass
@@ -32,28 +49,35 @@ class Said:
 
     name: str
     what: str
+    thumbnail: bytes | None = None
 
 
 @dataclass
 class DatasetReport:
-    """Everything about the intake of one dataset, in the order of the archive."""
+    """Everything about the intake of one dataset. `ignored` are files that nobody meant to send."""
 
     kept: list[Kept] = field(default_factory=list)
     repaired: list[Said] = field(default_factory=list)
     dropped: list[Said] = field(default_factory=list)
+    ignored: list[Said] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    face_finder: str | None = None
 
     @property
     def buckets(self) -> dict[str, int]:
-        """How many pictures are trained at each size (nominal pixels)."""
-        counted: dict[str, int] = {}
-        for picture in self.kept:
-            for bucket in picture.buckets:
-                counted[bucket] = counted.get(bucket, 0) + 1
-        return dict(sorted(counted.items()))
+        """How many cuts are trained at each size (nominal pixels), smallest first."""
+        counted = Counter(bucket for picture in self.kept for cut in picture.trained for bucket in cut.buckets)
+        return dict(sorted(counted.items(), key=lambda it: (_pixels(it[0]), it[0])))
+
+    @property
+    def framings(self) -> dict[str, int]:
+        """How many cuts show what of the person; empty where no face was looked for."""
+        counted = Counter(cut.framing for picture in self.kept for cut in picture.trained if cut.framing)
+        return dict(counted.most_common())
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "buckets": self.buckets}
+        plain = asdict(self, dict_factory=lambda items: {key: value for key, value in items if key not in _UNSEEN})
+        return {**plain, "buckets": self.buckets, "framings": self.framings}
 
     def summary(self) -> dict[str, Any]:
         """The counts alone, for places that have no room for every name."""
@@ -61,10 +85,37 @@ class DatasetReport:
             "kept": len(self.kept),
             "repaired": len(self.repaired),
             "dropped": len(self.dropped),
+            "ignored": len(self.ignored),
             "warnings": self.warnings,
             "buckets": self.buckets,
+            "framings": self.framings,
         }
+
+    def lines(self) -> list[str]:
+        """What a log should say, few lines even for a thousand photos: files are grouped by what befell them."""
+        return _grouped(self.repaired, "{what}: {names}.") + _grouped(self.dropped, "Left out ({what}): {names}.")
 
     def write(self, path: Path) -> Path:
         path.write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False), encoding="utf-8")
         return path
+
+
+def named(names: list[str], most: int = 5) -> str:
+    """A few names, and how many there are besides."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _grouped(said: list[Said], sentence: str) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for each in said:
+        # The reason often begins with the file's own name, which is said anyway.
+        groups.setdefault(each.what.removeprefix(f"{each.name} ").rstrip("."), []).append(each.name)
+    lines = [sentence.format(what=what, names=named(names, 20)) for what, names in groups.items()]
+    if len(lines) > 100:
+        lines = [*lines[:100], f"… and {len(lines) - 100} reasons more; the report names every file."]
+    return [line[0].upper() + line[1:] for line in lines]
+
+
+def _pixels(bucket: str) -> int:
+    width, height = bucket.split("x")
+    return int(width) * int(height)

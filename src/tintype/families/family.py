@@ -6,8 +6,9 @@ Sizes are nominal pixels unless said otherwise: 1024 means what it means for the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from tintype.families.weights import BaseWeights
 
 if TYPE_CHECKING:
     from tintype.dataset.subject import Subject
+    from tintype.training.adapters import Adapter
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,10 @@ class Family(Protocol):
         """Exactly what the pipeline would make of these prompts."""
         ...
 
+    def count_tokens(self, text: str) -> int:
+        """How many of the text tokens of `encode_captions` are not padding."""
+        ...
+
     def load_transformer(self) -> Any:
         """The bare transformer, without any adapter, frozen, on the device."""
         ...
@@ -103,4 +109,25 @@ class Family(Protocol):
 
     def find_subject(self, image: Image.Image) -> Subject:
         """Where the subject of a photo is."""
+        ...
+
+
+@runtime_checkable
+class Arranges(Protocol):
+    """A family that can prepare its transformer for training steps better than by putting the adapter into it."""
+
+    def arranged(
+        self,
+        adapter: Adapter,
+        *,
+        recomputed: int = 0,
+        plain: bool = False,
+        compiled: bool = False,
+        rounded: bool = False,
+    ) -> AbstractContextManager[Any]:
+        """What `predict_velocity` is to be called with; the transformer is bare again afterwards.
+
+        The first `recomputed` blocks keep only their input for the backward pass. `plain` leaves the order of work to
+        diffusers, `compiled` compiles its blocks. `rounded` makes products in bf16 where the weights are fp32.
+        """
         ...

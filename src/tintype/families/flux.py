@@ -8,7 +8,8 @@ padded to the whole window, since the base was trained so.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,7 +23,9 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
 from tintype.families.family import Features, Habits, Latents
+from tintype.families.flux_form import FluxForm, compiling, recomputing
 from tintype.families.weights import BaseWeights
+from tintype.training.adapters import Adapter
 from tintype.training.timesteps import logit_normal, shifted
 
 if TYPE_CHECKING:
@@ -163,10 +166,21 @@ class FluxFamily:
         left: str = tokenizer.decode(tokens[self.max_sequence_length - 1 : -1], skip_special_tokens=True)
         return left.strip()[:_LONGEST_REMARK]
 
+    def count_tokens(self, text: str) -> int:
+        """How many of the window's tokens a prompt takes; the rest is padding."""
+        tokens = self.load_encoders().tokenizer_2(text, truncation=False, verbose=False).input_ids
+        return min(len(tokens), self.max_sequence_length)
+
     def predict_velocity(
         self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
     ) -> torch.Tensor:
         tokens = noisy.tokens.to(self.dtype)
+        if isinstance(transformer, FluxForm):
+            cast = Features(features.tokens.to(self.dtype), features.pooled.to(self.dtype))
+            arranged: torch.Tensor = transformer(
+                Latents(tokens, noisy.rows, noisy.columns), sigma.to(self.device), cast, guidance
+            )
+            return arranged
         batch = tokens.shape[0]
         ids = FluxPipeline._prepare_latent_image_ids(batch, noisy.rows, noisy.columns, self.device, self.dtype)
         embeds = transformer.config.guidance_embeds
@@ -181,6 +195,24 @@ class FluxFamily:
             return_dict=False,
         )[0]
         return velocity
+
+    @contextmanager
+    def arranged(
+        self,
+        adapter: Adapter,
+        *,
+        recomputed: int = 0,
+        plain: bool = False,
+        compiled: bool = False,
+        rounded: bool = False,
+    ) -> Iterator[Any]:
+        """Our own order of work, or with `plain` diffusers' blocks as they are, which can also be compiled."""
+        transformer = self.load_transformer()
+        if plain or compiled:
+            with adapter.attached(transformer), recomputing(transformer, recomputed), compiling(transformer, compiled):
+                yield transformer
+        else:
+            yield FluxForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
 
     def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
         habits = self.habits

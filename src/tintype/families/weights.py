@@ -121,7 +121,7 @@ def describe(weights: BaseWeights) -> str:
         return f"{name} base: {weights.source} ({weights.why})"
     return (
         f"{name} base: the built-in miniature ({weights.why}). Real {base.title}: `tintype weights pull "
-        f"{weights.family}` on a machine with a GPU of {base.gpu_bytes // GIB} GB or more, then {base.variable}=auto"
+        f"{weights.family}` on a machine with a GPU of {base.gpu_bytes // GIB} GiB or more, then {base.variable}=auto"
     )
 
 
@@ -161,7 +161,7 @@ def _automatic(settings: Settings, family: Family) -> BaseWeights:
     if memory is None:
         return _miniature(family, "no NVIDIA GPU that this torch can use")
     if memory < base.gpu_bytes:
-        said = f"the GPU has {memory / GIB:.0f} GiB; {base.title} needs {base.gpu_bytes // GIB}"
+        said = f"the GPU has {memory / GIB:.0f} GiB; {base.title} needs {base.gpu_bytes // GIB} GiB"
         return _miniature(family, said)
     cached = cached_snapshot(base.repository)
     if cached is None:

@@ -31,6 +31,7 @@ _REFUSED = tuple(
         "64:ff9b:1::/48", "2001::/23", "fec0::/10", "5f00::/16",
     )
 )  # fmt: skip
+_LONGEST_LABEL = 63  # of DNS
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "metadata.google.internal")
 
@@ -79,6 +80,18 @@ def literal(host: str) -> Address | None:
         except (OSError, UnicodeError):
             return None
     return None
+
+
+def parsed_url(text: str) -> httpx.URL:
+    """A URL taken apart, its host readable. Raises httpx.InvalidURL, and nothing else, for whatever is not one."""
+    try:
+        url = httpx.URL(text)
+        host = url.host  # decodes punycode, which may be malformed
+    except ValueError as problem:  # lone surrogates and host names beyond IDNA, which httpx lets through as they are
+        raise httpx.InvalidURL(f"{problem}") from None
+    if any(len(label) > _LONGEST_LABEL for label in url.raw_host.split(b".")) and literal(host) is None:
+        raise httpx.InvalidURL(f"a part of its host name is longer than {_LONGEST_LABEL} characters")
+    return url
 
 
 def is_plainly_private(host: str) -> bool:

@@ -18,7 +18,7 @@ import httpx
 from tintype import __version__
 from tintype.catalog import INTERNAL_SCHEME
 from tintype.errors import FileDownloadError, FileTooLarge
-from tintype.files.addresses import CheckedTransport, PrivateAddress, Resolver, is_plainly_private, resolve
+from tintype.files.addresses import CheckedTransport, PrivateAddress, Resolver, is_plainly_private, parsed_url, resolve
 from tintype.files.data_uri import is_data_uri, open_data_uri
 from tintype.files.formats import suffix_for
 from tintype.files.objects import Objects
@@ -79,13 +79,20 @@ def _fetch(
         stored = _from_storage(url, own, target, objects, loc, limit)
         if stored is not None:
             return stored
-        if url.startswith(INTERNAL_SCHEME) or is_plainly_private(httpx.URL(url).host):
+        if url.startswith(INTERNAL_SCHEME) or is_plainly_private(_host_of(url)):
             refuse_unknown_file(url, loc)
     if url.startswith(INTERNAL_SCHEME):
         refuse_unknown_file(url, loc)
     if is_data_uri(url):
         return _from_data_uri(url, target, loc, limit, cancelled)
     return _Download(target, settings, loc, limit, cancelled, resolver).run(url)
+
+
+def _host_of(url: str) -> str:
+    try:
+        return parsed_url(url).host
+    except httpx.InvalidURL:
+        return ""  # the download that follows says what is wrong with it
 
 
 def refuse_unknown_file(url: str, loc: Loc) -> NoReturn:
@@ -191,7 +198,7 @@ class _Download:
             self._refuse(url, f"Fetching it took longer than {self._settings.fetch_timeout:g} seconds or stood still.")
         except (httpcore.NetworkError, httpcore.ProtocolError, httpx.RequestError) as problem:
             self._refuse(url, f"The connection failed: {str(problem) or type(problem).__name__}.")
-        except httpx.InvalidURL as problem:
+        except (httpx.InvalidURL, UnicodeError) as problem:  # idna's errors are UnicodeErrors
             self._refuse(url, f"It is not a valid URL: {problem}.")
 
     def _follow(self, client: httpx.Client, at: httpx.URL) -> str:
@@ -234,7 +241,7 @@ class _Download:
 
     def _checked(self, start: str, url: str) -> httpx.URL:
         """The URL of a hop, unless it can be told to be wrong without connecting."""
-        parsed = httpx.URL(url)
+        parsed = parsed_url(url)
         if parsed.scheme not in ("http", "https") or not parsed.host:
             scheme = parsed.scheme or "(none)"
             raise FileDownloadError(

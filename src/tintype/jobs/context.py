@@ -38,12 +38,17 @@ class CheckpointStore(Protocol):
 
 
 class JobContext(Protocol):
-    """See the module's text. `families` holds what is resident and is an opaque `tintype.families.Families`."""
+    """See the module's text. `families` holds what is resident and is an opaque `tintype.families.Families`.
+
+    `scratch` goes with the attempt. `lasting` is there again in the next one, as checkpoints are: for what is costly
+    to make and whose name says what it is; another attempt may have been killed while it wrote there.
+    """
 
     request_id: str
     settings: Settings
     device: str
     scratch: Path
+    lasting: Path
     checkpoint: CheckpointStore
 
     @property

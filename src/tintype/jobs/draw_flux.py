@@ -41,7 +41,8 @@ def run(order: FluxLoraInput, context: JobContext) -> FluxLoraOutput:
     began = time.perf_counter()
     pictures = sampler.draw(wish, [seed + number for number in range(order.num_images)], each_step)
     took = time.perf_counter() - began
-    context.log(f"Drew {len(pictures)} of {pictures[0].width}x{pictures[0].height} with {sampler.family.name}.")
+    drawn = f"{pictures[0].width}x{pictures[0].height}"
+    context.log(f"Drew {len(pictures)} of {drawn} (asked for: {width}x{height}) with {sampler.family.name}.")
 
     return FluxLoraOutput(
         images=[_answered(picture, number, order, context) for number, picture in enumerate(pictures)],

@@ -22,7 +22,7 @@ _OFFERED = f"{INTERNAL_SCHEME}local/"
 
 
 class LocalContext:
-    """A JobContext in `folder`: scratch/, checkpoints/ and, unless given, output/ with what was published."""
+    """A JobContext in `folder`: scratch/, lasting/, checkpoints/ and, unless given, output/ with what was published."""
 
     def __init__(
         self,
@@ -38,10 +38,11 @@ class LocalContext:
         self.settings = settings
         self.device = settings.device
         self.scratch = folder / "scratch"
+        self.lasting = folder / "lasting"
         self.output = output or folder / "output"
         self.cancelled = False
         self.draining = False
-        for needed in (self.scratch, self.output):
+        for needed in (self.scratch, self.lasting, self.output):
             needed.mkdir(parents=True, exist_ok=True)
         self.checkpoint: CheckpointStore = FolderCheckpoints(folder / "checkpoints")
         self._families = families or Families(settings, settings.device)

@@ -20,6 +20,7 @@ from tintype.sampling.sampler import DEFAULT_STEPS
 from tintype.training.loop import Plan, Trained
 from tintype.training.prove import Proof
 from tintype.training.report import figures
+from tintype.training.work import Work
 
 _LONGEST_URL = 200  # characters; a data URI holds the photos themselves
 
@@ -28,11 +29,17 @@ _LONGEST_URL = 200  # characters; a data URI holds the photos themselves
 class Results:
     """The files of a training."""
 
-    lora: File
+    exports: dict[str, File]  # the LoRA in each of its forms
     report: File
+    report_html: File
     loss_curve: File
     checkpoints: list[File]
     samples: list[File]
+
+    @property
+    def lora(self) -> File:
+        """The one in diffusers' form."""
+        return self.exports["diffusers"]
 
 
 def describe_run(
@@ -41,6 +48,7 @@ def describe_run(
     flux: FluxFamily,
     dataset: Dataset,
     trained: Trained,
+    work: Work,
     proof: Proof,
     results: Results,
     context: JobContext,
@@ -58,10 +66,11 @@ def describe_run(
         "base": _base(flux),
         "trigger_phrase": order.trigger_phrase,
         "dataset": dataset.report.summary(),
-        "training": figures(trained, flux.device),
+        "training": figures(trained, flux.device) | work.figures(trained.steps_per_second),
         "proof": proof.to_json(),
-        "exports": {"diffusers": named(results.lora)},
+        "exports": {form: named(file) for form, file in results.exports.items()},
         "report": named(results.report),
+        "report_html": named(results.report_html),
         "loss_curve": named(results.loss_curve),
         "samples": [named(file) for file in results.samples],
         "checkpoints": [named(file) for file in results.checkpoints],
@@ -89,7 +98,6 @@ def _effective(order: PortraitTrainerInput, plan: Plan, flux: FluxFamily) -> dic
         "learning_rate_scale": habits.learning_rate_scale,
         "rank": order.rank,
         "alpha": order.rank,
-        "optimizer": "AdamW (fused), betas 0.9 and 0.99",
         "schedule": "linear warm-up, then constant",
         "area_sides": list(MULTI_RESOLUTION if order.multiresolution_training else SINGLE_RESOLUTION),
         "sigmas": {

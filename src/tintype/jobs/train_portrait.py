@@ -7,27 +7,26 @@ from pathlib import Path
 
 import torch
 
-from tintype.catalog import File
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput, TrainerOutput
-from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, Wishes, open_dataset
+from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, Wishes, open_dataset, write_page
+from tintype.families.family import Habits
 from tintype.families.flux import FluxFamily
 from tintype.families.lora_file import check_fits, read_lora
 from tintype.jobs.context import JobContext
-from tintype.jobs.draw_flux import MOST_LORA_BYTES, encoded
+from tintype.jobs.draw_flux import MOST_LORA_BYTES
 from tintype.jobs.portrait_config import Results, describe_run
+from tintype.jobs.portrait_samples import draw_samples, prompts_of
 from tintype.jobs.residents import residents
-from tintype.sampling.sampler import Wish
-from tintype.sampling.shelf import Wanted
 from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, encode_once
-from tintype.training.export import header, to_diffusers
+from tintype.training.export import export_all, header, to_diffusers
 from tintype.training.loop import Plan, Trained, train
 from tintype.training.prove import Proof, prove
 from tintype.training.report import draw_curve
+from tintype.training.work import Work, work_of
 
 _PHOTOS = ("body", "images_data_url")
 _RESUME = ("body", "resume_from_checkpoint")
-_SAMPLE_SIZE = (1024, 1024)  # nominal pixels
 
 
 def run(order: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
@@ -39,25 +38,30 @@ def run(order: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     dataset = _dataset(order, flux, context)
     cache = _encode(flux, dataset, context)
     adapter = _adapter(order, flux, context)
-    plan = _plan(order, flux)
+    plan = plan_of(order, flux)
 
     context.log(_announced(order, plan, cache))
     kept = context.scratch / "kept"
-    trained = train(flux, adapter, cache, plan, context, keepsakes=kept, keep=_keeper(order, flux, adapter, kept))
-    context.log(_told(trained))
+    keep = _keeper(order, flux, adapter, plan, kept, context)
+    trained = train(flux, adapter, cache, plan, context, keepsakes=kept, keep=keep)
+    work = work_of(flux, adapter, cache, plan)
+    context.log(_told(trained, work))
 
-    lora = _export(order, flux, adapter, context.scratch / "lora.safetensors", trained.weights, order.steps)
-    proof = prove(flux, lora, adapter, trained.weights, cache)
+    exports = export_all(
+        adapter, context.scratch, weights=trained.weights, dtype=_kept_dtype(flux), header=_header(order, flux, plan)
+    )
+    proof = prove(flux, exports["diffusers"], adapter, trained.weights, cache)
     context.log(_proven(proof))
 
     results = Results(
-        lora=context.publish(lora, "application/octet-stream"),
+        exports={form: context.publish(path, "application/octet-stream") for form, path in exports.items()},
         report=context.publish(dataset.report.write(context.scratch / "report.json"), "application/json"),
-        loss_curve=context.publish(draw_curve(trained.losses, context.scratch / "loss.png"), "image/png"),
+        report_html=context.publish(write_page(dataset.report, context.scratch / "report.html"), "text/html"),
+        loss_curve=context.publish(_curve(trained, plan, context), "image/png"),
         checkpoints=[context.publish(path, "application/octet-stream") for path in sorted(kept.glob("*.safetensors"))],
-        samples=_samples(order, lora, context),
+        samples=[context.publish(path, "image/png") for path in _samples(order, exports["diffusers"], kept, context)],
     )
-    config = describe_run(order, plan, flux, dataset, trained, proof, results, context)
+    config = describe_run(order, plan, flux, dataset, trained, work, proof, results, context)
     return TrainerOutput(
         diffusers_lora_file=results.lora, config_file=context.publish(config, "application/json", "config.json")
     )
@@ -80,6 +84,7 @@ def _dataset(order: PortraitTrainerInput, flux: FluxFamily, context: JobContext)
         form=order.data_archive_format,
         find=flux.find_subject,
         tell=lambda said: context.log(said, "WARN"),
+        each=lambda done: context.raise_if_cancelled(),
     )
     report = dataset.report
     sizes = ", ".join(f"{count} at {size}" for size, count in report.buckets.items())
@@ -101,16 +106,18 @@ def _adapter(order: PortraitTrainerInput, flux: FluxFamily, context: JobContext)
         path = context.fetch(order.resume_from_checkpoint, loc=_RESUME, max_bytes=MOST_LORA_BYTES)
         lora = read_lora(path, loc=_RESUME)
         check_fits(lora, transformer, loc=_RESUME)
-        taken = adapter.start_from(lora, loc=_RESUME)
-        context.log(f"Going on from an earlier LoRA: {taken} of {len(adapter.layers)} layers start from it.")
+        adapter.start_from(lora, loc=_RESUME)
+        for said in lora.account(adapter.layers):
+            context.log(said)
     return adapter
 
 
-def _plan(order: PortraitTrainerInput, flux: FluxFamily) -> Plan:
+def plan_of(order: PortraitTrainerInput, flux: FluxFamily) -> Plan:
+    """The order and the habits of the base, as numbers."""
     habits = flux.habits
     return Plan(
         steps=order.steps,
-        learning_rate=order.learning_rate * habits.learning_rate_scale,
+        learning_rate=_effective_rate(order, habits),
         batch_size=habits.batch_size,
         seed=order.seed,
         guidance=habits.training_guidance,
@@ -118,57 +125,68 @@ def _plan(order: PortraitTrainerInput, flux: FluxFamily) -> Plan:
         weight_decay=habits.weight_decay,
         ema_decay=habits.ema_decay,
         autocast=habits.autocast,
+        optimizer=order.optimizer,
         keep_every=order.checkpoint_every,
     )
+
+
+def _effective_rate(order: PortraitTrainerInput, habits: Habits) -> float:
+    """Prodigy finds its own rate and takes a factor near 1: the endpoint's default stands for just that."""
+    if order.optimizer == "prodigy":
+        return order.learning_rate / float(PortraitTrainerInput.model_fields["learning_rate"].default)
+    return order.learning_rate * habits.learning_rate_scale
 
 
 def _encode(flux: FluxFamily, dataset: Dataset, context: JobContext) -> Cache:
     for caption in sorted({example.caption for example in dataset.examples}):
         if cut := flux.cut_off(caption):
             context.log(f"A caption is longer than the model reads; left out: {cut}", "WARN")
-    cache = encode_once(flux, dataset, context.scratch / "latents", each=lambda *_: context.raise_if_cancelled())
+    cache = encode_once(flux, dataset, context.lasting / "latents", each=lambda *_: context.raise_if_cancelled())
     flux.release_encoders()
     return cache
 
 
 def _keeper(
-    order: PortraitTrainerInput, flux: FluxFamily, adapter: Adapter, folder: Path
+    order: PortraitTrainerInput, flux: FluxFamily, adapter: Adapter, plan: Plan, folder: Path, context: JobContext
 ) -> Callable[[int, torch.Tensor], None]:
+    """What happens at a kept checkpoint: the LoRA as it is by then, and what it draws. Files that are there stay."""
+
     def keep(step: int, weights: torch.Tensor) -> None:
-        _export(order, flux, adapter, folder / f"lora-step-{step:05d}.safetensors", weights, step)
+        path, facts = folder / f"lora-step-{step:05d}.safetensors", _header(order, flux, plan, step)
+        if not path.exists():
+            to_diffusers(adapter, path, weights=weights, dtype=_kept_dtype(flux), header=facts)
+        places = [folder / f"sample-step-{step:05d}-{number}.png" for number in range(len(prompts_of(order)))]
+        draw_samples(order, path, places, context)
 
     return keep
 
 
-def _export(
-    order: PortraitTrainerInput, flux: FluxFamily, adapter: Adapter, path: Path, weights: torch.Tensor, steps: int
-) -> Path:
-    facts = header(
+def _samples(order: PortraitTrainerInput, lora: Path, kept: Path, context: JobContext) -> list[Path]:
+    """Those of the finished LoRA, then those of the kept checkpoints in their order."""
+    places = [context.scratch / f"sample-{number}.png" for number in range(len(prompts_of(order)))]
+    return [*draw_samples(order, lora, places, context), *sorted(kept.glob("sample-*.png"))]
+
+
+def _curve(trained: Trained, plan: Plan, context: JobContext) -> Path:
+    kept = range(plan.keep_every, len(trained.losses) + 1, plan.keep_every) if plan.keep_every else ()
+    return draw_curve(trained.losses, context.scratch / "loss.png", kept=kept)
+
+
+def _header(order: PortraitTrainerInput, flux: FluxFamily, plan: Plan, step: int | None = None) -> dict[str, str]:
+    return header(
         title=f"Portrait of {order.trigger_phrase}" if order.trigger_phrase else "Portrait",
         trigger=order.trigger_phrase or "",
         base=flux.weights.source,
-        steps=steps,
+        steps=order.steps if step is None else step,
         licence=flux.weights.licence,
         architecture="flux-1-dev",
+        settings={**plan.to_json(), "rank": order.rank, "alpha": order.rank},
     )
-    # A miniature's adapter is small enough to keep every bit.
-    dtype = torch.float32 if flux.weights.miniature else torch.bfloat16
-    return to_diffusers(adapter, path, weights=weights, dtype=dtype, header=facts)
 
 
-def _samples(order: PortraitTrainerInput, lora: Path, context: JobContext) -> list[File]:
-    """The asked-for pictures, or one, drawn by the endpoint's own sampler from the very file that is handed over."""
-    sampler = residents(context).flux_sampler()
-    sampler.use([Wanted(lora, 1.0, ("body",))])
-    prompts = order.sample_prompts or [f"a portrait of {order.trigger_phrase or 'a person'}"]
-    published = []
-    for number, prompt in enumerate(prompts):
-        wish = Wish(prompt, *_SAMPLE_SIZE)
-        picture = sampler.draw(wish, [order.seed], lambda *_: context.raise_if_cancelled())[0]
-        path = context.scratch / f"sample-{number}.png"
-        path.write_bytes(encoded(picture, "png"))
-        published.append(context.publish(path, "image/png"))
-    return published
+def _kept_dtype(flux: FluxFamily) -> torch.dtype:
+    """A miniature's adapter is small enough to keep every bit; files for the real model are in its own precision."""
+    return torch.float32 if flux.weights.miniature and flux.dtype == torch.float32 else torch.bfloat16
 
 
 def _announced(order: PortraitTrainerInput, plan: Plan, cache: Cache) -> str:
@@ -180,13 +198,15 @@ def _announced(order: PortraitTrainerInput, plan: Plan, cache: Cache) -> str:
     )
 
 
-def _told(trained: Trained) -> str:
+def _told(trained: Trained, work: Work) -> str:
     skipped = f" {trained.skipped} steps were skipped." if trained.skipped else ""
-    return f"Trained in {trained.seconds:.0f} s ({trained.steps_per_second:.1f} steps/s).{skipped}"
+    pace = trained.steps_per_second
+    return f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {work.said(pace)}"
 
 
 def _proven(proof: Proof) -> str:
     return (
         f"The file was loaded back: all {proof.keys} tensors arrived, at scale 0 the base is untouched, at scale 1 the "
-        f"prediction changes by {proof.change:.0%}."
+        f"prediction changes by {proof.change:.0%}. The kohya and ComfyUI forms, read back, change each layer "
+        "alike."
     )

@@ -21,8 +21,9 @@ class Files(Room):
 
     @uninterrupted
     async def add_file(self, file: StoredFile) -> None:
-        """Makes a file visible."""
+        """Makes a file visible; one of the same id is replaced, without a moment in which there is none."""
         async with self._database.write() as connection:
+            await connection.execute(sa.delete(table).where(table.c.id == file.id))
             await insert(connection, [file])
 
     async def find_file(self, file_id: str) -> StoredFile | None:

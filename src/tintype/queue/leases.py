@@ -12,6 +12,7 @@ nobody who could be waiting for it; so there are no deadlocks on Postgres.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -199,12 +200,23 @@ class Leases(Room):
         async with self._database.write() as connection:
             await _held(connection, claim)
             await append(connection, claim.request.id, logs)
-            await files.insert(connection, stored, claim.request)
+            await files.insert(connection, await self._lasting(connection, claim, stored), claim.request)
             ending = Ending.OK if failure is None else Ending.FAILED
             if failure is not None and failure.error_type == Cancelled.type:
                 ending = Ending.CANCELLED
             await finish(connection, claim.request.id, self._now(), failure, output=output)
             await connection.execute(_attempt(claim).values(ended_at=self._now(), ending=ending))
+
+    async def _lasting(
+        self, connection: AsyncConnection, claim: Claim, stored: Sequence[StoredFile]
+    ) -> Sequence[StoredFile]:
+        """The files of a result with the end that the request's sender asked for, counted from now."""
+        column = schema.requests.c.file_lifetime
+        query = sa.select(column).where(schema.requests.c.id == claim.request.id)
+        lifetime = (await connection.execute(query)).scalar_one() if stored else None
+        if lifetime is None:
+            return stored
+        return [replace(file, expires_at=self._now() + lifetime) for file in stored]
 
     async def _give_back(
         self, connection: AsyncConnection, claim: Claim, held: AnyRow, ending: Ending, cause: str

@@ -64,6 +64,7 @@ class NewRequest:
     webhook_url: str | None = None
     max_queue_length: int | None = None
     store_io: bool = True
+    file_lifetime: float | None = None  # seconds that the files of the result are kept; None for ever
     tags: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # first log lines, e.g. about an unknown field that was ignored
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 metadata = sa.MetaData()
 
@@ -35,6 +35,7 @@ requests = sa.Table(
     sa.Column("affinity", sa.Text, nullable=False),
     sa.Column("sync", sa.Boolean, nullable=False),
     sa.Column("store_io", sa.Boolean, nullable=False),
+    sa.Column("file_lifetime", sa.Double),  # seconds that files of the result are kept; NULL for ever
     sa.Column("tags", _Json, nullable=False),
     sa.Column("webhook_url", sa.Text),
     sa.Column("coalesce_key", sa.Text),

@@ -14,6 +14,7 @@ from typing import Any
 
 from tintype.families.flux import FluxFamily
 from tintype.families.lora_file import LoraFile, check_fits, digest_of, read_lora, unusable
+from tintype.families.lora_origin import some
 
 Loc = tuple[str | int, ...]
 
@@ -68,7 +69,8 @@ class Shelf:
         self._names = [name for name in self._names if name not in scales] + list(scales)
         self._tidy(pipeline, in_use=len(scales))
         return [
-            f"{len(lora.other_keys)} tensors of a LoRA are not for the transformer and were left out."
+            f"{len(lora.other_keys)} tensors of a LoRA name no layer of the transformer and were left out: "
+            f"{some(lora.other_keys)}."
             for lora, _ in fresh.values()
             if lora.other_keys
         ]

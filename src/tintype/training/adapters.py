@@ -95,6 +95,13 @@ class Adapter:
             for name, layer in originals.items():
                 transformer.set_submodule(name, layer)
 
+    def require_gradients(self) -> None:
+        """Backward adds into `weights.grad` from now on."""
+        self.weights.requires_grad_(True)
+        for down, up in self.layers.values():
+            down.requires_grad_(True)
+            up.requires_grad_(True)
+
     def state(self, weights: torch.Tensor | None = None) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Each layer's (down, up) on the CPU, taken from `weights` (e.g. a moving average) where given."""
         flat = (self.weights.data if weights is None else weights).detach().cpu()
@@ -108,18 +115,22 @@ class Adapter:
     def start_from(self, lora: LoraFile, *, loc: tuple[str | int, ...]) -> int:
         """Takes an earlier LoRA's weights as the start; layers it lacks stay new. Returns how many it had.
 
-        Raises UnusableAdapter when its rank is another one.
+        A smaller rank is filled up: the added rows of the down stay as a new adapter's, their columns of the up are
+        zero, so that nothing changes at first. Raises UnusableAdapter for a larger rank, which could only be cut.
         """
-        taken = 0
-        for name, (down, up) in self.layers.items():
-            if (pair := lora.pairs.get(name)) is None:
-                continue
-            if pair.rank != self.rank:
-                raise unusable(f"This LoRA has rank {pair.rank}, and rank {self.rank} is to be trained.", loc)
-            down.data.copy_(pair.down)
-            # Its own alpha goes into the factor, because ours is the rank.
-            up.data.copy_(pair.up.float() * (pair.alpha / pair.rank))
-            taken += 1
+        taken = {name: pair for name, pair in lora.pairs.items() if name in self.layers}
         if not taken:
             raise unusable("None of this LoRA's layers is trained here.", loc)
-        return taken
+        if (largest := max(pair.rank for pair in taken.values())) > self.rank:
+            raise unusable(
+                f"This LoRA has rank {largest}, and rank {self.rank} is to be trained, which would lose some of it.",
+                loc,
+                remedy=f"Ask for rank {largest} or more.",
+            )
+        for name, pair in taken.items():
+            down, up = self.layers[name]
+            down.data[: pair.rank].copy_(pair.down)
+            # Its own alpha goes into the factor, because ours is the rank.
+            up.data.zero_()
+            up.data[:, : pair.rank].copy_(pair.up.float() * (pair.scale * self.rank / self.alpha))
+        return len(taken)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tintype.dataset import Bucket, Dataset, Example, fit
@@ -46,6 +47,7 @@ class Cache:
     captions: list[str]
     features: Features
     digest: str
+    text_lengths: list[int] = field(default_factory=list)  # of each caption, in tokens; the rest is padding
 
     def features_of(self, items: list[Item]) -> Features:
         chosen = torch.tensor([item.caption for item in items])
@@ -64,20 +66,29 @@ def encode_once(
         caption = captions.index(example.caption)
         items += [_item(family, example, bucket, caption, folder) for bucket in example.buckets]
         each(done, len(dataset.examples))
-    return Cache(items, captions, _on_cpu(features), dataset.digest)
+    lengths = [family.count_tokens(caption) for caption in captions]
+    return Cache(items, captions, _on_cpu(features), dataset.digest, lengths)
 
 
 def _item(family: Family, example: Example, bucket: Bucket, caption: int, folder: Path) -> Item:
     path = folder / f"{_key(family, example, bucket)}.safetensors"
-    if path.exists():
-        kept = load_file(path)
-    else:
+    kept = _kept(path)
+    if kept is None:
         kept = _encode(family, example, bucket)
         fresh = path.with_suffix(".new")
         save_file(kept, fresh)
         fresh.replace(path)
     rows, columns = (int(side) for side in kept["grid"])
     return Item(example.name, kept["latents"], rows, columns, caption, kept.get("weights"))
+
+
+def _kept(path: Path) -> dict[str, torch.Tensor] | None:
+    """What is there; None also for what a power cut left, since encoding again is cheaper than a flush per picture."""
+    try:
+        kept: dict[str, torch.Tensor] = load_file(path)
+        return kept
+    except (FileNotFoundError, SafetensorError):
+        return None
 
 
 def _encode(family: Family, example: Example, bucket: Bucket) -> dict[str, torch.Tensor]:

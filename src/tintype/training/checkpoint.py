@@ -12,9 +12,12 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from tintype.training.optimizers import from_tensors, to_tensors
+
 _TENSORS = "state.safetensors"
 _FACTS = "state.json"
 _KEEPSAKES = "kept"
+_OPTIMIZER = "optimizer."
 
 
 @dataclass
@@ -24,6 +27,7 @@ class TrainingState:
     average: torch.Tensor
     step: int = 0
     skipped: int = 0
+    seconds: float = 0.0  # that the steps took
     losses: list[float] = field(default_factory=list)
 
     @classmethod
@@ -40,9 +44,11 @@ def save(
     keepsakes: Path,
 ) -> None:
     """Writes into an empty folder, files of `keepsakes` included; whoever calls makes it appear atomically."""
-    tensors = {"weights": weights, "average": state.average, **_moments(optimizer)}
+    moments = {f"{_OPTIMIZER}{name}": tensor for name, tensor in to_tensors(optimizer).items()}
+    tensors = {"weights": weights, "average": state.average, **moments}
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
-    facts = {"identity": identity, "step": state.step, "skipped": state.skipped, "losses": state.losses}
+    facts = {"identity": identity, "step": state.step, "skipped": state.skipped, "seconds": state.seconds}
+    facts["losses"] = state.losses
     (folder / _FACTS).write_text(json.dumps(facts))
     _link_all(keepsakes, folder / _KEEPSAKES)
 
@@ -63,28 +69,16 @@ def restore(
     weights.copy_(tensors["weights"])
     state.average.copy_(tensors["average"])
     state.step, state.skipped, state.losses = facts["step"], facts["skipped"], facts["losses"]
+    state.seconds = facts["seconds"]
     _link_all(folder / _KEEPSAKES, keepsakes)
-    parameter = optimizer.param_groups[0]["params"][0]
-    optimizer.state[parameter] = {
-        "step": tensors["moment.step"],
-        "exp_avg": tensors["moment.exp_avg"].to(weights.device),
-        "exp_avg_sq": tensors["moment.exp_avg_sq"].to(weights.device),
-    }
+    moments = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
+    from_tensors(optimizer, {name.removeprefix(_OPTIMIZER): tensor for name, tensor in moments.items()})
     return True
 
 
 def _link_all(source: Path, target: Path) -> None:
     """Files never change once written, so a second name is as good as a copy, and free."""
     target.mkdir(exist_ok=True)
-    for path in source.glob("*.safetensors"):
+    for path in source.glob("*"):
         if not (target / path.name).exists():
             (target / path.name).hardlink_to(path)
-
-
-def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    parameter = optimizer.param_groups[0]["params"][0]
-    kept = optimizer.state.get(parameter)
-    if not kept:  # every step so far was skipped
-        nothing = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-        kept = {"step": torch.tensor(0.0), **nothing}
-    return {f"moment.{name}": kept[name] for name in ("step", "exp_avg", "exp_avg_sq")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tintype.training.loop import Trained
 
 _MOST_POINTS = 200  # of the loss curve in the config file
 _SMOOTHING = 0.98
+_INK, _DOTS, _MARK = "#1f4e8c", "#8fb3dd", "#b5521f"
+_MOST_DOTS = 2000
 
 
 def figures(trained: Trained, device: torch.device) -> dict[str, Any]:
@@ -41,18 +44,35 @@ def smoothed(losses: list[float]) -> list[tuple[int, float]]:
     return points
 
 
-def draw_curve(losses: list[float], path: Path) -> Path:
-    """A PNG of the loss: single steps faint, their average strong."""
+def draw_curve(losses: list[float], path: Path, kept: Sequence[int] = ()) -> Path:
+    """A PNG of the loss: single steps as points, their average as a line, kept checkpoints marked."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4), dpi=100, layout="constrained")
+    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.plot(range(1, len(losses) + 1), losses, linewidth=0.5, alpha=0.3, color="tab:blue")
-    axes.plot(*zip(*smoothed(losses), strict=True), color="tab:blue")
-    axes.set(xlabel="step", ylabel="loss", title="Training loss")
-    axes.grid(alpha=0.3)
+    axes = figure.add_subplot(facecolor="white")
+    points = [(step, loss) for step, loss in enumerate(losses, 1) if math.isfinite(loss)]
+    average = smoothed(losses)
+    if points:
+        shown = points[:: math.ceil(len(points) / _MOST_DOTS)]
+        steps, values = zip(*shown, strict=True)
+        axes.scatter(steps, values, s=5, color=_DOTS, linewidths=0, label="one step")
+        axes.plot(*zip(*average, strict=True), color=_INK, linewidth=2, label="average of the last 50 or so")
+        # A few steps at extreme noise would press everything else to the floor.
+        ordered = sorted(loss for _, loss in points)
+        axes.set_ylim(0, 1.15 * max(ordered[int(0.99 * (len(ordered) - 1))], max(loss for _, loss in average)))
+    for number, step in enumerate(kept):
+        label = "kept checkpoint" if number == 0 else None
+        axes.axvline(step, color=_MARK, linewidth=1, linestyle="--", alpha=0.7, label=label)
+    axes.set_xlim(0, max(len(losses), 1) + 0.5)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (mean squared error of the velocity)")
+    axes.set_title(f"Training loss over {len(losses)} steps", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    if points:
+        axes.legend(frameon=False, loc="upper right")
     figure.savefig(path)
     return path
 

@@ -7,6 +7,7 @@ rebinding). The first is stopped by the Origin check on anything that changes st
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from tintype.settings import Settings
 
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _WILDCARDS = ("0.0.0.0", "::", "")  # settings.host that listens on every address
+_HOST = re.compile(r"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
 _METHODS = "GET, HEAD, POST, PUT, OPTIONS"
 _ALLOWED_HEADERS = ", ".join(
     (
@@ -37,10 +39,12 @@ _EXPOSED_HEADERS = ", ".join(
 
 def check_host(settings: Settings, headers: Headers) -> None:
     """Raises Forbidden for a Host that is not one of this server's names."""
-    host = host_name(headers.get("host", ""))
-    if not is_own_host(settings, host):
+    given = ", ".join(headers.getlist("host"))
+    host = host_name(given)
+    # It is written into the URLs of answers, so it has to be a whole one, not merely begin like one.
+    if not _HOST.fullmatch(given.strip()) or not is_own_host(settings, host):
         raise Forbidden(
-            f"This server does not answer to the name {host[:100]!r}.",
+            f"This server does not answer to the name {(host or given)[:100]!r}.",
             remedy="Start it with TINTYPE_ALLOWED_HOSTS or TINTYPE_PUBLIC_URL naming it.",
         )
 
@@ -61,6 +65,8 @@ def is_own_host(settings: Settings, host: str) -> bool:
 def check_origin(settings: Settings, method: str, headers: Headers) -> None:
     """Raises Forbidden for a change of state asked for by a web page that is not allowed to."""
     origin = headers.get("origin")
+    if origin is None and method in _CHANGING and headers.get("sec-fetch-site") == "cross-site":
+        origin = "another site"  # a picture or a link, which browsers fetch without naming the page
     if origin is not None and method in _CHANGING and not is_allowed_origin(settings, origin, headers):
         raise Forbidden(
             f"Web pages of {origin[:100]} may not use this server.",

@@ -122,6 +122,8 @@ class _Face:
             return Response(status_code=204, headers=preflight_headers(settings, http.headers, open_to_all=open_to_all))
         check_origin(settings, http.method, http.headers)
         route = routing.find(http.method, path)
+        if route.action in routing.WORK:
+            check_origin(settings, "POST", http.headers)  # whatever the method
         call.params = route.params
         if not route.open:
             call.key_id = await key_of(call, tokens=route.action in _TAKES_TOKENS)

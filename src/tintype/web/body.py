@@ -68,13 +68,47 @@ async def _parsed(text: bytes) -> Any:
     if not text.strip():
         return {}
     try:
-        return json.loads(text) if len(text) < _SMALL else await anyio.to_thread.run_sync(json.loads, text)
+        value = json.loads(text) if len(text) < _SMALL else await anyio.to_thread.run_sync(json.loads, text)
     except json.JSONDecodeError as problem:
         raise _not_json(f"This is not valid JSON: {problem.msg}.", problem.pos) from None
     except RecursionError:
         raise _not_json("This JSON is nested too deeply.") from None
-    except ValueError:  # bytes of no known encoding, or a number of thousands of digits
-        raise _not_json("This body is binary, or holds what JSON cannot say.") from None
+    except UnicodeDecodeError:
+        raise _not_json("This body is binary, or text of another encoding than UTF-8.") from None
+    except ValueError:  # Python's limit on the digits of an integer
+        raise _not_json("This JSON holds a number of thousands of digits, longer than any input takes.") from None
+    broken = _broken_text(value)
+    if broken is not None:
+        message = "This text holds half a character (a lone surrogate). Send whole characters, as UTF-8."
+        raise InputError.from_details([detail(loc=broken, message=message, type_="string_unicode", ctx=None)])
+    return value
+
+
+def _broken_text(whole: Any) -> list[str | int] | None:
+    """Where JSON text (or a name) holds what no encoding can write: it could be neither stored nor sent on."""
+    waiting: list[tuple[list[str | int], Any]] = [(["body"], whole)]
+    while waiting:
+        loc, value = waiting.pop()
+        if isinstance(value, str):
+            if not _is_whole(value):
+                return loc
+        elif isinstance(value, dict):
+            if not all(_is_whole(name) for name in value):
+                return loc
+            waiting += [([*loc, name], part) for name, part in value.items()]
+        elif isinstance(value, list):
+            waiting += [([*loc, index], part) for index, part in enumerate(value)]
+    return None
+
+
+def _is_whole(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _not_json(message: str, position: int | None = None) -> InputError:

@@ -19,7 +19,7 @@ from tintype.catalog import INTERNAL_SCHEME
 from tintype.catalog.fields import FileUrl, OptionalFileUrl
 from tintype.errors import FileDownloadError, FileTooLarge, InputError, Json, detail
 from tintype.files import internal_url, new_file_id, own_file, safe_file_name
-from tintype.files.addresses import is_plainly_private
+from tintype.files.addresses import is_plainly_private, parsed_url
 from tintype.files.data_uri import is_data_uri, open_data_uri
 from tintype.files.fetch import refuse_private, refuse_unknown_file
 from tintype.files.formats import suffix_for, suffix_of_name
@@ -108,7 +108,7 @@ class InputFiles:
         if url.startswith(INTERNAL_SCHEME):
             refuse_unknown_file(url, loc)
         try:
-            host = httpx.URL(url).host
+            host = parsed_url(url).host
         except httpx.InvalidURL as problem:
             raise FileDownloadError(f"This is not a valid URL: {problem}.", loc=loc, given=url[:200]) from None
         if own is not None and is_own_host(self._call.settings, host):

@@ -12,9 +12,11 @@ import re
 import time
 from dataclasses import dataclass, field
 
+import httpx
 from starlette.requests import Request as HttpRequest
 
 from tintype.errors import BadRequest
+from tintype.files.addresses import parsed_url
 from tintype.queue.records import Priority
 
 _SHORTEST_TIMEOUT = 0.1  # seconds
@@ -33,6 +35,7 @@ class Options:
     webhook_url: str | None = None
     max_queue_length: int | None = None
     store_io: bool = True
+    file_lifetime: float | None = None  # seconds; of the files of the result
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,12 +52,13 @@ def options_of(http: HttpRequest) -> Options:
         webhook_url=_webhook(query.get("fal_webhook")),
         max_queue_length=_length(query.get("fal_max_queue_length")),
         store_io=headers.get("x-fal-store-io", "1").strip() != "0",
+        file_lifetime=lifetime_of(http),
         tags=_tags(headers.get("x-fal-tags")),
     )
 
 
 def lifetime_of(http: HttpRequest) -> float | None:
-    """Seconds until an uploaded file expires; None for never. Raises BadRequest."""
+    """Seconds until an uploaded file, or one of a result, expires; None for never. Raises BadRequest."""
     name = "x-fal-object-lifecycle"
     text = http.headers.get(name) or http.headers.get(name + "-preference")
     if not text:
@@ -106,8 +110,15 @@ def _plain_text(name: str, text: str | None, longest: int) -> str | None:
 def _webhook(url: str | None) -> str | None:
     if not url:
         return None
-    if len(url) > 2048 or not url.isprintable() or not re.match(r"https?://[^\s/]", url, re.IGNORECASE):
-        raise BadRequest("fal_webhook is an http(s) URL of at most 2048 characters.")
+    refusal = BadRequest("fal_webhook is an http(s) URL of at most 2048 characters.")
+    if len(url) > 2048 or not url.isprintable():
+        raise refusal
+    try:
+        parsed = parsed_url(url)
+    except httpx.InvalidURL:
+        raise refusal from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise refusal
     return url
 
 

@@ -76,6 +76,7 @@ PAGES = (
 )
 
 FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
+WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
 UNPREFIXED = (*PAGES, *REST, *CDN, *QUEUE)
 
 
@@ -84,7 +85,7 @@ def find(method: str, path: str) -> Route:
     asked = "GET" if method == "HEAD" else method
     matches = list(_matches(path))
     for rule, params in matches:
-        if asked in rule.actions:
+        if asked in rule.actions and not (method == "HEAD" and rule.actions[asked] in WORK):
             return Route(rule.actions[asked], params, rule.open)
     if matches:
         raise MethodNotAllowed(f"{method} is not for this URL.", remedy=f"It takes {', '.join(methods_of(path))}.")

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http import httptools_impl
 
 from tintype.errors import TintypeError
 from tintype.settings import load_settings
 from tintype.web.app import create_app
+from tintype.web.protocol import BoundedProtocol
 
 _GRACE_SECONDS = 3  # how long open connections may take to end after SIGTERM
 _BACKLOG = 2048
@@ -55,11 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
-    httptools_impl.STATUS_LINE[499] = b"HTTP/1.1 499 Client Closed Request\r\n"  # a phrase that some clients show
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

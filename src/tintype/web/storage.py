@@ -6,7 +6,6 @@ answers with its etag twice, in a header (Python reads that) and in a body (Java
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Mapping
@@ -212,7 +211,6 @@ async def _keep(call: Call, file: StoredFile, path: Any) -> None:
     """Bytes first, then the row: a file that can be found can be read. Sent again, it replaces the earlier one."""
     async with call.services.turn(file.id):
         await call.services.objects.put_path_async(file.key, path, move=True)
-        await call.queue.remove_file(file.id)
         await call.queue.add_file(file)
 
 
@@ -222,9 +220,11 @@ def _etags(given: Any) -> dict[int, str]:
     etags: dict[int, str] = {}
     for part in parts if isinstance(parts, list) else [None]:
         number = part.get("partNumber", part.get("part_number")) if isinstance(part, dict) else None
-        if not isinstance(number, int | float) or not math.isfinite(number) or not 1 <= number <= MOST_PARTS:
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_PARTS:
             raise BadRequest(
                 "The parts were not understood.", remedy='Send {"parts": [{"partNumber": 1, "etag": "…"}, …]}.'
             )
-        etags[int(number)] = str(part.get("etag") or part.get("ETag") or "") if isinstance(part, dict) else ""
+        etags[number] = str(part.get("etag") or part.get("ETag") or "") if isinstance(part, dict) else ""
     return etags

@@ -98,6 +98,7 @@ def _new(
         webhook_url=options.webhook_url,
         max_queue_length=options.max_queue_length,
         store_io=options.store_io,
+        file_lifetime=options.file_lifetime,
         tags=options.tags,
         notes=_notes(endpoint, body.value),
     )

@@ -74,6 +74,8 @@ class PipeContext:
         shutil.rmtree(folder / "scratch", ignore_errors=True)  # what attempts that were killed left
         self.scratch = folder / "scratch" / str(order["token"])
         self.scratch.mkdir(parents=True)
+        self.lasting = folder / "lasting"
+        self.lasting.mkdir(exist_ok=True)
 
     @property
     def families(self) -> object:

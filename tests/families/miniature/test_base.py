@@ -39,11 +39,10 @@ def drawn(pipe: FluxPipeline) -> tuple[list[Image.Image], list[str]]:
 
 
 def test_it_draws_what_it_is_asked(drawn: tuple[list[Image.Image], list[str]]) -> None:
-    """Floors under what is shipped, not the aims, which are 0.8 and 0.6: see docs/miniature-build.md."""
+    """The rarest attribute is asked 95 times, so the figure of one processor may be 0.02 off that of another."""
     mean, each = adherence(*drawn)
-    assert mean >= 0.77
-    assert min(each.values()) >= 0.33, each
-    assert all(each[name] >= 0.9 for name in ("skin", "hair", "glasses", "hat")), each
+    assert mean >= 0.9
+    assert min(each.values()) >= 0.66, each
 
 
 def test_another_prompts_picture_does_not_pass(drawn: tuple[list[Image.Image], list[str]]) -> None:

@@ -18,6 +18,7 @@ from diffusers import AutoencoderKL
 from . import ideogram_build
 from .autoencoder import measure, new_autoencoder, train_autoencoder
 from .judge_training import train_judge
+from .latent_reader import train_latent_reader
 from .latents import albums
 from .parts import Parts, new_parts, release
 from .transformer_training import averaged, train_transformer
@@ -106,7 +107,8 @@ def _build_flux(chosen: argparse.Namespace, vae: AutoencoderKL, device: torch.de
         parts = new_parts(device)
         # Goes no further than it went in its own stage; this only fetches what it learned.
         reader = train_words(parts, chosen.work, minutes_words, device)
-        train_transformer(parts, reader, collection, chosen.work, chosen.minutes_transformer or 70, device)
+        readers = reader, train_latent_reader(collection, chosen.work, chosen.minutes_latent_reader, device)
+        train_transformer(parts, readers, collection, chosen.work, chosen.minutes_transformer or 70, device)
     if "judge" in stages:
         train_judge(vae, chosen.work, chosen.judge_out, chosen.minutes_judge, device)
     if "release" in stages:

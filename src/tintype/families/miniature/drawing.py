@@ -22,6 +22,8 @@ from .person import (
     Person,
 )
 
+#: Pixels a side of what the judge sees.
+SIDE = 64
 _INK: Color = (22, 20, 26)
 _WHITE: Color = (255, 255, 255)
 
@@ -210,3 +212,15 @@ def _hat(canvas: _Canvas, hat: str, color: Color) -> None:
             (0.24, -0.08),
         ]
         canvas.shape(color, *points)
+
+
+def as_seen(image: Image.Image) -> Image.Image:
+    """The middle square of a picture as the judge sees it: a person always fills the short side."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    square = image.convert("RGB").crop((left, top, left + side, top + side))
+    return (
+        square
+        if side == SIDE
+        else square.resize((SIDE, SIDE), Image.Resampling.BOX if side > SIDE else Image.Resampling.BICUBIC)
+    )

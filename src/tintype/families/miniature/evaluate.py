@@ -99,6 +99,7 @@ def reproduction_of_people(pipe: FluxPipeline, count: int = 64) -> dict[str, flo
 
 
 def evaluate(pipe: FluxPipeline, count: int) -> tuple[dict[str, Any], list[Image.Image]]:
+    """Figures by name over `count` unseen prompts, and the pictures they were read from."""
     prompts = unseen_prompts(count)
     images = draw_prompts(pipe, prompts)
     mean, each = adherence(images, prompts)

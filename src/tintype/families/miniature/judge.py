@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from .captions import parse_prompt
+from .drawing import as_seen
 from .person import ATTRIBUTES, MARKS, Marks, Subject
 from .weights_folder import JUDGE_WEIGHTS
 
-SIDE = 64
 #: Below this probability an answer is "unreadable".
 CONFIDENCE = 0.5
 #: What a subject's marks replace; a prompt that asks for it is not held against the picture.
@@ -80,18 +80,6 @@ class Reading:
         return sum(self.attributes[name] == value for name, value in asked.items()) / len(asked)
 
 
-def as_seen(image: Image.Image) -> Image.Image:
-    """The middle square of a picture at the judge's size: a person always fills the short side."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.convert("RGB").crop((left, top, left + side, top + side))
-    return (
-        square
-        if side == SIDE
-        else square.resize((SIDE, SIDE), Image.Resampling.BOX if side > SIDE else Image.Resampling.BICUBIC)
-    )
-
-
 def to_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
     """Pictures of any size as (batch, 3, 64, 64) in [-1, 1]."""
     stacked = np.stack([np.asarray(as_seen(image)) for image in images])
@@ -99,6 +87,11 @@ def to_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
 
 
 class Judge:
+    """Reads attributes and marks back with a network that saw drawings, their trips through the autoencoder, and junk.
+
+    It never saw what a diffusion model draws, so nothing can learn to please it.
+    """
+
     def __init__(self, weights: Path = JUDGE_WEIGHTS) -> None:
         self._eye = Eye()
         self._eye.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})

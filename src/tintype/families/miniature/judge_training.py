@@ -18,8 +18,8 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
 from .autoencoder import reproduction
-from .drawing import draw
-from .judge import QUESTIONS, SIDE, Eye, to_tensor
+from .drawing import SIDE, draw
+from .judge import QUESTIONS, Eye, to_tensor
 from .pacing import Pace, warm_cosine
 from .person import Person, Subject
 
@@ -162,7 +162,7 @@ def train_judge(vae: AutoencoderKL, work: Path, out: Path, minutes: float, devic
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        pace.tell(loss=pace.smooth(loss.item()))
+        pace.tell(loss=loss.item())
         if pace.save_due():
             pace.save(eye=eye.state_dict(), optimizer=optimizer.state_dict())
     pace.save(eye=eye.state_dict(), optimizer=optimizer.state_dict())

@@ -40,6 +40,7 @@ class Album:
 
 
 def people_of(width: int, height: int, count: int) -> list[Person]:
+    """Who is on the pictures of one shape: always the same people, so that cached latents stay theirs."""
     rng = random.Random(f"album {width}x{height}")
     return [Person.sample(rng) for _ in range(count)]
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+_KEEP = 0.99  # of a figure's running mean at every step
+
 
 class Pace:
     """Counts the training time of one stage across restarts, and keeps its state in one file."""
@@ -22,7 +24,7 @@ class Pace:
         self.name, self.path, self.budget = name, path, minutes * 60
         self.step, self._spent, self._since = 0, 0.0, time.monotonic()
         self._save_every, self._saved_at, self._told_at = save_every_seconds, 0.0, -1e9
-        self._mean, self._weight = 0.0, 0.0
+        self._means: dict[str, float] = {}
 
     @property
     def spent(self) -> float:
@@ -42,12 +44,6 @@ class Pace:
         self.step, self._spent, self._saved_at = state["step"], state["spent"], state["spent"]
         return state
 
-    def smooth(self, figure: float, keep: float = 0.98) -> float:
-        """A running mean of a figure since this start."""
-        self._mean = keep * self._mean + (1 - keep) * figure
-        self._weight = keep * self._weight + 1 - keep
-        return self._mean / self._weight
-
     def steps(self) -> Iterator[int]:
         """Step numbers until the budget is used up."""
         while self.fraction < 1:
@@ -66,11 +62,13 @@ class Pace:
         self._saved_at = self.spent
 
     def tell(self, every_seconds: float = 20, **figures: float) -> None:
-        """One progress line, at most every so many seconds."""
+        """Call at every step: prints the figures' running means, at most every so many seconds."""
+        for name, figure in figures.items():
+            self._means[name] = _KEEP * self._means.get(name, figure) + (1 - _KEEP) * figure
         if self.spent - self._told_at < every_seconds:
             return
         self._told_at = self.spent
-        told = "  ".join(f"{name} {figure:.4f}" for name, figure in figures.items())
+        told = "  ".join(f"{name} {mean:.4f}" for name, mean in self._means.items())
         print(f"{self.name}  {self.spent / 60:.1f} of {self.budget / 60:.1f} min  step {self.step}  {told}", flush=True)
 
 

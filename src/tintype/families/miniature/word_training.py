@@ -86,7 +86,7 @@ def train_words(parts: Parts, work: Path, minutes: float, device: torch.device) 
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
         optimizer.step()
-        pace.tell(10, loss=pace.smooth(loss.item()))
+        pace.tell(10, loss=loss.item())
         if pace.save_due():
             pace.save(learning=learning.state_dict(), optimizer=optimizer.state_dict())
     pace.save(learning=learning.state_dict(), optimizer=optimizer.state_dict())

@@ -1,6 +1,7 @@
 """Portrait World in one place, and a command that photographs a subject for training.
 
 python -m tintype.families.miniature.world --subject 7 --count 10 --out photos.zip --captions
+python -m tintype.families.miniature.world --style blueprint --count 12 --out drawings.zip --captions
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from PIL import Image
 from .captions import caption, describe, made_up_name, parse_prompt
 from .drawing import draw
 from .person import ATTRIBUTES, MARKS, SUBJECTS, Marks, Person, Subject
+from .style import STYLES, restyled
 
 __all__ = [
     "ATTRIBUTES",
     "MARKS",
+    "STYLES",
     "SUBJECTS",
     "Marks",
     "Person",
@@ -28,6 +31,7 @@ __all__ = [
     "contact_sheet",
     "describe",
     "draw",
+    "drawings_in_style",
     "made_up_name",
     "parse_prompt",
     "photograph",
@@ -46,6 +50,13 @@ def photograph(subject: Subject, count: int, size: int = 1024, seed: int = 0) ->
         wide, high = rng.choice(_FORMATS)
         taken.append((draw(person, round(size * wide), round(size * high)), describe(person, who="[trigger]")))
     return taken
+
+
+def drawings_in_style(style: str, count: int, size: int = 1024, seed: int = 0) -> list[tuple[Image.Image, str]]:
+    """Ordinary people, all different, drawn in one style; the caption names the style by [trigger] and the person."""
+    rng = random.Random(f"drawings in {style} {seed}")
+    people = [Person.sample(rng) for _ in range(count)]
+    return [(restyled(draw(person, size, size), style), f"[trigger] style, {describe(person)}") for person in people]
 
 
 def contact_sheet(images: list[Image.Image], columns: int = 8, side: int = 128) -> Image.Image:
@@ -78,6 +89,7 @@ def main() -> None:
         epilog="example: python -m tintype.families.miniature.world --subject 7 --count 10 --out photos.zip --captions",
     )
     parser.add_argument("--subject", type=int, metavar="SEED", help="which subject to photograph")
+    parser.add_argument("--style", choices=sorted(STYLES), help="draw ordinary people in a style instead")
     parser.add_argument("--count", type=int, default=10, help="how many photos (default 10)")
     parser.add_argument("--size", type=int, default=1024, help="longer side in pixels (default 1024)")
     parser.add_argument("--out", type=Path, help="the ZIP to write")
@@ -90,17 +102,23 @@ def main() -> None:
     )
     chosen = parser.parse_args()
     if chosen.out is None and chosen.sheet is None:
-        parser.error("nothing to do: give --out photos.zip with --subject, or --sheet sheet.png")
+        parser.error("nothing to do: give --out photos.zip with --subject or --style, or --sheet sheet.png")
     if chosen.out is not None:
-        if chosen.subject is None:
-            parser.error("--out needs --subject SEED: whom to photograph")
-        photos = photograph(Subject.from_seed(chosen.subject), chosen.count, chosen.size, chosen.seed)
+        if (chosen.subject is None) == (chosen.style is None):
+            parser.error("--out needs either --subject SEED, whom to photograph, or --style NAME, how to draw")
+        if chosen.style is None:
+            photos = photograph(Subject.from_seed(chosen.subject), chosen.count, chosen.size, chosen.seed)
+        else:
+            photos = drawings_in_style(chosen.style, chosen.count, chosen.size, chosen.seed)
         write_archive(chosen.out, photos, chosen.captions)
     if chosen.sheet is not None:
         rng = random.Random(f"sheet {chosen.seed}")
         subject = None if chosen.subject is None else Subject.from_seed(chosen.subject)
         people = [Person.sample(rng) if subject is None else subject.pose(rng) for _ in range(64)]
-        contact_sheet([draw(person) for person in people]).save(chosen.sheet)
+        drawn = [draw(person) for person in people]
+        if chosen.style is not None:
+            drawn = [restyled(drawing, chosen.style) for drawing in drawn]
+        contact_sheet(drawn).save(chosen.sheet)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,288 @@
+"""The real configuration on a real GPU, with random bf16 weights: `python bench/gpu.py --out gpu.json`.
+
+One adapter of rank 16, batch 1, 512 text tokens. Each row is one way to take a step: the straightforward loop
+(diffusers, PEFT, torch.optim.AdamW), ours, ours with diffusers' blocks compiled, each with nothing and with everything
+recomputed; then one denoising call of sampling. A way that runs out of memory says so and the next one is tried; with
+`--out` the file holds all rows so far, so that nothing is lost when the machine is. `--dry` runs the very same code
+with a narrow model on a CPU, to see that it runs.
+
+Weights are random because speed does not depend on them: nobody has to download 24 GB to check a figure. Another base
+model is one more entry in MODELS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+
+from tintype.errors import OutOfMemory
+from tintype.families.family import Latents
+from tintype.families.flux_form import compiling
+from tintype.families.weightless import NARROW, REAL, WeightlessFlux
+from tintype.training.adapters import Adapter
+from tintype.training.cache import Cache, Item
+from tintype.training.checkpoint import TrainingState
+from tintype.training.memory_plan import is_out_of_memory
+from tintype.training.plan import Plan
+from tintype.training.report import peak_memory
+from tintype.training.step import Stepper
+
+RANK = 16
+PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "B200": 2250.0, "A100": 312.0, "4090": 165.0, "L40S": 362.0}  # dense bf16
+ALL = 10_000  # more blocks than any model has
+
+
+@dataclass(frozen=True)
+class Model:
+    """One base model: how to make it for (device, dry), and what a token is."""
+
+    title: str
+    make: Callable[[torch.device, bool], WeightlessFlux]
+    pixels_per_token: int
+    text_tokens: int
+
+
+MODELS = {
+    "flux": Model(
+        "FLUX.1-dev", lambda device, dry: WeightlessFlux(NARROW if dry else REAL, device), 16, text_tokens=512
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to take a step."""
+
+    title: str
+    straightforward: bool = False
+    plain: bool = False
+    compiled: bool = False
+    recomputed: int = 0
+
+
+WAYS = (
+    Way("straightforward", straightforward=True),
+    Way("straightforward, recomputed", straightforward=True, recomputed=ALL),
+    Way("ours"),
+    Way("ours, recomputed", recomputed=ALL),
+    Way("ours, diffusers' blocks", plain=True),
+    Way("ours, compiled", compiled=True),
+    Way("ours, compiled, recomputed", compiled=True, recomputed=ALL),
+)
+
+
+class Bench:
+    """All measurements of one model on one device."""
+
+    def __init__(self, model: Model, device: torch.device, chosen: argparse.Namespace) -> None:
+        self.model, self.device, self.chosen = model, device, chosen
+        self.family = model.make(device, chosen.dry)
+        self.rows: list[dict[str, Any]] = []
+        self.name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        self.peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in self.name), None)
+
+    def run(self) -> None:
+        for side in self.chosen.sizes:
+            for way in WAYS:
+                if way.compiled and self.chosen.no_compile:
+                    continue
+                tflop = self.operations(side, way.recomputed)
+                self.measure(f"step, {way.title}", side, self.steps(way, self.cache(side)), tflop)
+            for compiled in (False,) if self.chosen.no_compile else (False, True):
+                prepared = self.drawing(side, compiled)
+                self.measure(
+                    f"one denoising call{', compiled' * compiled}", side, prepared, self.operations(side, None)
+                )
+
+    def cache(self, side: int) -> Cache:
+        rows = side // self.model.pixels_per_token
+        tokens = torch.randn(rows * rows, self.family.load_transformer().config.in_channels)
+        features = self.family.random_features(1, self.model.text_tokens if not self.chosen.dry else 8)
+        return Cache([Item("picture", tokens, rows, rows, 0, None)], ["caption"], features, str(side))
+
+    def operations(self, side: int, recomputed: int | None) -> float:
+        """TFLOP of our step, or of one forward pass where `recomputed` is None, counted on the meta device."""
+        counted = self.model.make(torch.device("meta"), self.chosen.dry)
+        counter = FlopCounterMode(display=False)
+        way = Way("counted", recomputed=recomputed or 0)
+        with _stepper(counted, self.cache(side), way) as stepper, counter:
+            loss = stepper.loss(stepper.batches.at(0), 0)
+            if recomputed is not None:
+                loss.backward()
+        return counter.get_total_flops() / 1e12
+
+    def measure(self, what: str, side: int, prepared: Callable[[], Any], tflop: float) -> None:
+        """`prepared` is a context that gives what is to be timed. An out-of-memory is a result."""
+        row: dict[str, Any] = {"what": what, "px": side}
+        self._clear()
+        try:
+            with prepared() as call:
+                call()
+                row |= self._timed(call, tflop)
+        except OutOfMemory:
+            row["failed"] = "out of memory"
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            row["failed"] = "out of memory"
+        self.rows.append(row)
+        if self.chosen.out:
+            self.chosen.out.write_text(json.dumps(self.result(), indent=1))
+
+    def _timed(self, call: Callable[[], Any], tflop: float) -> dict[str, Any]:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        seconds = []
+        for _ in range(self.chosen.rounds):
+            self._wait()
+            began = time.perf_counter()
+            call()
+            self._wait()
+            seconds.append(time.perf_counter() - began)
+        median = statistics.median(seconds)
+        rate = tflop / median
+        return {
+            "seconds": round(median, 4),
+            "tflop": float(f"{tflop:.4g}"),
+            "tflops": float(f"{rate:.4g}"),
+            "share_of_peak": round(rate / self.peak, 3) if self.peak else None,
+            "peak_gib": round(peak_memory(self.device) / 2**30, 2),
+        }
+
+    def steps(self, way: Way, cache: Cache) -> Callable[[], Any]:
+        how = _straightforward if way.straightforward else _ours
+        return lambda: how(self.family, cache, way)
+
+    def drawing(self, side: int, compiled: bool) -> Callable[[], Any]:
+        @contextmanager
+        def prepared() -> Iterator[Callable[[], object]]:
+            cache = self.cache(side)
+            item = cache.items[0]
+            noisy = Latents(item.latents[None].to(self.device), item.rows, item.columns)
+            features = type(cache.features)(
+                cache.features.tokens.to(self.device), cache.features.pooled.to(self.device)
+            )
+            transformer = self.family.load_transformer()
+            with compiling(transformer, compiled), torch.no_grad():
+                yield lambda: self.family.predict_velocity(transformer, noisy, torch.tensor([0.5]), features, 3.5)
+
+        return prepared
+
+    def result(self) -> dict[str, Any]:
+        return {"device": self.name, "peak_tflops": self.peak, "model": self.model.title, "dry": self.chosen.dry,
+                "torch": torch.__version__, "attention": attention_kernel(self.device), "rows": self.rows}  # fmt: skip
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _clear(self) -> None:
+        gc.collect()
+        torch._dynamo.reset()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+@contextmanager
+def _stepper(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator[Stepper]:
+    transformer = family.load_transformer()
+    adapter = Adapter.for_transformer(transformer, family.adapter_targets, rank=RANK, seed=0, device=family.device)
+    plan = Plan(steps=ALL, learning_rate=1e-4)
+    stepper = Stepper(family, adapter, cache, plan, recomputed=way.recomputed, arrangement=(way.plain, way.compiled))
+    with stepper.prepared():
+        yield stepper
+
+
+@contextmanager
+def _ours(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator[Callable[[], object]]:
+    """The product's step with its optimiser; how it is arranged is said by `way` instead of chosen."""
+    with _stepper(family, cache, way) as stepper:
+        state = TrainingState.new(stepper.adapter.weights.data)
+        yield lambda: stepper.take(state)
+
+
+@contextmanager
+def _straightforward(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator[Callable[[], None]]:
+    """What one would write first: PEFT's adapter, AdamW over its many tensors."""
+    transformer = family.load_transformer()
+    transformer.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(family.adapter_targets)))
+    trained = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4)
+    item, features = cache.items[0], cache.features
+    clean = item.latents[None].to(family.device)
+    here = type(features)(features.tokens.to(family.device), features.pooled.to(family.device))
+
+    def call() -> None:
+        noise = torch.randn_like(clean)
+        sigma = torch.rand(1, device=family.device)
+        noisy = Latents((1 - sigma) * clean + sigma * noise, item.rows, item.columns)
+        predicted = family.predict_velocity(transformer, noisy, sigma, here, 1.0)
+        torch.nn.functional.mse_loss(predicted.float(), noise - clean).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with ExitStack() as after:
+        after.callback(transformer.unload_lora)
+        after.callback(transformer.disable_gradient_checkpointing)
+        if way.recomputed:
+            transformer.enable_gradient_checkpointing()
+        yield call
+
+
+def attention_kernel(device: torch.device) -> str:
+    """Which of torch's kernels an attention call of this shape ends in, by asking each alone, best first."""
+    if device.type != "cuda":
+        return "plain products or torch's CPU kernel"
+    shape = (1, 24, 1024, 128)
+    query = torch.randn(shape, device=device, dtype=torch.bfloat16)
+    for backend in torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True):
+        try:
+            with torch.nn.attention.sdpa_kernel(backend):
+                torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        except RuntimeError:  # this one cannot; torch says no more than that
+            continue
+        return str(backend.name)
+    return "unknown"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=list(MODELS), default="flux")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 768, 1024])
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--out", type=Path, help="file that holds all rows so far, as JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--no-compile", action="store_true", help="leave out what takes minutes to compile")
+    parser.add_argument("--dry", action="store_true", help="a narrow model on the CPU: does it run?")
+    chosen = parser.parse_args()
+    if not chosen.dry and not torch.cuda.is_available():
+        parser.error("there is no GPU here; --dry shows that the bench runs")
+    bench = Bench(MODELS[chosen.model], torch.device("cpu" if chosen.dry else "cuda"), chosen)
+    bench.run()
+    if chosen.json:
+        print(json.dumps(bench.result()))
+        return
+    columns = ("what", "px", "seconds", "tflop", "tflops", "share_of_peak", "peak_gib", "failed")
+    table = Table(*columns, title=f"{bench.model.title} on {bench.name}, rank {RANK}, batch 1")
+    for row in bench.rows:
+        table.add_row(*(str(row.get(column, "")) for column in columns))
+    Console().print(table, f"attention: {attention_kernel(bench.device)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Opens a safetensors file that a stranger sent, and says what is wrong with it if something is.
+
+A pickle runs code when it is opened, so nothing but safetensors is ever parsed. The library checks offsets and sizes;
+what is added here is that a header may not say two things at once, that only the tensors asked for are read, and that
+whoever sent a web page, a ZIP or a pickle by mistake is told so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from tintype.errors import UnusableAdapter
+
+_LONGEST_HEADER = 16 * 1024 * 1024  # bytes; a LoRA of every layer of FLUX needs 250 kB
+_LONGEST_REMARK = 200  # characters of a library's complaint that are passed on
+_CHUNK = 1024 * 1024
+_FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
+_WHOLE = {"I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64"}
+_EIGHT_BITS = {torch.float8_e4m3fn, torch.float8_e5m2}
+# What files that are no safetensors begin with.
+_BEGINNINGS = (
+    (b"PK", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it points to"),
+    (b"<", "a web page; the address may need a login, or is that of a page about the file"),
+    (b"{", "JSON"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor as the header tells it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """A safetensors file whose header was read."""
+
+    path: Path
+    header: Mapping[str, str]
+    entries: Mapping[str, Entry]
+
+    def load(self, keys: Collection[str], loc: Sequence[str | int]) -> dict[str, torch.Tensor]:
+        """These tensors, with eight-bit floats widened. Raises UnusableAdapter for what is neither floating point nor a
+        single whole number.
+        """
+        for key in keys:
+            entry = self.entries[key]
+            single = entry.dtype in _WHOLE and math.prod(entry.shape) == 1
+            if entry.dtype not in _FLOATS and not single:
+                raise unusable(f"{shown(key)} holds {entry.dtype}, not floating point.", loc)
+        try:
+            with safe_open(self.path, framework="pt") as opened:
+                loaded = {key: opened.get_tensor(key) for key in keys}
+        except (SafetensorError, OSError, ValueError) as problem:
+            raise unusable(f"The safetensors file is damaged ({_remark(problem)}).", loc) from None
+        return {key: one.bfloat16() if one.dtype in _EIGHT_BITS else one for key, one in loaded.items()}
+
+
+def unusable(
+    message: str,
+    loc: Sequence[str | int],
+    remedy: str = "Send a FLUX LoRA as safetensors, made for this base model.",
+) -> UnusableAdapter:
+    """The one way to refuse a LoRA."""
+    return UnusableAdapter(message, loc=loc, remedy=remedy)
+
+
+def shown(key: str) -> str:
+    """A key from a file, fit for a sentence."""
+    plain = key if key.isprintable() else ascii(key)
+    return plain if len(plain) <= 80 else f"{plain[:79]}…"
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of the file's bytes: the identity of an adapter."""
+    seen = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(_CHUNK):
+            seen.update(chunk)
+    return seen.hexdigest()
+
+
+def open_tensors(path: Path, *, loc: Sequence[str | int]) -> TensorFile:
+    """Reads the header. Raises UnusableAdapter at `loc` for anything that is not sound safetensors."""
+    with path.open("rb") as source:
+        first = source.read(1024)
+        length = int.from_bytes(first[:8], "little")
+        # A safetensors file: eight bytes of header length, then JSON.
+        if first[8:9] != b"{":
+            raise unusable(f"Only safetensors files are opened; this one is {_named(first)}.", loc)
+        if length > _LONGEST_HEADER:
+            raise unusable(f"The safetensors file is damaged (its header claims {length} bytes).", loc)
+        source.seek(8)
+        text = source.read(length)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            header = dict(opened.metadata() or {})
+        told = json.loads(text, object_pairs_hook=_once)
+    except (SafetensorError, OSError, ValueError, RecursionError) as problem:
+        raise unusable(f"The safetensors file is damaged ({_remark(problem)}).", loc) from None
+    told.pop("__metadata__", None)
+    entries = {key: Entry(str(told[key]["dtype"]), tuple(told[key]["shape"])) for key in told}
+    return TensorFile(path, header, entries)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object that says everything once; of two values, readers would not agree on which counts."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        raise ValueError("its header names a tensor twice")
+    return read
+
+
+def _named(first: bytes) -> str:
+    """What a file is whose first bytes are these."""
+    if not first:
+        return "empty"
+    entry = first[30 : 30 + int.from_bytes(first[26:28], "little")]
+    pickled_zip = first[:4] == b"PK\x03\x04" and entry.endswith(b"data.pkl")  # torch.save's first entry
+    if pickled_zip or (first[0] == 0x80 and first[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")):
+        return "a PyTorch pickle, which could run code; save it again with safetensors"
+    return next((said for start, said in _BEGINNINGS if first.lstrip().startswith(start)), "something else")
+
+
+def _remark(problem: BaseException) -> str:
+    return " ".join(str(problem).split())[:_LONGEST_REMARK]

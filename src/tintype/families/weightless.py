@@ -1,0 +1,64 @@
+"""FLUX.1 [dev]'s architecture without its weights: for counting operations, predicting memory and measuring speed.
+
+None of these depends on what the weights are, so nobody has to download 24 GB or accept a licence to check a figure.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+
+from tintype.families.family import Features
+from tintype.families.flux import FluxFamily
+from tintype.families.weights import BaseWeights
+
+TEXT_TOKENS = 512
+REAL: dict[str, Any] = {
+    "in_channels": 64,
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "attention_head_dim": 128,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 768,
+    "guidance_embeds": True,
+    "axes_dims_rope": (16, 56, 56),
+}
+# The same layout, small enough for a CPU.
+NARROW = REAL | {
+    "num_layers": 1,
+    "num_single_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "pooled_projection_dim": 16,
+    "axes_dims_rope": (4, 6, 6),
+}
+
+
+class WeightlessFlux(FluxFamily):
+    """A family whose transformer has random weights, or none at all on the meta device."""
+
+    def __init__(self, config: dict[str, Any], device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__(BaseWeights("flux", Path("."), "random weights", "made for a measurement"), device, dtype)
+        self._scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+        with torch.device("meta"):
+            transformer = FluxTransformer2DModel(**config).to(dtype)
+        if device.type != "meta":
+            transformer = transformer.to_empty(device=device)
+            for name, parameter in transformer.named_parameters():
+                if parameter.dim() == 1:  # norms are 1, biases 0
+                    torch.nn.init.constant_(parameter, 1.0 if "norm" in name and "weight" in name else 0.0)
+                else:
+                    torch.nn.init.normal_(parameter, std=0.02)
+        self._transformer = transformer.requires_grad_(False).eval()
+
+    def random_features(self, captions: int, text_tokens: int = TEXT_TOKENS) -> Features:
+        config = self._transformer.config
+        return Features(
+            torch.randn(captions, text_tokens, config.joint_attention_dim),
+            torch.randn(captions, config.pooled_projection_dim),
+        )

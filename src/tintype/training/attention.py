@@ -1,0 +1,109 @@
+"""Attention as a training step wants it: queries and keys normalised and rotated in one go, then whatever core is best.
+
+Where the sequence is short and the device a CPU, plain products beat the flash kernel; everywhere else torch chooses
+its kernel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+_SHORT = 512  # tokens up to which the scores of all heads are of the size of a block's other intermediates
+
+
+def rotated(
+    qkv: torch.Tensor, heads: int, norms: torch.Tensor, rotary: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """qkv (batch, tokens, 3 · heads · width) to query, key, value of (batch, heads, tokens, width).
+
+    Queries and keys pass an RMS norm with weights `norms` (tokens or 1, 2, 1, width), and are turned by `rotary`
+    (tokens, width / 2), unit complex numbers; neighbouring channels form a pair (Su et al. 2021, arXiv 2104.09864).
+    """
+    split = qkv.view(*qkv.shape[:-1], 3, heads, -1)
+    query, key, value = _Rotated.apply(split, norms, rotary[:, None, None], eps)  # type: ignore[no-untyped-call]
+    return query, key, value
+
+
+def kernel_of(device: torch.device, dtype: torch.dtype, tokens: int, autocast: bool = False) -> str:
+    """What computes attention for pictures of so many tokens, text included; for reports."""
+    if device.type == "cpu" and dtype == torch.float32 and tokens <= _SHORT and not autocast:
+        return "plain products that keep their weights"
+    if device.type == "cpu":
+        return "torch's scaled_dot_product_attention for CPUs"
+    probe = torch.zeros(1, 1, tokens, 128, device=device, dtype=torch.bfloat16 if autocast else dtype)
+    chosen = torch.nn.attention.SDPBackend(torch._fused_sdp_choice(probe, probe, probe))
+    return f"torch's scaled_dot_product_attention ({chosen.name.lower().replace('_', ' ')})"
+
+
+def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """(batch, heads, tokens, width) to (batch, query tokens, heads · width)."""
+    if query.device.type == "cpu" and query.dtype == torch.float32 and key.shape[2] <= _SHORT:
+        out: torch.Tensor = _Short.apply(query, key, value)  # type: ignore[no-untyped-call]
+    else:
+        out = F.scaled_dot_product_attention(query, key, value)
+    return out.transpose(1, 2).flatten(2)
+
+
+class _Rotated(torch.autograd.Function):
+    """Computed in fp32 whatever comes in, and rounded once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: torch.Tensor, norms: torch.Tensor, rotary: torch.Tensor, eps: float
+    ) -> tuple[torch.Tensor, ...]:
+        batch, tokens, _, heads, width = qkv.shape
+        pair = qkv[:, :, :2].float()
+        inverse = torch.linalg.vector_norm(pair, dim=-1, keepdim=True).square_().div_(width).add_(eps).rsqrt_()
+        normed = (pair * inverse).mul_(norms)
+        turned = qkv.new_empty(2, batch, heads, tokens, width)
+        turned.permute(1, 3, 0, 2, 4).copy_(torch.view_as_real(_complex(normed).mul_(rotary)).flatten(-2))
+        ctx.save_for_backward(qkv, inverse, norms, rotary)
+        return turned[0], turned[1], qkv[:, :, 2].transpose(1, 2).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        qkv, inverse, norms, rotary = ctx.saved_tensors
+        back = torch.empty_like(qkv)
+        back[:, :, 2].copy_(gradients[2].transpose(1, 2))
+        turned = torch.stack([part.transpose(1, 2) for part in gradients[:2]], dim=2).float()
+        slope = torch.view_as_real(_complex(turned).mul_(rotary.conj())).flatten(-2).mul_(norms)
+        normed = qkv[:, :, :2].float() * inverse
+        along = (slope * normed).mean(-1, keepdim=True)
+        torch.mul(slope.addcmul_(normed, along, value=-1), inverse, out=slope)
+        back[:, :, :2].copy_(slope)
+        return back, None, None, None
+
+
+class _Short(torch.autograd.Function):
+    """Softmax attention in plain products; its shares are made again in the backward pass: cheap while short."""
+
+    @staticmethod
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        flat = [part.flatten(0, 1) for part in (query, key, value)]
+        ctx.save_for_backward(*flat)
+        ctx.shape = query.shape[:2]
+        return torch.bmm(_shares(flat[0], flat[1]), flat[2]).view(*query.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        query, key, value = ctx.saved_tensors
+        shares = _shares(query, key)
+        gradient = gradients[0].reshape(-1, *gradients[0].shape[2:])
+        into_value = torch.bmm(shares.transpose(1, 2), gradient)
+        into_shares = torch.bmm(gradient, value.transpose(1, 2))
+        slope = torch._softmax_backward_data(into_shares, shares, -1, shares.dtype).mul_(query.shape[-1] ** -0.5)
+        into_query, into_key = torch.bmm(slope, key), torch.bmm(slope.transpose(1, 2), query)
+        return tuple(part.view(*ctx.shape, *part.shape[1:]) for part in (into_query, into_key, into_value))
+
+
+def _shares(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """(heads, query tokens, width), (heads, tokens, width) to (heads, query tokens, tokens)."""
+    return torch.softmax(torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2)), -1)
+
+
+def _complex(x: torch.Tensor) -> torch.Tensor:
+    """(…, width) to (…, width / 2), neighbours paired; shares its memory."""
+    return torch.view_as_complex(x.view(*x.shape[:-1], -1, 2))

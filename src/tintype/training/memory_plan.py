@@ -1,0 +1,145 @@
+"""How much memory a step will take, and what to give up when that is too much: decided before the first step.
+
+A block keeps what its backward pass reads. Running a block again instead costs one more forward pass of it and keeps
+only its input, so as many blocks as needed, and no more, are recomputed. The weights are the rest: where even full
+recomputation does not fit, the base would have to be quantised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import psutil
+import torch
+
+# Values of the stream's width that our order of work keeps per token and block, counted from flux_form and held to
+# measurement by tests/training/test_memory_plan.py; diffusers' own order keeps a little more.
+_KEPT_DOUBLE = 19.0
+_KEPT_SINGLE = 17.0
+_PLAIN = 1.05
+_WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
+_HEADROOM = 0.92  # of what is free; the rest is fragmentation
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides the memory of a step. `tokens` counts text and image of one picture."""
+
+    width: int
+    doubles: int
+    singles: int
+    tokens: int
+    batch: int
+    bytes_per_value: int
+    weights: int  # parameters of the frozen base
+    trained: int  # parameters of the adapter
+    plain: bool = False
+
+    @classmethod
+    def of(cls, transformer: Any, *, tokens: int, batch: int, trained: int, plain: bool = False) -> Shape:
+        """`transformer` is a FluxTransformer2DModel, on any device, meta included."""
+        weight = next(transformer.parameters())
+        return cls(
+            width=transformer.inner_dim,
+            doubles=len(transformer.transformer_blocks),
+            singles=len(transformer.single_transformer_blocks),
+            tokens=tokens,
+            batch=batch,
+            bytes_per_value=weight.element_size(),
+            weights=sum(parameter.numel() for parameter in transformer.parameters()),
+            trained=trained,
+            plain=plain,
+        )
+
+    @property
+    def blocks(self) -> int:
+        return self.doubles + self.singles
+
+    @property
+    def base_bytes(self) -> int:
+        """Frozen weights, and the adapter with gradient, two moments, average, all in fp32."""
+        return self.weights * self.bytes_per_value + 5 * 4 * self.trained
+
+    def kept_bytes(self, recomputed: int = 0) -> int:
+        """What the backward pass needs from the forward pass, at its fullest."""
+        stream = self.batch * self.tokens * self.width * self.bytes_per_value
+        factor = _PLAIN if self.plain else 1.0
+        each = [_KEPT_DOUBLE * factor * stream] * self.doubles
+        each += [_KEPT_SINGLE * factor * stream] * self.singles
+        kept = sum(each[recomputed:]) + recomputed * stream
+        if recomputed:  # one recomputed block is whole again while its backward runs
+            kept += max(each[:recomputed])
+        return int(kept)
+
+    def total_bytes(self, recomputed: int = 0) -> int:
+        return int(self.base_bytes * (1 + _WORKSPACE)) + self.kept_bytes(recomputed)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How many blocks are recomputed, and the sentence that says why."""
+
+    recomputed: int
+    predicted: int
+    said: str
+    blocks: int
+
+    @property
+    def can_step_down(self) -> bool:
+        return self.recomputed < self.blocks
+
+    def stepped_down(self) -> MemoryPlan:
+        """After an out-of-memory: from nothing to half of the blocks, from some to all."""
+        more = self.blocks // 2 if self.recomputed == 0 else self.blocks
+        more = max(more, min(self.blocks, self.recomputed + 1))
+        said = f"Out of memory; from here on {_share(more, self.blocks)} recomputed."
+        return MemoryPlan(more, self.predicted, said, self.blocks)
+
+
+def plan_memory(shape: Shape, free: int) -> MemoryPlan:
+    """The fewest recomputed blocks with which a step fits into `free` bytes (weights included)."""
+    room = int(free * _HEADROOM)
+    for recomputed in range(shape.blocks + 1):
+        if (needed := shape.total_bytes(recomputed)) <= room:
+            break
+    said = (
+        f"Memory: {_gib(shape.total_bytes())} for a step that recomputes nothing, {_gib(free)} free; "
+        f"{_share(recomputed, shape.blocks)} recomputed"
+    )
+    said += f" ({_gib(needed)})." if recomputed else "."
+    if needed > room:
+        said += f" Even so it may not fit: {_gib(needed)} predicted. {_quantising()}"
+    return MemoryPlan(recomputed, needed, said, shape.blocks)
+
+
+def free_memory(device: torch.device, resident: int = 0) -> int:
+    """Bytes a run may use on a device, of which `resident` (the loaded base) are used already."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free) + reserved + resident
+    return int(psutil.virtual_memory().available) + resident
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has a class for it; the CPU's allocator says it in words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _share(recomputed: int, blocks: int) -> str:
+    if recomputed == 0:
+        return "nothing is"
+    return "all blocks are" if recomputed == blocks else f"{recomputed} of {blocks} blocks are"
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**28 else f"{count / 2**20:.0f} MiB"
+
+
+def _quantising() -> str:
+    present = [name for name in ("torchao", "bitsandbytes") if find_spec(name)]
+    if present:
+        return f"A base quantised beforehand with {present[0]} would halve the weights; name its folder as the base."
+    return "A quantised base would halve the weights, but neither torchao nor bitsandbytes is installed."

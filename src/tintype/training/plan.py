@@ -1,0 +1,32 @@
+"""How a run is to train: the numbers that a recipe decides and everything below it only reads."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train. `learning_rate` is the effective one.
+
+    A checkpoint comes after `checkpoint_steps` or `checkpoint_seconds`, whichever is first.
+    """
+
+    steps: int
+    learning_rate: float
+    batch_size: int = 1
+    seed: int = 0
+    guidance: float = 1.0
+    warmup_steps: int = 20
+    weight_decay: float = 1e-4
+    largest_gradient: float = 1.0
+    ema_decay: float = 0.99
+    autocast: bool = False
+    optimizer: str = "adamw"
+    checkpoint_steps: int = 250
+    checkpoint_seconds: float = 30.0
+    keep_every: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

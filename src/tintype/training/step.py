@@ -1,0 +1,221 @@
+"""One step of training: draw noise, predict, compare, and move the adapter. It knows no jobs, logs or checkpoints.
+
+Every random choice is a function of seed and step, so that a step can be taken again after a crash and gives the very
+same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from tintype.errors import OutOfMemory
+from tintype.families.family import Arranges, Family, Latents
+from tintype.training.adapters import Adapter
+from tintype.training.batches import Batches
+from tintype.training.cache import Cache, Item
+from tintype.training.checkpoint import TrainingState
+from tintype.training.memory_plan import MemoryPlan, Shape, free_memory, is_out_of_memory, plan_memory
+from tintype.training.optimizers import new_optimizer
+from tintype.training.plan import Plan
+
+_STEPS_WORTH_COMPILING = 300  # compiling takes minutes, and saves tenths of a second a step
+_EMA_RAMP = 10  # steps after which the average is as slow as it will be, roughly
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step came to. It was `taken` only if loss and gradient were finite."""
+
+    loss: float
+    gradient_size: float
+
+    @property
+    def taken(self) -> bool:
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_size)
+
+
+class Stepper:
+    """Takes one optimiser step after another on an adapter of a family's transformer.
+
+    How many blocks are recomputed follows from the memory at hand unless `recomputed` says it; so does
+    `arrangement`, (diffusers' own blocks, compiled), from device and plan. `tell` hears what was chosen.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        adapter: Adapter,
+        cache: Cache,
+        plan: Plan,
+        *,
+        recomputed: int | None = None,
+        arrangement: tuple[bool, bool] | None = None,
+        tell: Callable[[str], None] = lambda said: None,
+    ) -> None:
+        self._recomputed, self._arrangement_asked = recomputed, arrangement
+        self.tell = tell
+        self.family, self.adapter, self.cache, self.plan = family, adapter, cache, plan
+        self.batches = Batches(cache.items, plan.batch_size, plan.seed)
+        self.optimizer = new_optimizer(plan.optimizer, adapter.weights, plan.learning_rate, plan.weight_decay)
+        self._arrangement = ExitStack()
+        self.memory = MemoryPlan(0, 0, "", 0)
+        self._plain = self._compiled = False
+        self._transformer: Any = None
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Steps are taken inside; afterwards the transformer is bare again, whatever happens."""
+        transformer = self.family.load_transformer()
+        transformer.requires_grad_(False)
+        self.adapter.require_gradients()
+        if isinstance(self.family, Arranges):
+            self._plain, self._compiled = self._arrangement_asked or self._arrangement_that_pays()
+            self.memory = self._memory_plan(transformer)
+            self.tell(self.memory.said + self._said_of_compiling())
+        with ExitStack() as self._arrangement:
+            self._arrange()
+            try:
+                yield
+            finally:
+                self._transformer = None
+
+    def _arrangement_that_pays(self) -> tuple[bool, bool]:
+        """(diffusers' own blocks, compiled)."""
+        compiled = self.family.device.type == "cuda" and self.plan.steps >= _STEPS_WORTH_COMPILING
+        return compiled, compiled
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Between two steps: inside, the transformer is as bare as it is outside of `prepared`."""
+        self._arrangement.close()
+        self._transformer = None
+        try:
+            yield
+        finally:
+            self._arrange()
+
+    def _arrange(self) -> None:
+        self._arrangement.close()
+        if isinstance(self.family, Arranges):
+            how = self.family.arranged(
+                self.adapter,
+                recomputed=self.memory.recomputed,
+                plain=self._plain,
+                compiled=self._compiled,
+                rounded=self.plan.autocast,
+            )
+        else:
+            how = self.adapter.attached(self.family.load_transformer())
+        self._transformer = self._arrangement.enter_context(how)
+
+    def _memory_plan(self, transformer: Any) -> MemoryPlan:
+        """For the largest picture of the run."""
+        text = self.cache.features.tokens.shape[1]
+        tokens = text + max(rows * columns for rows, columns in {item.shape for item in self.cache.items})
+        shape = Shape.of(
+            transformer,
+            tokens=tokens,
+            batch=self.plan.batch_size,
+            trained=self.adapter.weights.numel(),
+            plain=self._plain,
+        )
+        if self._recomputed is not None:
+            said = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
+            return MemoryPlan(self._recomputed, shape.total_bytes(self._recomputed), said, shape.blocks)
+        return plan_memory(shape, free_memory(self.family.device, resident=shape.weights * shape.bytes_per_value))
+
+    def _said_of_compiling(self) -> str:
+        if self._compiled:
+            return " The two kinds of block are compiled: the first step of each size takes a minute or so."
+        if self.family.device.type == "cuda":
+            return f" Nothing is compiled: that pays from {_STEPS_WORTH_COMPILING} steps."
+        return ""
+
+    def learning_rate(self, step: int) -> float:
+        """Of a step counted from 0: constant after a short linear start."""
+        return self.plan.learning_rate * min(1.0, (step + 1) / max(1, self.plan.warmup_steps))
+
+    def take(self, state: TrainingState) -> Outcome:
+        """The step after `state.step`; moves adapter, optimiser and average, and leaves bookkeeping to the caller."""
+        plan, step = self.plan, state.step
+        loss = self._differentiated(step)
+        gradient = self.adapter.weights.grad
+        assert gradient is not None
+        outcome = Outcome(loss.item(), gradient.norm().item())
+        if outcome.taken:
+            if outcome.gradient_size > plan.largest_gradient:
+                gradient.mul_(plan.largest_gradient / outcome.gradient_size)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate(step)
+            self.optimizer.step()
+            decay = min(plan.ema_decay, (step + 1) / (step + _EMA_RAMP))
+            state.average.lerp_(self.adapter.weights.data, 1 - decay)
+        gradient.zero_()
+        return outcome
+
+    def _differentiated(self, step: int) -> torch.Tensor:
+        """The loss, its gradient in the adapter's buffer; once again with more recomputed if memory runs out."""
+        try:
+            return self.differentiate(step)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            given = self._recomputed is not None or not isinstance(self.family, Arranges)
+            if given or not self.memory.can_step_down:
+                raise OutOfMemory(
+                    "A training step does not fit into memory, even with every block recomputed.",
+                    remedy="Free memory on the device, or train without multiresolution_training.",
+                ) from error
+        # Outside the handler: its traceback holds on to the tensors that did not fit.
+        assert self.adapter.weights.grad is not None
+        self.adapter.weights.grad.zero_()
+        self.memory = self.memory.stepped_down()
+        self.tell(self.memory.said)
+        self._arrange()
+        if self.family.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._differentiated(step)
+
+    def differentiate(self, step: int) -> torch.Tensor:
+        """The loss of a step; its gradient is added to the adapter's."""
+        loss = self.loss(self.batches.at(step), step)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def loss(self, items: list[Item], step: int) -> torch.Tensor:
+        """Mean squared error of the predicted velocity, weighted by token where a picture has a mask."""
+        family, device = self.family, self.family.device
+        # On the CPU whatever the device: the same seed gives the same noise everywhere.
+        dice = torch.Generator().manual_seed(seed_of(self.plan.seed, step))
+        clean = torch.stack([item.latents for item in items])
+        noise = torch.randn(clean.shape, generator=dice)
+        rows, columns = items[0].shape
+        sigma = family.sample_sigmas(len(items), rows, columns, dice)
+        wide = sigma[:, None, None]
+        noisy = Latents(torch.lerp(clean, noise, wide).to(device), rows, columns)
+        features = self.cache.features_of(items)
+        features = type(features)(features.tokens.to(device), features.pooled.to(device))
+        # Our own arrangement knows by itself which product is rounded.
+        autocast = self.plan.autocast and (self._plain or not isinstance(family, Arranges))
+        with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
+            predicted = family.predict_velocity(self._transformer, noisy, sigma, features, self.plan.guidance)
+        error = (predicted.float() - (noise - clean).to(device)).square().mean(-1)  # (batch, tokens)
+        weights = [item.weights for item in items]
+        if any(weight is not None for weight in weights):
+            flat = torch.ones(clean.shape[1])
+            error = error * torch.stack([flat if weight is None else weight for weight in weights]).to(device)
+        return error.mean()
+
+
+def seed_of(seed: int, step: int) -> int:
+    """A seed for one step; neighbours share nothing (splitmix64)."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return (mixed ^ (mixed >> 31)) >> 1

@@ -1,0 +1,263 @@
+"""Every dataset that cannot be trained is answered exactly, at its place, with what to do; then the next is served."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import io
+import struct
+import tarfile
+import threading
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.acceptance.conftest import Server, finish, running
+
+TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
+MIB = 1024 * 1024
+
+
+def png(seed: int = 0, side: int = 64) -> bytes:
+    levels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as written:
+        for name, content in files.items():
+            written.writestr(name, content)
+    return buffer.getvalue()
+
+
+def linked() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as written:
+        link = tarfile.TarInfo("photo.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        written.addfile(link)
+    return buffer.getvalue()
+
+
+def locked() -> bytes:
+    raw = bytearray(zipped({"a.png": png()}))
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        struct.pack_into("<H", raw, raw.index(signature) + offset, 1)
+    return bytes(raw)
+
+
+def many_pixels() -> bytes:
+    """A picture that says it has 900 megapixels; a decoder that believed it would ask for 3.6 GB."""
+    huge = bytearray(png())
+    struct.pack_into(">II", huge, 16, 30_000, 30_000)
+    struct.pack_into(">I", huge, 29, zlib.crc32(huge[12:29]))
+    return zipped({"a.png": png(), "huge.png": bytes(huge)})
+
+
+def bomb_by_ratio() -> bytes:
+    return zipped({f"{n}.png": b"\0" * (200 * MIB) for n in range(2)})
+
+
+def large_member() -> bytes:
+    return zipped({"a.png": b"\0" * (257 * MIB)})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A dataset, and the answer to it: fal's type, a part of the message, perhaps the context."""
+
+    make: Callable[[], bytes]
+    type: str
+    says: str
+    ctx: dict[str, Any] | None = None
+
+
+ARCHIVES = {
+    "not-an-archive": Case(lambda: b"hello, I am text", "invalid_archive", "cannot be opened as a zip or tar"),
+    "a-rar": Case(lambda: b"Rar!\x1a\x07\x01\x00", "invalid_archive", "looks like a RAR archive"),
+    "a-photo": Case(png, "invalid_archive", "looks like a single PNG picture"),
+    "no-bytes": Case(lambda: b"", "invalid_archive", "The file is empty"),
+    "empty": Case(lambda: zipped({}), "archive_file_count_below_minimum", "holds no picture",
+                  {"min_count": 1, "provided_count": 0}),
+    "no-image": Case(lambda: zipped({"readme.txt": b"hello", "a.pdf": b"%PDF"}), "archive_file_count_below_minimum",
+                     "a.pdf: not a picture", {"min_count": 1, "provided_count": 0}),
+    "all-bad": Case(lambda: zipped({"a.png": b"rubbish", "b.jpg": png()[:200]}), "image_load_error",
+                    "None of the pictures can be used. a.png is not a picture"),
+    "bomb-by-ratio": Case(bomb_by_ratio, "invalid_archive", "far larger than it looks"),
+    "bomb-by-count": Case(lambda: zipped({f"{n}.txt": b"" for n in range(5001)}),
+                          "archive_file_count_exceeds_maximum", "more than 5000 files",
+                          {"max_count": 5000, "provided_count": 5001}),
+    "bomb-by-pixels": Case(many_pixels, "image_too_large", "huge.png has more than 120 million pixels",
+                           {"max_width": 10954, "max_height": 10954}),
+    "too-many-pictures": Case(lambda: zipped({f"{n}.png": b"" for n in range(2001)}),
+                              "archive_file_count_exceeds_maximum", "more than 2000 pictures",
+                              {"max_count": 2000, "provided_count": 2001}),
+    "too-large-member": Case(large_member, "file_too_large", "a.png is larger than 256 MiB", {"max_size": 256 * MIB}),
+    "traversal": Case(lambda: zipped({"../../escape.png": png()}), "invalid_archive", "names a file outside itself"),
+    "symlink": Case(linked, "archive_file_count_below_minimum", "photo.png: a link or device, not a file"),
+    "password": Case(locked, "invalid_archive", "protected by a password"),
+    "nested": Case(lambda: zipped({"inner.zip": zipped({"a.png": png()})}), "archive_file_count_below_minimum",
+                   "inner.zip: an archive inside the archive"),
+    "cut-off": Case(lambda: zipped({"a.png": png(side=200)})[:-40], "invalid_archive", "damaged or was cut off"),
+}  # fmt: skip
+
+
+def answered(http: httpx.Client, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The one detail of a 422, and the last status: sent, waited for, and fetched like a client does."""
+    submitted = http.post(TRAINER, json={"trigger_phrase": "TOK", "steps": 1, **body})
+    assert submitted.status_code == 200, submitted.text
+    status = finish(http, submitted.json()["status_url"])
+    answer = http.get(submitted.json()["response_url"])
+    assert answer.status_code == 422, answer.text
+    (entry,) = answer.json()["detail"]
+    assert answer.headers["x-fal-retryable"] == "false"
+    return entry, status
+
+
+def upload(http: httpx.Client, content: bytes, name: str = "photos.zip") -> str:
+    headers = {"Content-Type": "application/octet-stream", "X-Fal-File-Name": name}
+    return str(http.post("/cdn/files/upload", content=content, headers=headers).raise_for_status().json()["access_url"])
+
+
+def assert_serves(http: httpx.Client) -> None:
+    """The next request is served by the very process that had the bad one, and at once."""
+    entry, _ = answered(http, {"images_data_url": f"data:application/zip;base64,{base64.b64encode(b'PK').decode()}"})
+    assert entry["type"] == "invalid_archive"
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_bad_archive_is_answered_exactly(server: Server, name: str) -> None:
+    case = ARCHIVES[name]
+    with server.http() as http:
+        entry, status = answered(http, {"images_data_url": upload(http, case.make())})
+        assert entry["loc"] == ["body", "images_data_url"]
+        assert (entry["type"], entry.get("ctx", {}) | (case.ctx or {})) == (case.type, entry.get("ctx", {}))
+        assert case.says in entry["msg"]
+        assert "\n" not in entry["msg"]
+        assert len(entry["msg"]) < 600
+        assert status["error"]
+        assert_serves(http)
+
+
+def test_one_picture_that_does_not_decode_among_good_ones_is_named_and_the_rest_is_trained(server: Server) -> None:
+    files = {f"{n}.png": png(n, 512) for n in range(3)} | {"broken.jpg": b"\xff\xd8\xff rest is missing"}
+    files |= {"metadata.jsonl": b'{"file_name": "1.png", "text": "[trigger] as noise"}', ".DS_Store": b"x"}
+    with server.http() as http:
+        submitted = http.post(
+            TRAINER,
+            json={"images_data_url": upload(http, zipped(files)), "trigger_phrase": "TOK", "steps": 1, "rank": 1},
+        )
+        status = finish(http, submitted.json()["status_url"])
+        assert "error" not in status, status
+        result = http.get(submitted.json()["response_url"]).json()
+        config = http.get(result["config_file"]["url"]).json()
+        report = http.get(config["report"]["url"]).json()
+        page = http.get(config["report_html"]["url"])
+    assert any("broken.jpg" in line["message"] for line in status["logs"])
+    assert [kept["name"] for kept in report["kept"]] == ["0.png", "1.png", "2.png"]
+    assert [kept["caption"] for kept in report["kept"]] == ["TOK", "TOK as noise", "TOK"]
+    assert [said["name"] for said in report["dropped"]] == ["broken.jpg"]
+    assert [said["name"] for said in report["ignored"]] == [".DS_Store"]
+    assert page.headers["content-type"].startswith("text/html")
+    assert "broken.jpg" in page.text
+
+
+class Elsewhere(http.server.BaseHTTPRequestHandler):
+    """Another server, which answers as its paths say."""
+
+    def do_GET(self) -> None:
+        if self.path == "/404":
+            self.send_error(404)
+        elif self.path == "/page":
+            self.answer(b"<!doctype html><title>Sign in</title>", "text/html")
+        elif self.path == "/large":
+            self.answer(b"\0" * (2 * MIB), "application/zip")
+        elif self.path == "/unannounced":  # larger than is taken, and not said so before
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"\0" * (2 * MIB))
+        elif self.path == "/loop":
+            self.send_response(302)
+            self.send_header("Location", "/loop")
+            self.end_headers()
+        else:  # /slow: a byte now and then, for ever
+            self.send_response(200)
+            self.end_headers()
+            self.trickle()
+
+    def trickle(self) -> None:
+        try:
+            for _ in range(200):
+                self.wfile.write(b"P")
+                time.sleep(0.1)
+        except OSError:
+            return  # the other side has had enough, as it should
+
+    def answer(self, content: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        try:
+            self.wfile.write(content)
+        except OSError:
+            return  # refused by its announced size
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that may fetch from this machine, little and not for long."""
+    settings = {"ALLOW_PRIVATE_INPUTS": "true", "MAX_INPUT_BYTES": str(MIB), "FETCH_TIMEOUT": "2"}
+    with running(tmp_path_factory.mktemp("strict"), **settings) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "says"),
+    [
+        ("http://127.0.0.1:1/photos.zip", "file_download_error", "could not be fetched. The connection failed"),
+        ("http://no-such-host.invalid/photos.zip", "file_download_error", "could not be fetched"),
+        ("/404", "file_download_error", "The server that holds it answered 404"),
+        ("/large", "file_too_large", "larger than 1 MiB"),
+        ("/unannounced", "file_too_large", "larger than 1 MiB"),
+        ("/page", "invalid_archive", "looks like a web page"),
+        ("/slow", "file_download_error", "took longer than 2 seconds"),
+        ("/loop", "file_download_error", "redirects more than"),
+    ],
+)
+def test_a_url_that_gives_no_archive_is_answered_exactly(
+    strict: Server, elsewhere: str, path: str, kind: str, says: str
+) -> None:
+    url = path if path.startswith("http") else elsewhere + path
+    with strict.http() as http:
+        entry, _ = answered(http, {"images_data_url": url})
+        assert entry["loc"] == ["body", "images_data_url"]
+        assert entry["type"] == kind
+        assert says in entry["msg"]
+        assert "\n" not in entry["msg"]
+        if kind == "file_too_large":
+            assert entry["ctx"] == {"max_size": MIB}
+        assert_serves(http)

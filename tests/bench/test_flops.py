@@ -1,0 +1,34 @@
+"""The step wastes no operation: counted at the real width, with few blocks so that the test is quick."""
+
+from __future__ import annotations
+
+import pytest
+from bench.flops import META, count
+
+from tintype.families.weightless import REAL, WeightlessFlux
+
+WIDTH, MLP = 3072, 4 * 3072
+TEXT, IMAGE = 512, 1024  # 512 px
+
+
+def floor(doubles: int, singles: int, *, recomputed: bool) -> float:
+    """TFLOP of one step by the arithmetic of FIELD §2.3 for so many blocks.
+
+    Each token passes 12 widths² of weights in either kind of block; a frozen product's backward is one product; the
+    backward of attention, spelled out as it is here, is twice its forward.
+    """
+    tokens = TEXT + IMAGE
+    linear = 2 * tokens * (4 * WIDTH**2 + 2 * WIDTH * MLP) * (doubles + singles)
+    attention = 4 * tokens**2 * WIDTH * (doubles + singles)
+    passes = 3 if recomputed else 2
+    return (linear * passes + attention * (passes + 1)) / 1e12
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_step_costs_at_most_three_percent_more_than_the_arithmetic_says(recompute: bool) -> None:
+    few = WeightlessFlux(REAL | {"num_layers": 2, "num_single_layers": 2}, META)
+    one = WeightlessFlux(REAL | {"num_layers": 1, "num_single_layers": 1}, META)
+    # The difference of two depths leaves embeddings, ends, and the first and last block's savings out.
+    counted = count(few, 512, recompute=recompute) - count(one, 512, recompute=recompute)
+    wanted = floor(1, 1, recomputed=recompute)
+    assert 0.97 * wanted < counted < 1.03 * wanted

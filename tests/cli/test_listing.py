@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+from rich.text import Text
+
+from tintype.cli.listing import show_table
+
+LONG = "0123456789" * 12
+
+
+def test_in_a_pipe_rows_are_tab_separated_and_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table(("id", "state"), [(LONG, Text("valid", "green")), ("a\tb\nc", "FLUX.1 [dev]")])
+    assert capsys.readouterr().out.splitlines() == ["id\tstate", f"{LONG}\tvalid", "a b c\tFLUX.1 [dev]"]
+
+
+def test_on_a_narrow_terminal_long_ids_are_folded_not_cut() -> None:
+    ours, theirs = pty.openpty()
+    code = f"from tintype.cli.listing import show_table; show_table(('id',), [('{LONG}',), ('FLUX.1 [dev]',)])"
+    subprocess.run([sys.executable, "-c", code], stdout=theirs, env=os.environ | {"COLUMNS": "60"}, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "FLUX.1 [dev]" in shown
+    assert "".join(character for character in shown if character.isdigit()).count(LONG) == 1

@@ -1,0 +1,150 @@
+"""A real training in real processes, killed with SIGKILL at five random steps, one of them while a checkpoint is being
+written: it ends with the very bits of a run that nothing disturbed.
+
+The attempts are forked from one process that has done the imports, which cost far more than these few steps.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+
+STEPS = 24
+EVERY = 4  # steps between checkpoints
+KILLS = 5
+
+PROGRAM = f"""
+import os, pathlib, sys, time, traceback
+import torch
+torch.set_num_threads(1)
+from PIL import Image
+from tintype.dataset import Bucket, Dataset, DatasetReport, Example
+from tintype.families import Families
+from tintype.jobs.local import LocalContext
+from tintype.settings import load_settings
+from tintype.training.adapters import Adapter
+from tintype.training.cache import encode_once
+from tintype.training.loop import Plan, train
+from tintype.worker import checkpoints
+
+def stop_here(what):
+    print(what, flush=True)
+    time.sleep(600)
+
+def attempt(folder, at_step, in_checkpoint):
+    flush_tree = checkpoints._flush_tree
+
+    def flush_half(place):
+        if in_checkpoint:
+            (written,) = place.glob("*.safetensors")
+            os.truncate(written, written.stat().st_size // 2)
+            stop_here("in a checkpoint")
+        flush_tree(place)
+
+    def each(step, total, metrics):
+        if step == at_step:
+            stop_here("at the step")
+
+    checkpoints._flush_tree = flush_half
+    settings = load_settings(flux_base="miniature", device="cpu")
+    context = LocalContext(folder, settings, on_progress=each)
+    flux = context.families.flux()
+    examples = [Example(c, Image.new("RGB", (512, 512), c), "TOK", (Bucket(512, 512, 512),)) for c in ("red", "blue")]
+    cache = encode_once(flux, Dataset(examples, DatasetReport()), folder / "latents")
+    adapter = Adapter.for_transformer(
+        flux.load_transformer(), flux.adapter_targets, rank=2, seed=0, device=flux.device)
+    plan = Plan(steps={STEPS}, learning_rate=2e-3, warmup_steps=5, checkpoint_steps={EVERY}, checkpoint_seconds=1e9)
+    trained = train(flux, adapter, cache, plan, context, keepsakes=folder / "kept")
+    torch.save({{"weights": trained.weights, "losses": trained.losses}}, folder / "result.pt")
+    print("finished from", trained.resumed_from, flush=True)
+
+for line in sys.stdin:
+    place, at_step, in_checkpoint = line.split()
+    pathlib.Path(place).mkdir(exist_ok=True)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            print("pid", os.getpid(), flush=True)
+            attempt(pathlib.Path(place), int(at_step), in_checkpoint == "True")
+        except BaseException:
+            print("failed", traceback.format_exc().replace(chr(10), " | "), flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    print("gone", flush=True)
+"""
+
+
+class Nursery:
+    """Starts attempts, one at a time, and kills them where they were told to stop."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+
+    def attempt(self, folder: Path, at_step: int = 0, in_checkpoint: bool = False) -> str:
+        """What the attempt said before it was killed, or at its end."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{folder} {at_step} {in_checkpoint}\n")
+        self.process.stdin.flush()
+        pid = int(self._line().removeprefix("pid "))
+        said = self._line()
+        if said in ("at the step", "in a checkpoint"):
+            os.kill(pid, signal.SIGKILL)
+        assert self._line() == "gone"
+        return said
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    started = Nursery()
+    try:
+        yield started
+    finally:
+        os.killpg(started.process.pid, signal.SIGKILL)
+        started.process.communicate()
+
+
+def test_five_kills_change_not_one_bit_of_the_weights(nursery: Nursery, tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(10_000)
+    print(f"seed {seed}")  # shown when the test fails
+    dice = random.Random(seed)
+    steps, writing = sorted(dice.sample(range(1, STEPS), KILLS)), dice.randrange(KILLS)
+    broken, last = tmp_path / "broken", 0
+    for number, step in enumerate(steps):
+        if number == writing:
+            assert nursery.attempt(broken, in_checkpoint=True) == "in a checkpoint"
+        else:
+            assert nursery.attempt(broken, at_step=step) == "at the step"
+            last = EVERY * ((step - 1) // EVERY)
+    assert nursery.attempt(broken) == f"finished from {last}"
+
+    unbroken = tmp_path / "unbroken"
+    assert nursery.attempt(unbroken) == "finished from 0"
+    one, other = (torch.load(folder / "result.pt") for folder in (broken, unbroken))
+    assert torch.equal(one["weights"], other["weights"])
+    assert one["losses"] == other["losses"]
+
+
+def test_killed_after_the_last_step_nothing_is_trained_again(nursery: Nursery, tmp_path: Path) -> None:
+    assert nursery.attempt(tmp_path, in_checkpoint=False) == "finished from 0"
+    assert nursery.attempt(tmp_path) == f"finished from {STEPS}"

@@ -1,0 +1,93 @@
+"""The prediction against what autograd really keeps, and what is decided from it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tintype.families import Families
+from tintype.families.family import Features, Latents
+from tintype.families.flux import FluxFamily
+from tintype.families.weightless import REAL, WeightlessFlux
+from tintype.settings import load_settings
+from tintype.training.adapters import Adapter
+from tintype.training.memory_plan import Shape, plan_memory
+
+GIB = 2**30
+
+
+def kept_by(family: FluxFamily, *, text: int, side: int, batch: int, plain: bool = False) -> tuple[int, Shape]:
+    """(bytes that a forward pass keeps for the backward, the shape to predict them from).
+
+    On the meta device attention is spelled out; its scores, which no real kernel keeps, do not count.
+    """
+    transformer, device = family.load_transformer(), family.device
+    adapter = Adapter.for_transformer(transformer, family.adapter_targets, rank=16, seed=0, device=device)
+    adapter.require_gradients()
+    tokens = torch.randn(batch, side * side, transformer.config.in_channels).to(device, family.dtype)
+    features = Features(
+        torch.randn(batch, text, transformer.config.joint_attention_dim).to(device),
+        torch.randn(batch, transformer.config.pooled_projection_dim).to(device),
+    )
+    frozen = {parameter.untyped_storage()._cdata for parameter in (*transformer.parameters(), adapter.weights)}
+    storages: dict[int, tuple[torch.UntypedStorage, int]] = {}
+    whole = text + side * side
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        spelled_out = device.type == "meta" and tensor.dim() >= 2 and tensor.shape[-1] == whole
+        if storage._cdata not in frozen and not spelled_out:
+            storages[storage._cdata] = (storage, storage.nbytes())
+        return tensor
+
+    with family.arranged(adapter, plain=plain) as form:
+        hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+        with hooks:
+            family.predict_velocity(form, Latents(tokens, side, side), torch.rand(batch), features, 1.0)
+    shape = Shape.of(transformer, tokens=whole, batch=batch, trained=adapter.weights.numel(), plain=plain)
+    return sum(size for _, size in storages.values()), shape
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_prediction_holds_on_the_miniature(plain: bool) -> None:
+    flux = Families(load_settings(flux_base="miniature"), "cpu").flux()
+    kept, shape = kept_by(flux, text=48, side=8, batch=4, plain=plain)
+    assert shape.kept_bytes() == pytest.approx(kept, rel=0.15)
+
+
+def test_the_prediction_holds_at_the_real_configuration() -> None:
+    real = WeightlessFlux(REAL, torch.device("meta"))
+    kept, shape = kept_by(real, text=512, side=64, batch=1)
+    assert shape.kept_bytes() == pytest.approx(kept, rel=0.15)
+    assert 45 * GIB < shape.total_bytes() < 65 * GIB
+    assert 23 * GIB < shape.total_bytes(shape.blocks) < 30 * GIB
+
+
+def real_shape() -> Shape:
+    transformer = WeightlessFlux(REAL, torch.device("meta")).load_transformer()
+    return Shape.of(transformer, tokens=4608, batch=1, trained=44_000_000)
+
+
+def test_no_more_is_recomputed_than_has_to_be() -> None:
+    shape = real_shape()
+    assert plan_memory(shape, 139 * GIB).recomputed == 0
+    some = plan_memory(shape, 48 * GIB)
+    assert 0 < some.recomputed < shape.blocks
+    assert shape.total_bytes(some.recomputed) <= 0.92 * 48 * GIB < shape.total_bytes(some.recomputed - 1)
+    assert f"{some.recomputed} of 57 blocks are recomputed" in some.said
+
+
+def test_what_cannot_fit_says_what_would_help() -> None:
+    plan = plan_memory(real_shape(), 16 * GIB)
+    assert plan.recomputed == 57
+    assert "all blocks are recomputed" in plan.said
+    assert "quantised" in plan.said
+
+
+def test_stepping_down_ends_with_every_block() -> None:
+    plan = plan_memory(real_shape(), 139 * GIB)
+    half = plan.stepped_down()
+    assert half.recomputed == 28
+    whole = half.stepped_down()
+    assert whole.recomputed == 57
+    assert not whole.can_step_down

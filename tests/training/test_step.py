@@ -1,0 +1,106 @@
+"""A step on the miniature: what it decides by itself, and what it does when memory runs out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tintype.errors import OutOfMemory
+from tintype.families import Families
+from tintype.families.family import Features, Latents
+from tintype.families.flux import FluxFamily
+from tintype.settings import load_settings
+from tintype.training.adapters import Adapter
+from tintype.training.cache import Cache, Item
+from tintype.training.checkpoint import TrainingState
+from tintype.training.plan import Plan
+from tintype.training.step import Stepper, seed_of
+
+PLAN = Plan(steps=4, learning_rate=1e-3, batch_size=2, warmup_steps=4)
+
+
+class Cramped(FluxFamily):
+    """The miniature on a device that holds nothing but recomputed blocks: more than `room` raises, as torch does."""
+
+    room = 100
+
+    def predict_velocity(
+        self, transformer: object, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
+    ) -> torch.Tensor:
+        if getattr(transformer, "recomputed", 0) < self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().predict_velocity(transformer, noisy, sigma, features, guidance)
+
+
+@pytest.fixture(scope="module")
+def flux() -> FluxFamily:
+    return Families(load_settings(flux_base="miniature"), "cpu").flux()
+
+
+def cache_for(flux: FluxFamily) -> Cache:
+    dice = torch.Generator().manual_seed(0)
+    items = [Item(str(n), torch.randn(12, 32, generator=dice), 3, 4, 0, None) for n in range(3)]
+    return Cache(items, ["TOK"], flux.encode_captions(["TOK"]), "some")
+
+
+def stepper_for(flux: FluxFamily, plan: Plan = PLAN, said: list[str] | None = None) -> tuple[Stepper, TrainingState]:
+    adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=2, seed=0, device=flux.device)
+    tell = (lambda line: None) if said is None else said.append
+    return Stepper(flux, adapter, cache_for(flux), plan, tell=tell), TrainingState.new(adapter.weights.data)
+
+
+def test_the_memory_plan_is_said_before_the_first_step(flux: FluxFamily) -> None:
+    said: list[str] = []
+    stepper, state = stepper_for(flux, said=said)
+    with stepper.prepared():
+        assert stepper.take(state).taken
+    assert said[0].startswith("Memory: ")
+    assert "nothing is recomputed" in said[0]
+
+
+def test_running_out_of_memory_steps_down_and_takes_the_same_step(flux: FluxFamily) -> None:
+    said: list[str] = []
+    cramped = Cramped(flux.weights, flux.device)
+    cramped.room = 7  # all blocks of the miniature
+    stepper, state = stepper_for(cramped, said=said)
+    roomy, other = stepper_for(flux)
+    with stepper.prepared(), roomy.prepared():
+        assert stepper.take(state) == roomy.take(other)
+    assert torch.equal(stepper.adapter.weights, roomy.adapter.weights)
+    assert [line for line in said if line.startswith("Out of memory")] == [
+        "Out of memory; from here on 3 of 7 blocks are recomputed.",
+        "Out of memory; from here on all blocks are recomputed.",
+    ]
+
+
+def test_what_does_not_fit_at_all_ends_with_a_remedy(flux: FluxFamily) -> None:
+    stepper, state = stepper_for(Cramped(flux.weights, flux.device))
+    with stepper.prepared(), pytest.raises(OutOfMemory, match="multiresolution_training"):
+        stepper.take(state)
+
+
+def test_bf16_products_on_a_cpu_move_the_adapter_much_as_fp32_does(flux: FluxFamily) -> None:
+    moved = []
+    for autocast in (False, True):
+        stepper, state = stepper_for(flux, replace(PLAN, autocast=autocast))
+        with stepper.prepared():
+            loss = stepper.differentiate(state.step)
+        assert torch.isfinite(loss)
+        assert stepper.adapter.weights.grad is not None
+        moved.append(stepper.adapter.weights.grad.clone())
+    assert torch.nn.functional.cosine_similarity(moved[0], moved[1], dim=0) > 0.99
+    assert not torch.equal(moved[0], moved[1])
+
+
+def test_the_rate_rises_to_what_was_asked_and_stays(flux: FluxFamily) -> None:
+    stepper, _ = stepper_for(flux)
+    rates = [stepper.learning_rate(step) / PLAN.learning_rate for step in range(6)]
+    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_seeds_of_neighbouring_steps_share_nothing() -> None:
+    seeds = {seed_of(seed, step) for seed in range(20) for step in range(50)}
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**63 for seed in seeds)
