@@ -99,3 +99,21 @@ def test_deciding_needs_no_torch() -> None:
         "assert not {'torch', 'diffusers', 'transformers', 'numpy'} & set(sys.modules), 'too much was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+
+
+def test_ideogram_4_is_chosen_by_its_own_setting(ideogram_folder: Path) -> None:
+    chosen = resolve(load_settings(ideogram4_base=str(ideogram_folder)), "ideogram4")
+    assert (chosen.family, chosen.miniature) == ("ideogram4", False)
+    assert "TINTYPE_IDEOGRAM4_BASE" in chosen.why
+    assert "Ideogram Non-Commercial" in chosen.licence
+    with pytest.raises(WeightsMissing, match="TINTYPE_IDEOGRAM4_BASE=miniature"):
+        resolve(load_settings(ideogram4_base="nobody/nothing"), "ideogram4")
+
+
+def test_an_ideogram_download_needs_both_transformers(hub: Path) -> None:
+    folder = snapshot(hub, "a/b", missing="text_encoder_2/model-1.safetensors")
+    (folder / "model_index.json").write_text('{"_class_name": "Ideogram4Pipeline"}')
+    assert cached_snapshot("a/b") is None
+    (folder / "unconditional_transformer").mkdir()
+    (folder / "unconditional_transformer" / "model.safetensors").write_text("")
+    assert cached_snapshot("a/b") == folder

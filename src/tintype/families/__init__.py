@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
 
     from tintype.families.flux import FluxFamily
+    from tintype.families.ideogram4 import Ideogram4Family
     from tintype.sampling.sampler import FluxSampler
 
 __all__ = ["Families", "torch_device"]
@@ -23,6 +24,7 @@ class Families:
         self._settings = settings
         self._device = device
         self._flux: FluxFamily | None = None
+        self._ideogram4: Ideogram4Family | None = None
         self._sampler: FluxSampler | None = None
 
     def flux(self) -> FluxFamily:
@@ -32,6 +34,14 @@ class Families:
 
             self._flux = FluxFamily(resolve(self._settings, "flux"), torch_device(self._device))
         return self._flux
+
+    def ideogram4(self) -> Ideogram4Family:
+        """The Ideogram 4 base that the settings choose. Raises WeightsMissing."""
+        if self._ideogram4 is None:
+            from tintype.families.ideogram4 import Ideogram4Family
+
+            self._ideogram4 = Ideogram4Family(resolve(self._settings, "ideogram4"), torch_device(self._device))
+        return self._ideogram4
 
     def flux_sampler(self) -> FluxSampler:
         """What draws with the FLUX base and keeps the LoRAs it has drawn with lately."""

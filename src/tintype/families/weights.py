@@ -22,7 +22,7 @@ from typing import Any, Literal
 from tintype.errors import WeightsMissing
 from tintype.settings import GIB, Settings
 
-Family = Literal["flux"]
+Family = Literal["flux", "ideogram4"]
 
 FLUX_REPOSITORY = "black-forest-labs/FLUX.1-dev"
 # bf16 transformer (24 GB), activations of a 1024 px training step without recomputation, encoders one after another.
@@ -30,6 +30,14 @@ FLUX_GPU_BYTES = 70 * GIB
 FLUX_LICENCE = (
     "FLUX.1 [dev] Non-Commercial License: the weights, and LoRAs made from them, may not be used commercially without "
     "a licence from Black Forest Labs. https://huggingface.co/black-forest-labs/FLUX.1-dev"
+)
+IDEOGRAM4_REPOSITORY = "CalamitousFelicitousness/Ideogram-4-bf16-Diffusers"
+# One 9.3 B transformer in bf16, activations of a 1024 px step, the other and the encoders one after another.
+IDEOGRAM4_GPU_BYTES = 78 * GIB
+IDEOGRAM4_LICENCE = (
+    "Ideogram Non-Commercial Model Agreement: the weights, and LoRAs made from them, are for non-commercial use only; "
+    "training for commercial use and hosting for revenue need a licence from Ideogram. "
+    "https://huggingface.co/ideogram-ai/ideogram-4-nf4"
 )
 MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
 _MINIATURE = Path(__file__).parent / "miniature" / "weights"
@@ -59,40 +67,61 @@ class BaseWeights:
 
     @property
     def licence(self) -> str:
-        return MINIATURE_LICENCE if self.miniature else FLUX_LICENCE
+        return MINIATURE_LICENCE if self.miniature else _BASES[self.family].licence
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What differs between the bases when weights are looked for."""
+
+    title: str
+    variable: str  # of the setting that chooses it
+    repository: str
+    gpu_bytes: int
+    licence: str
+
+
+_BASES: Mapping[Family, _Base] = {
+    "flux": _Base("FLUX.1 [dev]", "TINTYPE_FLUX_BASE", FLUX_REPOSITORY, FLUX_GPU_BYTES, FLUX_LICENCE),
+    "ideogram4": _Base(
+        "Ideogram 4", "TINTYPE_IDEOGRAM4_BASE", IDEOGRAM4_REPOSITORY, IDEOGRAM4_GPU_BYTES, IDEOGRAM4_LICENCE
+    ),
+}
 
 
 def resolve(settings: Settings, family: Family = "flux") -> BaseWeights:
     """The base that jobs will use. Raises WeightsMissing when what was asked for is not on this machine."""
-    wanted = settings.flux_base
+    wanted = settings.flux_base if family == "flux" else settings.ideogram4_base
+    variable = _BASES[family].variable
     if wanted == "miniature":
-        return _miniature("TINTYPE_FLUX_BASE asks for it")
+        return _miniature(family, f"{variable} asks for it")
     if wanted == "auto":
-        return _automatic(settings)
+        return _automatic(settings, family)
     folder = Path(wanted).expanduser()
     if (folder / _INDEX).is_file():
-        return BaseWeights(family, folder.resolve(), wanted, "TINTYPE_FLUX_BASE names this folder", _traits(folder))
+        return BaseWeights(family, folder.resolve(), wanted, f"{variable} names this folder", _traits(folder))
     if folder.exists() or wanted.count("/") != 1 or wanted.startswith((".", "/", "~")):
         raise WeightsMissing(
             f"{wanted} is no folder of a diffusers pipeline ({_INDEX} is missing).",
-            remedy="Set TINTYPE_FLUX_BASE to auto, miniature, a hub id, or a folder written by save_pretrained.",
+            remedy=f"Set {variable} to auto, miniature, a hub id, or a folder written by save_pretrained.",
         )
     cached = cached_snapshot(wanted)
     if cached is None:
         raise WeightsMissing(
             f"The weights of {wanted} are not on this machine.",
-            remedy="Fetch them with `tintype weights pull flux`, or set TINTYPE_FLUX_BASE=miniature.",
+            remedy=f"Fetch them with `tintype weights pull {family}`, or set {variable}=miniature.",
         )
-    return BaseWeights(family, cached, wanted, "TINTYPE_FLUX_BASE names it", _traits(cached))
+    return BaseWeights(family, cached, wanted, f"{variable} names it", _traits(cached))
 
 
 def describe(weights: BaseWeights) -> str:
     """One line for a person: what is used, why, and how to get the other."""
+    base, name = _BASES[weights.family], "FLUX" if weights.family == "flux" else "Ideogram 4"
     if not weights.miniature:
-        return f"FLUX base: {weights.source} ({weights.why})"
+        return f"{name} base: {weights.source} ({weights.why})"
     return (
-        f"FLUX base: the built-in miniature ({weights.why}). Real FLUX.1 [dev]: `tintype weights pull flux` on a "
-        f"machine with a GPU of {FLUX_GPU_BYTES // GIB} GiB or more, then TINTYPE_FLUX_BASE=auto"
+        f"{name} base: the built-in miniature ({weights.why}). Real {base.title}: `tintype weights pull "
+        f"{weights.family}` on a machine with a GPU of {base.gpu_bytes // GIB} GiB or more, then {base.variable}=auto"
     )
 
 
@@ -111,7 +140,9 @@ def _complete(snapshot: Path) -> bool:
     """Whether every component has its weights: all shards an index names, or a single file."""
     if not (snapshot / _INDEX).is_file():
         return False
-    for component in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+    kind = json.loads((snapshot / _INDEX).read_text(encoding="utf-8")).get("_class_name")
+    second = "unconditional_transformer" if kind == "Ideogram4Pipeline" else "text_encoder_2"
+    for component in ("transformer", "vae", "text_encoder", second):
         folder = snapshot / component
         for index in folder.glob("*.safetensors.index.json"):
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -122,29 +153,32 @@ def _complete(snapshot: Path) -> bool:
     return True
 
 
-def _automatic(settings: Settings) -> BaseWeights:
+def _automatic(settings: Settings, family: Family) -> BaseWeights:
+    base = _BASES[family]
     if settings.device == "cpu":
-        return _miniature("TINTYPE_DEVICE is cpu")
+        return _miniature(family, "TINTYPE_DEVICE is cpu")
     memory = gpu_bytes()
     if memory is None:
-        return _miniature("no NVIDIA GPU that this torch can use")
-    if memory < FLUX_GPU_BYTES:
-        return _miniature(f"the GPU has {memory / GIB:.0f} GiB; FLUX.1 [dev] needs {FLUX_GPU_BYTES // GIB} GiB")
-    cached = cached_snapshot(FLUX_REPOSITORY)
+        return _miniature(family, "no NVIDIA GPU that this torch can use")
+    if memory < base.gpu_bytes:
+        said = f"the GPU has {memory / GIB:.0f} GiB; {base.title} needs {base.gpu_bytes // GIB} GiB"
+        return _miniature(family, said)
+    cached = cached_snapshot(base.repository)
     if cached is None:
-        return _miniature(f"a GPU fits, but the weights of {FLUX_REPOSITORY} are not here")
-    return BaseWeights("flux", cached, FLUX_REPOSITORY, "its weights and a GPU that fits them are here")
+        return _miniature(family, f"a GPU fits, but the weights of {base.repository} are not here")
+    return BaseWeights(family, cached, base.repository, "its weights and a GPU that fits them are here")
 
 
-def _miniature(why: str) -> BaseWeights:
-    folder = _MINIATURE / "flux"
+def _miniature(family: Family, why: str) -> BaseWeights:
+    folder = _MINIATURE / family
     traits = _traits(folder)
     if not traits or not (folder / _INDEX).is_file():
         raise WeightsMissing(
             "The built-in miniature's weights are missing from this installation.",
-            remedy="Install tintype again, or build them: python -m tintype.families.miniature.build.",
+            remedy="Install tintype again, or build them: "
+            f"python -m tintype.families.miniature.build --model {family}.",
         )
-    return BaseWeights("flux", folder, "miniature", why, traits)
+    return BaseWeights(family, folder, "miniature", why, traits)
 
 
 def _traits(folder: Path) -> dict[str, Any]:
