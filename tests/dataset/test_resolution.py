@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.dataset.pictures import encoded, scene, zipped
 
 from tintype.catalog.ideogram_v4_trainer import TRAINER_SIZES
-from tintype.dataset.resolution import Measured, TrainingSize, training_size
+from tintype.dataset import Dataset, Wishes, fit, open_dataset
+from tintype.dataset.resolution import UNDECIDED, Measured, TrainingSize, at_one_size, training_size
+from tintype.dataset.subject import whole
 from tintype.errors import InputError
 
 
@@ -102,3 +107,41 @@ def test_auto_never_enlarges_and_no_larger_size_would_do(sizes: list[tuple[int, 
     for width, height in (wider, higher):
         fits = all(picture[0] >= width and picture[1] >= height for picture in sizes)
         assert not fits or max(width, height) > 2048 or max(width, height) > 6 * min(width, height)
+
+
+def opened(tmp_path: Path, *sizes: tuple[int, int]) -> Dataset:
+    files = {f"{number}.jpg": encoded(scene(number, size), "JPEG") for number, size in enumerate(sizes)}
+    wishes = Wishes(trigger=None, area_sides=UNDECIDED)
+    return open_dataset(zipped(tmp_path / "a.zip", files), tmp_path / "out", wishes, find=whole, tell=lambda line: None)
+
+
+def test_all_examples_of_a_dataset_are_trained_at_the_one_size_without_being_enlarged(tmp_path: Path) -> None:
+    dataset, size = at_one_size(opened(tmp_path, (1000, 420), (300, 900), (333, 555)), "auto")
+    assert (str(size), size.narrowest, size.lowest) == (
+        "288x416", Measured("1.jpg", 300, 900), Measured("0.jpg", 1000, 420)
+    )  # fmt: skip
+    for example in dataset.examples:
+        (bucket,) = example.buckets
+        assert (bucket.width, bucket.height) == fit(example.image, bucket).size == (288, 416)
+        assert example.image.width >= 288
+        assert example.image.height >= 416
+    assert dataset.report.buckets == {"288x416": 3}
+
+
+def test_a_base_of_wider_tokens_trains_whole_ones(tmp_path: Path) -> None:
+    dataset, size = at_one_size(opened(tmp_path, (1000, 700)), "auto", step=128)
+    assert str(size) == "992x688"
+    assert [str(bucket) for bucket in dataset.examples[0].buckets] == ["896x640"]
+
+
+@pytest.mark.parametrize("size", [(2600, 2100), (5000, 2050), (2049, 2600)])
+def test_what_is_kept_of_a_large_picture_fills_the_largest_size(tmp_path: Path, size: tuple[int, int]) -> None:
+    dataset, chosen = at_one_size(opened(tmp_path, size), "auto")
+    assert str(chosen) == "2048x2048"
+    image = dataset.examples[0].image
+    assert min(image.size) >= 2048
+
+
+def test_a_dataset_that_cannot_fill_the_size_asked_for_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot fill square \(1024x1024\).*1\.jpg"):
+        at_one_size(opened(tmp_path, (1100, 1100), (300, 900)), "square")

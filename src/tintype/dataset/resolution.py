@@ -9,14 +9,19 @@ pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tintype.catalog.ideogram_v4_trainer import AUTO, LEAST_SIDE, MOST_ASPECT, MOST_SIDE, SIDE_STEP, size_of
+from tintype.dataset.buckets import Bucket
+from tintype.dataset.examples import Dataset
 from tintype.dataset.report import named
 from tintype.errors import InputError
 
 RESOLUTION = ("body", "resolution")
 PICTURES = ("body", "images_data_url")
+#: The `area_sides` to open a dataset with whose one size is chosen afterwards: with them a picture of any shape that a
+#: training takes keeps at least `MOST_SIDE` pixels a side on disk, or all it has.
+UNDECIDED = (3 * MOST_SIDE,)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,23 @@ def training_size(resolution: str, pictures: Sequence[Measured]) -> TrainingSize
             given=resolution,
         )
     return TrainingSize(width, height)
+
+
+def at_one_size(dataset: Dataset, resolution: str, step: int = SIDE_STEP) -> tuple[Dataset, TrainingSize]:
+    """The dataset, opened with UNDECIDED and without `subject_crop`, with every picture at the one size.
+
+    `step` is the base's `size_step`: where its tokens are wider than a real model's, what is trained is smaller by less
+    than one. The report's pictures are changed as well. Raises InputError as `training_size` does.
+    """
+    report = dataset.report
+    size = training_size(resolution, [Measured(kept.name, kept.width, kept.height) for kept in report.kept])
+    width, height = (max(step, side // step * step) for side in (size.width, size.height))
+    bucket = Bucket(width, height, round((width * height) ** 0.5))
+    for kept in report.kept:
+        for cut in kept.trained:
+            cut.buckets = [str(bucket)]
+    examples = [replace(example, buckets=(bucket,)) for example in dataset.examples]
+    return Dataset(examples, report), size
 
 
 def _largest(pictures: Sequence[Measured]) -> TrainingSize:

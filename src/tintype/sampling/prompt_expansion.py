@@ -27,7 +27,7 @@ _QUOTED = re.compile(r'"([^"]+)"|\u201c([^\u201d]+)\u201d|\u00ab([^\u00bb]+)\u00
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as it is drawn. `by` is who wrote it: the rule, the writer by its name, or nobody. `notes` are to be logged."""
+    """A prompt as it is drawn. `by` is who wrote it: the rule, a writer by name, or nobody. `notes` are to be said."""
 
     text: str
     by: str | None = None
