@@ -39,6 +39,12 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
     ("method", "path", "action"),
     [
         ("POST", "/queue/fal-ai/flux-lora", "submit"),
+        ("GET", "/v1/custom-models", "list_models"),
+        ("GET", "/v1/custom-models/abc/", "show_model"),
+        ("PATCH", "/v1/custom-models/abc", "rename_model"),
+        ("DELETE", "/v1/custom-models/abc", "delete_model"),
+        ("POST", "/v1/custom-models/abc/archive", "archive_model"),
+        ("POST", "/queue/fal-ai/ideogram/custom-models/generate", "submit"),
         ("POST", "/fal-ai/flux-lora", "submit"),
         ("POST", "/fal-ai/flux-lora/", "submit"),
         ("POST", "/run/fal-ai/flux-lora", "run"),
@@ -82,7 +88,7 @@ def test_an_unknown_url_is_not_found(path):
 
 
 def test_only_what_carries_its_own_permission_is_open():
-    every = (*routing.PAGES, *routing.REST, *routing.CDN, *routing.QUEUE, *routing.RUN)
+    every = (*routing.PAGES, *routing.MODELS, *routing.REST, *routing.CDN, *routing.QUEUE, *routing.RUN)
     assert {action for rule in every if rule.open for action in rule.actions.values()} == {
         "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "complete_parts",
     }  # fmt: skip
@@ -90,7 +96,7 @@ def test_only_what_carries_its_own_permission_is_open():
 
 
 def test_every_action_has_a_handler():
-    every = (*routing.PAGES, *routing.REST, *routing.CDN, *routing.QUEUE, *routing.RUN)
+    every = (*routing.PAGES, *routing.MODELS, *routing.REST, *routing.CDN, *routing.QUEUE, *routing.RUN)
     assert {action for rule in every for action in rule.actions.values()} == set(HANDLERS)
 
 

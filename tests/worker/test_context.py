@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tintype.catalog.custom_models import ModelReference, ModelStatus
 from tintype.errors import Cancelled, Drained, FileDownloadError
 from tintype.settings import Settings
 from tintype.worker.context import PipeContext, Signals
@@ -92,3 +95,17 @@ def test_scratch_that_a_killed_attempt_left_is_cleared_and_checkpoints_stay(sett
     assert (after.lasting / "encoded").exists(), "what was costly to make is not made twice"
     assert list(after.scratch.iterdir()) == []
     assert after.checkpoint.latest() is not None
+
+
+def test_a_job_sees_the_custom_model_of_its_request(settings: Settings) -> None:
+    given = ModelReference("m", "My style", "model/my-style/version/1", ModelStatus.COMPLETED, lora="tintype:files/l/l")
+    order = Run(
+        say="run", request_id="r", token=1, attempt=1, endpoint_id="e", input={}, origin="o",
+        model=json.loads(json.dumps(asdict(given))),
+    )  # fmt: skip
+    context = PipeContext(order, settings, "cpu", send=lambda message: None, signals=Signals(), families=lambda: None)
+    assert context.model == given
+
+
+def test_a_request_without_a_custom_model_has_none(told: Told) -> None:
+    assert told.context.model is None

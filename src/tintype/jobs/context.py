@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tintype.catalog import File
+from tintype.catalog.custom_models import ModelReference
 from tintype.settings import Settings
 
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
@@ -42,6 +43,7 @@ class JobContext(Protocol):
 
     `scratch` goes with the attempt. `lasting` is there again in the next one, as checkpoints are: for what is costly
     to make and whose name says what it is; another attempt may have been killed while it wrote there.
+    `model` is the custom model that the request makes or uses, as it stood when the attempt began.
     """
 
     request_id: str
@@ -49,6 +51,7 @@ class JobContext(Protocol):
     device: str
     scratch: Path
     lasting: Path
+    model: ModelReference | None
     checkpoint: CheckpointStore
 
     @property

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tintype.catalog import INTERNAL_SCHEME, File
+from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.families import Families
 from tintype.files import Objects, fetch_input
@@ -35,6 +36,7 @@ class LocalContext:
         on_progress: Callable[[int, int, dict[str, float]], None] = lambda step, total, metrics: None,
     ) -> None:
         self.request_id = folder.name
+        self.model: ModelReference | None = None
         self.settings = settings
         self.device = settings.device
         self.scratch = folder / "scratch"

@@ -1,4 +1,4 @@
-"""The record of truth: requests, attempts, leases, logs, files, workers and keys. Its one public face is `Queue`."""
+"""The record of truth: requests, attempts, leases, logs, files, models, keys. Its one public face is `Queue`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from tintype.queue.records import (
     Attempt,
     Beat,
     Claim,
+    CustomModel,
     Ending,
     LogLine,
+    NewModel,
     NewRequest,
     Outcome,
     Priority,
@@ -24,8 +26,10 @@ __all__ = [
     "Attempt",
     "Beat",
     "Claim",
+    "CustomModel",
     "Ending",
     "LogLine",
+    "NewModel",
     "NewRequest",
     "Outcome",
     "Priority",

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, Json, LeaseLost, StartDeadlinePassed, WorkerDied
-from tintype.queue import files, schema
+from tintype.queue import files, models, schema
 from tintype.queue.database import AnyRow
 from tintype.queue.log import append
 from tintype.queue.records import Beat, Claim, Ending, LogLine, Request, Status, StoredFile
@@ -184,7 +184,9 @@ class Leases(Room):
         if row is None:
             return None
         request = as_request(row)
-        claim = Claim(request, token=row.token, attempt=request.attempts, worker_id=worker_id)
+        await models.follow(connection, request)
+        model = await models.of(connection, request)
+        claim = Claim(request, token=row.token, attempt=request.attempts, worker_id=worker_id, model=model)
         attempt = {"request_id": request_id, "number": claim.attempt, "token": claim.token, "worker_id": worker_id}
         await connection.execute(sa.insert(schema.attempts).values(started_at=now, **attempt))
         return claim
@@ -210,7 +212,10 @@ class Leases(Room):
     async def _lasting(
         self, connection: AsyncConnection, claim: Claim, stored: Sequence[StoredFile]
     ) -> Sequence[StoredFile]:
-        """The files of a result with the end that the request's sender asked for, counted from now."""
+        """The files of a result with the end that the request's sender asked for, counted from now. A custom model's
+        last as long as it does."""
+        if claim.request.kind == "training" and claim.request.model_id is not None:
+            return stored
         column = schema.requests.c.file_lifetime
         query = sa.select(column).where(schema.requests.c.id == claim.request.id)
         lifetime = (await connection.execute(query)).scalar_one() if stored else None

@@ -2,7 +2,7 @@
 
 Works alike on SQLite (WAL, synchronous=FULL, immediate transactions) and Postgres (skip locked). What it can do is
 found with the noun it is about: requests.py (submit, get, logs, cancel, …), leases.py (claim, heartbeat, complete, …),
-workers.py, files.py, keys.py; how it is kept, in schema.py and database.py.
+models.py, workers.py, files.py, keys.py; how it is kept, in schema.py and database.py.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from tintype.queue.database import Database
 from tintype.queue.files import Files
 from tintype.queue.keys import Keys
 from tintype.queue.leases import Leases
+from tintype.queue.models import Models
 from tintype.queue.requests import Requests
 from tintype.queue.workers import Workers
 
 
-class Queue(Requests, Leases, Workers, Files, Keys):
+class Queue(Requests, Leases, Models, Workers, Files, Keys):
     """See the module's text. All methods are coroutines and safe to call from several processes at once."""
 
     @classmethod

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tintype.catalog import Kind
+from tintype.catalog.custom_models import ModelReference, ModelStatus
 from tintype.errors import Failure, Json
 
 
@@ -47,6 +48,13 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True)
+class NewModel:
+    """A custom model to be registered; without a name it gets one from its request's id."""
+
+    name: str | None = None
+
+
+@dataclass(frozen=True)
 class NewRequest:
     """What the web half hands over. `input` is the validated body; `coalesce_key` is set for training only."""
 
@@ -67,6 +75,8 @@ class NewRequest:
     file_lifetime: float | None = None  # seconds that the files of the result are kept; None for ever
     tags: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # first log lines, e.g. about an unknown field that was ignored
+    makes_model: NewModel | None = None  # registered together with the request
+    model_id: str | None = None  # of the custom model that it uses
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,7 @@ class Request:
     attempts: int
     strikes: int  # attempts in a row that died without a new checkpoint
     version: int
+    model_id: str | None  # of the custom model that it makes or uses
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,35 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class CustomModel:
+    """A model that someone trained to draw with. `files` are its training's, by field of the output, URLs internal."""
+
+    id: str
+    request_id: str  # of its training
+    key_id: str
+    name: str
+    slug: str
+    version: int
+    status: ModelStatus
+    reason: str  # why it is ERRORED
+    files: Json
+    created_at: float
+    ended_at: float | None  # of its training
+    deleted_at: float | None
+
+    @property
+    def uri(self) -> str:
+        """Its name for programs, which renaming does not change."""
+        return f"model/{self.slug}/version/{self.version}"
+
+    @property
+    def reference(self) -> ModelReference:
+        """As a job sees it."""
+        lora = self.files.get("diffusers_lora_file", {}).get("url")
+        return ModelReference(self.id, self.name, self.uri, self.status, self.reason, lora)
+
+
+@dataclass(frozen=True)
 class Claim:
     """A lease on a request. Every later write names `token`; a stale one raises LeaseLost."""
 
@@ -123,6 +163,7 @@ class Claim:
     token: int
     attempt: int
     worker_id: str
+    model: CustomModel | None = None  # as it stands now, where the request makes or uses one
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tintype.errors import Cancelled, Failure, QueueFull
-from tintype.queue import schema
+from tintype.queue import models, schema
 from tintype.queue.database import AnyRow
 from tintype.queue.log import append
 from tintype.queue.records import (
@@ -182,7 +182,7 @@ class Requests(Room):
         given = {
             field.name: getattr(new, field.name)
             for field in fields(NewRequest)
-            if field.name not in ("max_queue_length", "notes")
+            if field.name not in ("max_queue_length", "notes", "makes_model")
         }
         given |= {
             "id": str(uuid.uuid4()),
@@ -190,7 +190,12 @@ class Requests(Room):
             "priority": PRIORITIES.index(new.priority),
             "created_at": self._now(),
         }
-        return as_request((await connection.execute(sa.insert(table).values(given).returning(*RECORD))).one())
+        if new.makes_model is not None:
+            given["model_id"] = models.new_id()
+        request = as_request((await connection.execute(sa.insert(table).values(given).returning(*RECORD))).one())
+        if new.makes_model is not None:
+            await models.register(self._database, connection, new.makes_model, request)
+        return request
 
 
 async def locked(connection: AsyncConnection, request_id: str) -> Request | None:
@@ -203,7 +208,9 @@ async def locked(connection: AsyncConnection, request_id: str) -> Request | None
 async def change(connection: AsyncConnection, request_id: str, **values: Any) -> Request:
     """Writes columns of a request and raises its version."""
     statement = sa.update(table).where(table.c.id == request_id).values(version=table.c.version + 1, **values)
-    return as_request((await connection.execute(statement.returning(*RECORD))).one())
+    request = as_request((await connection.execute(statement.returning(*RECORD))).one())
+    await models.follow(connection, request)
+    return request
 
 
 async def finish(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 metadata = sa.MetaData()
 
@@ -60,6 +60,7 @@ requests = sa.Table(
     # How often, and since when, others with a resident affinity went before this one.
     sa.Column("overtaken", sa.Integer, nullable=False, default=0),
     sa.Column("overtaken_since", sa.Double),
+    sa.Column("model_id", sa.Text),  # the custom model it makes, if it trains, or uses
     sa.UniqueConstraint("key_id", "idempotency_key", name="requests_idempotency"),
 )
 
@@ -119,6 +120,25 @@ files = sa.Table(
     sa.Column("request_id", sa.ForeignKey(requests.c.id), index=True),
     sa.Column("key_id", sa.Text, nullable=False),
 )
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.ForeignKey(requests.c.id), nullable=False, unique=True),  # its training
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("slug", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, default=""),
+    sa.Column("files", _Json, nullable=False, default=dict),  # the files of its training's output, by field
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("ended_at", sa.Double),
+    sa.Column("deleted_at", sa.Double),
+    sa.UniqueConstraint("slug", "version", name="models_uri"),
+)
+sa.Index("models_created", models.c.created_at)
 
 workers = sa.Table(
     "workers",

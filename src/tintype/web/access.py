@@ -20,7 +20,7 @@ from tintype.settings import Settings
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _WILDCARDS = ("0.0.0.0", "::", "")  # settings.host that listens on every address
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?")
-_METHODS = "GET, HEAD, POST, PUT, OPTIONS"
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _ALLOWED_HEADERS = ", ".join(
     (
         "authorization", "content-type", "accept", "range", "if-range", "idempotency-key", "x-idempotency-key",

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from tintype.errors import InternalError, TintypeError
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
-from tintype.web import downloads, pages, results, routing, run, status, storage, submit
+from tintype.web import custom_models, downloads, pages, results, routing, run, status, storage, submit
 from tintype.web.access import check_host, check_origin, cors_headers, preflight_headers
 from tintype.web.answers import failed
 from tintype.web.auth import key_of
@@ -47,6 +47,11 @@ HANDLERS: Mapping[str, Handler] = {
     "direct_upload": storage.direct_upload,
     "begin_parts": storage.begin_parts,
     "download": downloads.download,
+    "list_models": custom_models.list_models,
+    "show_model": custom_models.show_model,
+    "rename_model": custom_models.rename_model,
+    "archive_model": custom_models.archive_model,
+    "delete_model": custom_models.delete_model,
     "front": pages.front,
     "health": pages.health,
     "ready": pages.ready,

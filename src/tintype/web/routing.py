@@ -68,6 +68,11 @@ CDN = (
     _rule(_FILE + r"/multipart/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})", PUT="upload_part"),
     _rule(_FILE, open=True, GET="download"),
 )
+MODELS = (
+    _rule(r"v1/custom-models", GET="list_models"),
+    _rule(r"v1/custom-models/(?P<id>[^/]+)", GET="show_model", PATCH="rename_model", DELETE="delete_model"),
+    _rule(r"v1/custom-models/(?P<id>[^/]+)/archive", POST="archive_model"),
+)
 PAGES = (
     _rule(r"", open=True, GET="front"),
     _rule(r"health", open=True, GET="health"),
@@ -77,7 +82,7 @@ PAGES = (
 
 FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
-UNPREFIXED = (*PAGES, *REST, *CDN, *QUEUE)
+UNPREFIXED = (*PAGES, *MODELS, *REST, *CDN, *QUEUE)
 
 
 def find(method: str, path: str) -> Route:

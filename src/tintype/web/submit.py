@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 from starlette.responses import Response
 
 from tintype import catalog
-from tintype.catalog import Endpoint
+from tintype.catalog import Endpoint, EndpointInput
+from tintype.catalog.custom_models import MakesModel, UsesModel
 from tintype.errors import Json, NotFound
-from tintype.queue.records import NewRequest, Request, Status
+from tintype.queue.records import CustomModel, NewModel, NewRequest, Request, Status
 from tintype.web.answers import answer
 from tintype.web.body import Body, json_body, query_body
+from tintype.web.custom_models import usable_model
 from tintype.web.inputs import InputFiles
 from tintype.web.options import Options, options_of
 from tintype.web.services import Call
@@ -67,11 +70,13 @@ async def accept(call: Call, *, sync: bool) -> tuple[Request, bool]:
 async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, bool]:
     options = options_of(call.http)
     order = endpoint.parse(body.value)
+    model = await usable_model(call, order) if isinstance(order, UsesModel) else None
     files = InputFiles(call, body.spools)
     is_new = False
     try:
         given = await files.settle(order)
-        request, is_new = await call.queue.submit(_new(call, endpoint, body, files, given, options, sync=sync))
+        new = _new(call, endpoint, body, files, given, options, sync=sync)
+        request, is_new = await call.queue.submit(_with_model(new, order, model))
     finally:
         if not is_new:
             await files.forget()
@@ -102,6 +107,15 @@ def _new(
         tags=options.tags,
         notes=_notes(endpoint, body.value),
     )
+
+
+def _with_model(new: NewRequest, order: EndpointInput, model: CustomModel | None) -> NewRequest:
+    """The request with the custom model it makes or uses; a model's LoRA is what it would like to find resident."""
+    if isinstance(order, MakesModel):
+        return replace(new, makes_model=NewModel(order.model_name))
+    if model is None:
+        return new
+    return replace(new, model_id=model.id, affinity=new.affinity or (model.reference.lora or ""))
 
 
 def _coalesce_key(call: Call, body: Body) -> str:

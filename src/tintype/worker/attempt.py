@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, assert_never
 
 import structlog
@@ -67,17 +67,18 @@ class AttemptRun:
         """From the order to the end of the attempt. Never raises for what a job, a person or the database does."""
         request = self._claim.request
         self._log.info("attempt started", pid=self._child.pid)
-        await self._child.send(
-            Run(
-                say="run",
-                request_id=request.id,
-                token=self._claim.token,
-                attempt=self._claim.attempt,
-                endpoint_id=request.endpoint_id,
-                input=request.input,
-                origin=request.origin,
-            )
+        order = Run(
+            say="run",
+            request_id=request.id,
+            token=self._claim.token,
+            attempt=self._claim.attempt,
+            endpoint_id=request.endpoint_id,
+            input=request.input,
+            origin=request.origin,
         )
+        if self._claim.model is not None:
+            order["model"] = asdict(self._claim.model.reference)
+        await self._child.send(order)
         watch = asyncio.create_task(self._pass_on_drain())
         try:
             return await self._follow()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tintype.catalog import File
+from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.files import Objects, fetch_input, internal_url, new_file_id, render, safe_file_name
 from tintype.jobs.context import Level
@@ -63,6 +64,7 @@ class PipeContext:
         self.settings = settings
         self.device = device
         self.published: list[dict[str, Any]] = []
+        self.model = ModelReference.from_json(order["model"]) if "model" in order else None
         self._origin = order["origin"]
         self._send = send
         self._signals = signals

@@ -5,7 +5,7 @@ The child gives its original stdout away before anything is imported, so that a 
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from tintype.errors import Json
 
@@ -20,6 +20,7 @@ class Run(TypedDict):
     endpoint_id: str
     input: Json
     origin: str
+    model: NotRequired[Json]  # a ModelReference, where the request makes or uses a custom model
 
 
 class Cancel(TypedDict):

@@ -1,0 +1,126 @@
+"""`fal-ai/ideogram/custom-models` trains a named model on 10 to 100 pictures, `…/generate` draws with one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from tintype.catalog.custom_models import LEAST_NAME, MOST_NAME, MakesModel, UsesModel, checked_name
+from tintype.catalog.endpoint import Endpoint, EndpointOutput
+from tintype.catalog.fields import File, FileUrl
+from tintype.catalog.ideogram_v4 import RenderingSpeed
+
+LEAST_IMAGES, MOST_IMAGES = 10, 100
+
+AspectRatio = Literal[
+    "1:3", "3:1", "1:2", "2:1", "9:16", "16:9", "10:16", "16:10", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "1:1",
+]  # fmt: skip
+
+
+class CustomModelInput(MakesModel):
+    """The archive is the one published input; the others are ours (marked so)."""
+
+    images_data_url: FileUrl = Field(
+        description="ZIP of 10 to 100 images, JPEG, PNG or WebP. A .txt file of an image's name holds its caption."
+    )
+    name: Annotated[str, AfterValidator(checked_name)] | None = Field(
+        None,
+        description=f"Name of the model, {LEAST_NAME} to {MOST_NAME} characters; without one it is made from the "
+        "request's id (an extension of tintype).",
+    )
+    steps: int = Field(1000, ge=100, le=40_000, description="Training steps (an extension of tintype).")
+    rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
+    learning_rate: float = Field(
+        0.0001, ge=1e-6, le=0.01, description="Learning rate of the adapter (an extension of tintype)."
+    )
+    default_caption: str | None = Field(
+        None, max_length=10_000, description="Caption of images without their own (an extension of tintype)."
+    )
+
+    @property
+    def model_name(self) -> str | None:
+        return self.name
+
+
+class CustomModelOutput(EndpointOutput):
+    """What names the model from now on, and what it is made of."""
+
+    model_id: str = Field(description="The id of the trained custom model, for /generate.")
+    custom_model_uri: str = Field(description="The model's name for programs: model/<slug>/version/<n>.")
+    diffusers_lora_file: File = Field(description="The trained LoRA (an extension of tintype).")
+    config_file: File = Field(description="The configuration of the run, with its report (an extension of tintype).")
+
+
+class CustomModelGenerateInput(UsesModel):
+    """The page's inputs and defaults."""
+
+    prompt: str = Field(
+        max_length=10_000,
+        description="Text prompt describing the image to generate.",
+        examples=["A photo in my custom style"],
+    )
+    aspect_ratio: AspectRatio = Field("1:1", description="The aspect ratio of the generated image.")
+    rendering_speed: RenderingSpeed = Field("BALANCED", description="The rendering speed to use.")
+    num_images: int = Field(1, ge=1, le=8, description="Number of images to generate.")
+    negative_prompt: str = Field(
+        "",
+        max_length=10_000,
+        description="Description of what to exclude from the image. Descriptions in the prompt take precedence over "
+        "descriptions in the negative prompt.",
+    )
+    expand_prompt: bool = Field(True, description="Whether to expand the prompt with MagicPrompt functionality.")
+    seed: int | None = Field(
+        None, ge=0, lt=2**53, description="Seed for the random number generator; image k is drawn from seed + k."
+    )
+    sync_mode: bool = Field(
+        False,
+        description="If `True`, the media will be returned as a data URI and the output data won't be available in the "
+        "request history.",
+    )
+
+
+class CustomModelGenerateOutput(EndpointOutput):
+    """The page's outputs."""
+
+    images: list[File] = Field(description="The generated images.")
+    seed: int = Field(description="Seed used for the random number generator.")
+
+
+CUSTOM_MODEL_TRAINER = Endpoint(
+    id="fal-ai/ideogram/custom-models",
+    aliases=("fal-ai/ideogram/custom-models/train",),
+    title="Train a custom model on Ideogram 4",
+    category="training",
+    kind="training",
+    description="Train Ideogram on your photos, your style, your subject, your look, from a small set of reference "
+    "images.",
+    input=CustomModelInput,
+    output=CustomModelOutput,
+    job="tintype.jobs.train_custom_model:run",
+    tags=("stylized", "personalization"),
+    examples=({"images_data_url": ""},),
+)
+
+CUSTOM_MODEL_GENERATE = Endpoint(
+    id="fal-ai/ideogram/custom-models/generate",
+    title="Images from a custom model",
+    category="text-to-image",
+    kind="drawing",
+    description="Draws images that feel consistently yours, with a custom model that you trained.",
+    input=CustomModelGenerateInput,
+    output=CustomModelGenerateOutput,
+    job="tintype.jobs.draw_ideogram:run_custom_model",
+    tags=("stylized", "transform"),
+    examples=(
+        {"model_id": "", "prompt": "A photo in my custom style"},
+        {
+            "model_id": "",
+            "prompt": "A photo in my custom style",
+            "aspect_ratio": "1:1",
+            "rendering_speed": "BALANCED",
+            "num_images": 1,
+            "expand_prompt": True,
+        },
+    ),
+)

@@ -1,0 +1,104 @@
+"""`ideogram/v4` and `ideogram/v4/lora`: pictures from Ideogram 4, with up to three LoRAs or none."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
+from tintype.catalog.fields import IMAGE_SIZES, Image, ImageSizeName
+from tintype.catalog.flux_lora import MOST_LORAS, LoraWeight
+
+RenderingSpeed = Literal["TURBO", "BALANCED", "QUALITY"]
+
+
+def _named(given: object) -> object:
+    return "None" if given is None else given
+
+
+ExpansionModel = Annotated[Literal["None", "Medium", "Large"], BeforeValidator(_named)]
+
+
+class IdeogramImageSize(BaseModel):
+    """A size in nominal pixels; sides are rounded to what the model's tokens allow."""
+
+    width: int = Field(512, ge=512, le=3840)
+    height: int = Field(512, ge=512, le=3840)
+
+
+class IdeogramInput(EndpointInput):
+    """The published inputs and defaults."""
+
+    prompt: str = Field(max_length=10_000, description="What to draw: a sentence, or JSON in Ideogram's schema.")
+    expansion_model: ExpansionModel = Field(
+        "Medium",
+        description="Whether the prompt is brought into Ideogram's schema first; Medium and Large are the same here.",
+    )
+    enable_prompt_expansion: bool = Field(
+        True, description="The older form of expansion_model: false means None.", json_schema_extra={"deprecated": True}
+    )
+    image_size: ImageSizeName | IdeogramImageSize = Field(
+        "square_hd", description="A size by name, or width and height."
+    )
+    rendering_speed: RenderingSpeed = Field("BALANCED", description="Fewer steps, or a better picture.")
+    acceleration: Literal["none", "low", "regular", "high"] = Field("none", description="Accepted for compatibility.")
+    num_images: int = Field(1, ge=1, le=4, description="How many pictures to draw.")
+    seed: int | None = Field(None, ge=0, lt=2**53, description="Same seed, prompt and model: same picture.")
+    sync_mode: bool = Field(False, description="Return pictures as data URIs and keep nothing.")
+    enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
+    output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the pictures.")
+
+    @property
+    def expands(self) -> bool:
+        """Whether the prompt is to be expanded."""
+        return self.enable_prompt_expansion and self.expansion_model != "None"
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Nominal (width, height)."""
+        size = self.image_size
+        return IMAGE_SIZES[size] if isinstance(size, str) else (size.width, size.height)
+
+
+class IdeogramLoraInput(IdeogramInput):
+    """The same, with LoRAs."""
+
+    loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
+
+
+class IdeogramOutput(EndpointOutput):
+    """The published outputs; `prompt` is the expanded one."""
+
+    images: list[Image]
+    timings: dict[str, float]
+    seed: int
+    has_nsfw_concepts: list[bool]
+    prompt: str
+
+
+IDEOGRAM = Endpoint(
+    id="ideogram/v4",
+    title="Images from Ideogram 4",
+    category="text-to-image",
+    kind="drawing",
+    description="Draws images from a prompt with Ideogram 4.",
+    input=IdeogramInput,
+    output=IdeogramOutput,
+    job="tintype.jobs.draw_ideogram:run",
+    tags=("text-to-image", "typography"),
+    examples=({"prompt": "a portrait of a person, blue shirt, yellow background", "rendering_speed": "BALANCED"},),
+)
+
+IDEOGRAM_LORA = Endpoint(
+    id="ideogram/v4/lora",
+    title="Images from Ideogram 4 with LoRAs",
+    category="text-to-image",
+    kind="drawing",
+    description="Draws images from a prompt with Ideogram 4 and up to three LoRAs.",
+    input=IdeogramLoraInput,
+    output=IdeogramOutput,
+    job="tintype.jobs.draw_ideogram:run",
+    tags=("lora", "personalization", "text-to-image"),
+    examples=({"prompt": "a portrait of a person, blue shirt, yellow background", "rendering_speed": "BALANCED"},),
+)

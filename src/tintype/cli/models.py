@@ -1,0 +1,133 @@
+"""`tintype models`: the custom models of this installation, whoever had them trained."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from tintype.catalog.custom_models import ModelStatus, checked_name
+from tintype.cli.data import DataDir, with_queue
+from tintype.cli.keys import when
+from tintype.cli.listing import show_table
+from tintype.errors import BadRequest, NotFound
+from tintype.files import Objects
+from tintype.queue import CustomModel, Queue
+from tintype.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="List, show, rename, archive and delete custom models.")
+
+ModelId = Annotated[str, typer.Argument(help="Id of the model; its first characters are enough.")]
+LATEST = 50
+SEARCHED = 10_000  # models looked through for an id that was cut short
+
+
+@app.command("list", epilog="Example: [bold]tintype models list --status COMPLETED[/]")
+def list_models(
+    status: Annotated[ModelStatus | None, typer.Option(help="Only those of this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = LATEST,
+    data_dir: DataDir = None,
+) -> None:
+    """List models, newest first; archived ones only with --status ARCHIVED."""
+
+    async def work(queue: Queue, _: Settings) -> list[CustomModel]:
+        return await queue.models(status=status, limit=limit)
+
+    rows = [(m.id, m.name, m.status, m.uri, when(m.created_at), m.reason) for m in with_queue(data_dir, work)]
+    show_table(("id", "name", "status", "uri", "made", "reason"), rows)
+
+
+@app.command(epilog="Example: [bold]tintype models show AbC1[/]")
+def show(model_id: ModelId, data_dir: DataDir = None) -> None:
+    """Show one model whole, as JSON."""
+
+    async def work(queue: Queue, _: Settings) -> dict[str, object]:
+        model = await _find(queue, model_id)
+        return {
+            "model_id": model.id,
+            "name": model.name,
+            "status": model.status,
+            "error": model.reason or None,
+            "custom_model_uri": model.uri,
+            "request_id": model.request_id,
+            "key_id": model.key_id,
+            "made": when(model.created_at),
+            "ended": when(model.ended_at),
+            "deleted": when(model.deleted_at),
+            "files": model.files,
+        }
+
+    typer.echo(json.dumps(with_queue(data_dir, work), indent=2, ensure_ascii=False))
+
+
+@app.command(epilog="Example: [bold]tintype models rename AbC1 'Red hats'[/]")
+def rename(
+    model_id: ModelId,
+    name: Annotated[str, typer.Argument(help="The new display name, 5 to 30 characters.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Change a model's display name; its URI stays."""
+
+    async def work(queue: Queue, _: Settings) -> CustomModel | None:
+        try:
+            plain = checked_name(name)
+        except ValueError as problem:
+            raise BadRequest(str(problem)) from None
+        return await queue.rename_model((await _find(queue, model_id)).id, plain)
+
+    model = with_queue(data_dir, work)
+    if model is None:
+        raise BadRequest(f"The model {model_id!r} was deleted.")
+    typer.echo(f"{model.id} is now called {model.name}")
+
+
+@app.command(epilog="Example: [bold]tintype models archive AbC1[/]")
+def archive(model_id: ModelId, data_dir: DataDir = None) -> None:
+    """Hide a model; it can no longer be drawn with, its files are kept."""
+
+    async def work(queue: Queue, _: Settings) -> str:
+        model = await _find(queue, model_id)
+        await queue.archive_model(model.id)
+        return model.id
+
+    typer.echo(f"archived {with_queue(data_dir, work)}")
+
+
+@app.command(epilog="Example: [bold]tintype models delete AbC1 --yes[/]")
+def delete(
+    model_id: ModelId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete a model: every file of its training is removed, its id answers ARCHIVED."""
+
+    async def find(queue: Queue, _: Settings) -> CustomModel:
+        return await _find(queue, model_id)
+
+    async def work(queue: Queue, settings: Settings) -> int:
+        deleted = await queue.delete_model(model.id)
+        _, files = deleted if deleted is not None else (None, [])
+        objects = Objects.open(settings.storage_url)
+        for file in files:  # bytes before rows: what is left when this is cut short goes with housekeeping
+            objects.delete(file.key)
+            await queue.remove_file(file.id)
+        return len(files)
+
+    model = with_queue(data_dir, find)
+    if not yes:
+        typer.confirm(f"Delete {model.name} ({model.id}) and its files for good?", abort=True)
+    typer.echo(f"deleted {model.id} with {with_queue(data_dir, work)} files")
+
+
+async def _find(queue: Queue, model_id: str) -> CustomModel:
+    exact = await queue.find_model(model_id)
+    if exact:
+        return exact
+    known = [*await queue.models(limit=SEARCHED), *await queue.models(status=ModelStatus.ARCHIVED, limit=SEARCHED)]
+    similar = [model for model in known if model.id.startswith(model_id)]
+    if len(similar) == 1:
+        return similar[0]
+    if similar:
+        raise BadRequest(f"{len(similar)} models begin with {model_id!r}.", remedy="Give a few characters more.")
+    raise NotFound(f"There is no model {model_id!r}.", remedy="`tintype models list` shows them.")

@@ -1,0 +1,135 @@
+"""Custom models over HTTP: listed, shown, renamed, archived, deleted, and refused where they cannot be drawn with.
+
+A model that belongs to another key is answered like one that was never there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import anyio.to_thread
+from starlette.responses import Response
+
+from tintype.catalog.custom_models import ModelStatus, UsesModel, checked_name, unknown_model
+from tintype.errors import BadRequest, InputError, Json, NotFound
+from tintype.files import render
+from tintype.queue.records import CustomModel, StoredFile
+from tintype.web.answers import answer
+from tintype.web.body import json_body
+from tintype.web.services import Call
+
+_USUAL, _MOST = 50, 1000  # models in one answer
+
+
+async def usable_model(call: Call, order: UsesModel) -> CustomModel:
+    """The model that an input names. Raises InputError at model_id for one that cannot be drawn with."""
+    model = await call.queue.find_model(order.model_id, key_id=call.key_id)
+    if model is None:
+        raise unknown_model(order.model_id)
+    model.reference.usable_lora()
+    return model
+
+
+async def list_models(call: Call) -> Response:
+    """`GET /v1/custom-models`: newest first. `before` takes the `next` of the answer before."""
+    given = call.http.query_params
+    limit = _number(given.get("limit") or str(_USUAL), "limit")
+    if limit is None or not 1 <= limit <= _MOST or limit != int(limit):
+        raise BadRequest(f"limit has to be a whole number from 1 to {_MOST}.")
+    models = await call.queue.models(
+        key_id=call.key_id,
+        status=_status(given.get("status")),
+        limit=int(limit),
+        before=_number(given.get("before"), "before"),
+    )
+    more = models[-1].created_at if len(models) == limit else None
+    return answer({"models": [describe(call, model) for model in models], "next": more})
+
+
+async def show_model(call: Call) -> Response:
+    """`GET /v1/custom-models/{id}`; a deleted one answers too."""
+    return answer(describe(call, _found(await call.queue.find_model(call.params["id"], key_id=call.key_id))))
+
+
+async def rename_model(call: Call) -> Response:
+    """`PATCH /v1/custom-models/{id}` with {"name": …}: the display name alone, not the URI."""
+    async with json_body(call) as body:
+        name = body.value.get("name") if isinstance(body.value, dict) else None
+        try:
+            if not isinstance(name, str):
+                raise ValueError('Send {"name": "…"}.')
+            name = checked_name(name)
+        except ValueError as problem:
+            raise InputError(str(problem), loc=("body", "name")) from None
+    return answer(describe(call, _found(await call.queue.rename_model(call.params["id"], name, key_id=call.key_id))))
+
+
+async def archive_model(call: Call) -> Response:
+    """`POST /v1/custom-models/{id}/archive`: hidden, files kept."""
+    return answer(describe(call, _found(await call.queue.archive_model(call.params["id"], key_id=call.key_id))))
+
+
+async def delete_model(call: Call) -> Response:
+    """`DELETE /v1/custom-models/{id}`: the files of its training are gone, the id answers ARCHIVED."""
+    deleted = await call.queue.delete_model(call.params["id"], key_id=call.key_id)
+    if deleted is None:
+        raise _unknown()
+    model, files = deleted
+    await _remove(call, files)
+    return answer(describe(call, model))
+
+
+def describe(call: Call, model: CustomModel) -> Json:
+    """A model as it is answered; `files` have the names they have in the training's output."""
+    return {
+        "model_id": model.id,
+        "name": model.name,
+        "status": model.status,
+        "error": model.reason or None,
+        "custom_model_uri": model.uri,
+        "request_id": model.request_id,
+        "is_available_for_generation": model.status is ModelStatus.COMPLETED,
+        "created_at": model.created_at,
+        "ended_at": model.ended_at,
+        "deleted_at": model.deleted_at,
+        "files": render(model.files, call.origin),
+    }
+
+
+async def _remove(call: Call, files: Sequence[StoredFile]) -> None:
+    """Bytes before rows; what a crash leaves is removed by housekeeping, for the files have expired."""
+    for file in files:
+        await anyio.to_thread.run_sync(call.services.objects.delete, file.key)
+        await call.queue.remove_file(file.id)
+
+
+def _found(model: CustomModel | None) -> CustomModel:
+    if model is None:
+        raise _unknown()
+    return model
+
+
+def _unknown() -> NotFound:
+    return NotFound("Custom model not found.", remedy="GET /v1/custom-models lists your models.")
+
+
+def _status(given: str | None) -> ModelStatus | None:
+    if not given:
+        return None
+    try:
+        return ModelStatus(given.upper())
+    except ValueError:
+        raise BadRequest(f"{given[:50]!r} is no status.", remedy=f"There are: {', '.join(ModelStatus)}.") from None
+
+
+def _number(given: str | None, name: str) -> float | None:
+    if not given:
+        return None
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise BadRequest(f"{name} has to be a number.")
+    return number
