@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +84,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], data_dir: Path) -> float:
 
 
 @pytest.fixture
-def fal(server: Server, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def fal(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """fal's Python client, unmodified, pointed here by recipe B."""
     import fal_client
     import fal_client.client as client
@@ -92,7 +94,12 @@ def fal(server: Server, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(client, "QUEUE_URL_FORMAT", f"{server.origin}/queue/")
     monkeypatch.setattr(client, "REST_URL", f"{server.origin}/rest")
     monkeypatch.setattr(client, "CDN_URL", f"{server.origin}/cdn")
-    return fal_client
+    yield fal_client
+    # For every upload the client opens a connection that it leaves to the garbage collector; better here than in the
+    # middle of some other test.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

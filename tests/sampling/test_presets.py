@@ -9,7 +9,10 @@ from typing import get_args
 import pytest
 from diffusers import Ideogram4Pipeline
 
-from tintype.sampling.presets import ASPECT_RATIOS, SPEEDS, TRAINER_SIZES, AspectRatio, RenderingSpeed
+from tintype.catalog.ideogram_custom_models import AspectRatio
+from tintype.catalog.ideogram_v4 import RenderingSpeed
+from tintype.catalog.ideogram_v4_trainer import TRAINER_SIZES
+from tintype.sampling.presets import ASPECT_RATIOS, SPEEDS
 
 
 def test_quality_is_the_pipelines_own_default() -> None:

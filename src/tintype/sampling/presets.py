@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-RenderingSpeed = Literal["TURBO", "BALANCED", "QUALITY"]
-AspectRatio = Literal[
-    "1:3", "3:1", "1:2", "2:1", "9:16", "16:9", "10:16", "16:10", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "1:1",
-]  # fmt: skip
+from tintype.catalog.ideogram_custom_models import AspectRatio
+from tintype.catalog.ideogram_v4 import RenderingSpeed
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,3 @@ ASPECT_RATIOS: Mapping[AspectRatio, tuple[int, int]] = {
     "4:5": (896, 1120), "5:4": (1120, 896),
     "1:1": (1024, 1024),
 }  # fmt: skip
-
-#: What the trainer's names for sizes mean.
-TRAINER_SIZES: Mapping[str, tuple[int, int]] = {
-    "square": (1024, 1024),
-    "landscape": (1536, 1024),
-    "portrait": (1024, 1536),
-    "widescreen": (1920, 1088),
-    "ultrawide": (2048, 768),
-    "phone_wallpaper": (1024, 1792),
-    "social_banner": (1584, 400),
-}

@@ -16,9 +16,10 @@ import torch
 from diffusers import Ideogram4Pipeline
 from PIL import Image
 
+from tintype.catalog.ideogram_v4 import RenderingSpeed
 from tintype.families.ideogram_captions import wrap
 from tintype.families.ideogram_pass import prompt_tokens
-from tintype.sampling.presets import SPEEDS, RenderingSpeed
+from tintype.sampling.presets import SPEEDS
 
 from .captions import made_up_name
 from .evaluate import adherence, mean_likeness
