@@ -80,7 +80,7 @@ def test_endless_trailers_end_the_connection(client, server):
     "begun",
     [b"", b"GET /health HTTP/1.1\r\n", b"POST /queue/a/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"],
 )
-def test_a_sentthat_stands_still_is_let_go(start, begun, tmp_path, monkeypatch):
+def test_a_request_that_stands_still_is_let_go(start, begun, tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.2)
     server = start(data_dir=tmp_path, auth="off")
     with connect(server) as connection:
@@ -88,7 +88,7 @@ def test_a_sentthat_stands_still_is_let_go(start, begun, tmp_path, monkeypatch):
         whole(connection)  # or the socket's own timeout fails the test
 
 
-def test_a_sentthat_comes_slowly_and_an_answer_that_is_slow_are_not_cut_off(start, tmp_path, monkeypatch):
+def test_a_request_that_comes_slowly_and_an_answer_that_is_slow_are_not_cut_off(start, tmp_path, monkeypatch):
     monkeypatch.setattr(protocol, "IDLE_SECONDS", 0.5)
     server = start(data_dir=tmp_path, auth="off")
     server.hold()

@@ -14,8 +14,8 @@ class PortraitTrainerInput(EndpointInput):
     """The page's eight inputs, `create_masks`, and five of our own (marked so)."""
 
     images_data_url: FileUrl = Field(
-        description="Archive of at least 10 photos of one person. A .txt file of a photo's name holds its caption; "
-        "[trigger] in a caption stands for the trigger phrase."
+        description="Archive of photos of one person, 10 or more if you can. A .txt file of a photo's name holds its "
+        "caption; [trigger] in a caption stands for the trigger phrase."
     )
     trigger_phrase: str | None = Field(
         None, max_length=200, description="Replaces [trigger] in captions; the whole caption of a photo without one."

@@ -176,13 +176,15 @@ def recomputing(transformer: Any, count: int) -> Iterator[None]:
 @contextmanager
 def compiling(transformer: Any, wanted: bool) -> Iterator[None]:
     """Compiles the two kinds of block, once per shape; where compiling fails, the block runs as it is."""
-    if wanted:
-        torch._dynamo.config.suppress_errors = True  # a machine without a compiler trains all the same
-    blocks = _blocks(transformer) if wanted else []
+    if not wanted:
+        yield
+        return
+    blocks = _blocks(transformer)
     for block in blocks:
         block.compile(dynamic=False)
     try:
-        yield
+        with torch._dynamo.config.patch(suppress_errors=True):  # a machine without a compiler trains all the same
+            yield
     finally:
         for block in blocks:
             block._compiled_call_impl = None
