@@ -25,6 +25,7 @@ class Exchange:
     target: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 0
+    request_id: str = ""
 
     @property
     def line(self) -> str:
@@ -57,12 +58,18 @@ class _Answered:
 
     def __init__(self, pending: list[Exchange]) -> None:
         self._pending = pending
+        self._request_id = ""
         self.parser = httptools.HttpResponseParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"x-fal-request-id":
+            self._request_id = value.decode()
 
     def on_headers_complete(self) -> None:
         status = self.parser.get_status_code()
         if status >= 200:
-            next(exchange for exchange in self._pending if not exchange.status).status = status
+            exchange = next(exchange for exchange in self._pending if not exchange.status)
+            exchange.status, exchange.request_id = status, self._request_id
 
 
 class Wiretap(socketserver.ThreadingTCPServer):
@@ -76,6 +83,7 @@ class Wiretap(socketserver.ThreadingTCPServer):
         self.upstream = (urlsplit(origin).hostname or "", urlsplit(origin).port or 80)
         self.origin = f"http://127.0.0.1:{self.server_address[1]}"
         self.heard: list[Exchange] = []
+        self.losing = 0  # how many of the next answers never reach their client
 
     @property
     def lines(self) -> list[str]:
@@ -93,8 +101,16 @@ class _Connection(socketserver.BaseRequestHandler):
             pending.append(exchange)
             self.server.heard.append(exchange)
 
+        answers = _Answered(pending).parser
+
+        def answered(data: bytes) -> None:
+            answers.feed_data(data)
+            if self.server.losing:
+                self.server.losing -= 1
+                raise ConnectionAbortedError
+
         with socket.create_connection(self.server.upstream) as onward:
-            back = threading.Thread(target=_pass, args=(onward, self.request, _Answered(pending).parser.feed_data))
+            back = threading.Thread(target=_pass, args=(onward, self.request, answered))
             back.start()
             _pass(self.request, onward, _Asked(started).parser.feed_data)
             back.join()
