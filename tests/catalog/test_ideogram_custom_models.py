@@ -68,6 +68,7 @@ def test_the_defaults_of_drawing_are_the_published_ones() -> None:
         "expand_prompt": True,
         "seed": None,
         "sync_mode": False,
+        "negative_branch": None,
     }
 
 

@@ -12,10 +12,12 @@ from diffusers import (
     Ideogram4Pipeline,
     Ideogram4Transformer2DModel,
 )
+from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
 
 from tintype.families.ideogram4 import Ideogram4Family
+from tintype.families.ideogram_lora import Factors, Form, write
 from tintype.families.miniature.ideogram_parts import CHAT_TEMPLATE
 from tintype.families.weights import BaseWeights
 
@@ -79,6 +81,24 @@ def save_tiny_ideogram(folder: Path) -> Path:
         unconditional_transformer=tiny_transformer(),
     ).save_pretrained(folder)
     return folder
+
+
+def random_layers(family: Ideogram4Family, *, rank: int = 2, seed: int = 0, size: float = 0.3) -> dict[str, Factors]:
+    """A LoRA on every target that changes pictures visibly."""
+    dice, network = torch.Generator().manual_seed(seed), family.load_transformer()
+    made = {}
+    for name in family.adapter_targets:
+        layer = network.get_submodule(name)
+        down, up = (size * torch.randn(*shape, generator=dice)
+                    for shape in ((rank, layer.in_features), (layer.out_features, rank)))  # fmt: skip
+        made[name] = Factors(down, up, float(rank))
+    return made
+
+
+def save_lora(path: Path, layers: dict[str, Factors], form: Form = "diffusers") -> Path:
+    tensors, metadata = write(layers, form, torch.float32)
+    save_file(tensors, path, metadata)
+    return path
 
 
 @pytest.fixture(scope="session")

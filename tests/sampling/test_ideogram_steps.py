@@ -10,9 +10,10 @@ import torch
 from diffusers.pipelines.ideogram4.pipeline_ideogram4 import _logit_normal_sigmas, _resolution_aware_mu
 from tests.families.conftest import save_tiny_ideogram
 
+from tintype.catalog.ideogram_v4 import NegativeBranch
 from tintype.families.ideogram4 import Ideogram4Family
 from tintype.families.weights import BaseWeights
-from tintype.sampling.ideogram_steps import NegativeMode, Order, draw, schedule
+from tintype.sampling.ideogram_steps import Order, draw, schedule
 from tintype.sampling.presets import SPEEDS, Preset, RenderingSpeed
 
 SHORT = Preset(steps=4, polished=1, mu=0.5, std=1.75)
@@ -56,7 +57,7 @@ def test_each_negative_branch_asks_the_network_it_names(ideogram: Ideogram4Famil
     conditional, unconditional = ideogram.load_transformer(), ideogram.load_unconditional()
     features = ideogram.encode_captions(["a hat"])
     drawn = {}
-    modes: tuple[NegativeMode, ...] = ("unconditional", "conditional-image-only", "conditional-empty-prompt")
+    modes: tuple[NegativeBranch, ...] = ("unconditional", "conditional-image-only", "conditional-empty-prompt")
     for mode in modes:
         calls: list[str] = []
         hooks = [

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tests.families.conftest import random_layers, save_lora, save_tiny_ideogram
 
 from tintype.errors import UnusableAdapter
 from tintype.families import Families
+from tintype.families.family import Latents
 from tintype.families.flux import FluxFamily
+from tintype.families.ideogram4 import Ideogram4Family
 from tintype.families.lora_file import METADATA_KEY, digest_of
+from tintype.families.weights import BaseWeights
 from tintype.sampling.shelf import Shelf, Wanted, loaded_names, name_of
 from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
@@ -28,7 +33,7 @@ def flux() -> FluxFamily:
 
 
 @pytest.fixture(scope="module")
-def loras(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def portraits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three small LoRAs that change the picture visibly."""
     flux = Families(load_settings(), "cpu").flux()
     folder = tmp_path_factory.mktemp("loras")
@@ -43,71 +48,93 @@ def loras(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
-@torch.no_grad()
-def answer(flux: FluxFamily) -> torch.Tensor:
-    """What the resident transformer makes of one fixed question."""
-    from tintype.families.family import Latents
+@pytest.fixture(scope="module")
+def ideogram_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_ideogram(tmp_path_factory.mktemp("ideogram"))
 
-    noisy = Latents(torch.randn(1, 12, 32, generator=torch.Generator().manual_seed(0)), 3, 4)
-    features = flux.encode_captions(["a portrait"])
-    return flux.predict_velocity(flux.pipeline().transformer, noisy, torch.tensor([0.5]), features, 3.5)
+
+@pytest.fixture
+def ideogram(ideogram_folder: Path) -> Ideogram4Family:
+    return Ideogram4Family(BaseWeights("ideogram4", ideogram_folder, "random", "a test"), torch.device("cpu"))
+
+
+@pytest.fixture(params=["flux", "ideogram"])
+def family(request: pytest.FixtureRequest) -> Any:
+    """The shelf is one piece for both bases, so what it promises is asked of both."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def loras(family: Any, portraits: list[Path], tmp_path: Path) -> list[Path]:
+    if isinstance(family, FluxFamily):
+        return portraits
+    return [save_lora(tmp_path / f"{seed}.safetensors", random_layers(family, seed=seed)) for seed in range(3)]
+
+
+@torch.no_grad()
+def answer(family: Any) -> torch.Tensor:
+    """What the resident transformer makes of one fixed question."""
+    transformer = family.pipeline().transformer
+    tokens = torch.randn(1, 12, transformer.config.in_channels, generator=torch.Generator().manual_seed(0))
+    features = family.encode_captions(["a portrait"])
+    return family.predict_velocity(transformer, Latents(tokens, 3, 4), torch.tensor([0.5]), features, 3.5)
 
 
 def wanted(path: Path, scale: float = 1.0) -> Wanted:
     return Wanted(path, scale, LOC)
 
 
-def test_a_lora_acts_and_is_gone_without_a_trace(flux: FluxFamily, loras: list[Path]) -> None:
-    shelf, base = Shelf(flux, 4), answer(flux)
+def test_a_lora_acts_and_is_gone_without_a_trace(family: Any, loras: list[Path]) -> None:
+    shelf, base = Shelf(family, 4), answer(family)
     shelf.apply([wanted(loras[0])])
-    with_first = answer(flux)
+    with_first = answer(family)
     assert not torch.equal(with_first, base)
     shelf.apply([])
-    assert torch.equal(answer(flux), base)
+    assert torch.equal(answer(family), base)
     shelf.apply([wanted(loras[0])])
-    assert torch.equal(answer(flux), with_first)
+    assert torch.equal(answer(family), with_first)
     shelf.apply([wanted(loras[0], 0.0)])
-    assert torch.equal(answer(flux), base)
+    assert torch.equal(answer(family), base)
 
 
-def test_scales_and_company_are_those_of_this_request_only(flux: FluxFamily, loras: list[Path]) -> None:
-    shelf = Shelf(flux, 4)
+def test_scales_and_company_are_those_of_this_request_only(family: Any, loras: list[Path]) -> None:
+    shelf = Shelf(family, 4)
     shelf.apply([wanted(loras[1])])
-    alone = answer(flux)
+    alone = answer(family)
     shelf.apply([wanted(loras[0], 0.3), wanted(loras[1], 2.0), wanted(loras[2])])
-    assert not torch.equal(answer(flux), alone)
+    assert not torch.equal(answer(family), alone)
     shelf.apply([wanted(loras[1])])
-    assert torch.equal(answer(flux), alone)
+    assert torch.equal(answer(family), alone)
 
 
-def test_the_same_file_twice_acts_as_the_sum(flux: FluxFamily, loras: list[Path], tmp_path: Path) -> None:
-    shelf = Shelf(flux, 4)
+def test_the_same_file_twice_acts_as_the_sum(family: Any, loras: list[Path], tmp_path: Path) -> None:
+    shelf = Shelf(family, 4)
     shelf.apply([wanted(loras[0], 1.0)])
-    once = answer(flux)
+    once = answer(family)
     copy = tmp_path / "copy"
     copy.write_bytes(loras[0].read_bytes())
     shelf.apply([wanted(loras[0], 0.25), wanted(copy, 0.75)])
-    torch.testing.assert_close(answer(flux), once)
+    torch.testing.assert_close(answer(family), once)
 
 
-def test_the_least_recently_used_goes_first(flux: FluxFamily, loras: list[Path]) -> None:
-    shelf = Shelf(flux, 2)
+def test_the_least_recently_used_goes_first(family: Any, loras: list[Path]) -> None:
+    shelf = Shelf(family, 2)
     for path in (loras[0], loras[1], loras[0], loras[2]):
         shelf.apply([wanted(path)])
     assert shelf.names == tuple(name_of(digest_of(path)) for path in (loras[0], loras[2]))
-    assert loaded_names(flux.pipeline()) == set(shelf.names)
+    assert loaded_names(family.pipeline()) == set(shelf.names)
 
 
-def test_more_loras_at_once_than_are_kept_all_act(flux: FluxFamily, loras: list[Path]) -> None:
-    shelf = Shelf(flux, 1)
+def test_more_loras_at_once_than_are_kept_all_act(family: Any, loras: list[Path]) -> None:
+    shelf = Shelf(family, 1)
     shelf.apply([wanted(path) for path in loras])
     assert len(shelf.names) == 3
 
 
-def test_one_that_does_not_fit_leaves_everything_as_it_was(flux: FluxFamily, loras: list[Path], tmp_path: Path) -> None:
-    shelf, base = Shelf(flux, 4), answer(flux)
+def test_one_that_does_not_fit_leaves_everything_as_it_was(family: Any, loras: list[Path], tmp_path: Path) -> None:
+    shelf, base = Shelf(family, 4), answer(family)
     shelf.apply([wanted(loras[0])])
-    good = answer(flux)
+    good = answer(family)
     tensors = {
         key: torch.zeros(tensor.shape[0] + 1, tensor.shape[1] + 1) for key, tensor in load_file(loras[1]).items()
     }
@@ -117,29 +144,54 @@ def test_one_that_does_not_fit_leaves_everything_as_it_was(flux: FluxFamily, lor
         shelf.apply([wanted(loras[2]), bad])
     assert caught.value.details[0]["loc"] == ["body", "loras", 1, "path"]
     shelf.apply([])
-    assert torch.equal(answer(flux), base)
+    assert torch.equal(answer(family), base)
     shelf.apply([wanted(loras[0])])
-    assert torch.equal(answer(flux), good)
+    assert torch.equal(answer(family), good)
 
 
-def test_tensors_for_other_parts_are_left_out_and_said(flux: FluxFamily, loras: list[Path], tmp_path: Path) -> None:
+def test_a_lora_that_is_not_finite_is_refused_and_leaves_no_trace(
+    family: Any, loras: list[Path], tmp_path: Path
+) -> None:
+    shelf, base = Shelf(family, 4), answer(family)
+    tensors = load_file(loras[0])
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(UnusableAdapter, match="not finite"):
+        shelf.apply([wanted(tmp_path / "nan.safetensors")])
+    assert torch.equal(answer(family), base)
+    assert loaded_names(family.pipeline()) == set()
+
+
+def test_training_finds_a_bare_transformer_and_drawing_goes_on_afterwards(family: Any, loras: list[Path]) -> None:
+    shelf = Shelf(family, 4)
+    shelf.apply([wanted(loras[0])])
+    before = answer(family)
+    assert not any("lora" in name for name, _ in family.load_transformer().named_modules())
+    assert shelf.names == ()
+    shelf.apply([wanted(loras[0])])
+    assert torch.equal(answer(family), before)
+
+
+def test_tensors_for_other_parts_are_left_out_and_said(flux: FluxFamily, portraits: list[Path], tmp_path: Path) -> None:
     shelf = Shelf(flux, 4)
-    shelf.apply([wanted(loras[0])])
+    shelf.apply([wanted(portraits[0])])
     plain = answer(flux)
-    more = {**load_file(loras[0]), "text_encoder.text_model.q_proj.lora_A.weight": torch.zeros(2, 4)}
+    more = {**load_file(portraits[0]), "text_encoder.text_model.q_proj.lora_A.weight": torch.zeros(2, 4)}
     save_file(more, tmp_path / "more.safetensors")
     assert any("1 tensors" in remark for remark in shelf.apply([wanted(tmp_path / "more.safetensors")]))
     torch.testing.assert_close(answer(flux), plain)
 
 
-def test_a_file_cannot_make_the_loader_rewrite_the_base(flux: FluxFamily, loras: list[Path], tmp_path: Path) -> None:
+def test_a_file_cannot_make_the_loader_rewrite_the_base(
+    flux: FluxFamily, portraits: list[Path], tmp_path: Path
+) -> None:
     """PEFT's settings in a file may name an initialisation that changes the base's own weights; they are not obeyed."""
-    with safe_open(loras[0], framework="pt") as opened:
+    with safe_open(portraits[0], framework="pt") as opened:
         settings = json.loads(opened.metadata()[METADATA_KEY])
     settings["transformer.init_lora_weights"] = "pissa"
-    save_file(load_file(loras[0]), tmp_path / "a.safetensors", metadata={METADATA_KEY: json.dumps(settings)})
+    save_file(load_file(portraits[0]), tmp_path / "a.safetensors", metadata={METADATA_KEY: json.dumps(settings)})
     shelf, base = Shelf(flux, 4), answer(flux)
-    shelf.apply([wanted(loras[0])])
+    shelf.apply([wanted(portraits[0])])
     plain = answer(flux)
     shelf.apply([wanted(tmp_path / "a.safetensors")])
     torch.testing.assert_close(answer(flux), plain)
@@ -176,26 +228,3 @@ def test_other_forms_of_a_lora_draw_the_same_at_any_scale(flux: FluxFamily, tmp_
         ours = answer(flux)
         assert shelf.apply([wanted(paths[form], scale)]) == []
         assert torch.equal(answer(flux), ours)
-
-
-def test_a_lora_that_is_not_finite_is_refused_and_leaves_no_trace(
-    flux: FluxFamily, loras: list[Path], tmp_path: Path
-) -> None:
-    shelf, base = Shelf(flux, 4), answer(flux)
-    tensors = load_file(loras[0])
-    next(iter(tensors.values()))[0, 0] = float("nan")
-    save_file(tensors, tmp_path / "nan.safetensors")
-    with pytest.raises(UnusableAdapter, match="not finite"):
-        shelf.apply([wanted(tmp_path / "nan.safetensors")])
-    assert torch.equal(answer(flux), base)
-    assert loaded_names(flux.pipeline()) == set()
-
-
-def test_training_finds_a_bare_transformer_and_drawing_goes_on_afterwards(flux: FluxFamily, loras: list[Path]) -> None:
-    shelf = Shelf(flux, 4)
-    shelf.apply([wanted(loras[0])])
-    before = answer(flux)
-    assert not any("lora" in name for name, _ in flux.load_transformer().named_modules())
-    assert shelf.names == ()
-    shelf.apply([wanted(loras[0])])
-    assert torch.equal(answer(flux), before)

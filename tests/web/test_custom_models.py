@@ -76,7 +76,7 @@ def test_a_completed_model_is_drawn_with_and_its_lora_is_what_should_be_resident
     request = server.call(lambda queue: queue.get(answer.json()["request_id"]))
     assert request.model_id == model["model_id"]
     kept = server.call(lambda queue: queue.find_model(model["model_id"]))
-    assert request.affinity == kept.files["diffusers_lora_file"]["url"]
+    assert request.affinity == f"ideogram4 {kept.files['diffusers_lora_file']['url']}"
 
 
 def test_a_model_that_is_not_completed_is_refused_with_its_status(client, server):

@@ -221,7 +221,7 @@ def test_what_the_queue_keeps_of_a_request(client, server):
         headers={"x-fal-queue-priority": "low"},
     ).json()["request_id"]
     kept = server.call(lambda queue: queue.get(request_id))
-    assert (kept.priority, kept.affinity, kept.origin) == ("low", "https://h/a.safetensors", server.origin)
+    assert (kept.priority, kept.affinity, kept.origin) == ("low", "flux https://h/a.safetensors", server.origin)
     assert json.dumps(kept.input)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tintype.queue import Outcome
+from tintype.queue import NewRequest, Outcome
 
 if TYPE_CHECKING:
     from conftest import Supervised
@@ -27,6 +27,16 @@ async def test_children_start_before_there_is_work_and_leave_when_there_is_none(
             seen |= {child.pid for child in process.children()}
             await asyncio.sleep(0.02)
     assert (await supervised.finished(await supervised.submit("drawing"))).outcome is Outcome.OK
+
+
+async def test_what_the_child_holds_is_served_before_what_it_would_have_to_load(supervised: Supervised) -> None:
+    wanted = ["flux a", "ideogram4 b", "flux a", "flux"]
+    requests = [NewRequest("test/drawing", "drawing", {}, origin="http://here", affinity=name) for name in wanted]
+    ids = [(await supervised.queue.submit(request))[0].id for request in requests]
+    supervised.start()
+    ended = [await supervised.finished(request_id) for request_id in ids]
+    started = sorted(ended, key=lambda request: request.started_at or 0)
+    assert [request.affinity for request in started] == ["flux a", "flux a", "flux", "ideogram4 b"]
 
 
 async def test_a_child_that_dies_idle_is_started_again(supervised: Supervised) -> None:

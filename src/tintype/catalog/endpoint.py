@@ -42,6 +42,7 @@ class Endpoint:
     input: type[EndpointInput]
     output: type[EndpointOutput]
     job: str
+    base: str  # the base model it works with, as `tintype weights` calls it
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()

@@ -54,6 +54,7 @@ FLUX_LORA = Endpoint(
     input=FluxLoraInput,
     output=FluxLoraOutput,
     job="tintype.jobs.draw_flux:run",
+    base="flux",
     tags=("lora", "personalization", "text-to-image"),
     examples=({"prompt": "a portrait of TOK, blue shirt, yellow background, smiling", "image_size": "square_hd"},),
 )

@@ -60,6 +60,7 @@ PORTRAIT_TRAINER = Endpoint(
     input=PortraitTrainerInput,
     output=TrainerOutput,
     job="tintype.jobs.train_portrait:run",
+    base="flux",
     tags=("lora", "personalization", "portrait"),
     examples=({"images_data_url": "", "learning_rate": 0.00009, "steps": 2500, "multiresolution_training": True,
                "subject_crop": True},),

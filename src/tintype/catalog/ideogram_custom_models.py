@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from tintype.catalog.custom_models import LEAST_NAME, MOST_NAME, MakesModel, UsesModel, checked_name
 from tintype.catalog.endpoint import Endpoint, EndpointOutput
 from tintype.catalog.fields import File, FileUrl
-from tintype.catalog.ideogram_v4 import RenderingSpeed
+from tintype.catalog.ideogram_v4 import NegativeBranch, RenderingSpeed
 
 LEAST_IMAGES, MOST_IMAGES = 10, 100
 
@@ -73,6 +73,9 @@ class CustomModelGenerateInput(UsesModel):
     seed: int | None = Field(
         None, ge=0, lt=2**53, description="Seed for the random number generator; image k is drawn from seed + k."
     )
+    negative_branch: NegativeBranch | None = Field(
+        None, description="What guidance leads away from without a negative prompt (an extension of tintype)."
+    )
     sync_mode: bool = Field(
         False,
         description="If `True`, the media will be returned as a data URI and the output data won't be available in the "
@@ -98,6 +101,7 @@ CUSTOM_MODEL_TRAINER = Endpoint(
     input=CustomModelInput,
     output=CustomModelOutput,
     job="tintype.jobs.train_custom_model:run",
+    base="ideogram4",
     tags=("stylized", "personalization"),
     examples=({"images_data_url": ""},),
 )
@@ -111,6 +115,7 @@ CUSTOM_MODEL_GENERATE = Endpoint(
     input=CustomModelGenerateInput,
     output=CustomModelGenerateOutput,
     job="tintype.jobs.draw_ideogram:run_custom_model",
+    base="ideogram4",
     tags=("stylized", "transform"),
     examples=(
         {"model_id": "", "prompt": "A photo in my custom style"},

@@ -13,6 +13,11 @@ from tintype.catalog.flux_lora import MOST_LORAS, LoraWeight
 RenderingSpeed = Literal["TURBO", "BALANCED", "QUALITY"]
 
 
+#: What guidance leads away from: the second network; the first one, with its LoRA, on the picture alone; or the first
+#: one on an empty prompt.
+NegativeBranch = Literal["unconditional", "conditional-image-only", "conditional-empty-prompt"]
+
+
 def _named(given: object) -> object:
     return "None" if given is None else given
 
@@ -65,6 +70,9 @@ class IdeogramLoraInput(IdeogramInput):
     """The same, with LoRAs."""
 
     loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
+    negative_branch: NegativeBranch | None = Field(
+        None, description="What guidance leads away from while a LoRA acts (an extension of tintype)."
+    )
 
 
 class IdeogramOutput(EndpointOutput):
@@ -86,6 +94,7 @@ IDEOGRAM = Endpoint(
     input=IdeogramInput,
     output=IdeogramOutput,
     job="tintype.jobs.draw_ideogram:run",
+    base="ideogram4",
     tags=("text-to-image", "typography"),
     examples=({"prompt": "a portrait of a person, blue shirt, yellow background", "rendering_speed": "BALANCED"},),
 )
@@ -99,6 +108,7 @@ IDEOGRAM_LORA = Endpoint(
     input=IdeogramLoraInput,
     output=IdeogramOutput,
     job="tintype.jobs.draw_ideogram:run",
+    base="ideogram4",
     tags=("lora", "personalization", "text-to-image"),
     examples=({"prompt": "a portrait of a person, blue shirt, yellow background", "rendering_speed": "BALANCED"},),
 )

@@ -112,6 +112,7 @@ IDEOGRAM_TRAINER = Endpoint(
     input=IdeogramTrainerInput,
     output=TrainerOutput,
     job="tintype.jobs.train_ideogram:run",
+    base="ideogram4",
     tags=("lora", "personalization"),
     examples=({"images_data_url": "", "steps": 1000, "resolution": "auto", "learning_rate": 0.0001},),
 )

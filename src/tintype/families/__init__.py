@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tintype.families.flux import FluxFamily
     from tintype.families.ideogram4 import Ideogram4Family
+    from tintype.sampling.ideogram_sampler import IdeogramSampler
     from tintype.sampling.sampler import FluxSampler
 
 __all__ = ["Families", "torch_device"]
@@ -25,7 +26,8 @@ class Families:
         self._device = device
         self._flux: FluxFamily | None = None
         self._ideogram4: Ideogram4Family | None = None
-        self._sampler: FluxSampler | None = None
+        self._flux_sampler: FluxSampler | None = None
+        self._ideogram_sampler: IdeogramSampler | None = None
 
     def flux(self) -> FluxFamily:
         """The FLUX base that the settings choose. Raises WeightsMissing."""
@@ -45,11 +47,19 @@ class Families:
 
     def flux_sampler(self) -> FluxSampler:
         """What draws with the FLUX base and keeps the LoRAs it has drawn with lately."""
-        if self._sampler is None:
+        if self._flux_sampler is None:
             from tintype.sampling.sampler import FluxSampler
 
-            self._sampler = FluxSampler(self.flux(), keep=self._settings.resident_adapters)
-        return self._sampler
+            self._flux_sampler = FluxSampler(self.flux(), keep=self._settings.resident_adapters)
+        return self._flux_sampler
+
+    def ideogram_sampler(self) -> IdeogramSampler:
+        """What draws with the Ideogram 4 base and keeps the LoRAs it has drawn with lately."""
+        if self._ideogram_sampler is None:
+            from tintype.sampling.ideogram_sampler import IdeogramSampler
+
+            self._ideogram_sampler = IdeogramSampler(self.ideogram4(), keep=self._settings.resident_adapters)
+        return self._ideogram_sampler
 
 
 def torch_device(name: str) -> torch.device:

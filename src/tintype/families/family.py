@@ -5,9 +5,10 @@ Sizes are nominal pixels unless said otherwise: 1024 means what it means for the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
@@ -109,6 +110,30 @@ class Family(Protocol):
 
     def find_subject(self, image: Image.Image) -> Subject:
         """Where the subject of a photo is."""
+        ...
+
+
+@dataclass(frozen=True)
+class FittingLora:
+    """A LoRA that was read and fits its base: factors under diffusers' keys, PEFT's settings made from their shapes.
+
+    `remarks` is what whoever sent it should know.
+    """
+
+    state: Mapping[str, torch.Tensor]
+    settings: Mapping[str, Any]
+    remarks: tuple[str, ...] = ()
+
+
+class Wears(Protocol):
+    """A family whose resident pipeline can put LoRAs on and take them off again."""
+
+    def pipeline(self) -> Any:
+        """The resident pipeline of diffusers; adapters loaded into it stay until someone unloads them."""
+        ...
+
+    def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
+        """Raises UnusableAdapter at `loc` for a file that is no LoRA of this base; the pipeline is not touched."""
         ...
 
 

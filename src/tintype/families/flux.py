@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,8 +23,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransfo
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
-from tintype.families.family import Features, Habits, Latents
+from tintype.families.family import Features, FittingLora, Habits, Latents
 from tintype.families.flux_form import FluxForm, compiling, recomputing
+from tintype.families.lora_file import check_fits, read_lora
+from tintype.families.lora_origin import some
 from tintype.families.weights import BaseWeights
 from tintype.training.adapters import Adapter
 from tintype.training.timesteps import logit_normal, shifted
@@ -125,6 +128,14 @@ class FluxFamily:
         pipeline = FluxPipeline(**{**parts, "transformer": self._resident_transformer()})
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
+        """A FLUX LoRA in any form of lora_names. Raises UnusableAdapter unless it fits."""
+        lora = read_lora(path, loc=loc)
+        check_fits(lora, self._resident_transformer(), loc=loc)
+        others = lora.other_keys
+        said = f"{len(others)} tensors of a LoRA name no layer of the transformer and were left out: {some(others)}."
+        return FittingLora(lora.state, lora.config, (said,) if others else ())
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> Latents:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,8 +24,9 @@ from diffusers import Ideogram4Pipeline, Ideogram4Transformer2DModel
 from PIL import Image
 
 from tintype.errors import InputError
-from tintype.families.family import Features, Habits, Latents
+from tintype.families.family import Features, FittingLora, Habits, Latents
 from tintype.families.ideogram_files import TextProjection, check_loadable, read_text_projection, read_transformer
+from tintype.families.ideogram_lora_file import read_lora
 from tintype.families.ideogram_pass import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.families.ideogram_statistics import settle_statistics
 from tintype.families.weights import BaseWeights
@@ -149,6 +151,10 @@ class Ideogram4Family:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
+    def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
+        """A LoRA of Ideogram 4 in any form of ideogram_lora. Raises UnusableAdapter unless all of it fits."""
+        return read_lora(path, self._resident_transformer(), loc=loc)
+
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> Latents:
         vae = self.load_encoders().vae
@@ -211,6 +217,10 @@ class Ideogram4Family:
             self.weights.folder / "transformer", self.device, self.dtype
         )
         return alone or self._resident_transformer()
+
+    def count_tokens(self, text: str) -> int:
+        """As the text encoder reads it, the turn around it included."""
+        return len(prompt_tokens(self.load_encoders().tokenizer, text))
 
     def cut_off(self, text: str) -> str:
         """Where a prompt goes beyond the model's text window; empty when all of it fits."""

@@ -139,9 +139,14 @@ def read(
         if name is None or not kind:
             strange.append(key)
         elif kind == "alpha":
+            if tensor.numel() != 1:
+                raise _unusable("An alpha is not one number", [key], loc)
             alphas[name] = float(tensor)
         else:
-            (downs if kind == "down" else ups)[name] = tensor
+            side = downs if kind == "down" else ups
+            if name in side:
+                raise _unusable("A layer stands there twice", [name], loc)
+            side[name] = tensor
     if not downs and not ups:
         raise _unusable("No key of this file names a layer of Ideogram 4", strange, loc)
     if strange:
@@ -150,10 +155,16 @@ def read(
         raise _unusable("Layers have only one of their two factors", sorted(downs.keys() ^ ups.keys()), loc)
     layers: dict[str, Factors] = {}
     for name, down in downs.items():
-        if down.ndim != 2 or ups[name].ndim != 2 or ups[name].shape[1] != down.shape[0]:
+        up = ups[name]
+        if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] or not down.numel():
             raise _unusable("The two factors of a layer do not fit together", [name], loc)
+        if name.endswith(".qkv") and up.shape[0] % 3:
+            raise _unusable("A fused layer cannot be divided by three", [name], loc)
         alpha = alphas.get(name, alphas.get("", float(down.shape[0])))
-        layers |= _split(name, Factors(down, ups[name], alpha))
+        parts = _split(name, Factors(down, up, alpha))
+        if twice := sorted(parts.keys() & layers.keys()):
+            raise _unusable("A layer stands there twice", twice, loc)
+        layers |= parts
     return layers
 
 

@@ -75,7 +75,7 @@ class TensorFile:
 def unusable(
     message: str,
     loc: Sequence[str | int],
-    remedy: str = "Send a FLUX LoRA as safetensors, made for this base model.",
+    remedy: str = "Send a LoRA as safetensors, made for this base model.",
 ) -> UnusableAdapter:
     """The one way to refuse a LoRA."""
     return UnusableAdapter(message, loc=loc, remedy=remedy)

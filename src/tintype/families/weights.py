@@ -39,6 +39,9 @@ IDEOGRAM4_LICENCE = (
     "training for commercial use and hosting for revenue need a licence from Ideogram. "
     "https://huggingface.co/ideogram-ai/ideogram-4-nf4"
 )
+# Turns Ideogram 4's text encoder, which is Qwen3-VL 8B, into the language model that can write prompts.
+PROMPT_HEAD_REPOSITORY = "diffusers/qwen3-vl-8b-instruct-lm-head"
+_PROMPT_HEAD = "prompt_enhancer_head"
 MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
 _MINIATURE = Path(__file__).parent / "miniature" / "weights"
 _INDEX = "model_index.json"
@@ -127,13 +130,24 @@ def describe(weights: BaseWeights) -> str:
 
 def cached_snapshot(repository: str) -> Path | None:
     """The complete local snapshot of a hub repository, or None; looks on the disk only."""
+    return next((snapshot for snapshot in _snapshots(repository) if _complete(snapshot)), None)
+
+
+def prompt_head(weights: BaseWeights) -> Path | None:
+    """The folder of the head that lets Ideogram 4's text encoder write: the pipeline's own, or the one fetched beside
+    it; None where there is none. A miniature's encoder is too small to write anything."""
+    if weights.miniature:
+        return None
+    apart = _snapshots(PROMPT_HEAD_REPOSITORY)
+    return next((path for path in (weights.folder / _PROMPT_HEAD, *apart) if any(path.glob("*.safetensors"))), None)
+
+
+def _snapshots(repository: str) -> tuple[Path, ...]:
+    """Local snapshots of a hub repository, the current one first."""
     hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub"
     home = Path(hub).expanduser() / f"models--{repository.replace('/', '--')}"
     heads = [home / "snapshots" / ref.read_text().strip() for ref in sorted(home.glob("refs/main"))]
-    for snapshot in (*heads, *sorted(home.glob("snapshots/*"))):
-        if _complete(snapshot):
-            return snapshot
-    return None
+    return (*heads, *sorted(home.glob("snapshots/*")))
 
 
 def _complete(snapshot: Path) -> bool:

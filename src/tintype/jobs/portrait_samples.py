@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput
 from tintype.jobs.context import JobContext
-from tintype.jobs.draw_flux import encoded
+from tintype.jobs.pictures import encoded
 from tintype.jobs.residents import residents
 from tintype.sampling.sampler import Wish
 from tintype.sampling.shelf import Wanted

@@ -13,7 +13,7 @@ from tintype.families.family import Habits
 from tintype.families.flux import FluxFamily
 from tintype.families.lora_file import check_fits, read_lora
 from tintype.jobs.context import JobContext
-from tintype.jobs.draw_flux import MOST_LORA_BYTES
+from tintype.jobs.pictures import MOST_LORA_BYTES
 from tintype.jobs.portrait_config import Results, describe_run
 from tintype.jobs.portrait_samples import draw_samples, prompts_of
 from tintype.jobs.residents import residents

@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 
+from tintype.catalog.ideogram_v4 import NegativeBranch
 from tintype.families.family import Features, Latents
 from tintype.families.ideogram4 import SIGMA_MAX, SIGMA_MIN, Ideogram4Family
 from tintype.sampling.presets import Preset
 
-#: The second network as published; the first one, with its LoRA, on the picture alone; or on an empty prompt.
-NegativeMode = Literal["unconditional", "conditional-image-only", "conditional-empty-prompt"]
 _REFERENCE_PIXELS = 512**2
 
 
@@ -35,7 +34,7 @@ class Order:
     height: int
     preset: Preset
     seeds: Sequence[int]
-    mode: NegativeMode = "unconditional"
+    branch: NegativeBranch = "unconditional"
     negative: Features | None = None
 
 
@@ -79,11 +78,11 @@ def draw(
 def _negative_branch(
     family: Ideogram4Family, transformer: Any, order: Order
 ) -> Callable[[Latents, torch.Tensor], torch.Tensor]:
-    if order.negative is not None or order.mode == "conditional-empty-prompt":
+    if order.negative is not None or order.branch == "conditional-empty-prompt":
         features = order.negative or family.encode_captions([""])
         words = _for_each(features, len(order.seeds))
         return lambda latents, sigma: family.predict_velocity(transformer, latents, sigma, words, guidance=1.0)
-    network = transformer if order.mode == "conditional-image-only" else family.load_unconditional()
+    network = transformer if order.branch == "conditional-image-only" else family.load_unconditional()
     return lambda latents, sigma: family.predict_wordless(network, latents, sigma)
 
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tintype.families.flux import FluxFamily
-from tintype.families.lora_file import LoraFile, check_fits, digest_of, read_lora, unusable
-from tintype.families.lora_origin import some
+from tintype.families.family import FittingLora, Wears
+from tintype.families.tensor_file import digest_of, unusable
 
 Loc = tuple[str | int, ...]
 
@@ -31,7 +30,7 @@ class Wanted:
 class Shelf:
     """The LoRAs loaded into one pipeline, least recently used first, `keep` of them at most."""
 
-    def __init__(self, family: FluxFamily, keep: int) -> None:
+    def __init__(self, family: Wears, keep: int) -> None:
         self._family = family
         self._keep = keep
         self._names: list[str] = []
@@ -54,10 +53,11 @@ class Shelf:
             self._silence(pipeline)
             return []
         named = [(name_of(digest_of(one.path)), one) for one in wanted]
-        fresh = {name: self._checked(one) for name, one in named if name not in self._names}
+        places = {name: one for name, one in named if name not in self._names}
+        fresh = {name: self._family.read_lora(one.path, loc=one.loc) for name, one in places.items()}
         try:
-            for name, (lora, one) in fresh.items():
-                self._load(pipeline, name, lora, one.loc)
+            for name, lora in fresh.items():
+                self._load(pipeline, name, lora, places[name].loc)
             scales: dict[str, float] = {}
             for name, one in named:  # the same file twice acts as the sum
                 scales[name] = scales.get(name, 0.0) + one.scale
@@ -68,25 +68,18 @@ class Shelf:
             raise
         self._names = [name for name in self._names if name not in scales] + list(scales)
         self._tidy(pipeline, in_use=len(scales))
-        return [
-            f"{len(lora.other_keys)} tensors of a LoRA name no layer of the transformer and were left out: "
-            f"{some(lora.other_keys)}."
-            for lora, _ in fresh.values()
-            if lora.other_keys
-        ]
+        return [remark for lora in fresh.values() for remark in lora.remarks]
 
-    def _checked(self, one: Wanted) -> tuple[LoraFile, Wanted]:
-        lora = read_lora(one.path, loc=one.loc)
-        check_fits(lora, self._family.pipeline().transformer, loc=one.loc)
-        return lora, one
-
-    def _load(self, pipeline: Any, name: str, lora: LoraFile, loc: Loc) -> None:
+    def _load(self, pipeline: Any, name: str, lora: FittingLora, loc: Loc) -> None:
         try:
             with warnings.catch_warnings():
                 # PEFT warns of a second adapter as if it were a mistake.
                 warnings.filterwarnings("ignore", "Already found a `peft_config`")
-                pipeline.load_lora_into_transformer(
-                    lora.state, None, pipeline.transformer, adapter_name=name, metadata=lora.config, _pipeline=pipeline
+                pipeline.transformer.load_lora_adapter(
+                    dict(lora.state),
+                    adapter_name=name,
+                    metadata=dict(lora.settings),
+                    _pipeline=pipeline,
                 )
         except (ValueError, RuntimeError, KeyError, TypeError) as problem:
             # diffusers and PEFT raise all of these for files they do not understand.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from starlette.responses import Response
 
 from tintype import catalog
-from tintype.catalog import Endpoint, EndpointInput
+from tintype.catalog import Endpoint
 from tintype.catalog.custom_models import MakesModel, UsesModel
 from tintype.errors import Json, NotFound
 from tintype.queue.records import CustomModel, NewModel, NewRequest, Request, Status
@@ -75,8 +75,11 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
     is_new = False
     try:
         given = await files.settle(order)
-        new = _new(call, endpoint, body, files, given, options, sync=sync)
-        request, is_new = await call.queue.submit(_with_model(new, order, model))
+        new = _new(call, endpoint, body, given, options, sync=sync)
+        hint = options.hint or _resident(endpoint, files.settled, model)
+        makes = NewModel(order.model_name) if isinstance(order, MakesModel) else None
+        new = replace(new, affinity=hint[:1000], model_id=model.id if model else None, makes_model=makes)
+        request, is_new = await call.queue.submit(new)
     finally:
         if not is_new:
             await files.forget()
@@ -84,10 +87,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
     return request, is_new
 
 
-def _new(
-    call: Call, endpoint: Endpoint, body: Body, files: InputFiles, given: Json, options: Options, *, sync: bool
-) -> NewRequest:
-    adapters = " ".join(files.settled) if endpoint.kind == "drawing" else ""
+def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Options, *, sync: bool) -> NewRequest:
     return NewRequest(
         endpoint_id=endpoint.id,
         kind=endpoint.kind,
@@ -95,7 +95,6 @@ def _new(
         key_id=call.key_id,
         origin=call.origin,
         priority=options.priority,
-        affinity=(options.hint or adapters)[:1000],
         coalesce_key=_coalesce_key(call, body) if endpoint.kind == "training" else None,
         idempotency_key=options.idempotency_key,
         start_deadline=options.start_deadline,
@@ -109,13 +108,11 @@ def _new(
     )
 
 
-def _with_model(new: NewRequest, order: EndpointInput, model: CustomModel | None) -> NewRequest:
-    """The request with the custom model it makes or uses; a model's LoRA is what it would like to find resident."""
-    if isinstance(order, MakesModel):
-        return replace(new, makes_model=NewModel(order.model_name))
-    if model is None:
-        return new
-    return replace(new, model_id=model.id, affinity=new.affinity or (model.reference.lora or ""))
+def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None) -> str:
+    """What a request would like to find in memory: its base, and the LoRAs that it names or that its model is."""
+    if endpoint.kind != "drawing":
+        return ""
+    return " ".join([endpoint.base, *adapters, *([model.reference.lora or ""] if model else [])])
 
 
 def _coalesce_key(call: Call, body: Body) -> str:

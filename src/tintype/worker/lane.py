@@ -55,8 +55,9 @@ class Lane:
 
     @property
     def resident(self) -> tuple[str, ...]:
-        """Affinities of the latest requests, whose adapters the child still holds; the latest first."""
-        return self._resident
+        """Affinities of the latest requests, whose adapters the child still holds, the latest first; then what they
+        begin with, their bases, for requests without adapters."""
+        return tuple(dict.fromkeys([*self._resident, *(affinity.partition(" ")[0] for affinity in self._resident)]))
 
     @property
     def warm(self) -> bool:
@@ -85,7 +86,7 @@ class Lane:
 
     async def _claim(self) -> Claim | None:
         try:
-            return await self._queue.claim(self.worker.id, self.kind, resident=self._resident)
+            return await self._queue.claim(self.worker.id, self.kind, resident=self.resident)
         except DATABASE_AWAY as problem:
             self._log.warning("the database did not answer", problem=str(problem))
             await self._pause(RETRY_SECONDS)

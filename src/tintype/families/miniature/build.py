@@ -43,10 +43,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes-vae", type=float, default=17, metavar="N", help="for the autoencoder (default 17)")
     parser.add_argument("--minutes-words", type=float, metavar="N", help="for reading (default 3, ideogram4 6)")
     parser.add_argument(
-        "--minutes-transformer", type=float, metavar="N", help="for the transformer (default 70, ideogram4 58)"
+        "--minutes-transformer", type=float, metavar="N", help="for the transformer (default 70, ideogram4 34)"
     )
     parser.add_argument(
-        "--minutes-unconditional", type=float, metavar="N", help="for Ideogram's second transformer (default 8)"
+        "--minutes-unconditional", type=float, metavar="N", help="for Ideogram's second transformer (default 5)"
     )
     parser.add_argument(
         "--minutes-latent-reader", type=float, default=1.5, metavar="N", help="for reading latents (default 1.5)"
