@@ -28,10 +28,17 @@ $(JS): tests/acceptance/js/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/acceptance/js; \
 	else echo 'npm is not here: the JavaScript tests will be skipped (make system installs it)'; fi
 
-test: setup $(JS)  ## Every test that is not long
+# fal's older Python client; its package pins other versions of what is used here, so it lives by itself.
+FAL := tests/acceptance/fal-package
+$(FAL)/.venv/.ready: $(FAL)/requirements.txt
+	$(PYTHON) -m venv $(FAL)/.venv
+	$(FAL)/.venv/bin/pip install -q -r $<
+	@touch $@
+
+test: setup $(JS) $(FAL)/.venv/.ready  ## Every test that is not long
 	$(BIN)/pytest
 
-test-long: setup $(JS)  ## The tests that take minutes
+test-long: setup $(JS) $(FAL)/.venv/.ready  ## The tests that take minutes
 	$(BIN)/pytest -m long
 
 lint: setup  ## Formatting, lint, types, import contracts

@@ -46,11 +46,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[Server]:
-    """A server of its own in `data_dir`; `settings` are TINTYPE_ variables without the prefix."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def running(data_dir: Path, *, port: int = 0, **settings: str) -> Iterator[Server]:
+    """A server of its own in `data_dir`; `settings` are TINTYPE_ variables without the prefix. It may be killed."""
+    port = port or free_port()
     origin = f"http://127.0.0.1:{port}"
     chosen = {"ALLOW_PRIVATE_INPUTS": "false", "FLUX_BASE": "miniature"} | settings
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TINTYPE_")}
@@ -64,10 +62,17 @@ def running(data_dir: Path, **settings: str) -> Iterator[Server]:
         _wait(f"{origin}/ready", process, data_dir)
         yield Server(origin, (data_dir / "key").read_text().strip(), data_dir, process, health - began)
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)  # does nothing to a process that is known to be gone
         code = process.wait(60)
         log.close()
-    assert code == 0, (data_dir / "serve.log").read_text()[-3000:]
+    assert code in (0, -signal.SIGKILL), (data_dir / "serve.log").read_text()[-3000:]
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], data_dir: Path) -> float:

@@ -1,0 +1,28 @@
+"""Programs for fal's own JavaScript client, run by Node: `js/<name>.mjs`, which prints one JSON object at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent / "js"
+
+
+def node(program: str, **given: str) -> dict[str, Any]:
+    """What a program printed; `given` are variables of its environment."""
+    executable = shutil.which("node")
+    if executable is None or not (HERE / "node_modules").exists():
+        pytest.skip("needs Node and `npm ci` in tests/acceptance/js (make test does it)")
+    done = subprocess.run(
+        [executable, f"{program}.mjs"], cwd=HERE, env=os.environ | given, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return seen

@@ -1,0 +1,62 @@
+"""`fal.apps`, the queue client inside the `fal` package: it takes any 200 for the end and puts slashes behind URLs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Server
+from tests.acceptance.wiretap import tapping
+
+HERE = Path(__file__).parent / "fal-package"
+FIELDS = {"images", "timings", "seed", "has_nsfw_concepts", "prompt"}
+
+
+def test_the_client_inside_the_fal_package_works(server: Server, photos: Path) -> None:
+    python = HERE / ".venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip(f"needs the fal package in an environment of its own, {HERE / '.venv'} (make test makes it)")
+    with server.http() as http:
+        named = {"Content-Type": "application/zip", "X-Fal-File-Name": "photos.zip"}
+        url = http.post("/cdn/files/upload", content=photos.read_bytes(), headers=named).json()["access_url"]
+    with tapping(server.origin) as tap:
+        environment = os.environ | {"FAL_KEY": server.key, "TINTYPE_ORIGIN": tap.origin, "PHOTOS": url}
+        command = [str(python), "program.py"]
+        done = subprocess.run(
+            command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+
+    assert set(seen["ran"]) == set(seen["fetched"]) == FIELDS
+    assert set(seen["events"]) <= {"Queued", "InProgress"}
+    kind, lines, error = seen["last"]
+    assert (kind, error) == ("Completed", None)
+    assert lines
+    assert set(json.loads(seen["streamed"].removeprefix("data: "))) == FIELDS
+
+    assert seen["cancelled late"][0] == 400
+    assert seen["invalid"][0] == 422
+    assert seen["cancelled"][0] == 499
+    status, told = seen["failed"]
+    assert status == 422
+    assert "invalid_archive" in told
+    assert "archive" in seen["error"]
+
+    asked = {exchange.line.split("?")[0].rsplit("/requests/")[0] for exchange in tap.heard}
+    assert asked == {
+        "POST /queue/fal-ai/flux-lora",
+        "GET /queue/fal-ai/flux-lora",
+        "PUT /queue/fal-ai/flux-lora",
+        "POST /run/fal-ai/flux-lora/stream",
+        "POST /queue/fal-ai/flux-lora-portrait-trainer",
+        "GET /queue/fal-ai/flux-lora-portrait-trainer",
+        "PUT /queue/fal-ai/flux-lora-portrait-trainer",
+    }
+    for exchange in tap.heard:
+        if exchange.method == "GET":
+            assert exchange.target.split("?")[0].endswith("/")

@@ -1,0 +1,85 @@
+"""An answer that is lost on its way must not cost a second training: the clients send again by themselves."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import fal_client
+import fal_client.client as names
+import pytest
+
+from tests.acceptance.conftest import Server
+from tests.acceptance.javascript import node
+from tests.acceptance.wiretap import Wiretap, tapping
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
+TRAINER = "fal-ai/flux-lora-portrait-trainer"
+PAINTER = "fal-ai/flux-lora"
+DRAWING = {"prompt": "a portrait of a person", "num_inference_steps": 1, "image_size": "square"}
+
+
+@pytest.fixture
+def tap(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wiretap]:
+    with tapping(server.origin) as heard:
+        monkeypatch.setattr(names, "QUEUE_URL_FORMAT", f"{heard.origin}/queue/")
+        monkeypatch.setattr(names, "REST_URL", f"{heard.origin}/rest")
+        monkeypatch.setattr(names, "CDN_URL", f"{heard.origin}/cdn")
+        yield heard
+
+
+@pytest.fixture
+def client(tap: Wiretap, server: Server) -> fal_client.SyncClient:
+    return fal_client.SyncClient(key=server.key)
+
+
+@pytest.fixture
+def long_training(client: fal_client.SyncClient, photos) -> dict[str, Any]:
+    return {"images_data_url": client.upload_file(photos), "steps": 10_000, "trigger_phrase": str(uuid.uuid4())}
+
+
+def submitted(tap: Wiretap, endpoint: str) -> list[str]:
+    """The ids that were answered, also those that their client never heard of."""
+    return [heard.request_id for heard in tap.heard if heard.line.startswith(f"POST /queue/{endpoint}")]
+
+
+def test_a_training_whose_answer_was_lost_is_still_one(client, tap: Wiretap, long_training: dict[str, Any]) -> None:
+    tap.losing = 1
+    handle = client.submit(TRAINER, long_training)
+    handle.cancel()
+    assert submitted(tap, TRAINER) == [handle.request_id] * 2
+
+
+def test_in_javascript_too(tap: Wiretap, server: Server, long_training: dict[str, Any]) -> None:
+    tap.losing = 1
+    photos_url = long_training["images_data_url"]
+    seen = node("resending", TINTYPE_ORIGIN=tap.origin, FAL_KEY=server.key, PHOTOS=photos_url)
+    assert submitted(tap, TRAINER) == [seen["training"]["value"]["request_id"]] * 2
+
+
+def test_a_drawing_is_one_only_with_an_idempotency_key(client, tap: Wiretap) -> None:
+    tap.losing = 1
+    handle = client.submit(PAINTER, DRAWING)
+    first, second = submitted(tap, PAINTER)
+    assert second == handle.request_id != first
+
+    tap.heard.clear()
+    tap.losing = 1
+    handle = client.submit(PAINTER, DRAWING, headers={"Idempotency-Key": str(uuid.uuid4())})
+    assert submitted(tap, PAINTER) == [handle.request_id] * 2
+
+
+def test_sent_at_the_same_moment_trainings_are_one_and_drawings_several(
+    client, server: Server, long_training: dict[str, Any]
+) -> None:
+    def ids(endpoint: str, arguments: dict[str, Any]) -> set[str]:
+        with ThreadPoolExecutor(4) as threads:
+            sent = [threads.submit(client.submit, endpoint, arguments) for _ in range(4)]
+            return {each.result().request_id for each in sent}
+
+    (training,) = ids(TRAINER, long_training)
+    client.cancel(TRAINER, training)
+    assert len(ids(PAINTER, DRAWING)) == 4
