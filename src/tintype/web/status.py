@@ -38,7 +38,7 @@ async def status(call: Call) -> Response:
     if version is None:
         raise unknown_request()
     call.request_id = request_id
-    key = (request_id, "logs" if with_logs else "", call.origin)
+    key = (request_id, "logs" if with_logs else "", call.queue_url)
     held = call.services.remembered.get(key, version, time.monotonic())
     if held is None:
         request = await find(call)
@@ -94,7 +94,7 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
     body: Json = {
         "status": request.status,
         "request_id": request.id,
-        **request_urls(call.origin, request),
+        **request_urls(call.queue_url, request),
         "logs": [log_entry(line) for line in lines],
         "metrics": dict(request.progress),
         "created_at": request.created_at,
