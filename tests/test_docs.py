@@ -1,4 +1,4 @@
-"""The manual cannot rot: its links lead somewhere, its error tables are those of the code, its quotes are what is said."""
+"""The manual cannot rot: its links lead somewhere, its error tables are the code's, its quotes are what is said."""
 
 from __future__ import annotations
 

@@ -15,7 +15,10 @@ from tests.acceptance.conftest import Server
 from tests.acceptance.javascript import node
 from tests.acceptance.wiretap import Wiretap, tapping
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("swept"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
 PAINTER = "fal-ai/flux-lora"
