@@ -35,8 +35,10 @@ def tap(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wiretap]:
 
 
 @pytest.fixture
-def client(tap: Wiretap, server: Server) -> fal_client.SyncClient:
-    return fal_client.SyncClient(key=server.key)
+def client(tap: Wiretap, server: Server) -> Iterator[fal_client.SyncClient]:
+    speaking = fal_client.SyncClient(key=server.key)
+    yield speaking
+    speaking._client.close()
 
 
 @pytest.fixture
