@@ -19,7 +19,10 @@ from tests.acceptance.javascript import node
 from tests.acceptance.wiretap import Wiretap, tapping
 from tintype import catalog
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("swept"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 DRAWING = {"prompt": "a portrait of a person", "num_inference_steps": 1, "image_size": "square", "seed": 1}
 
