@@ -50,7 +50,7 @@ def running(data_dir: Path, *, port: int = 0, **settings: str) -> Iterator[Serve
     """A server of its own in `data_dir`; `settings` are TINTYPE_ variables without the prefix. It may be killed."""
     port = port or free_port()
     origin = f"http://127.0.0.1:{port}"
-    chosen = {"ALLOW_PRIVATE_INPUTS": "false", "FLUX_BASE": "miniature"} | settings
+    chosen = {"ALLOW_PRIVATE_INPUTS": "false", "FLUX_BASE": "miniature", "IDEOGRAM4_BASE": "miniature"} | settings
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TINTYPE_")}
     environment |= {f"TINTYPE_{name}": value for name, value in chosen.items()}
     command = [sys.executable, "-m", "tintype", "serve", "--port", str(port), "--data-dir", str(data_dir)]
