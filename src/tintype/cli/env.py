@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
@@ -10,9 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from tintype.cli.data import DataDir
-from tintype.cli.run import found
-from tintype.detour.authority import Authority
-from tintype.detour.variables import variables
+from tintype.cli.run import detour_variables, found
 from tintype.errors import SettingsError
 from tintype.settings import load_settings
 
@@ -34,7 +31,7 @@ def env(
             f"No tintype serves {settings.data_dir}.",
             remedy="Start `tintype serve` first; `run` does it itself.",
         )
-    for name, value in variables(here, Authority.of(settings.data_dir), os.environ).items():
+    for name, value in detour_variables(settings, here).items():
         typer.echo(LINES[shell](name, value))
 
 

@@ -7,6 +7,7 @@ server that has to be started for it is nobody's child, and stops by itself once
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,9 +19,7 @@ import typer
 
 from tintype.cli.data import DataDir
 from tintype.detour import signpost
-from tintype.detour.authority import Authority
 from tintype.detour.signpost import Signpost
-from tintype.detour.variables import variables
 from tintype.errors import SettingsError
 from tintype.settings import Settings, load_settings
 
@@ -39,7 +38,7 @@ def run(
     settings = load_settings(data_dir=data_dir)
     in_use = signpost.hold_open(_folder(settings))
     here = found(settings.data_dir) or _started(settings)
-    turned = {**os.environ, **variables(here, Authority.of(settings.data_dir), os.environ)}
+    turned = {**os.environ, **detour_variables(settings, here)}
     os.set_inheritable(in_use, True)  # for as long as the program lives
     try:
         os.execvpe(command[0], command, turned)
@@ -49,6 +48,14 @@ def run(
     except OSError as problem:
         typer.echo(f"tintype run: {command[0]}: {problem.strerror}", err=True)
         raise typer.Exit(NOT_EXECUTABLE) from None
+
+
+def detour_variables(settings: Settings, here: Signpost) -> dict[str, str]:
+    """What is set for a program; certificates are imported (and made) only by who needs them."""
+    from tintype.detour.authority import Authority
+    from tintype.detour.variables import variables
+
+    return variables(here, Authority.of(settings.data_dir), os.environ)
 
 
 def found(data_dir: Path) -> Signpost | None:
@@ -68,8 +75,9 @@ def _started(settings: Settings) -> Signpost:
     log = settings.data_dir / "logs" / "serve.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     begin = log.stat().st_size if log.exists() else 0
-    server = _nobodys_child([sys.executable, "-m", "tintype", "serve", "--port", "0", "--while-in-use",
-                             "--data-dir", str(settings.data_dir)], log)  # fmt: skip
+    port = settings.port if _is_free(settings.host, settings.port) else 0
+    command = [sys.executable, "-m", "tintype", "serve", "--port", str(port), "--while-in-use"]
+    server = _nobodys_child([*command, "--data-dir", str(settings.data_dir)], log)
     while _lives(server):
         here = found(settings.data_dir)
         if here is not None:
@@ -81,26 +89,39 @@ def _started(settings: Settings) -> Signpost:
     raise SettingsError(f"No server came up for {settings.data_dir}. {said}", remedy="`tintype serve` shows more.")
 
 
+def _is_free(host: str, port: int) -> bool:
+    """Whether a server can have its usual port, by which the URLs it once gave still lead to it."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
 def _nobodys_child(command: list[str], log: Path) -> int:
     """Starts a process whose parent is gone at once: the program must not find a child that it never had."""
     reading, writing = os.pipe()
     between = os.fork()
     if between == 0:
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        os.write(writing, str(process.pid).encode())
-        os._exit(0)
+        try:
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                )
+            os.write(writing, str(process.pid).encode())
+        finally:
+            os._exit(0)
     os.close(writing)
     os.waitpid(between, 0)
     with os.fdopen(reading, "rb") as pipe:
-        return int(pipe.read())
+        return int(pipe.read() or -1)
 
 
 def _lives(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
