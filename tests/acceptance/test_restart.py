@@ -12,7 +12,10 @@ import pytest
 
 from tests.acceptance.conftest import free_port, running
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("swept"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
 STEPS = 30
