@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
 from tests.acceptance.conftest import Server
-from tintype.detour.authority import Authority
-from tintype.detour.signpost import Signpost
 
 PROGRAM = """
 import asyncio, fal_client
@@ -21,28 +20,22 @@ print(asyncio.run(fal_client.subscribe_async("fal-ai/flux-lora", drawing))["seed
 """
 
 
+def pasted(server: Server) -> dict[str, str]:
+    """An environment with the line that `serve` prints."""
+    line = next(line for line in (server.data_dir / "serve.log").read_text().splitlines() if "FAL_RUN_HOST" in line)
+    _, _, assignments = line.partition("export ")
+    return os.environ | dict(part.split("=", 1) for part in shlex.split(assignments))
+
+
 def test_the_python_client_is_turned_by_its_own_variables(server: Server) -> None:
-    here = Signpost.read(server.data_dir)
-    assert here is not None
-    environment = os.environ | {
-        "FAL_KEY": server.key,
-        "FAL_RUN_HOST": f"localhost:{here.tls_port}/run",
-        "FAL_QUEUE_RUN_HOST": f"127.0.0.1:{here.tls_port}/queue",
-        "SSL_CERT_FILE": str(Authority.of(server.data_dir).bundle({})),
-    }
+    environment = pasted(server) | {"FAL_KEY": server.key}
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "1 True\n1\n[1]\n1\n", done.stderr
 
 
 def test_a_wrong_key_is_refused_there_too(server: Server) -> None:
-    here = Signpost.read(server.data_dir)
-    assert here is not None
-    environment = os.environ | {
-        "FAL_KEY": "wrong:key",
-        "FAL_QUEUE_RUN_HOST": f"127.0.0.1:{here.tls_port}/queue",
-        "SSL_CERT_FILE": str(Authority.of(server.data_dir).bundle({})),
-    }
+    environment = pasted(server) | {"FAL_KEY": "wrong:key"}
     program = "import fal_client; fal_client.submit('fal-ai/flux-lora', {'prompt': 'x'})"
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False

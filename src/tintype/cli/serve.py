@@ -9,6 +9,7 @@ import signal
 import socket
 from contextlib import ExitStack
 from pathlib import Path
+from typing import get_args
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.markup import escape
 from tintype.cli.keys import first_key
 from tintype.detour import signpost
 from tintype.errors import SettingsError, TintypeError
-from tintype.families.weights import describe, resolve
+from tintype.families.weights import Family, describe, resolve
 from tintype.queue import Queue
 from tintype.settings import Settings
 from tintype.worker.devices import devices
@@ -43,6 +44,8 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool 
         settings = settings.model_copy(update={"host": host, "port": port, "data_dir": settings.data_dir.resolve()})
         tls = None if settings.tls_port is None else held.enter_context(listen(settings.host, settings.tls_port))
         _introduce(settings, _origin(settings))
+        if tls is not None:
+            _introduce_tls(settings, tls.getsockname()[1])
         detour = held.enter_context(signpost.opened(settings.data_dir, _address(settings), tls))
         if while_in_use:
             if detour is None:
@@ -96,7 +99,8 @@ def _introduce(settings: Settings, origin: str) -> None:
     console.print(f"[bold]tintype[/] serves at [bold link={origin}]{origin}[/]")
     console.print(f"  data     {escape(str(settings.data_dir))}")
     console.print(f"  devices  {', '.join(devices(settings.device))}")
-    console.print(f"  model    {escape(_base_model(settings))}")
+    for family in get_args(Family):
+        console.print(f"  model    {escape(_base_model(settings, family))}")
     if settings.auth == "off":
         console.print("  key      none is asked for (--auth off)")
     elif asyncio.run(_first_key(settings)) is None:
@@ -110,10 +114,22 @@ def _introduce(settings: Settings, origin: str) -> None:
     )
 
 
-def _base_model(settings: Settings) -> str:
+def _introduce_tls(settings: Settings, port: int) -> None:
+    """The line to paste for fal's Python client, which speaks TLS only."""
+    from tintype.detour.authority import Authority  # cryptography is for those who need it
+
+    roots = Authority.of(settings.data_dir).bundle(os.environ)
+    host = f"{_address(settings).rpartition(':')[0]}:{port}"
+    Console(highlight=False, soft_wrap=True).print(
+        f"  TLS      export FAL_RUN_HOST={host}/run FAL_QUEUE_RUN_HOST={host}/queue "
+        f"SSL_CERT_FILE={escape(shlex.quote(str(roots)))}"
+    )
+
+
+def _base_model(settings: Settings, family: Family) -> str:
     """Which base is used and how to get the other; weights that are missing stop their requests, not the server."""
     try:
-        return describe(resolve(settings))
+        return describe(resolve(settings, family))
     except TintypeError as problem:
         return problem.message
 

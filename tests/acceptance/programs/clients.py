@@ -15,6 +15,7 @@ import aiohttp
 import fal_client
 import httpx
 import requests
+import uvloop
 
 URL = "https://rest.fal.ai/storage/auth/token?storage_type=fal-cdn-v3"  # asks for a key, and is quick
 DRAWING = {"prompt": "a portrait of a person", "image_size": "square", "num_inference_steps": 1, "seed": 1}
@@ -74,6 +75,18 @@ def impostor() -> str:
 
 
 ask("another way to fal", impostor)
+
+
+async def impostor_on_uvloop() -> str:
+    """An event loop in C, which opens connections by itself."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", IMPOSTOR, ssl=trusting, server_hostname="fal.run")
+    writer.close()
+    return "sent"
+
+
+ask("another way to fal, on uvloop", lambda: uvloop.run(impostor_on_uvloop()))
 ask("plain http", lambda: httpx.get("http://fal.run/", trust_env=False).status_code)
 ask("another port", lambda: httpx.get("https://fal.run:8443/", trust_env=False).status_code)
 print(json.dumps(seen))
