@@ -60,6 +60,7 @@ REST = (
     _rule(r"storage/upload/parts/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})", open=True, PUT="upload_part"),
     _rule(r"storage/auth/token", POST="upload_token"),
     _rule(r"tokens(?:/.*)?", POST="realtime_token"),
+    _rule(r"\.well-known/jwks\.json", open=True, GET="webhook_keys"),
 )
 CDN = (
     _rule(r"files/upload", POST="direct_upload"),
@@ -73,6 +74,10 @@ MODELS = (
     _rule(r"v1/custom-models/(?P<id>[^/]+)", GET="show_model", PATCH="rename_model", DELETE="delete_model"),
     _rule(r"v1/custom-models/(?P<id>[^/]+)/archive", POST="archive_model"),
 )
+WEBHOOKS = (
+    _rule(r"v1/requests/(?P<id>[^/]+)/webhooks", GET="list_deliveries"),
+    _rule(r"v1/requests/(?P<id>[^/]+)/webhooks/replay", POST="replay_webhook"),
+)
 PAGES = (
     _rule(r"", open=True, GET="front"),
     _rule(r"health", open=True, GET="health"),
@@ -82,7 +87,7 @@ PAGES = (
 
 FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
-UNPREFIXED = (*PAGES, *MODELS, *REST, *CDN, *QUEUE)
+UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *REST, *CDN, *QUEUE)
 
 
 def find(method: str, path: str) -> Route:
