@@ -50,7 +50,7 @@ def running(data_dir: Path, *, port: int = 0, **settings: str) -> Iterator[Serve
     """A server of its own in `data_dir`; `settings` are TINTYPE_ variables without the prefix. It may be killed."""
     port = port or free_port()
     origin = f"http://127.0.0.1:{port}"
-    chosen = {"ALLOW_PRIVATE_INPUTS": "false", "FLUX_BASE": "miniature"} | settings
+    chosen = {"ALLOW_PRIVATE_INPUTS": "false", "FLUX_BASE": "miniature", "IDEOGRAM4_BASE": "miniature"} | settings
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TINTYPE_")}
     environment |= {f"TINTYPE_{name}": value for name, value in chosen.items()}
     command = [sys.executable, "-m", "tintype", "serve", "--port", str(port), "--data-dir", str(data_dir)]
@@ -89,7 +89,17 @@ def _wait(url: str, process: subprocess.Popen[bytes], data_dir: Path) -> float:
 
 
 @pytest.fixture
-def fal(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def swept() -> Iterator[None]:
+    """fal's client opens connections that it leaves to the garbage collector; better here than in the middle of some
+    other test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.fixture
+def fal(server: Server, swept: None, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """fal's Python client, unmodified, pointed here by recipe B."""
     import fal_client
     import fal_client.client as client
@@ -99,12 +109,7 @@ def fal(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]
     monkeypatch.setattr(client, "QUEUE_URL_FORMAT", f"{server.origin}/queue/")
     monkeypatch.setattr(client, "REST_URL", f"{server.origin}/rest")
     monkeypatch.setattr(client, "CDN_URL", f"{server.origin}/cdn")
-    yield fal_client
-    # For every upload the client opens a connection that it leaves to the garbage collector; better here than in the
-    # middle of some other test.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+    return fal_client
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,10 @@ from tests.acceptance.conftest import Server, finish
 from tests.acceptance.javascript import node
 from tests.acceptance.wiretap import Wiretap, tapping
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("swept"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
 PAINTER = "fal-ai/flux-lora"
@@ -57,8 +60,10 @@ def tap(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wiretap]:
 
 
 @pytest.fixture
-def client(tap: Wiretap, server: Server) -> fal_client.SyncClient:
-    return fal_client.SyncClient(key=server.key)
+def client(tap: Wiretap, server: Server) -> Iterator[fal_client.SyncClient]:
+    speaking = fal_client.SyncClient(key=server.key)
+    yield speaking
+    speaking._client.close()
 
 
 def raised(call, *arguments: object, **named: object) -> names.FalClientHTTPError:

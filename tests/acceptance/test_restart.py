@@ -12,7 +12,10 @@ import pytest
 
 from tests.acceptance.conftest import free_port, running
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.usefixtures("swept"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
 STEPS = 30
@@ -49,7 +52,7 @@ def test_a_handle_outlives_the_server_that_gave_it(
     assert isinstance(after, fal_client.Completed)
     assert after.logs is not None
     assert after.logs[: len(before.logs)] == before.logs
-    assert attempts == 2
+    assert len(attempts) == 2
 
 
 def kill(pid: int) -> None:

@@ -11,10 +11,13 @@ from diffusers.pipelines.ideogram4.pipeline_ideogram4 import _logit_normal_sigma
 from tests.families.conftest import save_tiny_ideogram
 
 from tintype.catalog.ideogram_v4 import NegativeBranch
+from tintype.families import Families
 from tintype.families.ideogram4 import Ideogram4Family
 from tintype.families.weights import BaseWeights
 from tintype.sampling.ideogram_steps import Order, draw, schedule
 from tintype.sampling.presets import SPEEDS, Preset, RenderingSpeed
+from tintype.sampling.prompt_expansion import by_rule
+from tintype.settings import load_settings
 
 SHORT = Preset(steps=4, polished=1, mu=0.5, std=1.75)
 
@@ -44,6 +47,19 @@ def test_no_pixel_differs_from_the_padded_pipelines_by_more_than_one_level(ideog
     for one, other in zip(ours, padded, strict=True):
         assert np.abs(np.asarray(one).astype(int) - np.asarray(other)).max() <= 1
     assert ours[0].tobytes() != ours[1].tobytes()
+
+
+def test_the_miniature_draws_what_a_plain_pipeline_with_its_whole_window_draws() -> None:
+    family = Families(load_settings(ideogram4_base="miniature"), "cpu").ideogram4()
+    prompt = by_rule("a portrait of a person, red hair, round glasses, green background")
+    ours = draw(family, family.load_transformer(), family.encode_captions([prompt]), Order(768, 1024, SHORT, [5]))[0]
+    padded = family.fresh_pipeline()(
+        prompt, width=ours.width, height=ours.height, num_inference_steps=SHORT.steps, std=SHORT.std,
+        guidance_schedule=SHORT.guidance_schedule(family.guidance_strength), mu=family.schedule_mean(SHORT.mu),
+        generator=torch.Generator().manual_seed(5),
+    ).images[0]  # fmt: skip
+    assert ours.size == (48, 64)
+    assert np.abs(np.asarray(ours).astype(int) - np.asarray(padded)).max() <= 1
 
 
 def test_a_picture_of_several_is_the_one_its_seed_gives_alone(ideogram: Ideogram4Family) -> None:

@@ -50,6 +50,7 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
         ("POST", "/run/fal-ai/flux-lora", "run"),
         ("GET", "/run/fal-ai/flux-lora", "run"),
         ("POST", "/run/fal-ai/flux-lora/stream", "run_stream"),
+        ("POST", "/fal-ai/flux-lora/stream", "run_stream"),
         ("POST", "/rest/storage/upload/initiate", "initiate_upload"),
         ("POST", "/storage/upload/initiate", "initiate_upload"),
         ("POST", "/rest/storage/upload/initiate-multipart", "initiate_parts"),
@@ -73,6 +74,34 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
 )
 def test_each_url_means_one_thing(method, path, action):
     assert routing.find(method, path).action == action
+
+
+@pytest.mark.parametrize(
+    ("host", "method", "path", "action"),
+    [
+        ("queue.fal.run", "POST", "/fal-ai/flux-lora", "submit"),
+        ("queue.falrun.com", "POST", "/fal-ai/flux-lora/", "submit"),
+        ("queue.fal.run", "POST", "/queue/fal-ai/flux-lora", "submit"),
+        ("queue.fal.run", "GET", f"/cdn/files/{FILE}/a.zip", "download"),
+        ("queue.tintype.lan", "POST", "/fal-ai/flux-lora", "submit"),
+        ("fal.run", "POST", "/fal-ai/flux-lora", "run"),
+        ("fal.run", "POST", "/fal-ai/flux-lora/stream", "run_stream"),
+        ("rest.fal.ai", "POST", "/storage/upload/initiate", "initiate_upload"),
+        ("rest.alpha.fal.ai", "POST", "/tokens/", "realtime_token"),
+        ("v3.fal.media", "POST", "/files/upload", "direct_upload"),
+        ("v3b.fal.media", "GET", f"/files/{FILE}/a.zip", "download"),
+        ("fal.run", "GET", "/health", "health"),
+        ("127.0.0.1", "POST", "/fal-ai/flux-lora", "submit"),
+    ],
+)
+def test_a_host_name_tells_what_a_path_without_a_prefix_means(host, method, path, action):
+    assert routing.find(method, path, routing.face_of(host)).action == action
+
+
+@pytest.mark.parametrize("host", ["evilfal.run", "fal.run.evil.example", "fal.ai.", ""])
+def test_what_only_looks_like_a_name_of_fals_is_none(host):
+    assert not routing.is_fals(host)
+    assert routing.face_of(host) is None
 
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "/health"), ("GET", "/queue/fal-ai/flux-lora")])

@@ -206,7 +206,7 @@ class Ideogram4Family:
                 )
             states = tapped_states(pipeline.text_encoder, torch.tensor([ids], device=self.device))
             found.append(project_text(projection, states.float())[0])
-        counts = torch.tensor([[float(len(tokens))] for tokens in found], device=self.device)
+        counts = torch.tensor([[float(len(tokens))] for tokens in found])  # on the CPU: they shape what the device does
         return Features(torch.nn.utils.rnn.pad_sequence(found, batch_first=True), counts)
 
     def _projection(self) -> Any:
@@ -232,11 +232,11 @@ class Ideogram4Family:
         self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
     ) -> torch.Tensor:
         """As Family says; `guidance` is not an input of this network."""
-        counts = features.pooled[:, 0].to(self.device, torch.long)
+        counts = features.pooled[:, 0].long()
         text = features.tokens[:, : int(counts.max())].to(self.device, self.dtype)
         present = None
         if bool((counts < text.shape[1]).any()):  # only then is a mask worth its cost
-            present = torch.arange(text.shape[1], device=self.device)[None] < counts[:, None]
+            present = torch.arange(text.shape[1], device=self.device)[None] < counts[:, None].to(self.device)
         return self._velocity(transformer, noisy, sigma, text, present)
 
     def predict_wordless(self, transformer: Any, noisy: Latents, sigma: torch.Tensor) -> torch.Tensor:

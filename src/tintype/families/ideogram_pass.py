@@ -68,12 +68,13 @@ def pin_rotary(transformer: Any) -> None:
 def rotary_positions(transformer: Any, rows: int, columns: int, text_tokens: int, device: torch.device) -> Rotary:
     """cos and sin, (1, rows · columns + text_tokens, head width), fp32: image tokens first, then text."""
     assert transformer.rotary_emb.inv_freq.dtype == torch.float32, "rotary frequencies left fp32: call pin_rotary"
-    down = torch.arange(rows, device=device).repeat_interleave(columns)
-    across = torch.arange(columns, device=device).repeat(rows)
+    place = transformer.rotary_emb.inv_freq.device  # the network's own, but for one without weights
+    down = torch.arange(rows, device=place).repeat_interleave(columns)
+    across = torch.arange(columns, device=place).repeat(rows)
     image = torch.stack([torch.zeros_like(down), down, across], dim=1) + IMAGE_POSITION_OFFSET
-    text = torch.arange(text_tokens, device=device)[:, None].expand(-1, 3)
+    text = torch.arange(text_tokens, device=place)[:, None].expand(-1, 3)
     cos, sin = transformer.rotary_emb(torch.cat([image, text])[None])
-    return cos, sin
+    return cos.to(device), sin.to(device)
 
 
 def embed_time(transformer: Any, time: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""FLUX.1 [dev]'s architecture without its weights: for counting operations, predicting memory and measuring speed.
+"""The real architectures without their weights: for counting operations, predicting memory and measuring speed.
 
 None of these depends on what the weights are, so nobody has to download 24 GB or accept a licence to check a figure.
 """
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, Ideogram4Transformer2DModel
 
-from tintype.families.family import Features
+from tintype.families.family import Features, Habits
 from tintype.families.flux import FluxFamily
+from tintype.families.ideogram4 import Ideogram4Family
+from tintype.families.ideogram_pass import pin_rotary
 from tintype.families.weights import BaseWeights
 
 TEXT_TOKENS = 512
@@ -45,16 +47,7 @@ class WeightlessFlux(FluxFamily):
     def __init__(self, config: dict[str, Any], device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__(BaseWeights("flux", Path("."), "random weights", "made for a measurement"), device, dtype)
         self._scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-        with torch.device("meta"):
-            transformer = FluxTransformer2DModel(**config).to(dtype)
-        if device.type != "meta":
-            transformer = transformer.to_empty(device=device)
-            for name, parameter in transformer.named_parameters():
-                if parameter.dim() == 1:  # norms are 1, biases 0
-                    torch.nn.init.constant_(parameter, 1.0 if "norm" in name and "weight" in name else 0.0)
-                else:
-                    torch.nn.init.normal_(parameter, std=0.02)
-        self._transformer = transformer.requires_grad_(False).eval()
+        self._transformer = _made(FluxTransformer2DModel, config, device, dtype)
 
     def random_features(self, captions: int, text_tokens: int = TEXT_TOKENS) -> Features:
         config = self._transformer.config
@@ -62,3 +55,42 @@ class WeightlessFlux(FluxFamily):
             torch.randn(captions, text_tokens, config.joint_attention_dim),
             torch.randn(captions, config.pooled_projection_dim),
         )
+
+
+class WeightlessIdeogram4(Ideogram4Family):
+    """The same for Ideogram 4; both networks. Without a configuration it is the real one."""
+
+    def __init__(
+        self, device: torch.device, dtype: torch.dtype = torch.bfloat16, config: dict[str, Any] | None = None
+    ) -> None:
+        # Nothing of a folder is checked or read, so the family's own __init__ has nothing to do here.
+        self.weights = BaseWeights("ideogram4", Path("."), "random weights", "made for a measurement")
+        self.device, self.dtype = device, dtype
+        self.nominal_scale, self.token_pixels, self.max_sequence_length = 1, 16, 2048
+        self.guidance_strength, self.habits = 1.0, Habits(sigma_std=1.5)
+        self.remarks, self._encoders, self._pipeline = [], None, None
+        self._transformer, self._unconditional = (
+            _made(Ideogram4Transformer2DModel, config or {}, device, dtype) for _ in range(2)
+        )
+        for network in (self._transformer, self._unconditional):
+            # Computed where they can be: positions are numbers on the meta device too.
+            network.rotary_emb.inv_freq = torch.empty(0, device="cpu" if device.type == "meta" else device)
+            pin_rotary(network)
+
+    def random_features(self, captions: int, text_tokens: int = TEXT_TOKENS) -> Features:
+        config = self._transformer.config
+        width = config.num_attention_heads * config.attention_head_dim
+        return Features(torch.randn(captions, text_tokens, width), torch.full((captions, 1), float(text_tokens)))
+
+
+def _made(kind: Any, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Any:
+    with torch.device("meta"):
+        transformer = kind(**config).to(dtype)
+    if device.type != "meta":
+        transformer = transformer.to_empty(device=device)
+        for name, parameter in transformer.named_parameters():
+            if parameter.dim() == 1:  # norms are 1, biases 0
+                torch.nn.init.constant_(parameter, 1.0 if "norm" in name and "weight" in name else 0.0)
+            else:
+                torch.nn.init.normal_(parameter, std=0.02)
+    return transformer.requires_grad_(False).eval()

@@ -58,11 +58,8 @@ class Outbox(Room):
 
     @uninterrupted
     async def delivered(self, delivery: Delivery, answer: str) -> None:
-        """The target took it in. What the sender asked not to be kept is forgotten now."""
-        request = schema.requests.c
-        kept = sa.exists().where(request.id == delivery.request_id, request.store_io)
-        message = sa.case((kept, table.c.message), else_=sa.null())
-        await self._settle(delivery, answer, state=DeliveryState.DELIVERED, ended_at=self._now(), message=message)
+        """The target took it in."""
+        await self._conclude(delivery, answer, DeliveryState.DELIVERED)
 
     @uninterrupted
     async def not_delivered(self, delivery: Delivery, answer: str, *, first_wait: float, final: bool = False) -> None:
@@ -71,7 +68,7 @@ class Outbox(Room):
         due = self._now() + wait_after(delivery.tries, first_wait)
         expired = delivery.expires_at is not None and due > delivery.expires_at
         if final or expired or delivery.tries >= MOST_TRIES:
-            await self._settle(delivery, answer, state=DeliveryState.GIVEN_UP, ended_at=self._now())
+            await self._conclude(delivery, answer, DeliveryState.GIVEN_UP)
         else:
             await self._settle(delivery, answer, due_at=due)
 
@@ -107,12 +104,19 @@ class Outbox(Room):
                 raise none
             newest = _as_delivery(row)
             if newest.message is None:
-                raise BadRequest("This webhook was delivered, and its content was not to be kept (X-Fal-Store-IO: 0).")
+                raise BadRequest("The content of this webhook was not to be kept (X-Fal-Store-IO: 0).")
             if newest.state is DeliveryState.WAITING:
                 change = sa.update(table).where(table.c.id == newest.id).values(due_at=self._now())
                 return _as_delivery((await connection.execute(change.returning(*RECORD))).one())
             same = {name: getattr(newest, name) for name in ("request_id", "url", "target", "message", "expires_at")}
             return await _insert(connection, self._now(), **same)
+
+    async def _conclude(self, delivery: Delivery, answer: str, state: DeliveryState) -> None:
+        """Ends a delivery; what the sender asked not to be kept is forgotten with it."""
+        request = schema.requests.c
+        kept = sa.exists().where(request.id == delivery.request_id, request.store_io)
+        message = sa.case((kept, table.c.message), else_=sa.null())
+        await self._settle(delivery, answer, state=state, ended_at=self._now(), message=message)
 
     async def _settle(self, delivery: Delivery, answer: str, **values: Any) -> None:
         """Ends a try, unless its lease was lost and another one counts by now."""

@@ -2,8 +2,8 @@
 
 Works alike on SQLite (WAL, synchronous=FULL, immediate transactions) and Postgres (skip locked). What it can do is
 found with the noun it is about: requests.py (submit, get, logs, cancel, …), leases.py (claim, heartbeat, complete, …),
-outbox.py (webhooks), models.py, workers.py, files.py, keys.py, signing_keys.py; how it is kept, in schema.py and
-database.py.
+outbox.py (webhooks), models.py, workers.py, files.py, keys.py, signing_keys.py, retention.py; how it is kept, in
+schema.py and database.py.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from tintype.queue.leases import Leases
 from tintype.queue.models import Models
 from tintype.queue.outbox import Outbox
 from tintype.queue.requests import Requests
+from tintype.queue.retention import Retention
 from tintype.queue.signing_keys import SigningKeys
 from tintype.queue.workers import Workers
 
 
-class Queue(Requests, Leases, Outbox, Models, Workers, Files, Keys, SigningKeys):
+class Queue(Requests, Leases, Outbox, Models, Workers, Files, Keys, SigningKeys, Retention):
     """See the module's text. All methods are coroutines and safe to call from several processes at once."""
 
     @classmethod

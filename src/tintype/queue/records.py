@@ -5,6 +5,7 @@ Times are unix seconds (float, UTC). A record is what was true when it was read;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -43,8 +44,17 @@ class Ending(StrEnum):
     FAILED = "failed"  # the job raised; final for the request
     CANCELLED = "cancelled"
     DIED = "died"  # the child died by itself; counts against the bound unless a checkpoint was made since
-    KILLED = "killed"  # supervisor or machine lost, or drained; never counts
-    LEASE_EXPIRED = "lease_expired"  # no heartbeat; never counts
+    KILLED = "killed"  # supervisor or machine lost; counts only against a number of retries that the sender gave
+    DRAINED = "drained"  # stopped in good order, goes on from its checkpoint; never counts
+    LEASE_EXPIRED = "lease_expired"  # no heartbeat; as KILLED
+
+
+# fal's words for what a sender may bound the retries of, and the endings that each of them means here.
+RETRIED: Mapping[str, tuple[Ending, ...]] = {
+    "server_error": (Ending.DIED,),
+    "connection_error": (Ending.KILLED, Ending.LEASE_EXPIRED),
+    "timeout": (),  # no attempt is ended here for having taken too long
+}
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,14 @@ class NewRequest:
     affinity: str = ""  # base and adapter this request would like to find resident
     coalesce_key: str | None = None  # hash of key, path, query and body
     idempotency_key: str | None = None
+    digest: str | None = None  # hash of path, query and body: an idempotency key may come back with these only
+    retries: Mapping[str, int] | None = None  # how often at most, by the words of RETRIED; None: three deaths in a row
     start_deadline: float | None = None  # unix seconds
     sync: bool = False
     webhook_url: str | None = None
     max_queue_length: int | None = None
-    store_io: bool = True
+    store_io: bool = True  # False: input and output are forgotten as soon as they are not needed any more
+    file_ids: tuple[str, ...] = ()  # files made for this request from what its body held
     file_lifetime: float | None = None  # seconds that the files of the result are kept; None for ever
     tags: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # first log lines, e.g. about an unknown field that was ignored
@@ -108,6 +121,13 @@ class Request:
     strikes: int  # attempts in a row that died without a new checkpoint
     version: int
     model_id: str | None  # of the custom model that it makes or uses
+    store_io: bool
+    tags: dict[str, str]
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether its input and output have been forgotten; how it ended is still known."""
+        return self.status is Status.COMPLETED and self.output is None and self.failure is None
 
 
 @dataclass(frozen=True)

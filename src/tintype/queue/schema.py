@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 
 metadata = sa.MetaData()
 
@@ -40,6 +40,8 @@ requests = sa.Table(
     sa.Column("webhook_url", sa.Text),
     sa.Column("coalesce_key", sa.Text),
     sa.Column("idempotency_key", sa.Text),
+    sa.Column("digest", sa.Text),
+    sa.Column("retries", _Json),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("started_at", sa.Double),
     sa.Column("ended_at", sa.Double),
@@ -68,6 +70,7 @@ requests = sa.Table(
 WAITING = requests.c.status == sa.literal_column("'IN_QUEUE'")
 RUNNING = requests.c.status == sa.literal_column("'IN_PROGRESS'")
 UNFINISHED = requests.c.status != sa.literal_column("'COMPLETED'")
+UNSTORED = ~requests.c.store_io
 HAS_START_DEADLINE = sa.and_(WAITING, requests.c.start_deadline.is_not(None), requests.c.started_at.is_(None))
 
 
@@ -80,6 +83,7 @@ _partial("requests_waiting", WAITING, requests.c.kind, requests.c.priority, requ
 _partial("requests_running", RUNNING, requests.c.lease_until)
 _partial("requests_deadline", HAS_START_DEADLINE, requests.c.start_deadline)
 _partial("requests_coalescing", UNFINISHED, requests.c.coalesce_key)
+_partial("requests_unstored", UNSTORED, requests.c.ended_at)
 sa.Index("requests_created", requests.c.created_at)
 
 attempts = sa.Table(

@@ -56,6 +56,18 @@ def draw(
     each: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Image.Image]:
     """One picture for each seed from one caption's features. `each` is called after every step with (done, total)."""
+    return family.decode_latents(denoise(family, transformer, features, order, each))
+
+
+@torch.no_grad()
+def denoise(
+    family: Ideogram4Family,
+    transformer: Any,
+    features: Features,
+    order: Order,
+    each: Callable[[int, int], None] = lambda done, total: None,
+) -> Latents:
+    """What `draw` decodes."""
     width, height = family.drawn_size(order.width, order.height)
     rows, columns = height // family.token_pixels, width // family.token_pixels
     shape = (1, rows * columns, transformer.config.in_channels)
@@ -72,7 +84,7 @@ def draw(
         moved = latents.tokens + (sigmas[step + 1] - sigmas[step]) * velocity
         latents = Latents(moved, rows, columns)
         each(step + 1, order.preset.steps)
-    return family.decode_latents(latents)
+    return latents
 
 
 def _negative_branch(

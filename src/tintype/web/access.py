@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from tintype.errors import Forbidden
 from tintype.files.addresses import literal
 from tintype.settings import Settings
+from tintype.web.routing import is_fals
 
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _WILDCARDS = ("0.0.0.0", "::", "")  # settings.host that listens on every address
@@ -38,11 +39,13 @@ _EXPOSED_HEADERS = ", ".join(
 
 
 def check_host(settings: Settings, headers: Headers) -> None:
-    """Raises Forbidden for a Host that is not one of this server's names."""
+    """Raises Forbidden for a Host that is none of this server's names, nor one of fal's, which a name server may have
+    turned here: rebinding those is in nobody's power but fal's."""
     given = ", ".join(headers.getlist("host"))
     host = host_name(given)
     # It is written into the URLs of answers, so it has to be a whole one, not merely begin like one.
-    if not _HOST.fullmatch(given.strip()) or not is_own_host(settings, host):
+    known = is_own_host(settings, host.removeprefix("queue.")) or is_fals(host)
+    if not _HOST.fullmatch(given.strip()) or not known:
         raise Forbidden(
             f"This server does not answer to the name {(host or given)[:100]!r}.",
             remedy="Start it with TINTYPE_ALLOWED_HOSTS or TINTYPE_PUBLIC_URL naming it.",

@@ -27,6 +27,7 @@ from tintype.web.auth import key_of
 from tintype.web.deliverer import Deliverer
 from tintype.web.housekeeping import keep_house
 from tintype.web.services import Call, Services
+from tintype.web.target import aimed
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -104,34 +105,36 @@ class _Face:
             return
         http = HttpRequest(scope, receive, send)
         call = Call(http, scope["app"].state.services, _origin(self._settings, http))
-        open_to_all = http.method in ("GET", "HEAD", "OPTIONS") and routing.is_file_path(scope["path"])
+        open_to_all = False
         try:
+            call.http, host = aimed(http, self._settings)
+            call.face = routing.face_of(host)
+            open_to_all = http.method in ("GET", "HEAD", "OPTIONS") and routing.is_file_path(call.path)
             response = await self._answer(call, open_to_all)
         except TintypeError as problem:
             response = failed(problem.failure(), call.origin)
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception:  # whatever we did not foresee: the caller still gets JSON, and the log the whole story
-            log.exception("unforeseen error", request_id=call.request_id, method=http.method, path=scope["path"])
+            log.exception("unforeseen error", request_id=call.request_id, method=http.method, path=call.path)
             fault = InternalError("The server made a mistake.", remedy=f"Its log has more under {call.request_id}.")
             response = failed(fault.failure(), call.origin)
         response.headers["x-fal-request-id"] = call.request_id
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         if response.status_code == 405:
-            response.headers["Allow"] = ", ".join(routing.methods_of(scope["path"]))
+            response.headers["Allow"] = ", ".join(routing.methods_of(call.path, call.face))
         for name, value in cors_headers(self._settings, http.headers, open_to_all=open_to_all).items():
             response.headers.setdefault(name, value)
         await response(scope, receive, send)
 
     async def _answer(self, call: Call, open_to_all: bool) -> Response:
         http, settings = call.http, self._settings
-        path: str = http.scope["path"]
-        if path.rstrip("/") not in _PROBES:
+        if call.path.rstrip("/") not in _PROBES:
             check_host(settings, http.headers)
         if http.method == "OPTIONS":
             return Response(status_code=204, headers=preflight_headers(settings, http.headers, open_to_all=open_to_all))
         check_origin(settings, http.method, http.headers)
-        route = routing.find(http.method, path)
+        route = routing.find(http.method, call.path, call.face)
         if route.action in routing.WORK:
             check_origin(settings, "POST", http.headers)  # whatever the method
         call.params = route.params

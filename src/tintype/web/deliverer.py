@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
@@ -17,8 +18,10 @@ from tintype.files.addresses import PrivateAddress
 from tintype.queue.outbox import FIRST_TRY_SECONDS, LATER_TRY_SECONDS
 from tintype.queue.records import Delivery
 from tintype.queue.signing_keys import signing_key
+from tintype.web.access import host_name
 from tintype.web.envelope import body_of, headers_of
 from tintype.web.receivers import Receivers
+from tintype.web.routing import is_fals
 from tintype.web.services import Services
 
 MOST_UNDERWAY = 256  # tries at once
@@ -33,6 +36,7 @@ class Deliverer:
 
     def __init__(self, services: Services, receivers: Receivers | None = None) -> None:
         self._queue = services.queue
+        self._settings = services.settings
         self._first_wait = services.settings.webhook_retry_seconds
         self._receivers = receivers or Receivers(services.settings)
         self._underway: Counter[str] = Counter()  # by target
@@ -70,12 +74,18 @@ class Deliverer:
         finally:
             self._underway -= Counter((delivery.target,))
 
+    def _origin(self, origin: str) -> str:
+        """Where a receiver finds files: as the sender reached us, unless that was by one of fal's names."""
+        if not is_fals(host_name(urlsplit(origin).netloc)):
+            return origin
+        return self._settings.public_url or f"http://{self._settings.host}:{self._settings.port}"
+
     async def _deliver(self, delivery: Delivery) -> None:
         request = await self._queue.get(delivery.request_id)
         if request is None or delivery.message is None:
             await self._queue.not_delivered(delivery, "Its content is gone.", first_wait=0.0, final=True)
             return
-        body = body_of(delivery.message, request.origin)
+        body = body_of(delivery.message, self._origin(request.origin))
         now = time.time()
         headers = headers_of(delivery.request_id, body, signing_key(await self._queue.signing_keys(), now), now)
         seconds = FIRST_TRY_SECONDS if delivery.tries == 1 else LATER_TRY_SECONDS

@@ -1,4 +1,5 @@
-"""What has to happen now and then for the others to stay right: expired files go, abandoned uploads go, deadlines pass.
+"""What has to happen now and then for the others to stay right: what has expired goes, what was abandoned goes, what
+nobody can go on with goes, and deadlines pass.
 
 Deadlines and leases are looked after by the supervisors too; doing it here as well means that a caller hears of an
 expired deadline even when no supervisor is left.
@@ -6,17 +7,22 @@ expired deadline even when no supervisor is left.
 
 from __future__ import annotations
 
+import shutil
 import time
+from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import structlog
 
+from tintype.queue.records import Outcome, Request, Status
 from tintype.web.services import Services
 
 _LOOK_SECONDS = 5.0
 _FILES_SECONDS = 60.0
 _STALE_SECONDS = 24 * 3600.0  # an upload that nobody went on with
+_RETRY_SECONDS = 7 * 86400.0  # how long the checkpoints of a request that failed are kept for a retry
 _BATCH = 100
 
 log = structlog.get_logger("tintype.web")
@@ -31,6 +37,9 @@ async def keep_house(services: Services) -> None:
             if time.monotonic() >= next_files:
                 await remove_expired(services)
                 await anyio.to_thread.run_sync(services.uploads.discard_stale, _STALE_SECONDS)
+                while await services.queue.erase_unstored():
+                    pass
+                await remove_ended_work(services)
                 next_files = time.monotonic() + _FILES_SECONDS
         except Exception:  # a database or bucket that is away for a moment must not end housekeeping for good
             log.exception("housekeeping failed; it is tried again")
@@ -48,3 +57,28 @@ async def remove_expired(services: Services) -> int:
         removed += len(expired)
         if len(expired) < _BATCH:
             return removed
+
+
+async def remove_ended_work(services: Services) -> int:
+    """Removes the work folders of requests that have ended and will not be retried. Returns how many."""
+    removed = 0
+    for folder in await anyio.to_thread.run_sync(_folders, services.settings.work_dir):
+        request = await services.queue.get(folder.name)
+        if request is None:
+            over = time.time() - folder.stat().st_mtime > _STALE_SECONDS
+        else:
+            over = request.status is Status.COMPLETED and _is_past_retrying(request)
+        if over:
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+            removed += 1
+    return removed
+
+
+def _is_past_retrying(request: Request) -> bool:
+    if request.outcome is Outcome.OK or not request.store_io:
+        return True
+    return time.time() - (request.ended_at or 0.0) > _RETRY_SECONDS
+
+
+def _folders(work: Path) -> list[Path]:
+    return [path for path in work.iterdir() if path.is_dir()] if work.is_dir() else []

@@ -48,6 +48,7 @@ ERROR_TYPES = {
     "payload_too_large": "The body or file is over the server's limit.",
     "range_not_satisfiable": "The byte range lies beyond the end of the file.",
     "queue_full": "More requests wait than fal_max_queue_length allows.",
+    "idempotency_key_reused": "This idempotency key stands for another request; send a new one with each.",
     "client_cancelled": "The request was cancelled by whoever sent it.",
     "request_timeout": "The work could not begin within X-Fal-Request-Timeout.",
     "runner_server_error": "The job ran and failed; the message says why.",

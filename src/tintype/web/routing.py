@@ -1,9 +1,9 @@
 """Which URL means what: the only place that knows.
 
-fal spreads its API over four hosts; here they are four prefixes of one origin, and what comes without a prefix is told
-by its shape. Both clients drop everything after the second segment of an endpoint id when they ask for a request, so
-requests are found by their id alone, under any path. Nothing is ever redirected: the asynchronous Python client does
-not follow.
+fal spreads its API over four hosts; here they are four prefixes of one origin. What comes without a prefix is told by
+the name this server was called by (a name server may turn fal's own names here), else by its shape. Both clients drop
+everything after the second segment of an endpoint id when they ask for a request, so requests are found by their id
+alone, under any path. Nothing is ever redirected: the asynchronous Python client does not follow.
 """
 
 from __future__ import annotations
@@ -87,29 +87,52 @@ PAGES = (
 
 FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
-UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *REST, *CDN, *QUEUE)
+# A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
+FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
+UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *REST, *CDN, RUN[0], *QUEUE)
 
 
-def find(method: str, path: str) -> Route:
-    """Raises NotFound and MethodNotAllowed."""
+def is_fals(host: str) -> bool:
+    """Whether a host name (without port) is one of fal's own."""
+    return any(host == name or host.endswith(f".{name}") for name in FALS_NAMES)
+
+
+def face_of(host: str) -> str | None:
+    """The part of fal's API that a host name stands for: of fal's own names, and of `queue.` before ours."""
+    if host.startswith("queue."):
+        return "queue"
+    if not is_fals(host):
+        return None
+    if host.endswith("fal.ai"):
+        return "rest" if host.startswith("rest.") else None
+    return "cdn" if host.endswith("fal.media") else "run"
+
+
+def find(method: str, path: str, face: str | None = None) -> Route:
+    """What `path` asks for, under the face that the host name stands for. Raises NotFound and MethodNotAllowed."""
     asked = "GET" if method == "HEAD" else method
-    matches = list(_matches(path))
+    matches = list(_matches(path, face))
     for rule, params in matches:
         if asked in rule.actions and not (method == "HEAD" and rule.actions[asked] in WORK):
             return Route(rule.actions[asked], params, rule.open)
     if matches:
-        raise MethodNotAllowed(f"{method} is not for this URL.", remedy=f"It takes {', '.join(methods_of(path))}.")
+        taken = ", ".join(methods_of(path, face))
+        raise MethodNotAllowed(f"{method} is not for this URL.", remedy=f"It takes {taken}.")
     raise NotFound("There is nothing at this URL.", remedy="The page at / lists what there is.")
 
 
-def methods_of(path: str) -> list[str]:
+def methods_of(path: str, face: str | None = None) -> list[str]:
     """The methods that a path takes."""
-    return list(dict.fromkeys(method for rule, _ in _matches(path) for method in rule.actions))
+    return list(dict.fromkeys(method for rule, _ in _matches(path, face) for method in rule.actions))
 
 
-def _matches(path: str) -> Iterator[tuple[Rule, dict[str, str]]]:
-    face, _, rest = path.strip("/").partition("/")
-    rules, plain = (FACES[face], rest) if face in FACES else (UNPREFIXED, path.strip("/"))
+def _matches(path: str, face: str | None) -> Iterator[tuple[Rule, dict[str, str]]]:
+    prefix, _, rest = path.strip("/").partition("/")
+    if prefix in FACES:  # also under a host name of its own: the URLs in answers have prefixes
+        rules, plain = FACES[prefix], rest
+    else:
+        rules = UNPREFIXED if face is None else (*FACES[face], *PAGES)
+        plain = path.strip("/")
     for rule in rules:
         match = rule.pattern.fullmatch(plain)
         if match is not None:

@@ -56,8 +56,13 @@ class Call:
     services: Services
     origin: str  # as the caller reaches us, e.g. http://127.0.0.1:8787
     params: Mapping[str, str] = field(default_factory=dict)
+    face: str | None = None  # the part of fal's API that the host name stands for (routing.py)
     key_id: str = ""
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))  # the queue's, once one is known
+
+    @property
+    def path(self) -> str:
+        return str(self.http.scope["path"])
 
     @property
     def queue(self) -> Queue:

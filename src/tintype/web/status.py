@@ -16,7 +16,7 @@ import anyio
 from starlette.responses import Response, StreamingResponse
 
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound
-from tintype.queue.records import LogLine, Outcome, Request, Status
+from tintype.queue.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.answers import to_json
 from tintype.web.memory import Answer
 from tintype.web.services import Call
@@ -37,8 +37,7 @@ async def status(call: Call) -> Response:
     version = await call.queue.version(request_id)
     if version is None:
         raise unknown_request()
-    call.request_id = request_id
-    key = (request_id, "logs" if with_logs else "", call.origin)
+    key = (request_id, "logs" if with_logs else "", call.origin, call.key_id)  # what is held was seen by this key
     held = call.services.remembered.get(key, version, time.monotonic())
     if held is None:
         request = await find(call)
@@ -46,6 +45,7 @@ async def status(call: Call) -> Response:
         lines = await call.queue.logs(request_id) if with_logs else []
         held = Answer(request.version, until, code_of(request), to_json(await describe(call, request, lines)))
         call.services.remembered.put(key, held)
+    call.request_id = request_id
     return Response(held.body, held.code, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
@@ -99,12 +99,14 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
         "metrics": dict(request.progress),
         "created_at": request.created_at,
         "started_at": request.started_at,
-        "attempts": request.attempts,
+        "attempts": [attempt_entry(attempt) for attempt in await attempts_of(call, request)],
         "step": request.step,
         "total_steps": request.total_steps,
         "progress": round(request.step / request.total_steps, 4) if request.total_steps else None,
         "eta": request.progress.get("eta"),
     }
+    if request.tags:
+        body["tags"] = request.tags
     if request.status is Status.IN_QUEUE:
         body["queue_position"] = await call.queue.position(request)
     if request.status is Status.IN_PROGRESS and request.cancel_requested:
@@ -136,6 +138,24 @@ def log_entry(line: LogLine) -> Json:
     }
 
 
+async def attempts_of(call: Call, request: Request) -> Sequence[Attempt]:
+    """Every try there has been; the id of the request is the same for all of them."""
+    return await call.queue.attempts(request.id) if request.attempts else ()
+
+
+def attempt_entry(attempt: Attempt) -> Json:
+    """A try as it is told: when, how it ended and why, and how far it came."""
+    return {
+        "number": attempt.number,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "ending": attempt.ending,
+        "cause": attempt.cause or None,
+        "step": attempt.last_step,
+        "checkpoint_step": attempt.checkpoint_step,
+    }
+
+
 def failure_of(request: Request) -> Failure:
     """Why a request did not end well."""
     if request.failure is not None:
@@ -155,10 +175,22 @@ def id_of(call: Call) -> str:
 async def find(call: Call) -> Request:
     """The request a URL names; it is named in `call.request_id`. Raises NotFound."""
     request = await call.queue.get(id_of(call))
-    if request is None:
+    if request is None or not await is_visible(call, request.key_id):
         raise unknown_request()
+    late = request.start_deadline is not None and time.time() > request.start_deadline
+    if late and request.status is Status.IN_QUEUE and request.started_at is None:
+        await call.queue.reap()
+        request = await call.queue.get(request.id) or request
     call.request_id = request.id
     return request
+
+
+async def is_visible(call: Call, owner: str) -> bool:
+    """Whether the caller's key may see what the key `owner` made: keys of one name are one person's. What was made
+    while no key was asked for is everybody's."""
+    if owner in ("", call.key_id) or not call.key_id:
+        return True
+    return await call.queue.are_namesakes(owner, call.key_id)
 
 
 def unknown_request() -> NotFound:
