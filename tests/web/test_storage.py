@@ -146,11 +146,6 @@ def test_a_file_is_gone_when_its_time_is_over(client, anyone, name):
     assert anyone.get(signed["file_url"]).status_code == 404
 
 
-def test_realtime_tokens_are_refused_cleanly(client):
-    answer = client.post("/rest/tokens/", json={"allowed_apps": ["v4"], "token_expiration": 120})
-    assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
-
-
 def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(tmp_path, start):
     server = start(data_dir=tmp_path, max_upload_bytes=1000)
     with server.client() as client:

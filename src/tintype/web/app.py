@@ -20,7 +20,20 @@ from starlette.types import Receive, Scope, Send
 from tintype.errors import InternalError, TintypeError
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
-from tintype.web import custom_models, downloads, pages, results, routing, run, status, storage, submit, webhooks
+from tintype.web import (
+    custom_models,
+    downloads,
+    pages,
+    realtime,
+    results,
+    routing,
+    run,
+    status,
+    storage,
+    submit,
+    tokens,
+    webhooks,
+)
 from tintype.web.access import check_host, check_origin, cors_headers, preflight_headers
 from tintype.web.answers import failed
 from tintype.web.auth import key_of
@@ -39,13 +52,14 @@ HANDLERS: Mapping[str, Handler] = {
     "cancel": results.cancel,
     "run": run.run,
     "run_stream": run.run_stream,
+    "realtime": realtime.refuse_over_http,
     "initiate_upload": storage.initiate_upload,
     "initiate_parts": storage.initiate_parts,
     "signed_upload": storage.signed_upload,
     "upload_part": storage.upload_part,
     "complete_parts": storage.complete_parts,
     "upload_token": storage.upload_token,
-    "realtime_token": storage.realtime_token,
+    "issue_token": tokens.issue_token,
     "direct_upload": storage.direct_upload,
     "begin_parts": storage.begin_parts,
     "download": downloads.download,
@@ -75,6 +89,8 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         opened = queue or await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
         app.state.services = services = await Services.open(settings, opened)
+        if settings.database_url.startswith("sqlite"):  # there is no other web process whose runs these could be
+            await services.callers.take_over()
         duties = [asyncio.create_task(duty) for duty in (keep_house(services), Deliverer(services).run())]
         try:
             yield
@@ -83,6 +99,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
                 duty.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await duty
+            await services.callers.close()
             if queue is None:
                 await opened.close()
 
@@ -100,8 +117,8 @@ class _Face:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1000, "reason": "Nothing here speaks websockets."})
+        if scope["type"] == "websocket":
+            await realtime.refuse_websocket(self._settings, scope, receive, send)
             return
         http = HttpRequest(scope, receive, send)
         call = Call(http, scope["app"].state.services, _origin(self._settings, http))
@@ -139,7 +156,9 @@ class _Face:
             check_origin(settings, "POST", http.headers)  # whatever the method
         call.params = route.params
         if not route.open:
-            call.key_id = await key_of(call, tokens=route.action in _TAKES_TOKENS)
+            call.key_id = await key_of(
+                call, upload_tokens=route.action in _TAKES_TOKENS, app_tokens=route.action in routing.WORK
+            )
         return await HANDLERS[route.action](call)
 
 
