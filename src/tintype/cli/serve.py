@@ -6,6 +6,7 @@ import asyncio
 import shlex
 import socket
 from pathlib import Path
+from typing import get_args
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.markup import escape
 
 from tintype.cli.keys import first_key
 from tintype.errors import SettingsError, TintypeError
-from tintype.families.weights import describe, resolve
+from tintype.families.weights import Family, describe, resolve
 from tintype.queue import Queue
 from tintype.settings import Settings
 from tintype.worker.devices import devices
@@ -80,7 +81,8 @@ def _introduce(settings: Settings, origin: str) -> None:
     console.print(f"[bold]tintype[/] serves at [bold link={origin}]{origin}[/]")
     console.print(f"  data     {escape(str(settings.data_dir))}")
     console.print(f"  devices  {', '.join(devices(settings.device))}")
-    console.print(f"  model    {escape(_base_model(settings))}")
+    for family in get_args(Family):
+        console.print(f"  model    {escape(_base_model(settings, family))}")
     if settings.auth == "off":
         console.print("  key      none is asked for (--auth off)")
     elif asyncio.run(_first_key(settings)) is None:
@@ -93,10 +95,10 @@ def _introduce(settings: Settings, origin: str) -> None:
     )
 
 
-def _base_model(settings: Settings) -> str:
+def _base_model(settings: Settings, family: Family) -> str:
     """Which base is used and how to get the other; weights that are missing stop their requests, not the server."""
     try:
-        return describe(resolve(settings))
+        return describe(resolve(settings, family))
     except TintypeError as problem:
         return problem.message
 
