@@ -49,6 +49,12 @@ class Settings(BaseSettings):
     max_input_bytes: int = Field(2 * GIB, gt=0, description="Largest file fetched for an input.")
     fetch_timeout: float = Field(300.0, gt=0, description="Longest time to fetch one input.")
 
+    webhook_targets: Literal["auto", "public", "loopback", "private"] = Field(
+        "auto", description="Where webhooks may go: the public internet; this machine too; private networks too. auto: "
+        "loopback while the server itself is reached only from this machine, else public.",
+    )  # fmt: skip
+    webhook_retry_seconds: float = Field(5.0, gt=0, description="Wait before a webhook's second try; it doubles then.")
+
     lease_seconds: float = Field(30.0, gt=0, description="How long a claimed request is held without a heartbeat.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")
     cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")

@@ -223,6 +223,42 @@ class StoredFile:
         return f"{self.id}/{self.file_name}"
 
 
+class DeliveryState(StrEnum):
+    """Where a webhook is on its way."""
+
+    WAITING = "waiting"  # for its first try or the next one, or being tried
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"  # `Delivery.answer` says why
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook on its way to `url`. `message` is what is sent, with internal file URLs; None once delivered, where
+    the sender asked that nothing be kept."""
+
+    id: int
+    request_id: str
+    url: str
+    target: str  # host and port
+    message: Json | None
+    state: DeliveryState
+    tries: int  # begun; also tells which try a lease belongs to
+    created_at: float
+    due_at: float
+    expires_at: float | None  # no try after this: the files of the result are gone
+    ended_at: float | None
+    answer: str  # what the last try came to
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """An ED25519 key. `seed` is its private half; `id` is published as kid."""
+
+    id: str
+    seed: bytes = field(repr=False)
+    created_at: float
+
+
 @dataclass(frozen=True)
 class ApiKey:
     """A key without its secret, of which only a hash is kept."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 
 metadata = sa.MetaData()
 
@@ -167,6 +167,34 @@ api_keys = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_used_at", sa.Double),
     sa.Column("revoked_at", sa.Double),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", _Place, primary_key=True, autoincrement=True),
+    sa.Column("request_id", sa.ForeignKey(requests.c.id), nullable=False, index=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),  # host and port of the URL
+    sa.Column("message", _Json),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, default=0),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double),
+    sa.Column("leased_until", sa.Double),  # while somebody tries
+    sa.Column("ended_at", sa.Double),
+    sa.Column("answer", sa.Text, nullable=False, default=""),
+)
+UNDELIVERED = deliveries.c.state == sa.literal_column("'waiting'")
+_partial("deliveries_due", UNDELIVERED, deliveries.c.due_at)
+
+signing_keys = sa.Table(
+    "signing_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("seed", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
 )
 
 secrets = sa.Table(

@@ -21,10 +21,11 @@ from starlette.types import Receive, Scope, Send
 from tintype.errors import InternalError, TintypeError
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
-from tintype.web import custom_models, downloads, pages, results, routing, run, status, storage, submit
+from tintype.web import custom_models, downloads, pages, results, routing, run, status, storage, submit, webhooks
 from tintype.web.access import check_host, check_origin, cors_headers, preflight_headers
 from tintype.web.answers import failed
 from tintype.web.auth import key_of
+from tintype.web.deliverer import Deliverer
 from tintype.web.housekeeping import keep_house
 from tintype.web.memory import Poll, poll_of
 from tintype.web.services import Call, Services
@@ -55,6 +56,9 @@ HANDLERS: Mapping[str, Handler] = {
     "rename_model": custom_models.rename_model,
     "archive_model": custom_models.archive_model,
     "delete_model": custom_models.delete_model,
+    "webhook_keys": webhooks.webhook_keys,
+    "list_deliveries": webhooks.list_deliveries,
+    "replay_webhook": webhooks.replay_webhook,
     "front": pages.front,
     "health": pages.health,
     "ready": pages.ready,
@@ -73,13 +77,14 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         opened = queue or await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
         app.state.services = services = await Services.open(settings, opened)
-        housekeeping = asyncio.create_task(keep_house(services))
+        duties = [asyncio.create_task(duty) for duty in (keep_house(services), Deliverer(services).run())]
         try:
             yield
         finally:
-            housekeeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await housekeeping
+            for duty in duties:
+                duty.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await duty
             if queue is None:
                 await opened.close()
 

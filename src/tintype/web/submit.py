@@ -20,6 +20,7 @@ from tintype.web.body import Body, json_body, query_body
 from tintype.web.custom_models import usable_model
 from tintype.web.inputs import InputFiles
 from tintype.web.options import Options, options_of
+from tintype.web.receivers import check_receiver
 from tintype.web.services import Call
 
 _MOST_NOTES = 20
@@ -70,6 +71,8 @@ async def accept(call: Call, *, sync: bool) -> tuple[Request, bool]:
 
 async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, bool]:
     options = options_of(call.http)
+    if options.webhook_url is not None:
+        check_receiver(call.settings, options.webhook_url)
     order = endpoint.parse(body.value)
     model = await usable_model(call, order) if isinstance(order, UsesModel) else None
     files = InputFiles(call, body.spools)
