@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("tintype-data"), description="Everything this installation keeps lies below here.")
     host: str = Field("127.0.0.1", description="Address the web process listens on.")
     port: int = Field(8787, ge=0, le=65535, description="Port; 0 picks a free one.")
+    tls_port: int | None = Field(None, ge=0, le=65535, description="Port that answers behind TLS as well; 0 picks one.")
     public_url: str | None = Field(None, description="Origin that clients see, when a proxy stands in front.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names answered besides loopback and public_url.")
     allowed_origins: tuple[str, ...] = Field((), description="Browser origins allowed besides loopback pages.")

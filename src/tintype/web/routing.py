@@ -89,6 +89,8 @@ FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": RES
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
+QUEUE_URL = "https://queue.fal.run"
+DETOUR_HEADER = "x-tintype-detour"  # set on what a program meant for fal and the detour brought here
 UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *REST, *CDN, RUN[0], *QUEUE)
 
 

@@ -16,6 +16,7 @@ from tintype.files.uploads import Uploads
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
 from tintype.web.memory import Remembered
+from tintype.web.routing import DETOUR_HEADER, QUEUE_URL
 from tintype.web.signing import Signer
 
 
@@ -63,6 +64,11 @@ class Call:
     @property
     def path(self) -> str:
         return str(self.http.scope["path"])
+
+    @property
+    def queue_url(self) -> str:
+        """What the URLs of requests start with. Whoever comes by the detour comes back by it: its key is not ours."""
+        return QUEUE_URL if self.http.headers.get(DETOUR_HEADER) else f"{self.origin}/queue"
 
     @property
     def queue(self) -> Queue:

@@ -37,7 +37,7 @@ async def status(call: Call) -> Response:
     version = await call.queue.version(request_id)
     if version is None:
         raise unknown_request()
-    key = (request_id, "logs" if with_logs else "", call.origin, call.key_id)  # what is held was seen by this key
+    key = (request_id, "logs" if with_logs else "", call.queue_url, call.key_id)  # what is held was seen by this key
     held = call.services.remembered.get(key, version, time.monotonic())
     if held is None:
         request = await find(call)
@@ -94,7 +94,7 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
     body: Json = {
         "status": request.status,
         "request_id": request.id,
-        **request_urls(call.origin, request),
+        **request_urls(call.queue_url, request),
         "logs": [log_entry(line) for line in lines],
         "metrics": dict(request.progress),
         "created_at": request.created_at,

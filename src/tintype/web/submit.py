@@ -35,16 +35,16 @@ async def submit(call: Call) -> Response:
             "request_id": request.id,
             "gateway_request_id": request.id,
             "queue_position": await call.queue.position(request),
-            **request_urls(call.origin, request),
+            **request_urls(call.queue_url, request),
             "logs": None,
             "metrics": {},
         }
     )
 
 
-def request_urls(origin: str, request: Request) -> dict[str, str]:
+def request_urls(queue_url: str, request: Request) -> dict[str, str]:
     """Where to ask for a request: the two-segment form that fal's clients rebuild by themselves."""
-    base = f"{origin}/queue/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
+    base = f"{queue_url}/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
     return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
 
 
