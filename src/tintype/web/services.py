@@ -15,7 +15,7 @@ from tintype.files import Objects
 from tintype.files.uploads import Uploads
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
-from tintype.web.memory import Remembered
+from tintype.web.memory import Answer, Remembered, Repeated
 from tintype.web.routing import DETOUR_HEADER, QUEUE_URL
 from tintype.web.signing import Signer
 
@@ -30,6 +30,7 @@ class Services:
     uploads: Uploads
     signer: Signer
     remembered: Remembered = field(default_factory=Remembered)
+    repeated: Repeated = field(default_factory=Repeated)
     watchers: Counter[str] = field(default_factory=Counter)  # sync runs that wait, by request id
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -59,6 +60,7 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     face: str | None = None  # the part of fal's API that the host name stands for (routing.py)
     key_id: str = ""
+    repeatable: Answer | None = None  # set where the same question may be given the same answer
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))  # the queue's, once one is known
 
     @property
