@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,14 +21,10 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Server
-from tests.acceptance.pasting import folder, node
-from tests.acceptance.test_run import clean, turned
+from tests.acceptance.pasting import PAGES, folder, node, paste_as_printed
 
-PAGES = Path(__file__).parent / "pages"
 ANY_ID = "764cabcf-b745-4b3e-ae38-1200304cf45b"
 ANY_WEBHOOK = "https://optional.webhook.url/for/results"
-KEY = (PAGES / "flux-lora-portrait-trainer" / "key.sh").read_text()
-SECONDS = 900
 
 
 @dataclass(frozen=True)
@@ -58,19 +53,8 @@ Paste = Callable[[list[str], str], str]
 
 @pytest.fixture
 def paste(server: Server, photos: Path, tmp_path: Path) -> Paste:
-    """Runs a program that is read from standard input, after the page's line for the key; gives what it printed."""
     place = folder(server, photos, tmp_path)
-
-    def run(command: list[str], text: str) -> str:
-        script = KEY + 'exec "$@"'
-        done = subprocess.run(
-            ["sh", "-c", script, "sh", *turned(server.data_dir), *command],
-            cwd=place, env=clean(), input=text, capture_output=True, text=True, timeout=SECONDS, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
+    return lambda command, program: paste_as_printed(program, command, place, server)
 
 
 @pytest.fixture(scope="module")
