@@ -9,12 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.conftest import Server
+from tests.acceptance.javascript import node_here
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = Path(__file__).parent / "js" / "node_modules"
 PYTHON = [sys.executable, "-"]
 SHELL = ["bash", "-euo", "pipefail"]
 SECONDS = 300
@@ -37,16 +35,13 @@ def folder(server: Server, photos: Path, place: Path) -> Path:
     """A folder as the pages assume it: photos.zip, the installation, and what a JavaScript project has, beside it."""
     shutil.copy(photos, place / "photos.zip")
     (place / "tintype-data").symlink_to(server.data_dir)
-    (place / "node_modules").symlink_to(PACKAGES)
+    (place / "node_modules").symlink_to(Path(__file__).parent / "js" / "node_modules")
     return place
 
 
 def node() -> list[str]:
     """What reads a program for Node; skips where there is none."""
-    executable = shutil.which("node")
-    if executable is None or not PACKAGES.exists():
-        pytest.skip("needs Node and `npm ci` in tests/acceptance/js (make test does it)")
-    return [executable, "--input-type=module", "-"]
+    return [node_here(), "--input-type=module", "-"]
 
 
 def paste(text: str, command: list[str], place: Path, server: Server, **given: str) -> str:
