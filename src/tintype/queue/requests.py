@@ -85,8 +85,8 @@ class Requests(Room):
         """Only the version: one indexed read, for cached polls."""
         if not storable(request_id):
             return None
-        rows = await self._database.fetch(sa.select(table.c.version).where(table.c.id == request_id))
-        return rows[0].version if rows else None
+        row = await self._database.look_up("SELECT version FROM requests WHERE id = :key", request_id)
+        return None if row is None else int(row[0])
 
     async def position(self, request: Request) -> int:
         """How many requests of its kind will run before it, from 0."""

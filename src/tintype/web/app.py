@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import structlog
@@ -39,6 +40,7 @@ from tintype.web.answers import failed
 from tintype.web.auth import key_of
 from tintype.web.deliverer import Deliverer
 from tintype.web.housekeeping import keep_house
+from tintype.web.memory import Poll, poll_of
 from tintype.web.services import Call, Services
 from tintype.web.target import aimed
 
@@ -120,8 +122,12 @@ class _Face:
         if scope["type"] == "websocket":
             await realtime.refuse_websocket(self._settings, scope, receive, send)
             return
+        services: Services = scope["app"].state.services
+        poll = poll_of(scope)
+        if poll is not None and await _is_repeated(services, poll, send):
+            return
         http = HttpRequest(scope, receive, send)
-        call = Call(http, scope["app"].state.services, _origin(self._settings, http))
+        call = Call(http, services, _origin(self._settings, http))
         open_to_all = False
         try:
             call.http, host = aimed(http, self._settings)
@@ -142,6 +148,8 @@ class _Face:
             response.headers["Allow"] = ", ".join(routing.methods_of(call.path, call.face))
         for name, value in cors_headers(self._settings, http.headers, open_to_all=open_to_all).items():
             response.headers.setdefault(name, value)
+        if poll is not None and call.repeatable is not None:
+            services.repeated.put(poll, call.request_id, call.repeatable, response.raw_headers, time.monotonic())
         await response(scope, receive, send)
 
     async def _answer(self, call: Call, open_to_all: bool) -> Response:
@@ -160,6 +168,16 @@ class _Face:
                 call, upload_tokens=route.action in _TAKES_TOKENS, app_tokens=route.action in routing.WORK
             )
         return await HANDLERS[route.action](call)
+
+
+async def _is_repeated(services: Services, poll: Poll, send: Send) -> bool:
+    """Whether a poll could be answered as it was a moment ago; then it has been."""
+    told = services.repeated.get(poll, time.monotonic())
+    if told is None or await services.queue.version(told.request_id) != told.version:
+        return False
+    for message in told.messages:
+        await send(message)
+    return True
 
 
 def _origin(settings: Settings, http: HttpRequest) -> str:

@@ -15,7 +15,7 @@ from tintype.files.uploads import Uploads
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
 from tintype.web.callers import Callers
-from tintype.web.memory import Remembered
+from tintype.web.memory import Answer, Remembered, Repeated
 from tintype.web.routing import DETOUR_HEADER, QUEUE_URL
 from tintype.web.signing import Signer
 
@@ -31,6 +31,7 @@ class Services:
     signer: Signer
     callers: Callers
     remembered: Remembered = field(default_factory=Remembered)
+    repeated: Repeated = field(default_factory=Repeated)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
@@ -61,6 +62,7 @@ class Call:
     face: str | None = None  # the part of fal's API that the host name stands for (routing.py)
     key_id: str = ""
     digest: str = ""  # the same for a POST that is sent again; "" until its body has been read
+    repeatable: Answer | None = None  # set where the same question may be given the same answer
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))  # the queue's, once one is known
 
     @property
