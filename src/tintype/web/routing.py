@@ -73,6 +73,10 @@ MODELS = (
     _rule(r"v1/custom-models/(?P<id>[^/]+)", GET="show_model", PATCH="rename_model", DELETE="delete_model"),
     _rule(r"v1/custom-models/(?P<id>[^/]+)/archive", POST="archive_model"),
 )
+FILES = (
+    _rule(r"v1/storage/files/acl", GET="show_acl", PUT="change_acl"),
+    _rule(r"v1/storage/files/sign", POST="sign_file"),
+)
 PAGES = (
     _rule(r"", open=True, GET="front"),
     _rule(r"health", open=True, GET="health"),
@@ -84,7 +88,7 @@ FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": RES
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
-UNPREFIXED = (*PAGES, *MODELS, *REST, *CDN, RUN[0], *QUEUE)
+UNPREFIXED = (*PAGES, *MODELS, *FILES, *REST, *CDN, RUN[0], *QUEUE)
 
 
 def is_fals(host: str) -> bool:
