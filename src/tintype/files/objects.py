@@ -239,10 +239,13 @@ def _unavailable(problem: Exception) -> StorageUnavailable:
 
 def storage_problem(problem: OSError) -> Exception:
     """A full disk as an answer a person can act on; anything else as it was."""
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(
-            "The disk of this server is full.", remedy="Free space where its data lies, or set TINTYPE_STORAGE."
-        )
+    whys = {
+        errno.ENOSPC: "The disk of this server is full.",
+        errno.EDQUOT: "The disk quota of this server is used up.",
+        errno.EFBIG: "The disk of this server takes no file of this size.",
+    }
+    if problem.errno in whys:
+        return StorageFull(whys[problem.errno], remedy="Free space where its data lies, or set TINTYPE_STORAGE.")
     return problem
 
 
