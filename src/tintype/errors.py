@@ -14,7 +14,7 @@
     ├── RequestError                flat {detail, error_type}, header X-Fal-Error-Type
     │   ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405,
     │   ├── StillInProgress 400, PayloadTooLarge 413, RangeNotSatisfiable 416, QueueFull 429, Cancelled 499,
-    │   ├── InternalError 500, PreconditionFailed 412,
+    │   ├── IdempotencyKeyReused 422, InternalError 500, PreconditionFailed 412,
     │   ├── StorageFull 507, StorageUnavailable 503
     │   └── StartDeadlinePassed 504 (X-Fal-Request-Timeout-Type: user)
     ├── JobError                    a job ended for a reason of its own: 500, flat
@@ -244,6 +244,12 @@ class QueueFull(RequestError):
     """More requests wait than the caller allowed (`fal_max_queue_length`)."""
 
     status, type = 429, "queue_full"
+
+
+class IdempotencyKeyReused(RequestError):
+    """An idempotency key came with another request than before. (Not 409, which the Python client sends ten times.)"""
+
+    status, type = 422, "idempotency_key_reused"
 
 
 class Cancelled(RequestError):

@@ -102,3 +102,11 @@ async def test_a_secret_is_made_once_for_all(shared_url: str) -> None:
     finally:
         for queue in queues:
             await queue.close()
+
+
+async def test_keys_of_one_name_are_namesakes(queue: Queue) -> None:
+    (one, _), (two, _), (other, _) = [await queue.create_key(name) for name in ("ada", "ada", "bob")]
+    assert await queue.are_namesakes(one.id, two.id)
+    assert not await queue.are_namesakes(one.id, other.id)
+    assert not await queue.are_namesakes(one.id, "nobody")
+    assert not await queue.are_namesakes(one.id, "\0")

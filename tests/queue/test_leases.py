@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tintype.errors import Cancelled, InternalError, LeaseLost
-from tintype.queue import Claim, Ending, LogLine, Outcome, Priority, Queue, Status, StoredFile
+from tintype.queue import Claim, Ending, LogLine, Outcome, Priority, Queue, Status, StoredFile, Worker
 
 pytestmark = pytest.mark.anyio
 
@@ -251,12 +252,12 @@ async def test_a_late_heartbeat_is_good_as_long_as_nobody_took_the_lease(queue: 
 async def test_a_released_request_comes_back_at_its_old_place(queue: Queue, submit: Any) -> None:
     first = await submit()
     await submit()
-    released = await queue.release(await claim_one(queue), Ending.KILLED, "drained")
+    released = await queue.release(await claim_one(queue), Ending.DRAINED, "drained")
     assert (released.status, released.started_at is not None) == (Status.IN_QUEUE, True)
     again = await claim_one(queue)
     assert (again.request.id, again.attempt) == (first.id, 2)
     [attempt, _] = await queue.attempts(first.id)
-    assert (attempt.ending, attempt.cause) == (Ending.KILLED, "drained")
+    assert (attempt.ending, attempt.cause) == (Ending.DRAINED, "drained")
 
 
 async def test_three_deaths_in_a_row_without_a_checkpoint_end_the_request(queue: Queue, submit: Any) -> None:
@@ -275,7 +276,7 @@ async def test_kills_and_lost_machines_never_count(queue: Queue, submit: Any, cl
     await submit()
     await queue.release(await claim_one(queue), Ending.DIED, "once")
     for _ in range(4):
-        await queue.release(await claim_one(queue), Ending.KILLED, "drained")
+        await queue.release(await claim_one(queue), Ending.DRAINED, "drained")
         await claim_one(queue)
         clock.advance(31)
         assert await queue.reap() == 1
@@ -330,3 +331,66 @@ async def test_all_leases_of_a_dead_worker_come_back_at_once(queue: Queue, submi
     assert [state.status for state in states if state] == [Status.IN_QUEUE, Status.IN_QUEUE, Status.IN_PROGRESS]
     [attempt] = await queue.attempts(requests[0].id)
     assert (attempt.ending, attempt.cause) == (Ending.KILLED, "its process is gone")
+
+
+# --- what the sender said about retries -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("retries", "ending", "tries"),
+    [
+        ({"server_error": 0}, Ending.DIED, 1),
+        ({"server_error": 4}, Ending.DIED, 5),
+        ({"connection_error": 0}, Ending.DIED, 3),
+        ({"connection_error": 0}, Ending.LEASE_EXPIRED, 1),
+        ({"connection_error": 1}, Ending.KILLED, 2),
+    ],
+)
+async def test_a_request_is_tried_as_often_as_its_sender_allowed(
+    queue: Queue, submit: Any, retries: dict[str, int], ending: Ending, tries: int
+) -> None:
+    request = await submit(retries=retries)
+    for number in range(1, tries + 1):
+        claim = await claim_one(queue)
+        assert claim.attempt == number
+        released = await queue.release(claim, ending, "gone")
+    assert (released.status, released.outcome) == (Status.COMPLETED, Outcome.FAILED)
+    assert released.failure is not None
+    assert "gone" in released.failure.body["detail"]
+    assert len(await queue.attempts(request.id)) == tries
+
+
+async def test_a_drain_is_no_retry(queue: Queue, submit: Any) -> None:
+    await submit(retries={"server_error": 0, "connection_error": 0, "timeout": 0})
+    released = await queue.release(await claim_one(queue), Ending.DRAINED, "drained")
+    assert released.status is Status.IN_QUEUE
+
+
+# --- which lane -----------------------------------------------------------------------------------------------
+
+
+async def test_a_new_request_is_left_to_the_idle_lane_that_holds_its_affinity(
+    queue: Queue, submit: Any, clock: Any
+) -> None:
+    holder = Worker("holder", "training", "cuda:1", "here", 1, "boot", clock.now, "idle", ("flux lora",))
+    await queue.announce(holder)
+    warm = await submit(affinity="flux lora")
+    other = await submit(affinity="flux other")
+    assert (await claim_one(queue)).request.id == other.id
+    assert await queue.claim("w", "training") is None
+    assert (await claim_one(queue, worker_id="holder", resident=("flux lora",))).request.id == warm.id
+
+
+async def test_the_holder_is_not_waited_for_when_it_is_slow_busy_or_gone(queue: Queue, submit: Any, clock: Any) -> None:
+    holder = Worker("holder", "training", "cuda:1", "here", 1, "boot", clock.now, "idle", ("flux lora",))
+    await queue.announce(holder)
+    await submit(affinity="flux lora")
+    clock.advance(2)
+    await claim_one(queue)
+    await queue.announce(replace(holder, state="busy"))
+    await submit(affinity="flux lora")
+    await claim_one(queue)
+    await queue.announce(holder)
+    clock.advance(31)
+    await submit(affinity="flux lora")
+    await claim_one(queue)

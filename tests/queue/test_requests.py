@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tintype.errors import InternalError, QueueFull
+from tintype.errors import IdempotencyKeyReused, InternalError, QueueFull
 from tintype.queue import Ending, NewRequest, Outcome, Priority, Queue, Status
 
 pytestmark = pytest.mark.anyio
@@ -53,6 +53,15 @@ async def test_an_idempotency_key_gives_the_first_request_for_ever_but_only_to_i
     other, is_new = await queue.submit(replace(TRAIN, key_id="other", idempotency_key="i"))
     assert is_new
     assert other.id != first.id
+
+
+async def test_an_idempotency_key_is_refused_for_another_request(queue: Queue) -> None:
+    new = NewRequest("a/b", "drawing", {}, key_id="ada", idempotency_key="k", digest="one")
+    request, _ = await queue.submit(new)
+    assert await queue.submit(new) == (request, False)
+    with pytest.raises(IdempotencyKeyReused, match=request.id):
+        await queue.submit(replace(new, digest="another"))
+    assert (await queue.submit(replace(new, digest="another", key_id="bob")))[1]
 
 
 async def test_simultaneous_submits_of_one_idempotency_key_make_one_request(queue: Queue) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
 
+from tintype.errors import InternalError
 from tintype.files import new_file_id
-from tintype.queue.records import StoredFile
-from tintype.web.housekeeping import remove_expired, remove_orphans
+from tintype.queue.records import NewRequest, StoredFile
+from tintype.web import housekeeping
+from tintype.web.housekeeping import remove_ended_work, remove_expired, remove_orphans
 from tintype.web.services import Services
 
 
@@ -40,3 +43,30 @@ async def test_objects_that_no_row_speaks_of_go_once_they_are_old(settings, queu
     assert await remove_orphans(services) == 0
     assert await remove_orphans(services, older_than=-60) == 1
     assert [services.objects.exists(file.key) for file in (known, expired, orphan)] == [True, True, False]
+
+
+@pytest.mark.anyio
+async def test_work_folders_go_when_nobody_can_go_on_with_them(settings, queue, monkeypatch):
+    services = await Services.open(settings, queue)
+    requests = {}
+    for name, store_io in (("waiting", True), ("running", True), ("done", True), ("failed", True), ("secret", False)):
+        requests[name], _ = await queue.submit(NewRequest("a/b", "training", {}, store_io=store_io))
+        if name == "waiting":
+            await queue.cancel(requests[name].id)
+            await queue.retry(requests[name].id)
+    claims = {}
+    while (claim := await queue.claim("w", "training")) is not None:
+        claims[claim.request.id] = claim
+    await queue.complete(claims[requests["done"].id], {}, [])
+    for name in ("failed", "secret"):
+        await queue.fail(claims[requests[name].id], InternalError("It failed.").failure())
+    folders = {name: settings.work_dir / request.id for name, request in requests.items()}
+    folders |= {"unknown": settings.work_dir / "abandoned", "fresh": settings.work_dir / "fresh"}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    os.utime(folders["unknown"], (0, 0))
+    assert await remove_ended_work(services) == 3
+    assert {name for name, folder in folders.items() if folder.exists()} == {"waiting", "running", "failed", "fresh"}
+    monkeypatch.setattr(housekeeping, "_RETRY_SECONDS", -1.0)
+    assert await remove_ended_work(services) == 1
+    assert not folders["failed"].exists()

@@ -40,6 +40,16 @@ def test_what_is_said_is_understood():
     assert options_of(http(idempotency_key="x")).idempotency_key == "x"
 
 
+def test_retries_are_bounded_by_either_header():
+    assert options_of(http()).retries is None
+    assert options_of(http(x_fal_no_retry="0")).retries is None
+    for yes in ("1", "true", "yes"):
+        given = options_of(http(x_fal_no_retry=yes, x_fal_retry_config='{"timeout": {"retries": 3}}'))
+        assert given.retries == {"server_error": 0, "connection_error": 0, "timeout": 0}
+    config = '{"server_error": {"retries": 2}, "connection_error": {"retries": 0}}'
+    assert options_of(http(x_fal_retry_config=config)).retries == {"server_error": 2, "connection_error": 0}
+
+
 @pytest.mark.parametrize(
     ("query", "headers"),
     [
@@ -49,7 +59,11 @@ def test_what_is_said_is_understood():
         ("", {"x_idempotency_key": "a\tb"}), ("fal_max_queue_length=-1", {}), ("fal_max_queue_length=x", {}),
         ("fal_webhook=ftp://h/x", {}), ("fal_webhook=http://h/%00", {}), ("fal_webhook=http://[::1", {}),
         ("fal_webhook=http://xn--a.com/", {}), ("fal_webhook=http://h:port/", {}), ("fal_webhook=http:///x", {}),
-        ("", {"x_fal_object_lifecycle_preference": "soon"}),
+        ("", {"x_fal_object_lifecycle_preference": "soon"}), ("", {"x_fal_no_retry": "maybe"}),
+        ("", {"x_fal_store_io": "maybe"}), ("", {"x_fal_retry_config": "[]"}),
+        ("", {"x_fal_retry_config": '{"server_error": 3}'}), ("", {"x_fal_retry_config": '{"eror": {"retries": 3}}'}),
+        ("", {"x_fal_retry_config": '{"server_error": {"retries": -1}}'}),
+        ("", {"x_fal_retry_config": '{"server_error": {"retries": 1e400}}'}),
     ],
 )  # fmt: skip
 def test_what_cannot_be_understood_is_refused_rather_than_dropped(query, headers):

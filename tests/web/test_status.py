@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from datetime import datetime
 
@@ -36,8 +37,12 @@ def test_codes_and_keys_are_there_in_every_state_with_and_without_logs(client, s
         assert body["request_id"] == second
         assert {"response_url", "status_url", "cancel_url", "created_at", "attempts"} <= set(body)
     server.release()
-    running = server.wait(first, "IN_PROGRESS")
-    assert (running["step"], running["total_steps"], running["attempts"]) == (1, 10, 1) or running["step"] == 2
+    server.wait(first, "IN_PROGRESS")
+    while not (running := client.get(f"{TRAINER}/requests/{first}/status").json())["step"]:
+        time.sleep(0.02)
+    assert running["step"] in (1, 2)
+    assert (running["total_steps"], running["progress"], running["eta"]) == (10, running["step"] / 10, 3.0)
+    assert [(attempt["number"], attempt["ending"]) for attempt in running["attempts"]] == [(1, None)]
     assert running["metrics"]["loss"] == 0.5
     assert client.get(f"{TRAINER}/requests/{first}/status").status_code == 202
     client.put(f"{TRAINER}/requests/{first}/cancel")
@@ -101,3 +106,62 @@ def test_nothing_is_remembered_beyond_its_time(client, server):
     server.release()
     assert server.wait(second, "COMPLETED")
     assert client.get(path).json()["status"] == "COMPLETED"
+
+
+def test_a_poll_hears_that_the_time_to_start_is_over_though_nobody_works(client, server):
+    server.hold()
+    body = {"prompt": uuid.uuid4().hex}
+    sent = client.post("/queue/fal-ai/flux-lora", json=body, headers={"x-fal-request-timeout": "0.3"}).json()
+    assert client.get(sent["status_url"]).status_code == 202
+    time.sleep(0.6)
+    status = client.get(sent["status_url"])
+    assert (status.status_code, status.json()["error_type"]) == (200, "request_timeout")
+    result = client.get(sent["response_url"])
+    assert (result.status_code, result.headers["x-fal-request-timeout-type"]) == (504, "user")
+    assert result.json()["error_type"] == "request_timeout"
+
+
+def test_tags_and_the_attempts_of_one_id_are_told(client, server):
+    sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}, headers={"x-fal-tags": "team=red"}).json()
+    done = server.wait(sent["request_id"], "COMPLETED")
+    assert done["tags"] == {"team": "red"}
+    [attempt] = done["attempts"]
+    assert (attempt["number"], attempt["ending"], attempt["cause"]) == (1, "ok", None)
+    assert attempt["started_at"] <= attempt["ended_at"] == pytest.approx(done["ended_at"], abs=1)
+
+
+def test_a_request_is_shown_to_keys_of_its_senders_name_and_to_no_others(client, server):
+    sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "mine"}).json()
+    server.wait(sent["request_id"], "COMPLETED")
+    for name, code in (("test", 200), ("somebody else", 404)):
+        _, key = server.call(lambda queue, name=name: queue.create_key(name))
+        headers = {"authorization": f"Key {key}"}
+        for url in (sent["status_url"], sent["status_url"], sent["response_url"], sent["status_url"] + "/stream"):
+            assert client.get(url, headers=headers).status_code == code
+        assert client.put(sent["cancel_url"], headers=headers).status_code == (400 if code == 200 else 404)
+    assert client.get(sent["status_url"]).status_code == 200
+
+
+def test_a_revoked_key_is_refused_within_moments_though_it_polls_all_the_time(client, server):
+    sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}).json()
+    server.wait(sent["request_id"], "COMPLETED")
+    key, text = server.call(lambda queue: queue.create_key("test"))
+    headers = {"authorization": f"Key {text}"}
+    assert client.get(sent["status_url"], headers=headers).status_code == 200
+    server.call(lambda queue: queue.revoke_key(key.id))
+    ends = time.monotonic() + 30
+    while client.get(sent["status_url"], headers=headers).status_code == 200:
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    assert client.get(sent["status_url"], headers=headers).status_code == 401
+
+
+def test_a_poll_sees_every_change_at_once(client, server):
+    request_id = submit(client, "slow")
+    path = f"{TRAINER}/requests/{request_id}/status?logs=1"
+    server.wait(request_id, "IN_PROGRESS")
+    seen = [client.get(path).json() for _ in range(3)]
+    assert seen[-1]["status"] == "IN_PROGRESS"
+    client.put(f"{TRAINER}/requests/{request_id}/cancel")
+    after = client.get(path).json()
+    assert after.get("cancel_requested") or after["status"] == "COMPLETED"

@@ -261,3 +261,41 @@ def test_a_wrong_image_size_is_told_as_a_person_would(client):
     sides = client.post(DRAWER, json={"prompt": "x", "image_size": {"width": 1}})
     assert problems(sides) == {(("body", "image_size", "width"), "greater_than_equal")}
     assert "literal" not in word.text + sides.text
+
+
+def test_an_idempotency_key_gives_one_request_and_refuses_another(client):
+    headers = {"x-idempotency-key": uuid.uuid4().hex}
+    body = {"prompt": "a"}
+    first, again = (client.post(DRAWER, json=body, headers=headers) for _ in range(2))
+    assert first.json()["request_id"] == again.json()["request_id"]
+    for path, other in ((DRAWER, {"prompt": "b"}), (DRAWER + "?fal_webhook=https://example.com", body)):
+        refused = client.post(path, json=other, headers=headers)
+        assert (refused.status_code, refused.json()["error_type"]) == (422, "idempotency_key_reused")
+        assert first.json()["request_id"] in refused.json()["message"]
+
+
+def test_what_is_not_to_be_kept_is_forgotten_once_it_is_over(client, server):
+    data = "data:application/zip;base64," + base64.b64encode(os.urandom(300_000)).decode()
+    body = {"images_data_url": data, "trigger_phrase": "a secret"}
+    sent = client.post(TRAINER, json=body, headers={"x-fal-store-io": "0"}).json()
+    server.wait(sent["request_id"], "COMPLETED")
+    assert client.get(sent["response_url"]).json()["words"] == "a secret"
+    request = server.call(lambda queue: queue.get(sent["request_id"]))
+    assert request.input == {}
+    files = server.call(lambda queue: queue.files_of(sent["request_id"]))
+    given = [file for file in files if file.created_at <= request.created_at]
+    assert [file.expires_at for file in given] == [request.ended_at]
+    assert [file.expires_at for file in files if file not in given] == [None]
+
+
+def test_a_runner_hint_stands_for_the_lora_it_names(client, server):
+    server.hold()
+    url = client.post("/cdn/files/upload", content=b"x", headers={"x-fal-file-name": "a.safetensors"}).json()
+    named = client.post(DRAWER, json={"prompt": "x", "loras": [{"path": url["access_url"]}]})
+    hinted = client.post(DRAWER, json={"prompt": "y"}, headers={"x-fal-runner-hint": url["access_url"]})
+    plain = client.post(DRAWER, json={"prompt": "z"})
+    wishes = [
+        server.call(lambda queue, sent=sent: queue.get(sent.json()["request_id"])).affinity
+        for sent in (named, hinted, plain)
+    ]
+    assert wishes[0] == wishes[1] != wishes[2]

@@ -76,6 +76,13 @@ class Keys(Room):
         rows = await self._database.fetch(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
         return [ApiKey(*row) for row in rows]
 
+    async def are_namesakes(self, one: str, other: str) -> bool:
+        """Whether two keys (ids) have the same name, and so are the same person's."""
+        ids = [key_id for key_id in (one, other) if storable(key_id)]
+        query = sa.select(sa.func.count(), sa.func.count(table.c.name.distinct())).where(table.c.id.in_(ids))
+        [(keys, names)] = await self._database.fetch(query)
+        return bool(keys == 2 and names == 1)
+
     @uninterrupted
     async def revoke_key(self, name_or_id: str) -> ApiKey | None:
         """Ends a key by its id, or every key of a name; returns the newest of them, None if none was in use."""

@@ -23,13 +23,14 @@ from tintype.errors import Cancelled, Failure, Json, LeaseLost, StartDeadlinePas
 from tintype.queue import files, models, schema
 from tintype.queue.database import AnyRow
 from tintype.queue.log import append
-from tintype.queue.records import Beat, Claim, Ending, LogLine, Request, Status, StoredFile
+from tintype.queue.records import RETRIED, Beat, Claim, Ending, LogLine, Request, Status, StoredFile
 from tintype.queue.requests import RECORD, as_request, change, finish
 from tintype.queue.room import Room, cleaned, finite, uninterrupted
 
 MOST_STRIKES = 3
 MOST_OVERTAKEN = 8  # times
 LONGEST_OVERTAKEN = 30.0  # seconds since the first time
+HOLDERS_SECONDS = 1.0  # how long a new request is left to a lane that holds what it would like to find
 OVERTAKING_WINDOW = 64  # how far down the lane a resident request is looked for
 
 table = schema.requests
@@ -43,16 +44,20 @@ class Leases(Room):
         """Takes the next request of a lane under a lease with a new fencing token.
 
         Normal before low; first come first served within a priority, except that a request whose affinity is in
-        `resident` may overtake an older one at most 8 times or 30 seconds. Requests past their start deadline are
-        ended as StartDeadlinePassed on the way. Expired leases are taken back first.
+        `resident` may overtake an older one at most 8 times or 30 seconds, and that a new one is left for a second to
+        an idle lane of another device that holds its affinity. Requests past their start deadline are ended as
+        StartDeadlinePassed on the way. Expired leases are taken back first.
         """
         due, waiting = await self._look(lane)
         if due:
             await self.reap()
             _, waiting = await self._look(lane)
+        elsewhere = await self._resident_elsewhere(worker_id, lane) - {*resident} if waiting else frozenset()
         while waiting:  # an idle lane is only read: supervisors poll it a few times a second
             async with self._database.write() as connection:
-                line = await self._line(connection, lane, OVERTAKING_WINDOW if resident else 1)
+                line = await self._line(connection, lane, OVERTAKING_WINDOW if resident or elsewhere else 1)
+                recent = self._now() - HOLDERS_SECONDS
+                line = [row for row in line if row.affinity not in elsewhere or row.created_at < recent]
                 index = overtaker(line, frozenset(resident), self._now())
                 if index is None:
                     return None
@@ -112,7 +117,8 @@ class Leases(Room):
     async def release(self, claim: Claim, ending: Ending, cause: str) -> Request:
         """Gives a request back after a death or a drain: queued again at its old place, or ended when cancel was
         asked for, or, after three DIED in a row without a new checkpoint, ended as WorkerDied with the cause.
-        KILLED and LEASE_EXPIRED neither count nor break the row. Raises LeaseLost."""
+        The others neither count nor break the row. Where the sender bounded the retries, every ending of the kind
+        counts, a row or not, and only they do. Raises LeaseLost."""
         async with self._database.write() as connection:
             held = await _held(connection, claim)
             return await self._give_back(connection, claim, held, ending, cause)
@@ -148,10 +154,19 @@ class Leases(Room):
         [(due, has_waiting)] = await self._database.fetch(sa.select(sa.or_(expired, late), waiting))
         return bool(due), bool(has_waiting)
 
+    async def _resident_elsewhere(self, worker_id: str, lane: Kind) -> frozenset[str]:
+        """What idle lanes of other devices hold in memory, as far as they have said so lately."""
+        workers = schema.workers.c
+        heard = workers.seen_at > self._now() - self._lease_seconds
+        query = sa.select(workers.resident).where(workers.lane == lane, workers.id != worker_id)
+        rows = await self._database.fetch(query.where(workers.state == "idle", heard))
+        return frozenset(affinity for row in rows for affinity in row.resident if affinity)
+
     async def _line(self, connection: AsyncConnection, lane: Kind, length: int) -> Sequence[AnyRow]:
         """The first waiting requests of a lane, in order. A single one is held for the caller, past those that others
         hold; of several none is, but then callers take turns."""
-        columns = (table.c.id, table.c.priority, table.c.affinity, table.c.overtaken, table.c.overtaken_since)
+        names = ("id", "priority", "affinity", "created_at", "overtaken", "overtaken_since")
+        columns = [table.c[name] for name in names]
         waiting = sa.select(*columns).where(schema.WAITING, table.c.kind == lane)
         query = waiting.order_by(table.c.priority, table.c.place).limit(length)
         if length == 1:
@@ -235,9 +250,9 @@ class Leases(Room):
         failure: Failure | None = None
         if held.cancel_requested:
             failure = Cancelled().failure()
-        elif strikes >= MOST_STRIKES:
+        elif how := await _used_up(connection, claim, held, ending, strikes):
             failure = WorkerDied(
-                f"The compute process died {strikes} times in a row without a new checkpoint. Last cause: {cause}",
+                f"{how} Last cause: {cause}",
                 remedy="Retry it once the cause is gone; it goes on from its last checkpoint, if it has one.",
             ).failure()
         if failure is not None:
@@ -278,7 +293,7 @@ def overtaker(line: Sequence[AnyRow], resident: frozenset[str], now: float) -> i
 
 async def _held(connection: AsyncConnection, claim: Claim, *also: sa.ColumnElement[bool]) -> AnyRow:
     """The lease's row, held until the transaction ends. Raises LeaseLost if the token is not the current one."""
-    columns = ("cancel_requested", "strikes", "checkpoint_step", "step", "total_steps", "progress")
+    columns = ("cancel_requested", "strikes", "checkpoint_step", "step", "total_steps", "progress", "retries")
     query = sa.select(*(table.c[name] for name in columns)).where(
         table.c.id == claim.request.id, schema.RUNNING, table.c.token == claim.token, *also
     )
@@ -286,6 +301,21 @@ async def _held(connection: AsyncConnection, claim: Claim, *also: sa.ColumnEleme
     if row is None:
         raise LeaseLost(f"Attempt {claim.attempt} at request {claim.request.id} is no longer the one that counts.")
     return row
+
+
+async def _used_up(connection: AsyncConnection, claim: Claim, held: AnyRow, ending: Ending, strikes: int) -> str | None:
+    """Why there is to be no further attempt; None if there is."""
+    bounded = next((name for name in held.retries or {} if ending in RETRIED[name]), None)
+    if bounded is None:
+        if strikes < MOST_STRIKES:
+            return None
+        return f"The compute process died {strikes} times in a row without a new checkpoint."
+    tries = schema.attempts.c
+    same = (tries.request_id == claim.request.id, tries.ending.in_(RETRIED[bounded]))
+    ended = (await connection.execute(sa.select(sa.func.count()).where(*same))).scalar_one()
+    if ended <= held.retries[bounded]:
+        return None
+    return f"{ended} attempts ended with a {bounded}, and {held.retries[bounded]} retries were asked for."
 
 
 def _attempt(claim: Claim) -> sa.Update:

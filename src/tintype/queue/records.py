@@ -5,6 +5,7 @@ Times are unix seconds (float, UTC). A record is what was true when it was read;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -43,8 +44,17 @@ class Ending(StrEnum):
     FAILED = "failed"  # the job raised; final for the request
     CANCELLED = "cancelled"
     DIED = "died"  # the child died by itself; counts against the bound unless a checkpoint was made since
-    KILLED = "killed"  # supervisor or machine lost, or drained; never counts
-    LEASE_EXPIRED = "lease_expired"  # no heartbeat; never counts
+    KILLED = "killed"  # supervisor or machine lost; counts only against a number of retries that the sender gave
+    DRAINED = "drained"  # stopped in good order, goes on from its checkpoint; never counts
+    LEASE_EXPIRED = "lease_expired"  # no heartbeat; as KILLED
+
+
+# fal's words for what a sender may bound the retries of, and the endings that each of them means here.
+RETRIED: Mapping[str, tuple[Ending, ...]] = {
+    "server_error": (Ending.DIED,),
+    "connection_error": (Ending.KILLED, Ending.LEASE_EXPIRED),
+    "timeout": (),  # no attempt is ended here for having taken too long
+}
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,14 @@ class NewRequest:
     affinity: str = ""  # base and adapter this request would like to find resident
     coalesce_key: str | None = None  # hash of key, path, query and body
     idempotency_key: str | None = None
+    digest: str | None = None  # hash of path, query and body: an idempotency key may come back with these only
+    retries: Mapping[str, int] | None = None  # how often at most, by the words of RETRIED; None: three deaths in a row
     start_deadline: float | None = None  # unix seconds
     sync: bool = False
     webhook_url: str | None = None
     max_queue_length: int | None = None
-    store_io: bool = True
+    store_io: bool = True  # False: input and output are forgotten as soon as they are not needed any more
+    file_ids: tuple[str, ...] = ()  # files made for this request from what its body held
     file_lifetime: float | None = None  # seconds that the files of the result are kept; None for ever
     file_acl: Json | None = None  # who may read the files of the result; None: whoever knows their URLs
     tags: dict[str, str] = field(default_factory=dict)
@@ -109,6 +122,13 @@ class Request:
     strikes: int  # attempts in a row that died without a new checkpoint
     version: int
     model_id: str | None  # of the custom model that it makes or uses
+    store_io: bool
+    tags: dict[str, str]
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether its input and output have been forgotten; how it ended is still known."""
+        return self.status is Status.COMPLETED and self.output is None and self.failure is None
 
 
 @dataclass(frozen=True)
@@ -203,6 +223,42 @@ class StoredFile:
     def key(self) -> str:
         """Name of the object in storage."""
         return f"{self.id}/{self.file_name}"
+
+
+class DeliveryState(StrEnum):
+    """Where a webhook is on its way."""
+
+    WAITING = "waiting"  # for its first try or the next one, or being tried
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"  # `Delivery.answer` says why
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook on its way to `url`. `message` is what is sent, with internal file URLs; None once delivered, where
+    the sender asked that nothing be kept."""
+
+    id: int
+    request_id: str
+    url: str
+    target: str  # host and port
+    message: Json | None
+    state: DeliveryState
+    tries: int  # begun; also tells which try a lease belongs to
+    created_at: float
+    due_at: float
+    expires_at: float | None  # no try after this: the files of the result are gone
+    ended_at: float | None
+    answer: str  # what the last try came to
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """An ED25519 key. `seed` is its private half; `id` is published as kid."""
+
+    id: str
+    seed: bytes = field(repr=False)
+    created_at: float
 
 
 @dataclass(frozen=True)

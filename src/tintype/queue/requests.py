@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tintype.errors import Cancelled, Failure, QueueFull
-from tintype.queue import models, schema
+from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused, Json, QueueFull
+from tintype.queue import models, outbox, schema
 from tintype.queue.database import AnyRow
 from tintype.queue.log import append
 from tintype.queue.records import (
@@ -29,7 +29,7 @@ from tintype.queue.records import (
     Request,
     Status,
 )
-from tintype.queue.room import Room, storable, uninterrupted
+from tintype.queue.room import Room, finite, storable, uninterrupted
 
 COALESCING_SECONDS = 10.0
 PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored as an index of this
@@ -44,7 +44,8 @@ class Requests(Room):
     @uninterrupted
     async def submit(self, new: NewRequest) -> tuple[Request, bool]:
         """Keeps a request durably; returns it and whether it is new (False: an idempotency key or, within 10 s and
-        while unfinished, an identical training request led to an existing one). Raises QueueFull."""
+        while unfinished, an identical training request led to an existing one). Raises QueueFull, and
+        IdempotencyKeyReused for a key that came with another path, query or body before."""
         async with self._database.write() as connection:
             if new.max_queue_length is not None:
                 await self._database.take_turns(connection, f"length {new.endpoint_id}")
@@ -61,6 +62,9 @@ class Requests(Room):
             if new.notes:
                 lines = [LogLine(0, request.created_at, "WARN", note) for note in new.notes]
                 await append(connection, request.id, lines)
+            if new.file_ids:
+                mine = schema.files.c.id.in_(new.file_ids)
+                await connection.execute(sa.update(schema.files).where(mine).values(request_id=request.id))
             return request, True
 
     async def get(self, request_id: str) -> Request | None:
@@ -74,8 +78,8 @@ class Requests(Room):
         """Only the version: one indexed read, for cached polls."""
         if not storable(request_id):
             return None
-        rows = await self._database.fetch(sa.select(table.c.version).where(table.c.id == request_id))
-        return rows[0].version if rows else None
+        row = await self._database.look_up("SELECT version FROM requests WHERE id = :key", request_id)
+        return None if row is None else int(row[0])
 
     async def position(self, request: Request) -> int:
         """How many requests of its kind will run before it, from 0."""
@@ -122,13 +126,19 @@ class Requests(Room):
     @uninterrupted
     async def retry(self, request_id: str) -> Request | None:
         """Puts a failed or cancelled request back in the queue under its id (from its last checkpoint), at its old
-        place and without a start deadline. Any other is returned unchanged."""
+        place and without a start deadline. Any other is returned unchanged. Raises BadRequest for one whose input was
+        not to be kept."""
         if not storable(request_id):
             return None
         async with self._database.write() as connection:
             request = await locked(connection, request_id)
             if request is None or request.status is not Status.COMPLETED or request.outcome is Outcome.OK:
                 return request
+            if not request.store_io:
+                raise BadRequest(
+                    "This request was sent with X-Fal-Store-IO: 0, so its input is not known any more.",
+                    remedy="Send it again.",
+                )
             return await change(
                 connection,
                 request_id,
@@ -175,14 +185,16 @@ class Requests(Room):
             query = sa.select(*RECORD).where(*condition).order_by(table.c.place.desc()).limit(1)
             row = (await connection.execute(query)).one_or_none()
             if row is not None:
-                return as_request(row)
+                earlier = as_request(row)
+                await _refuse_another_use(connection, earlier, new)
+                return earlier
         return None
 
     async def _insert(self, connection: AsyncConnection, new: NewRequest) -> Request:
         given = {
             field.name: getattr(new, field.name)
             for field in fields(NewRequest)
-            if field.name not in ("max_queue_length", "notes", "makes_model")
+            if field.name not in ("max_queue_length", "notes", "makes_model", "file_ids")
         }
         given |= {
             "id": str(uuid.uuid4()),
@@ -214,23 +226,56 @@ async def change(connection: AsyncConnection, request_id: str, **values: Any) ->
 
 
 async def finish(
-    connection: AsyncConnection, request_id: str, at: float, failure: Failure | None, **values: Any
+    connection: AsyncConnection,
+    request_id: str,
+    at: float,
+    failure: Failure | None,
+    *,
+    output: Json | None = None,
+    **values: Any,
 ) -> Request:
-    """Ends a request: well without a failure, as cancelled with that of errors.Cancelled, else as failed."""
+    """Ends a request: well without a failure, as cancelled with that of errors.Cancelled, else as failed. Its webhook
+    goes into the outbox."""
     outcome = Outcome.OK if failure is None else Outcome.FAILED
     if failure is not None and failure.error_type == Cancelled.type:
         outcome = Outcome.CANCELLED
-    return await change(
+    stored = finite(output)
+    request = await change(
         connection,
         request_id,
         status=Status.COMPLETED,
         outcome=outcome,
+        output=stored,
         failure=None if failure is None else failure.to_json(),
         ended_at=at,
         worker_id=None,
         lease_until=None,
         **values,
     )
+    await outbox.enclose(connection, request, encodable=stored == output)
+    return request if request.store_io else await forget_input(connection, request, at)
+
+
+async def forget_input(connection: AsyncConnection, request: Request, at: float) -> Request:
+    """Forgets what an ended request was given; files made from its body (they are older than it) expire `at` once."""
+    files = schema.files.c
+    given = (files.request_id == request.id, files.created_at <= request.created_at)
+    await connection.execute(sa.update(schema.files).where(*given).values(expires_at=at))
+    statement = sa.update(table).where(table.c.id == request.id).values(input={})
+    return as_request((await connection.execute(statement.returning(*RECORD))).one())
+
+
+async def _refuse_another_use(connection: AsyncConnection, earlier: Request, new: NewRequest) -> None:
+    """Raises IdempotencyKeyReused if a key of this sender's now stands for another request than before."""
+    if new.idempotency_key is None or new.digest is None:
+        return
+    query = sa.select(table.c.digest).where(table.c.id == earlier.id, table.c.idempotency_key == new.idempotency_key)
+    digest = (await connection.execute(query)).scalar()
+    if digest is not None and digest != new.digest:
+        raise IdempotencyKeyReused(
+            f"This idempotency key was used before, for request {earlier.id}, which was not the same.",
+            remedy="Send a new key with every new request, and the old one only with the same URL and body.",
+        )
 
 
 async def _refuse_if_full(connection: AsyncConnection, endpoint_id: str, most: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0006"
 
 metadata = sa.MetaData()
 
@@ -41,6 +41,8 @@ requests = sa.Table(
     sa.Column("webhook_url", sa.Text),
     sa.Column("coalesce_key", sa.Text),
     sa.Column("idempotency_key", sa.Text),
+    sa.Column("digest", sa.Text),
+    sa.Column("retries", _Json),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("started_at", sa.Double),
     sa.Column("ended_at", sa.Double),
@@ -69,6 +71,7 @@ requests = sa.Table(
 WAITING = requests.c.status == sa.literal_column("'IN_QUEUE'")
 RUNNING = requests.c.status == sa.literal_column("'IN_PROGRESS'")
 UNFINISHED = requests.c.status != sa.literal_column("'COMPLETED'")
+UNSTORED = ~requests.c.store_io
 HAS_START_DEADLINE = sa.and_(WAITING, requests.c.start_deadline.is_not(None), requests.c.started_at.is_(None))
 
 
@@ -81,6 +84,7 @@ _partial("requests_waiting", WAITING, requests.c.kind, requests.c.priority, requ
 _partial("requests_running", RUNNING, requests.c.lease_until)
 _partial("requests_deadline", HAS_START_DEADLINE, requests.c.start_deadline)
 _partial("requests_coalescing", UNFINISHED, requests.c.coalesce_key)
+_partial("requests_unstored", UNSTORED, requests.c.ended_at)
 sa.Index("requests_created", requests.c.created_at)
 
 attempts = sa.Table(
@@ -165,6 +169,34 @@ api_keys = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_used_at", sa.Double),
     sa.Column("revoked_at", sa.Double),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", _Place, primary_key=True, autoincrement=True),
+    sa.Column("request_id", sa.ForeignKey(requests.c.id), nullable=False, index=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),  # host and port of the URL
+    sa.Column("message", _Json),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, default=0),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double),
+    sa.Column("leased_until", sa.Double),  # while somebody tries
+    sa.Column("ended_at", sa.Double),
+    sa.Column("answer", sa.Text, nullable=False, default=""),
+)
+UNDELIVERED = deliveries.c.state == sa.literal_column("'waiting'")
+_partial("deliveries_due", UNDELIVERED, deliveries.c.due_at)
+
+signing_keys = sa.Table(
+    "signing_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("seed", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
 )
 
 secrets = sa.Table(

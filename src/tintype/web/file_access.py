@@ -1,6 +1,6 @@
 """Files that not everybody may read: who may, for how long a signed URL opens one, and changing it later.
 
-A file belongs to the key that uploaded it or made the request. Its list names keys, by id or by name.
+A file belongs to the person whose key uploaded it or made the request. Its list names persons, or single keys by id.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tintype.files import own_file, public_url
 from tintype.files.acl import AccessList, Decision
 from tintype.queue.records import StoredFile
 from tintype.web.answers import answer
-from tintype.web.auth import key_of
+from tintype.web.auth import is_visible, key_of
 from tintype.web.body import json_body
 from tintype.web.lifecycle import acl_of
 from tintype.web.services import Call
@@ -30,10 +30,10 @@ async def check_reader(call: Call, file: StoredFile) -> None:
     if file.acl is None or _is_signed(call, file, call.http.query_params):
         return
     try:
-        reader: str | None = await key_of(call)
+        call.key_id = await key_of(call)
+        decision = await _decision(call, file)
     except Unauthorized:
-        reader = None
-    decision = await _decision(call, file, reader)
+        decision = AccessList.from_json(file.acl).decide(())
     if decision is Decision.HIDE:
         raise no_file()
     if decision is Decision.FORBID:
@@ -48,14 +48,15 @@ async def may_use(call: Call, file: StoredFile, url: str) -> bool:
     if file.acl is None:
         return True
     query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    return _is_signed(call, file, query) or await _decision(call, file, call.key_id) is Decision.ALLOW
+    return _is_signed(call, file, query) or await _decision(call, file) is Decision.ALLOW
 
 
-async def _decision(call: Call, file: StoredFile, reader: str | None) -> Decision:
-    if reader == file.key_id:
+async def _decision(call: Call, file: StoredFile) -> Decision:
+    """For a caller with a key."""
+    if await is_visible(call, file.key_id):
         return Decision.ALLOW
-    names = {key.name for key in await call.queue.keys() if key.id == reader}
-    return AccessList.from_json(file.acl).decide(names | ({reader} if reader else set()))
+    names = {key.name for key in await call.queue.keys() if key.id == call.key_id}
+    return AccessList.from_json(file.acl).decide({call.key_id, *names})
 
 
 def _is_signed(call: Call, file: StoredFile, query: Mapping[str, str]) -> bool:
@@ -94,11 +95,11 @@ async def change_acl(call: Call) -> Response:
 
 
 async def _own(call: Call) -> StoredFile:
-    """The file that the query names. Raises NotFound for another key's too: what it is must not be found out here."""
+    """The file that the query names. Raises NotFound for another person's too: whether it exists is nobody's business."""
     named = own_file(call.http.query_params.get("url", ""))
     file = await call.queue.find_file(named[0]) if named else None
-    if file is None or file.key_id != call.key_id:
-        raise NotFound("Your key has no such file.", remedy="The query's url is the URL of a file of this server.")
+    if file is None or not await is_visible(call, file.key_id):
+        raise NotFound("You have no such file.", remedy="The query's url is the URL of a file of this server.")
     return file
 
 

@@ -1,4 +1,5 @@
-"""What has to happen now and then for the others to stay right: expired files go, abandoned uploads go, deadlines pass.
+"""What has to happen now and then for the others to stay right: what has expired goes, what was abandoned goes, what
+nobody can go on with goes, and deadlines pass.
 
 Deadlines and leases are looked after by the supervisors too; doing it here as well means that a caller hears of an
 expired deadline even when no supervisor is left.
@@ -6,12 +7,16 @@ expired deadline even when no supervisor is left.
 
 from __future__ import annotations
 
+import shutil
 import time
+from functools import partial
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import structlog
 
+from tintype.queue.records import Outcome, Request, Status
 from tintype.web.services import Services
 
 _LOOK_SECONDS = 5.0
@@ -19,6 +24,7 @@ _FILES_SECONDS = 60.0
 _STALE_SECONDS = 24 * 3600.0  # an upload that nobody went on with
 _ORPHANS_SECONDS = 6 * 3600.0
 _ORPHAN_SECONDS = 7 * 86400.0  # longer than any job publishes files before its result makes them known
+_RETRY_SECONDS = 7 * 86400.0  # how long the checkpoints of a request that failed are kept for a retry
 _BATCH = 100
 
 log = structlog.get_logger("tintype.web")
@@ -34,6 +40,9 @@ async def keep_house(services: Services) -> None:
                 await remove_expired(services)
                 await anyio.to_thread.run_sync(services.uploads.discard_stale, _STALE_SECONDS)
                 await anyio.to_thread.run_sync(services.objects.discard_unfinished, _STALE_SECONDS)
+                while await services.queue.erase_unstored():
+                    pass
+                await remove_ended_work(services)
                 next_files = time.monotonic() + _FILES_SECONDS
             if time.monotonic() >= next_orphans:
                 await remove_orphans(services)
@@ -68,3 +77,28 @@ async def remove_orphans(services: Services, older_than: float = _ORPHAN_SECONDS
                 await anyio.to_thread.run_sync(services.objects.delete, key)
                 removed += 1
     return removed
+
+
+async def remove_ended_work(services: Services) -> int:
+    """Removes the work folders of requests that have ended and will not be retried. Returns how many."""
+    removed = 0
+    for folder in await anyio.to_thread.run_sync(_folders, services.settings.work_dir):
+        request = await services.queue.get(folder.name)
+        if request is None:
+            over = time.time() - folder.stat().st_mtime > _STALE_SECONDS
+        else:
+            over = request.status is Status.COMPLETED and _is_past_retrying(request)
+        if over:
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+            removed += 1
+    return removed
+
+
+def _is_past_retrying(request: Request) -> bool:
+    if request.outcome is Outcome.OK or not request.store_io:
+        return True
+    return time.time() - (request.ended_at or 0.0) > _RETRY_SECONDS
+
+
+def _folders(work: Path) -> list[Path]:
+    return [path for path in work.iterdir() if path.is_dir()] if work.is_dir() else []

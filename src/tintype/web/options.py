@@ -6,6 +6,7 @@ A header that is misspelt in its value is an error, not a default: a deadline th
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import time
@@ -16,11 +17,13 @@ from starlette.requests import Request as HttpRequest
 
 from tintype.errors import BadRequest
 from tintype.files.addresses import parsed_url
-from tintype.queue.records import Priority
+from tintype.queue.records import RETRIED, Priority
 from tintype.web.lifecycle import LONGEST_LIFETIME, Lifecycle, lifecycle_of
 
 _SHORTEST_TIMEOUT = 0.1  # seconds
 _MOST_TAGS = 10
+_MOST_RETRIES = 100
+_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Options:
     store_io: bool = True
     files: Lifecycle = field(default_factory=Lifecycle)  # of the result
     tags: dict[str, str] = field(default_factory=dict)
+    retries: dict[str, int] | None = None  # see NewRequest
 
 
 def options_of(http: HttpRequest) -> Options:
@@ -50,9 +54,10 @@ def options_of(http: HttpRequest) -> Options:
         hint=_plain_text("x-fal-runner-hint", headers.get("x-fal-runner-hint"), 255) or "",
         webhook_url=_webhook(query.get("fal_webhook")),
         max_queue_length=_length(query.get("fal_max_queue_length")),
-        store_io=headers.get("x-fal-store-io", "1").strip() != "0",
+        store_io=_yes("x-fal-store-io", headers.get("x-fal-store-io"), otherwise=True),
         files=lifecycle_of(http),
         tags=_tags(headers.get("x-fal-tags")),
+        retries=_retries(headers.get("x-fal-no-retry"), headers.get("x-fal-retry-config")),
     )
 
 
@@ -84,6 +89,33 @@ def _plain_text(name: str, text: str | None, longest: int) -> str | None:
     if len(text) > longest or not text.isprintable():
         raise BadRequest(f"{name} is at most {longest} printable characters.")
     return text
+
+
+def _yes(name: str, text: str | None, *, otherwise: bool) -> bool:
+    if not text:
+        return otherwise
+    word = text.strip().lower()
+    if word not in _YES + _NO:
+        raise BadRequest(f"{name} is 1 or 0, not {text[:50]!r}.")
+    return word in _YES
+
+
+def _retries(none: str | None, config: str | None) -> dict[str, int] | None:
+    if _yes("x-fal-no-retry", none, otherwise=False):
+        return dict.fromkeys(RETRIED, 0)
+    if not config:
+        return None
+    try:
+        given = {name: part["retries"] for name, part in json.loads(config).items()}
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        given = {"": None}
+    if not all(name in RETRIED and type(count) is int and 0 <= count <= _MOST_RETRIES for name, count in given.items()):
+        raise BadRequest(
+            "The header x-fal-retry-config was not understood.",
+            remedy=f'Send JSON such as {{"server_error": {{"retries": 2}}}}; there are {", ".join(RETRIED)}, '
+            f"and at most {_MOST_RETRIES} retries.",
+        )
+    return given
 
 
 def _webhook(url: str | None) -> str | None:

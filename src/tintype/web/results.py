@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from tintype.errors import StillInProgress
+from tintype.errors import NotFound, StillInProgress
 from tintype.files import render
 from tintype.queue.records import Outcome, Request, Status
 from tintype.web.answers import answer, failed
@@ -17,6 +17,11 @@ async def result(call: Call) -> Response:
     request = await find(call)
     if request.status is not Status.COMPLETED:
         raise StillInProgress("Request is still in progress.", remedy="Ask its status until it is COMPLETED.")
+    if request.is_erased:
+        raise NotFound(
+            "The result of this request was not to be kept (X-Fal-Store-IO: 0), and is gone.",
+            remedy="Ask for it within an hour of its end.",
+        )
     return outcome(call, request)
 
 

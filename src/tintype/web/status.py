@@ -16,13 +16,14 @@ import anyio
 from starlette.responses import Response, StreamingResponse
 
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound
-from tintype.queue.records import LogLine, Outcome, Request, Status
+from tintype.queue.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.answers import to_json
+from tintype.web.auth import is_visible
 from tintype.web.memory import Answer
 from tintype.web.services import Call
 from tintype.web.submit import request_urls
 
-_WAITING_SECONDS = 0.25  # a place in the queue changes without the request's own version
+_WAITING_SECONDS = 1.0  # a place in the queue changes without the request's own version
 _FOR_EVER = float("inf")
 _POLL_SECONDS = 0.25  # how often a stream looks for news
 _PING_SECONDS = 10.0
@@ -37,16 +38,25 @@ async def status(call: Call) -> Response:
     version = await call.queue.version(request_id)
     if version is None:
         raise unknown_request()
-    call.request_id = request_id
-    key = (request_id, "logs" if with_logs else "", call.origin)
+    key = (request_id, "logs" if with_logs else "", call.queue_url, call.key_id)  # what is held was seen by this key
     held = call.services.remembered.get(key, version, time.monotonic())
     if held is None:
         request = await find(call)
-        until = _FOR_EVER if request.status is not Status.IN_QUEUE else time.monotonic() + _WAITING_SECONDS
         lines = await call.queue.logs(request_id) if with_logs else []
-        held = Answer(request.version, until, code_of(request), to_json(await describe(call, request, lines)))
+        body = to_json(await describe(call, request, lines))
+        held = Answer(request.version, _good_until(request), code_of(request), body)
         call.services.remembered.put(key, held)
+    call.request_id = request_id
+    call.repeatable = held
     return Response(held.body, held.code, {"Cache-Control": "no-store"}, media_type="application/json")
+
+
+def _good_until(request: Request) -> float:
+    """Until when (monotonic) an answer holds though the request does not change."""
+    if request.status is not Status.IN_QUEUE:
+        return _FOR_EVER
+    deadline = _FOR_EVER if request.start_deadline is None else request.start_deadline - time.time()
+    return time.monotonic() + min(_WAITING_SECONDS, max(deadline, 0.0))
 
 
 async def status_stream(call: Call) -> Response:
@@ -94,17 +104,19 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
     body: Json = {
         "status": request.status,
         "request_id": request.id,
-        **request_urls(call.origin, request),
+        **request_urls(call.queue_url, request),
         "logs": [log_entry(line) for line in lines],
         "metrics": dict(request.progress),
         "created_at": request.created_at,
         "started_at": request.started_at,
-        "attempts": request.attempts,
+        "attempts": [attempt_entry(attempt) for attempt in await attempts_of(call, request)],
         "step": request.step,
         "total_steps": request.total_steps,
         "progress": round(request.step / request.total_steps, 4) if request.total_steps else None,
         "eta": request.progress.get("eta"),
     }
+    if request.tags:
+        body["tags"] = request.tags
     if request.status is Status.IN_QUEUE:
         body["queue_position"] = await call.queue.position(request)
     if request.status is Status.IN_PROGRESS and request.cancel_requested:
@@ -136,6 +148,24 @@ def log_entry(line: LogLine) -> Json:
     }
 
 
+async def attempts_of(call: Call, request: Request) -> Sequence[Attempt]:
+    """Every try there has been; the id of the request is the same for all of them."""
+    return await call.queue.attempts(request.id) if request.attempts else ()
+
+
+def attempt_entry(attempt: Attempt) -> Json:
+    """A try as it is told: when, how it ended and why, and how far it came."""
+    return {
+        "number": attempt.number,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "ending": attempt.ending,
+        "cause": attempt.cause or None,
+        "step": attempt.last_step,
+        "checkpoint_step": attempt.checkpoint_step,
+    }
+
+
 def failure_of(request: Request) -> Failure:
     """Why a request did not end well."""
     if request.failure is not None:
@@ -155,8 +185,12 @@ def id_of(call: Call) -> str:
 async def find(call: Call) -> Request:
     """The request a URL names; it is named in `call.request_id`. Raises NotFound."""
     request = await call.queue.get(id_of(call))
-    if request is None:
+    if request is None or not await is_visible(call, request.key_id):
         raise unknown_request()
+    late = request.start_deadline is not None and time.time() > request.start_deadline
+    if late and request.status is Status.IN_QUEUE and request.started_at is None:
+        await call.queue.reap()
+        request = await call.queue.get(request.id) or request
     call.request_id = request.id
     return request
 

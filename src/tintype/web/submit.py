@@ -13,12 +13,14 @@ from tintype import catalog
 from tintype.catalog import Endpoint
 from tintype.catalog.custom_models import MakesModel, UsesModel
 from tintype.errors import Json, NotFound
+from tintype.files import internal_url, own_file
 from tintype.queue.records import CustomModel, NewModel, NewRequest, Request, Status
 from tintype.web.answers import answer
 from tintype.web.body import Body, json_body, query_body
 from tintype.web.custom_models import usable_model
 from tintype.web.inputs import InputFiles
 from tintype.web.options import Options, options_of
+from tintype.web.receivers import check_receiver
 from tintype.web.services import Call
 
 _MOST_NOTES = 20
@@ -33,16 +35,16 @@ async def submit(call: Call) -> Response:
             "request_id": request.id,
             "gateway_request_id": request.id,
             "queue_position": await call.queue.position(request),
-            **request_urls(call.origin, request),
+            **request_urls(call.queue_url, request),
             "logs": None,
             "metrics": {},
         }
     )
 
 
-def request_urls(origin: str, request: Request) -> dict[str, str]:
+def request_urls(queue_url: str, request: Request) -> dict[str, str]:
     """Where to ask for a request: the two-segment form that fal's clients rebuild by themselves."""
-    base = f"{origin}/queue/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
+    base = f"{queue_url}/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
     return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
 
 
@@ -69,6 +71,8 @@ async def accept(call: Call, *, sync: bool) -> tuple[Request, bool]:
 
 async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, bool]:
     options = options_of(call.http)
+    if options.webhook_url is not None:
+        check_receiver(call.settings, options.webhook_url)
     order = endpoint.parse(body.value)
     model = await usable_model(call, order) if isinstance(order, UsesModel) else None
     files = InputFiles(call, body.spools)
@@ -76,9 +80,14 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
     try:
         given = await files.settle(order)
         new = _new(call, endpoint, body, given, options, sync=sync)
-        hint = options.hint or _resident(endpoint, files.settled, model)
         makes = NewModel(order.model_name) if isinstance(order, MakesModel) else None
-        new = replace(new, affinity=hint[:1000], model_id=model.id if model else None, makes_model=makes)
+        new = replace(
+            new,
+            affinity=_resident(endpoint, files.settled, model, options.hint)[:1000],
+            file_ids=tuple(file.id for file in files.kept),
+            model_id=model.id if model else None,
+            makes_model=makes,
+        )
         request, is_new = await call.queue.submit(new)
     finally:
         if not is_new:
@@ -88,6 +97,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
 
 
 def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Options, *, sync: bool) -> NewRequest:
+    digest = _digest(call, body)
     return NewRequest(
         endpoint_id=endpoint.id,
         kind=endpoint.kind,
@@ -95,8 +105,10 @@ def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Optio
         key_id=call.key_id,
         origin=call.origin,
         priority=options.priority,
-        coalesce_key=_coalesce_key(call, body) if endpoint.kind == "training" else None,
+        coalesce_key=digest if endpoint.kind == "training" else None,
         idempotency_key=options.idempotency_key,
+        digest=digest,
+        retries=options.retries,
         start_deadline=options.start_deadline,
         sync=sync,
         webhook_url=options.webhook_url,
@@ -109,14 +121,20 @@ def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Optio
     )
 
 
-def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None) -> str:
-    """What a request would like to find in memory: its base, and the LoRAs that it names or that its model is."""
-    if endpoint.kind != "drawing":
+def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None, hint: str) -> str:
+    """What a request would like to find in memory: its base, and the LoRAs that it names or that its model is. A
+    runner hint stands for them: the URL of a LoRA, or any name that several requests share."""
+    if hint:
+        own = own_file(hint)
+        adapters = [internal_url(*own) if own else hint]
+    elif endpoint.kind != "drawing":
         return ""
-    return " ".join([endpoint.base, *adapters, *([model.reference.lora or ""] if model else [])])
+    elif model is not None:
+        adapters = [*adapters, model.reference.lora or ""]
+    return " ".join([endpoint.base, *adapters])
 
 
-def _coalesce_key(call: Call, body: Body) -> str:
+def _digest(call: Call, body: Body) -> str:
     """The same for a POST that is sent again: same key, path, query and body."""
     parts = (call.key_id, call.params["endpoint"].strip("/"), str(call.http.query_params), body.digest)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()

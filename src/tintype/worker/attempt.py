@@ -129,7 +129,7 @@ class AttemptRun:
                 await self._fail(Failure.from_json(message["failure"]))
                 return Ended(healthy=True)
             case "drained":
-                await self._release(Ending.KILLED, "drained")
+                await self._release(Ending.DRAINED, "drained")
                 return Ended(healthy=True)
             case other:
                 assert_never(other)
@@ -218,7 +218,7 @@ class AttemptRun:
         if self._cancelling:
             await self._fail(Cancelled().failure())
         else:
-            await self._release(Ending.KILLED if self._draining.is_set() else Ending.DIED, cause)
+            await self._release(Ending.DRAINED if self._draining.is_set() else Ending.DIED, cause)
         return Ended(healthy=False)
 
     async def _cut_short(self) -> Ended:

@@ -115,7 +115,7 @@ class Lane:
         elif affinity := claim.request.affinity:
             others = (name for name in self._resident if name != affinity)
             self._resident = (affinity, *others)[: self._settings.resident_adapters]
-        if ended.succeeded:  # what failed keeps its checkpoints, for a retry
+        if ended.succeeded:  # what failed keeps its checkpoints, for a retry (until housekeeping removes them)
             shutil.rmtree(self._settings.work_dir / claim.request.id, ignore_errors=True)
 
     async def _look_after_child(self, may_start: bool) -> None:

@@ -1,35 +1,31 @@
-// Uploads by every road of the client: small, nameless, beyond its threshold for parts, and inside an input.
-import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+// Uploads by every road of the JavaScript client; what arrived is judged by whoever started this.
+import { readFile } from "node:fs/promises";
 import { fal } from "./pointed.mjs";
 
+const megabytes = (count) => {
+  const bytes = new Uint8Array(count * 1024 * 1024 + 1);
+  for (let i = 0; i < bytes.length; i += 4096) bytes[i] = (i / 4096) % 251;
+  return bytes;
+};
+const sum = async (bytes) => Buffer.from(await crypto.subtle.digest("SHA-256", bytes)).toString("hex");
 const seen = {};
-const digest = (bytes) => createHash("sha256").update(bytes).digest("hex");
-const fetched = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
 
-const piece = new Uint8Array(1024 * 1024).map((_, index) => index % 251);
-const parts = Array.from({ length: 91 }, (_, index) => new Uint8Array([...new Uint8Array([index]), 7])).flatMap((mark) => [mark, piece]);
-const large = new File(parts, "large.zip", { type: "application/zip" });
-const largeUrl = await fal.storage.upload(large, { lifecycle: { expiresIn: "1d" } });
-seen.large = { url: largeUrl, size: large.size };
-seen.largeIsWhole = digest(await fetched(largeUrl)) === digest(new Uint8Array(await large.arrayBuffer()));
+seen.named = await fal.storage.upload(new File(["Grüße"], "grüße aus köln.txt", { type: "text/plain" }));
+seen.unnamed = await fal.storage.upload(new Blob(["no name"], { type: "image/png" }));
+seen.untyped = await fal.storage.upload(new Blob(["no type"]));
+seen.passing = await fal.storage.upload(new Blob(["soon gone"]), { lifecycle: { expiresIn: 1 } });
 
-const namelessUrl = await fal.storage.upload(new Blob(["a,b"], { type: "text/csv" }));
-seen.nameless = { url: namelessUrl, text: Buffer.from(await fetched(namelessUrl)).toString() };
-const plainUrl = await fal.storage.upload(new Blob(["bytes"]));
-seen.plain = { url: plainUrl, text: Buffer.from(await fetched(plainUrl)).toString() };
+const large = megabytes(90); // beyond the client's threshold: in parts of 10 MiB
+seen.largeSum = await sum(large);
+seen.large = await fal.storage.upload(new File([large], "large.zip", { type: "application/zip" }));
 
-const privateUrl = await fal.storage.upload(new File(["secret"], "secret.txt", { type: "text/plain" }), {
-  lifecycle: { expiresIn: "immediate", initialAcl: { default: "forbid" } },
-});
-seen.privateStatus = (await fetch(privateUrl)).status;
-
-const photos = new File([readFileSync(process.env.PHOTOS)], "photos.zip", { type: "application/zip" });
-const trained = await fal.subscribe("fal-ai/flux-lora-portrait-trainer", {
-  input: { images_data_url: photos, trigger_phrase: "ohwx", steps: 3 },
-  storageSettings: { expiresIn: "1h" },
-});
-seen.lora = trained.data.diffusers_lora_file;
-seen.loraBytes = (await fetched(seen.lora.url)).length;
+// The client uploads what it finds in an input by itself, however deep.
+const photos = new File([await readFile(process.env.PHOTOS)], "photos.zip", { type: "application/zip" });
+const TRAINER = "fal-ai/flux-lora-portrait-trainer";
+const trained = await fal.subscribe(TRAINER, { input: { images_data_url: photos, steps: 1, rank: 1 } });
+seen.fields = Object.keys(trained.data).sort();
+const weights = await (await fetch(trained.data.diffusers_lora_file.url)).blob();
+const file = new File([weights], "mine.safetensors");
+const input = { prompt: "a portrait", loras: [{ path: file, scale: 0.5 }], image_size: "square", num_inference_steps: 1 };
+seen.drawn = (await fal.run("fal-ai/flux-lora", { input })).data.images.length;
 console.log(JSON.stringify(seen));
-process.exit(0);

@@ -1,0 +1,69 @@
+"""The programs and commands of a page, pasted as a stranger would; only address, paths and steps are replaced."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Server
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = Path(__file__).parent / "js" / "node_modules"
+PYTHON = [sys.executable, "-"]
+SHELL = ["bash", "-euo", "pipefail"]
+SECONDS = 300
+
+
+class Page:
+    """A page of the manual, and its blocks of code as (language, text)."""
+
+    def __init__(self, path: str) -> None:
+        self.blocks = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL)
+
+    def block(self, language: str, *words: str) -> str:
+        """The one block of a language that holds all the words."""
+        found = [text for name, text in self.blocks if name == language and all(word in text for word in words)]
+        assert len(found) == 1, (language, words, len(found))
+        return str(found[0])
+
+
+def folder(server: Server, photos: Path, place: Path) -> Path:
+    """A folder as the pages assume it: photos.zip, the installation, and what a JavaScript project has, beside it."""
+    shutil.copy(photos, place / "photos.zip")
+    (place / "tintype-data").symlink_to(server.data_dir)
+    (place / "node_modules").symlink_to(PACKAGES)
+    return place
+
+
+def node() -> list[str]:
+    """What reads a program for Node; skips where there is none."""
+    executable = shutil.which("node")
+    if executable is None or not PACKAGES.exists():
+        pytest.skip("needs Node and `npm ci` in tests/acceptance/js (make test does it)")
+    return [executable, "--input-type=module", "-"]
+
+
+def paste(text: str, command: list[str], place: Path, server: Server, **given: str) -> str:
+    """Runs a block in a folder; returns what it printed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "FAL_"))}
+    environment = kept | {"TINTYPE_FLUX_BASE": "miniature"} | given
+    done = subprocess.run(
+        command, input=here(text, server), cwd=place, env=environment, capture_output=True, text=True, timeout=SECONDS,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == "" or "%" in done.stderr, done.stderr  # a progress bar is all that may be there
+    return done.stdout
+
+
+def here(text: str, server: Server) -> str:
+    """A block with this server's address, this source's commands, and two steps of training."""
+    text = text.replace("127.0.0.1:8787", server.origin.removeprefix("http://"))
+    text = re.sub(r"\.venv/bin/tintype\b", f"{sys.executable} -m tintype", text)
+    return re.sub(r"(\"?steps\"?: |--steps )500", r"\g<1>2", text)
