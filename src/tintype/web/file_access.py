@@ -95,7 +95,7 @@ async def change_acl(call: Call) -> Response:
 
 
 async def _own(call: Call) -> StoredFile:
-    """The file that the query names. Raises NotFound for another person's too: whether it exists is nobody's business."""
+    """The file that the query names. Raises NotFound, for another person's too."""
     named = own_file(call.http.query_params.get("url", ""))
     file = await call.queue.find_file(named[0]) if named else None
     if file is None or not await is_visible(call, file.key_id):
