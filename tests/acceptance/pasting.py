@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-"]
 SHELL = ["bash", "-euo", "pipefail"]
 SECONDS = 300
+PAGES = Path(__file__).parent / "pages"  # the programs that fal prints on the pages of its endpoints
+KEY = (PAGES / "flux-lora-portrait-trainer" / "key.sh").read_text()
 
 
 class Page:
@@ -54,6 +56,19 @@ def paste(text: str, command: list[str], place: Path, server: Server, **given: s
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "" or "%" in done.stderr, done.stderr  # a progress bar is all that may be there
+    return done.stdout
+
+
+def paste_as_printed(program: str, command: list[str], place: Path, server: Server) -> str:
+    """Runs a program of fal's pages by `tintype run`, after their line for the key; returns what it printed."""
+    script = KEY + 'exec "$@"'
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "FAL_"))}
+    turned = [sys.executable, "-m", "tintype", "run", "--data-dir", str(server.data_dir), "--", *command]
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=kept, capture_output=True, text=True,
+        timeout=3 * SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
