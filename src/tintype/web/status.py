@@ -71,10 +71,11 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
     """Server-sent events until COMPLETED has been sent."""
     seen = -1
     said: Json | None = None
-    version, spoken = -1, time.monotonic()
+    version, spoken, looked = -1, time.monotonic(), 0.0
     while True:
-        if request.version != version or request.status is Status.IN_QUEUE:
-            version = request.version
+        waited = request.status is Status.IN_QUEUE and time.monotonic() - looked > _WAITING_SECONDS
+        if request.version != version or waited:
+            version, looked = request.version, time.monotonic()
             lines = await call.queue.logs(request.id, after=seen) if with_logs else []
             seen = lines[-1].number if lines else seen
             news = await describe(call, request, lines)
@@ -87,7 +88,7 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
             spoken = time.monotonic()
             yield b": ping\n\n"
         await anyio.sleep(_POLL_SECONDS)
-        if request.status is Status.IN_QUEUE or await call.queue.version(request.id) != version:
+        if await call.queue.version(request.id) != version:
             found = await call.queue.get(request.id)
             if found is None:
                 return
