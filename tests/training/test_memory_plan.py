@@ -44,7 +44,8 @@ def kept_by(family: FluxFamily, *, text: int, side: int, batch: int, plain: bool
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with hooks:
             family.predict_velocity(form, Latents(tokens, side, side), torch.rand(batch), features, 1.0)
-    shape = Shape.of(transformer, tokens=whole, batch=batch, trained=adapter.weights.numel(), plain=plain)
+    kept = family.kept_values(plain=plain)
+    shape = Shape.of(transformer, kept, tokens=whole, batch=batch, trained=adapter.weights.numel())
     return sum(size for _, size in storages.values()), shape
 
 
@@ -64,8 +65,10 @@ def test_the_prediction_holds_at_the_real_configuration() -> None:
 
 
 def real_shape() -> Shape:
-    transformer = WeightlessFlux(REAL, torch.device("meta")).load_transformer()
-    return Shape.of(transformer, tokens=4608, batch=1, trained=44_000_000)
+    family = WeightlessFlux(REAL, torch.device("meta"))
+    return Shape.of(
+        family.load_transformer(), family.kept_values(plain=False), tokens=4608, batch=1, trained=44_000_000
+    )
 
 
 def test_no_more_is_recomputed_than_has_to_be() -> None:
