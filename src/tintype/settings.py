@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("tintype-data"), description="Everything this installation keeps lies below here.")
     host: str = Field("127.0.0.1", description="Address the web process listens on.")
     port: int = Field(8787, ge=0, le=65535, description="Port; 0 picks a free one.")
+    tls_port: int | None = Field(None, ge=0, le=65535, description="Port that answers behind TLS as well; 0 picks one.")
     public_url: str | None = Field(None, description="Origin that clients see, when a proxy stands in front.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names answered besides loopback and public_url.")
     allowed_origins: tuple[str, ...] = Field((), description="Browser origins allowed besides loopback pages.")
@@ -48,6 +49,12 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(4 * GIB, gt=0, description="Largest uploaded file.")
     max_input_bytes: int = Field(2 * GIB, gt=0, description="Largest file fetched for an input.")
     fetch_timeout: float = Field(300.0, gt=0, description="Longest time to fetch one input.")
+
+    webhook_targets: Literal["auto", "public", "loopback", "private"] = Field(
+        "auto", description="Where webhooks may go: the public internet; this machine too; private networks too. auto: "
+        "loopback while the server itself is reached only from this machine, else public.",
+    )  # fmt: skip
+    webhook_retry_seconds: float = Field(5.0, gt=0, description="Wait before a webhook's second try; it doubles then.")
 
     lease_seconds: float = Field(30.0, gt=0, description="How long a claimed request is held without a heartbeat.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")

@@ -41,7 +41,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("installation")) as started:
+    with running(tmp_path_factory.mktemp("installation"), TLS_PORT="0") as started:
         yield started
 
 

@@ -14,13 +14,18 @@ import pytest
 HERE = Path(__file__).parent / "js"
 
 
-def node(program: str, **given: str) -> dict[str, Any]:
-    """What a program printed; `given` are variables of its environment."""
+def node_here() -> str:
+    """Node, with fal's client for it."""
     executable = shutil.which("node")
     if executable is None or not (HERE / "node_modules").exists():
         pytest.skip("needs Node and `npm ci` in tests/acceptance/js (make test does it)")
+    return executable
+
+
+def node(program: str, **given: str) -> dict[str, Any]:
+    """What a program printed; `given` are variables of its environment."""
     done = subprocess.run(
-        [executable, f"{program}.mjs"], cwd=HERE, env=os.environ | given, capture_output=True, text=True, timeout=300,
+        [node_here(), f"{program}.mjs"], cwd=HERE, env=os.environ | given, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -9,15 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.acceptance.conftest import Server
+from tests.acceptance.javascript import node_here
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = Path(__file__).parent / "js" / "node_modules"
 PYTHON = [sys.executable, "-"]
 SHELL = ["bash", "-euo", "pipefail"]
 SECONDS = 300
+PAGES = Path(__file__).parent / "pages"  # the programs that fal prints on the pages of its endpoints
+KEY = (PAGES / "flux-lora-portrait-trainer" / "key.sh").read_text()
 
 
 class Page:
@@ -37,16 +37,13 @@ def folder(server: Server, photos: Path, place: Path) -> Path:
     """A folder as the pages assume it: photos.zip, the installation, and what a JavaScript project has, beside it."""
     shutil.copy(photos, place / "photos.zip")
     (place / "tintype-data").symlink_to(server.data_dir)
-    (place / "node_modules").symlink_to(PACKAGES)
+    (place / "node_modules").symlink_to(Path(__file__).parent / "js" / "node_modules")
     return place
 
 
 def node() -> list[str]:
     """What reads a program for Node; skips where there is none."""
-    executable = shutil.which("node")
-    if executable is None or not PACKAGES.exists():
-        pytest.skip("needs Node and `npm ci` in tests/acceptance/js (make test does it)")
-    return [executable, "--input-type=module", "-"]
+    return [node_here(), "--input-type=module", "-"]
 
 
 def paste(text: str, command: list[str], place: Path, server: Server, **given: str) -> str:
@@ -59,6 +56,19 @@ def paste(text: str, command: list[str], place: Path, server: Server, **given: s
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == "" or "%" in done.stderr, done.stderr  # a progress bar is all that may be there
+    return done.stdout
+
+
+def paste_as_printed(program: str, command: list[str], place: Path, server: Server) -> str:
+    """Runs a program of fal's pages by `tintype run`, after their line for the key; returns what it printed."""
+    script = KEY + 'exec "$@"'
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "FAL_"))}
+    turned = [sys.executable, "-m", "tintype", "run", "--data-dir", str(server.data_dir), "--", *command]
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=kept, capture_output=True, text=True,
+        timeout=3 * SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ import torch
 from PIL import Image
 
 from tests.acceptance.conftest import Server, finish
+from tests.acceptance.pasting import PAGES, folder, node, paste_as_printed
 from tests.families.conftest import random_layers, save_lora
 from tintype.catalog.custom_models import ModelStatus
 from tintype.catalog.ideogram_custom_models import AspectRatio
@@ -103,6 +106,20 @@ def test_the_pages_examples_return_exactly_the_pages_fields(
     assert (drawn.format, drawn.size) == ("PNG", (64, 64))
     said = [line["message"] for line in seen[-1].logs]
     assert any(line.startswith('Prompt expanded by rule: {"high_level_description":"A photo in my') for line in said)
+
+
+@pytest.mark.parametrize("language", ["sh", "py", "mjs"])
+def test_the_programs_of_its_page_draw_as_they_are_printed(
+    server: Server, model_id: str, photos: Path, tmp_path: Path, language: str
+) -> None:
+    command = {"sh": ["bash", "-eu"], "py": [sys.executable, "-"], "mjs": node() if language == "mjs" else []}[language]
+    program = (PAGES / "ideogram-custom-models-generate" / f"generate.{language}").read_text()
+    program, filled = re.subn(r'("?model_id"?): ""', rf'\1: "{model_id}"', program)
+    printed = paste_as_printed(program, command, folder(server, photos, tmp_path), server)
+    assert filled == 1
+    urls = re.findall(r"http://[^'\"\s]+", printed)
+    assert [picture(url).size for url in urls] == [(64, 64)], printed
+    assert "seed" in printed
 
 
 def test_a_ratio_is_drawn_in_its_shape(fal: ModuleType, model_id: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,22 +18,28 @@ HERE = Path(__file__).parent / "fal-package"
 FIELDS = {"images", "timings", "seed", "has_nsfw_concepts", "prompt"}
 
 
-def test_the_client_inside_the_fal_package_works(server: Server, photos: Path) -> None:
-    python = HERE / ".venv" / "bin" / "python"
-    if not python.exists():
+@pytest.fixture
+def python() -> str:
+    found = HERE / ".venv" / "bin" / "python"
+    if not found.exists():
         pytest.skip(f"needs the fal package in an environment of its own, {HERE / '.venv'} (make test makes it)")
+    return str(found)
+
+
+def told(command: list[str], server: Server, photos: Path, **given: str) -> dict[str, Any]:
+    """What the program printed."""
     with server.http() as http:
         named = {"Content-Type": "application/zip", "X-Fal-File-Name": "photos.zip"}
         url = http.post("/cdn/files/upload", content=photos.read_bytes(), headers=named).json()["access_url"]
-    with tapping(server.origin) as tap:
-        environment = os.environ | {"FAL_KEY": server.key, "TINTYPE_ORIGIN": tap.origin, "PHOTOS": url}
-        command = [str(python), "program.py"]
-        done = subprocess.run(
-            command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "FAL_"))}
+    environment = kept | given | {"PHOTOS": url}
+    done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout.splitlines()[-1])
+    seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return seen
 
+
+def check(seen: dict[str, Any]) -> None:
     assert set(seen["ran"]) == set(seen["fetched"]) == FIELDS
     assert set(seen["events"]) <= {"Queued", "InProgress"}
     kind, lines, error = seen["last"]
@@ -47,6 +55,10 @@ def test_the_client_inside_the_fal_package_works(server: Server, photos: Path) -
     assert "invalid_archive" in told
     assert "archive" in seen["error"]
 
+
+def test_the_client_inside_the_fal_package_works(server: Server, photos: Path, python: str) -> None:
+    with tapping(server.origin) as tap:
+        check(told([python, "program.py"], server, photos, FAL_KEY=server.key, TINTYPE_ORIGIN=tap.origin))
     asked = {exchange.line.split("?")[0].rsplit("/requests/")[0] for exchange in tap.heard}
     assert asked == {
         "POST /queue/fal-ai/flux-lora",
@@ -60,3 +72,9 @@ def test_the_client_inside_the_fal_package_works(server: Server, photos: Path) -
     for exchange in tap.heard:
         if exchange.method == "GET":
             assert exchange.target.split("?")[0].endswith("/")
+
+
+def test_as_it_is_behind_run(server: Server, photos: Path, python: str) -> None:
+    """In a Python that has never heard of tintype."""
+    run = [sys.executable, "-m", "tintype", "run", "--data-dir", str(server.data_dir), "--"]
+    check(told([*run, python, "program.py"], server, photos, FAL_KEY="0123:somebodys-own"))

@@ -23,7 +23,13 @@ def place(server: Server, photos: Path, tmp_path: Path) -> Path:
 
 
 def test_no_block_is_left_out() -> None:
-    assert [name for name, _ in README.blocks] == ["", "python", "js", "sh", "sh", "sh"]
+    assert [name for name, _ in README.blocks] == ["", "sh", "python", "js", "sh", "sh", "sh"]
+
+
+def test_a_program_unchanged(server: Server, place: Path) -> None:
+    (place / "app.py").write_text("import fal_client; print(fal_client.upload(b'x', 'text/plain'))")
+    command = README.block("sh", "app.py").replace("-- python", f"-- {sys.executable}")
+    assert paste(command, SHELL, place, server).startswith(f"{server.origin}/cdn/files/")
 
 
 def test_python(server: Server, place: Path) -> None:

@@ -222,3 +222,17 @@ async def test_every_repeated_statement_finds_its_rows_by_an_index(queue: Queue)
             assert "Seq Scan on requests" not in plan, (statement, plan)
             partial = "SCAN requests USING INDEX requests_running" in plan or "requests_waiting" in plan
             assert "SCAN requests" not in plan or partial, (statement, plan)
+
+
+async def test_a_look_up_sees_what_was_written_a_moment_ago_and_holds_on_to_nothing(queue: Queue) -> None:
+    request, _ = await queue.submit(NewRequest("a/b", "training", {}))
+    before = await queue.version(request.id)
+    assert before == request.version
+    await queue.cancel(request.id)
+    assert (await queue.version(request.id) or 0) > before
+    assert await queue.version("nobody") is None
+    if queue._database._path is not None:  # a reader that held on to something would leave the log to grow
+        async with queue._database.write() as connection:
+            await connection.execute(sa.text("UPDATE requests SET step = step"))
+        [(busy, *_)] = await queue._database._fetch(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        assert busy == 0

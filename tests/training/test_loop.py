@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from tintype.errors import Cancelled, Drained, NonFiniteLoss
 from tintype.families import Families
 from tintype.families.flux import FluxFamily
 from tintype.families.flux_lora_layout import FLUX_LAYOUT
+from tintype.jobs.context import Checkpoint
 from tintype.jobs.local import LocalContext
 from tintype.sampling.sampler import Wish
 from tintype.sampling.shelf import Wanted
@@ -23,6 +27,7 @@ from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, encode_once
 from tintype.training.export import to_diffusers
 from tintype.training.loop import Plan, Trained, train
+from tintype.worker.checkpoints import FolderCheckpoints
 
 PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2, checkpoint_seconds=1e9)
 SIZES = (Bucket(512, 512, 512), Bucket(512, 256, 512))
@@ -112,6 +117,37 @@ def test_draining_leaves_a_checkpoint_of_the_last_step(families: Families, cache
         run(families, cache, tmp_path, drain_after=5)
     resumed, _ = run(families, cache, tmp_path)
     assert resumed.resumed_from == 5
+
+
+def test_an_attempt_that_finds_all_steps_done_says_so(families: Families, cache: Cache, tmp_path: Path) -> None:
+    run(families, cache, tmp_path)
+    told: list[tuple[int, int]] = []
+    context = LocalContext(tmp_path, load_settings(), families=families, on_progress=lambda *at: told.append(at[:2]))
+    train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, keepsakes=tmp_path / "kept")
+    assert told == [(PLAN.steps, PLAN.steps)]
+
+
+class OnFullDisk(FolderCheckpoints):
+    """Where nothing more can be written."""
+
+    def save(self, step: int, write: Callable[[Path], None]) -> Checkpoint:
+        def fails(folder: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        return super().save(step, fails)
+
+
+def test_a_full_disk_costs_the_checkpoints_and_not_the_run(
+    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    context = LocalContext(tmp_path, load_settings(), families=families, on_log=lambda _, message: said.append(message))
+    context.checkpoint = OnFullDisk(tmp_path / "full")
+    flux, plan = families.flux(), replace(PLAN, checkpoint_steps=3)
+    trained = train(flux, adapter_for(flux), cache, plan, context, keepsakes=tmp_path / "kept")
+    assert trained.losses == unbroken.losses
+    assert sum("the disk is full" in message for message in said) == 3
+    assert context.checkpoint.latest() is None
 
 
 def test_the_transformer_is_bare_after_training(families: Families, unbroken: Trained) -> None:

@@ -116,17 +116,19 @@ def test_an_unknown_url_is_not_found(path):
         routing.find("POST", path)
 
 
+EVERY = (*routing.UNPREFIXED, *routing.RUN)
+
+
 def test_only_what_carries_its_own_permission_is_open():
-    every = (*routing.PAGES, *routing.MODELS, *routing.REST, *routing.CDN, *routing.QUEUE, *routing.RUN)
-    assert {action for rule in every if rule.open for action in rule.actions.values()} == {
+    assert {action for rule in EVERY if rule.open for action in rule.actions.values()} == {
         "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "complete_parts",
+        "webhook_keys",
     }  # fmt: skip
     assert routing.find("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/1").open is False
 
 
 def test_every_action_has_a_handler():
-    every = (*routing.PAGES, *routing.MODELS, *routing.REST, *routing.CDN, *routing.QUEUE, *routing.RUN)
-    assert {action for rule in every for action in rule.actions.values()} == set(HANDLERS)
+    assert {action for rule in EVERY for action in rule.actions.values()} == set(HANDLERS)
 
 
 @given(st.sampled_from(["GET", "POST", "PUT", "DELETE", "X"]), st.text())

@@ -140,3 +140,28 @@ def test_a_request_is_shown_to_keys_of_its_senders_name_and_to_no_others(client,
             assert client.get(url, headers=headers).status_code == code
         assert client.put(sent["cancel_url"], headers=headers).status_code == (400 if code == 200 else 404)
     assert client.get(sent["status_url"]).status_code == 200
+
+
+def test_a_revoked_key_is_refused_within_moments_though_it_polls_all_the_time(client, server):
+    sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}).json()
+    server.wait(sent["request_id"], "COMPLETED")
+    key, text = server.call(lambda queue: queue.create_key("test"))
+    headers = {"authorization": f"Key {text}"}
+    assert client.get(sent["status_url"], headers=headers).status_code == 200
+    server.call(lambda queue: queue.revoke_key(key.id))
+    ends = time.monotonic() + 30
+    while client.get(sent["status_url"], headers=headers).status_code == 200:
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    assert client.get(sent["status_url"], headers=headers).status_code == 401
+
+
+def test_a_poll_sees_every_change_at_once(client, server):
+    request_id = submit(client, "slow")
+    path = f"{TRAINER}/requests/{request_id}/status?logs=1"
+    server.wait(request_id, "IN_PROGRESS")
+    seen = [client.get(path).json() for _ in range(3)]
+    assert seen[-1]["status"] == "IN_PROGRESS"
+    client.put(f"{TRAINER}/requests/{request_id}/cancel")
+    after = client.get(path).json()
+    assert after.get("cancel_requested") or after["status"] == "COMPLETED"

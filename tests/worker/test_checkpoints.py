@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from tintype.errors import LeaseLost
+from tintype.errors import LeaseLost, StorageFull
 from tintype.worker.checkpoints import FolderCheckpoints
 
 
@@ -53,6 +54,17 @@ def test_a_checkpoint_that_failed_half_way_is_never_found(tmp_path: Path) -> Non
     assert found is not None
     assert found.step == 1
     assert [entry.name for entry in (tmp_path / "c").glob("new-*")] == []
+
+
+def test_a_full_disk_is_called_that_and_leaves_nothing_half(tmp_path: Path) -> None:
+    store = FolderCheckpoints(tmp_path / "c")
+
+    def breaks(folder: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with pytest.raises(StorageFull, match="tintype doctor"):
+        store.save(1, breaks)
+    assert list((tmp_path / "c").glob("new-*")) == []
 
 
 def test_a_kill_in_the_middle_of_a_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from tintype.settings import Settings
 from tintype.worker.child import _failure_of
@@ -138,6 +139,6 @@ def test_out_of_memory_is_recognised_however_torch_words_it(capsys: pytest.Captu
     ):
         failure = _failure_of(problem, "cuda:1")
         assert "does not fit the memory of cuda:1" in failure.body["message"]
-    full = OSError(28, "No space left on device")
+    full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert _failure_of(full, "cpu").status == 507
     assert "No space left" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The command line: `tintype serve`, `train`, `generate`, `keys`, `requests`, `models`, `weights`, `doctor`, `demo`.
+"""The command line: `tintype serve`, `run`, `env`, `train`, `generate`, `keys`, `requests`, `models`, and more.
 
 Nothing here imports torch at the top: commands that compute import it when they run, so that `--help` is instant.
 """
@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tintype.cli import doctor, keys, local, models, requests, weights
+from tintype.cli import doctor, keys, local, models, requests, webhooks, weights
+from tintype.cli.env import env
+from tintype.cli.run import run
 from tintype.cli.serving import demo, serve
 from tintype.errors import TintypeError
 
@@ -22,11 +24,14 @@ app = typer.Typer(
     help="Your own fal for personalization: trains LoRAs on your hardware and draws with them.",
 )
 app.command()(serve)
+app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run)
+app.command()(env)
 app.command()(demo)
 app.command()(local.train)
 app.command()(local.generate)
 app.add_typer(keys.app, name="keys")
 app.add_typer(requests.app, name="requests")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(models.app, name="models")
 app.add_typer(weights.app, name="weights")
 app.command()(doctor.doctor)

@@ -21,7 +21,8 @@ app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
 @app.command(epilog="Example: [bold]export FAL_KEY=$(tintype keys create --name laptop)[/]")
 def create(
-    name: Annotated[str, typer.Option("--name", help="Whose it is: keys of one name see the same requests.")], data_dir: DataDir = None
+    name: Annotated[str, typer.Option("--name", help="Whose it is: keys of one name see the same requests.")],
+    data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it, alone, on standard output. Works before the first `serve` too."""
 

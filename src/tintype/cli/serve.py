@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
+import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tintype.cli.keys import first_key
+from tintype.detour import signpost
 from tintype.errors import SettingsError, TintypeError
 from tintype.families.weights import Family, describe, resolve
 from tintype.queue import Queue
@@ -24,19 +28,30 @@ from tintype.worker.launcher import PREDECESSOR_SECONDS, LocalLauncher, listen
 ENDPOINTS = "tintype.catalog:ENDPOINTS"
 
 
-def serve(settings: Settings, *, endpoints: str = ENDPOINTS) -> int:
+def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool = False) -> int:
     """Serves until SIGINT or SIGTERM; returns the exit status. `endpoints` is `module:NAME` of what workers serve.
+
+    With `while_in_use` also until no program that `tintype run` started is left.
 
     Raises SettingsError when the address cannot be listened on, or the data folder cannot be written to.
     """
     _make_folder(settings.data_dir)
     _refuse_second(settings)
-    with listen(settings.host, settings.port) as listener:
+    with ExitStack() as held:
+        listener = held.enter_context(listen(settings.host, settings.port))
         keep_journal()
         host, port = listener.getsockname()[:2]
         settings = settings.model_copy(update={"host": host, "port": port, "data_dir": settings.data_dir.resolve()})
+        tls = None if settings.tls_port is None else held.enter_context(listen(settings.host, settings.tls_port))
         _introduce(settings, _origin(settings))
-        return asyncio.run(_launch(settings, listener, endpoints))
+        if tls is not None:
+            _introduce_tls(settings, tls.getsockname()[1])
+        detour = held.enter_context(signpost.opened(settings.data_dir, _address(settings), tls))
+        if while_in_use:
+            if detour is None:
+                raise SettingsError(f"Another tintype already serves {settings.data_dir}.")
+            signpost.stop_when_unused(settings.data_dir, detour, lambda: os.kill(os.getpid(), signal.SIGINT))
+        return asyncio.run(_launch(settings, listener, detour, endpoints))
 
 
 def _make_folder(folder: Path) -> None:
@@ -64,16 +79,19 @@ def _refuse_second(settings: Settings) -> None:
             ) from None
 
 
-async def _launch(settings: Settings, listener: socket.socket, endpoints: str) -> int:
-    return await LocalLauncher(settings, listener, endpoints).run()
+async def _launch(settings: Settings, listener: socket.socket, detour: signpost.Sockets | None, endpoints: str) -> int:
+    return await LocalLauncher(settings, listener, endpoints, detour=detour).run()
 
 
 def _origin(settings: Settings) -> str:
     """Where a person on this machine reaches the server."""
-    if settings.public_url:
-        return settings.public_url.rstrip("/")
+    return settings.public_url.rstrip("/") if settings.public_url else f"http://{_address(settings)}"
+
+
+def _address(settings: Settings) -> str:
+    """host:port by which this machine reaches the server."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 
 
 def _introduce(settings: Settings, origin: str) -> None:
@@ -90,8 +108,21 @@ def _introduce(settings: Settings, origin: str) -> None:
     else:
         path = escape(shlex.quote(str(settings.data_dir / "key")))
         console.print(f"  key      in {path}: export FAL_KEY=$(cat {path})")
+    console.print('  programs written for fal: tintype run -- COMMAND, or eval "$(tintype env)"')
     console.print(
         "  Ctrl-C stops; queued work stays queued and running training goes on from its checkpoint next time."
+    )
+
+
+def _introduce_tls(settings: Settings, port: int) -> None:
+    """The line to paste for fal's Python client, which speaks TLS only."""
+    from tintype.detour.authority import Authority  # cryptography is for those who need it
+
+    roots = Authority.of(settings.data_dir).bundle(os.environ)
+    host = f"{_address(settings).rpartition(':')[0]}:{port}"
+    Console(highlight=False, soft_wrap=True).print(
+        f"  TLS      export FAL_RUN_HOST={host}/run FAL_QUEUE_RUN_HOST={host}/queue "
+        f"SSL_CERT_FILE={escape(shlex.quote(str(roots)))}"
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
-from tintype.families.weights import resolve
+from tintype.families.weights import BaseWeights, Family, resolve
 from tintype.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ __all__ = ["Families", "torch_device"]
 
 
 class Families:
-    """Loads each base model once and keeps it; a job finds what an earlier job left here."""
+    """Loads each base model once and keeps it; a job finds what an earlier job left here.
+
+    Where the second base would not fit beside the first, the first one goes, with the LoRAs it wears.
+    """
 
     def __init__(self, settings: Settings, device: str = "auto") -> None:
         self._settings = settings
@@ -34,7 +38,7 @@ class Families:
         if self._flux is None:
             from tintype.families.flux import FluxFamily
 
-            self._flux = FluxFamily(resolve(self._settings, "flux"), torch_device(self._device))
+            self._flux = FluxFamily(self._placed("flux"), torch_device(self._device))
         return self._flux
 
     def ideogram4(self) -> Ideogram4Family:
@@ -42,7 +46,7 @@ class Families:
         if self._ideogram4 is None:
             from tintype.families.ideogram4 import Ideogram4Family
 
-            self._ideogram4 = Ideogram4Family(resolve(self._settings, "ideogram4"), torch_device(self._device))
+            self._ideogram4 = Ideogram4Family(self._placed("ideogram4"), torch_device(self._device))
         return self._ideogram4
 
     def flux_sampler(self) -> FluxSampler:
@@ -60,6 +64,34 @@ class Families:
 
             self._ideogram_sampler = IdeogramSampler(self.ideogram4(), keep=self._settings.resident_adapters)
         return self._ideogram_sampler
+
+    def _placed(self, family: Family) -> BaseWeights:
+        """The weights of a base that is about to be loaded; there is room for them afterwards, if there can be."""
+        weights = resolve(self._settings, family)
+        needed = sum(path.stat().st_size for path in weights.folder.glob("*/*.safetensors"))
+        if needed > free_bytes(torch_device(self._device)):
+            self._flux = self._ideogram4 = self._flux_sampler = self._ideogram_sampler = None
+            gc.collect()
+            _give_back_reserved()
+        return weights
+
+
+def _give_back_reserved() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can be loaded onto a device now."""
+    import psutil
+    import torch
+
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def torch_device(name: str) -> torch.device:

@@ -53,6 +53,11 @@ def is_public(address: Address) -> bool:
     )  # fmt: skip
 
 
+def is_loopback(address: Address) -> bool:
+    """Whether an address is this machine's own, looking through IPv4 hidden in IPv6."""
+    return (_inside(address) or address).is_loopback
+
+
 def _inside(address: Address) -> ipaddress.IPv4Address | None:
     """The IPv4 address that an IPv6 address stands for: mapped, compatible, 6to4 or NAT64."""
     if isinstance(address, ipaddress.IPv4Address):

@@ -1,4 +1,4 @@
-"""The record of truth: requests, attempts, leases, logs, files, models, keys. Its one public face is `Queue`."""
+"""The record of truth: requests, attempts, leases, logs, webhooks, files, models, keys. One public face: `Queue`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from tintype.queue.records import (
     Beat,
     Claim,
     CustomModel,
+    Delivery,
+    DeliveryState,
     Ending,
     LogLine,
     NewModel,
@@ -16,6 +18,7 @@ from tintype.queue.records import (
     Outcome,
     Priority,
     Request,
+    SigningKey,
     Status,
     StoredFile,
     Worker,
@@ -27,6 +30,8 @@ __all__ = [
     "Beat",
     "Claim",
     "CustomModel",
+    "Delivery",
+    "DeliveryState",
     "Ending",
     "LogLine",
     "NewModel",
@@ -35,6 +40,7 @@ __all__ = [
     "Priority",
     "Queue",
     "Request",
+    "SigningKey",
     "Status",
     "StoredFile",
     "Worker",

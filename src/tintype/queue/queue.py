@@ -2,7 +2,8 @@
 
 Works alike on SQLite (WAL, synchronous=FULL, immediate transactions) and Postgres (skip locked). What it can do is
 found with the noun it is about: requests.py (submit, get, logs, cancel, …), leases.py (claim, heartbeat, complete, …),
-models.py, workers.py, files.py, keys.py, retention.py; how it is kept, in schema.py and database.py.
+outbox.py (webhooks), models.py, workers.py, files.py, keys.py, signing_keys.py, retention.py; how it is kept, in
+schema.py and database.py.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from tintype.queue.files import Files
 from tintype.queue.keys import Keys
 from tintype.queue.leases import Leases
 from tintype.queue.models import Models
+from tintype.queue.outbox import Outbox
 from tintype.queue.requests import Requests
 from tintype.queue.retention import Retention
+from tintype.queue.signing_keys import SigningKeys
 from tintype.queue.workers import Workers
 
 
-class Queue(Requests, Leases, Models, Workers, Files, Keys, Retention):
+class Queue(Requests, Leases, Outbox, Models, Workers, Files, Keys, SigningKeys, Retention):
     """See the module's text. All methods are coroutines and safe to call from several processes at once."""
 
     @classmethod

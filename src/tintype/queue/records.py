@@ -86,6 +86,7 @@ class NewRequest:
     store_io: bool = True  # False: input and output are forgotten as soon as they are not needed any more
     file_ids: tuple[str, ...] = ()  # files made for this request from what its body held
     file_lifetime: float | None = None  # seconds that the files of the result are kept; None for ever
+    file_acl: Json | None = None  # who may read the files of the result; None: whoever knows their URLs
     tags: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # first log lines, e.g. about an unknown field that was ignored
     makes_model: NewModel | None = None  # registered together with the request
@@ -216,11 +217,48 @@ class StoredFile:
     expires_at: float | None = None
     request_id: str | None = None
     key_id: str = ""
+    acl: Json | None = None  # who may read it besides its owner; None: whoever knows its URL
 
     @property
     def key(self) -> str:
         """Name of the object in storage."""
         return f"{self.id}/{self.file_name}"
+
+
+class DeliveryState(StrEnum):
+    """Where a webhook is on its way."""
+
+    WAITING = "waiting"  # for its first try or the next one, or being tried
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"  # `Delivery.answer` says why
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A webhook on its way to `url`. `message` is what is sent, with internal file URLs; None once delivered, where
+    the sender asked that nothing be kept."""
+
+    id: int
+    request_id: str
+    url: str
+    target: str  # host and port
+    message: Json | None
+    state: DeliveryState
+    tries: int  # begun; also tells which try a lease belongs to
+    created_at: float
+    due_at: float
+    expires_at: float | None  # no try after this: the files of the result are gone
+    ended_at: float | None
+    answer: str  # what the last try came to
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """An ED25519 key. `seed` is its private half; `id` is published as kid."""
+
+    id: str
+    seed: bytes = field(repr=False)
+    created_at: float
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused, QueueFull
-from tintype.queue import models, schema
+from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused, Json, QueueFull
+from tintype.queue import models, outbox, schema
 from tintype.queue.database import AnyRow
 from tintype.queue.log import append
 from tintype.queue.records import (
@@ -29,7 +29,7 @@ from tintype.queue.records import (
     Request,
     Status,
 )
-from tintype.queue.room import Room, storable, uninterrupted
+from tintype.queue.room import Room, finite, storable, uninterrupted
 
 COALESCING_SECONDS = 10.0
 PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored as an index of this
@@ -78,8 +78,8 @@ class Requests(Room):
         """Only the version: one indexed read, for cached polls."""
         if not storable(request_id):
             return None
-        rows = await self._database.fetch(sa.select(table.c.version).where(table.c.id == request_id))
-        return rows[0].version if rows else None
+        row = await self._database.look_up("SELECT version FROM requests WHERE id = :key", request_id)
+        return None if row is None else int(row[0])
 
     async def position(self, request: Request) -> int:
         """How many requests of its kind will run before it, from 0."""
@@ -226,23 +226,33 @@ async def change(connection: AsyncConnection, request_id: str, **values: Any) ->
 
 
 async def finish(
-    connection: AsyncConnection, request_id: str, at: float, failure: Failure | None, **values: Any
+    connection: AsyncConnection,
+    request_id: str,
+    at: float,
+    failure: Failure | None,
+    *,
+    output: Json | None = None,
+    **values: Any,
 ) -> Request:
-    """Ends a request: well without a failure, as cancelled with that of errors.Cancelled, else as failed."""
+    """Ends a request: well without a failure, as cancelled with that of errors.Cancelled, else as failed. Its webhook
+    goes into the outbox."""
     outcome = Outcome.OK if failure is None else Outcome.FAILED
     if failure is not None and failure.error_type == Cancelled.type:
         outcome = Outcome.CANCELLED
+    stored = finite(output)
     request = await change(
         connection,
         request_id,
         status=Status.COMPLETED,
         outcome=outcome,
+        output=stored,
         failure=None if failure is None else failure.to_json(),
         ended_at=at,
         worker_id=None,
         lease_until=None,
         **values,
     )
+    await outbox.enclose(connection, request, encodable=stored == output)
     return request if request.store_io else await forget_input(connection, request, at)
 
 

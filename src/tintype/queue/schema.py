@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0006"
 
 metadata = sa.MetaData()
 
@@ -36,6 +36,7 @@ requests = sa.Table(
     sa.Column("sync", sa.Boolean, nullable=False),
     sa.Column("store_io", sa.Boolean, nullable=False),
     sa.Column("file_lifetime", sa.Double),  # seconds that files of the result are kept; NULL for ever
+    sa.Column("file_acl", _Json),  # who may read them; NULL: whoever knows their URLs
     sa.Column("tags", _Json, nullable=False),
     sa.Column("webhook_url", sa.Text),
     sa.Column("coalesce_key", sa.Text),
@@ -123,6 +124,7 @@ files = sa.Table(
     sa.Column("expires_at", sa.Double, index=True),
     sa.Column("request_id", sa.ForeignKey(requests.c.id), index=True),
     sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("acl", _Json),
 )
 
 models = sa.Table(
@@ -167,6 +169,34 @@ api_keys = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_used_at", sa.Double),
     sa.Column("revoked_at", sa.Double),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", _Place, primary_key=True, autoincrement=True),
+    sa.Column("request_id", sa.ForeignKey(requests.c.id), nullable=False, index=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("target", sa.Text, nullable=False),  # host and port of the URL
+    sa.Column("message", _Json),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False, default=0),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("due_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double),
+    sa.Column("leased_until", sa.Double),  # while somebody tries
+    sa.Column("ended_at", sa.Double),
+    sa.Column("answer", sa.Text, nullable=False, default=""),
+)
+UNDELIVERED = deliveries.c.state == sa.literal_column("'waiting'")
+_partial("deliveries_due", UNDELIVERED, deliveries.c.due_at)
+
+signing_keys = sa.Table(
+    "signing_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("seed", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
 )
 
 secrets = sa.Table(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tintype.errors import Drained, NonFiniteLoss
+from tintype.errors import Drained, NonFiniteLoss, StorageFull
 from tintype.families.family import Family
 from tintype.jobs.context import JobContext
 from tintype.training.adapters import Adapter
@@ -67,6 +67,8 @@ def train(
     keepsakes.mkdir(parents=True, exist_ok=True)
     run = _Run(family, adapter, cache, plan, context, keepsakes)
     started_at = run.state.step
+    if started_at:
+        context.progress(started_at, plan.steps)  # perhaps no step is left that would say so
     try:
         with run.stepper.prepared():
             while True:
@@ -143,16 +145,21 @@ class _Run:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Of where the run is, unless that is kept already."""
+        """Of where the run is, unless that is kept already. A full disk costs the checkpoint, not the run: there may be
+        room again by the next one."""
         if self.state.step == self.saved_step:
             return
-        self.context.checkpoint.save(
-            self.state.step,
-            lambda folder: save(
-                folder, self.identity, self.adapter.weights.data, self.stepper.optimizer, self.state, self.keepsakes
-            ),
-        )
-        self.saved_at, self.saved_step = time.monotonic(), self.state.step
+        try:
+            self.context.checkpoint.save(
+                self.state.step,
+                lambda folder: save(
+                    folder, self.identity, self.adapter.weights.data, self.stepper.optimizer, self.state, self.keepsakes
+                ),
+            )
+            self.saved_step = self.state.step
+        except StorageFull as problem:
+            self.context.log(f"Step {self.state.step}: {problem.message} Training goes on without it.", "WARN")
+        self.saved_at = time.monotonic()
 
 
 def _identity(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> str:

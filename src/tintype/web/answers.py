@@ -46,10 +46,15 @@ def failed(failure: Failure, origin: str) -> Response:
 
 def failure_body(failure: Failure, origin: str) -> dict[str, Any]:
     """fal's body, with the links to what an error means made absolute."""
-    details = failure.body.get("detail")
+    return linked_body(failure.body, origin)
+
+
+def linked_body(body: dict[str, Any], origin: str) -> dict[str, Any]:
+    """`failure_body` of a body that is on its own."""
+    details = body.get("detail")
     if not isinstance(details, list):
-        return failure.body
-    return {**failure.body, "detail": [_linked(entry, origin) for entry in details]}
+        return body
+    return {**body, "detail": [_linked(entry, origin) for entry in details]}
 
 
 def _linked(entry: Any, origin: str) -> Any:

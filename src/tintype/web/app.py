@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import structlog
@@ -20,11 +21,25 @@ from starlette.types import Receive, Scope, Send
 from tintype.errors import InternalError, TintypeError
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
-from tintype.web import custom_models, downloads, pages, results, routing, run, status, storage, submit
+from tintype.web import (
+    custom_models,
+    downloads,
+    file_access,
+    pages,
+    results,
+    routing,
+    run,
+    status,
+    storage,
+    submit,
+    webhooks,
+)
 from tintype.web.access import check_host, check_origin, cors_headers, preflight_headers
 from tintype.web.answers import failed
 from tintype.web.auth import key_of
+from tintype.web.deliverer import Deliverer
 from tintype.web.housekeeping import keep_house
+from tintype.web.memory import Poll, poll_of
 from tintype.web.services import Call, Services
 from tintype.web.target import aimed
 
@@ -48,11 +63,17 @@ HANDLERS: Mapping[str, Handler] = {
     "direct_upload": storage.direct_upload,
     "begin_parts": storage.begin_parts,
     "download": downloads.download,
+    "sign_file": file_access.sign_file,
+    "show_acl": file_access.show_acl,
+    "change_acl": file_access.change_acl,
     "list_models": custom_models.list_models,
     "show_model": custom_models.show_model,
     "rename_model": custom_models.rename_model,
     "archive_model": custom_models.archive_model,
     "delete_model": custom_models.delete_model,
+    "webhook_keys": webhooks.webhook_keys,
+    "list_deliveries": webhooks.list_deliveries,
+    "replay_webhook": webhooks.replay_webhook,
     "front": pages.front,
     "health": pages.health,
     "ready": pages.ready,
@@ -71,13 +92,14 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         opened = queue or await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
         app.state.services = services = await Services.open(settings, opened)
-        housekeeping = asyncio.create_task(keep_house(services))
+        duties = [asyncio.create_task(duty) for duty in (keep_house(services), Deliverer(services).run())]
         try:
             yield
         finally:
-            housekeeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await housekeeping
+            for duty in duties:
+                duty.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await duty
             if queue is None:
                 await opened.close()
 
@@ -98,8 +120,12 @@ class _Face:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000, "reason": "Nothing here speaks websockets."})
             return
+        services: Services = scope["app"].state.services
+        poll = poll_of(scope)
+        if poll is not None and await _is_repeated(services, poll, send):
+            return
         http = HttpRequest(scope, receive, send)
-        call = Call(http, scope["app"].state.services, _origin(self._settings, http))
+        call = Call(http, services, _origin(self._settings, http))
         open_to_all = False
         try:
             call.http, host = aimed(http, self._settings)
@@ -120,6 +146,8 @@ class _Face:
             response.headers["Allow"] = ", ".join(routing.methods_of(call.path, call.face))
         for name, value in cors_headers(self._settings, http.headers, open_to_all=open_to_all).items():
             response.headers.setdefault(name, value)
+        if poll is not None and call.repeatable is not None:
+            services.repeated.put(poll, call.request_id, call.repeatable, response.raw_headers, time.monotonic())
         await response(scope, receive, send)
 
     async def _answer(self, call: Call, open_to_all: bool) -> Response:
@@ -136,6 +164,16 @@ class _Face:
         if not route.open:
             call.key_id = await key_of(call, tokens=route.action in _TAKES_TOKENS)
         return await HANDLERS[route.action](call)
+
+
+async def _is_repeated(services: Services, poll: Poll, send: Send) -> bool:
+    """Whether a poll could be answered as it was a moment ago; then it has been."""
+    told = services.repeated.get(poll, time.monotonic())
+    if told is None or await services.queue.version(told.request_id) != told.version:
+        return False
+    for message in told.messages:
+        await send(message)
+    return True
 
 
 def _origin(settings: Settings, http: HttpRequest) -> str:

@@ -1,10 +1,22 @@
-"""Status answers kept for the next poll: fal's Python client asks ten times a second, mostly for what it knows."""
+"""Status answers kept for the next poll: fal's Python client asks ten times a second, mostly for what it knows.
+
+`Remembered` spares what is asked of the database. `Repeated` spares the rest: a poll that equals an earlier one byte
+for byte, all headers included, gets that one's answer, as long as the request has not changed and the key was looked
+at a moment ago. Whatever differs, or is in doubt, goes the whole way.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from starlette.types import Message, Scope
+
+from tintype.queue.keys import REMEMBERED_SECONDS
+
+MOST_POLLS = 10_000
 MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -41,3 +53,53 @@ class Remembered:
         while self._bytes > self._most_bytes:
             _, oldest = self._answers.popitem(last=False)
             self._bytes -= len(oldest.body)
+
+
+class Poll(NamedTuple):
+    """All that a poll says: what makes two of them the same."""
+
+    path: str
+    query: bytes
+    scheme: str
+    headers: Sequence[tuple[bytes, bytes]]
+
+
+def poll_of(scope: Scope) -> Poll | None:
+    """What is asked, if it is a status."""
+    if scope["method"] != "GET" or not scope["path"].endswith(("/status", "/status/")):
+        return None
+    return Poll(scope["path"], scope["query_string"], scope["scheme"], tuple(scope["headers"]))
+
+
+class Told(NamedTuple):
+    """What a poll was answered, ready to be sent again until `until` (monotonic) while the request has `version`."""
+
+    request_id: str
+    version: int
+    until: float
+    messages: tuple[Message, Message]
+
+
+class Repeated:
+    """Polls of the last moments."""
+
+    def __init__(self) -> None:
+        self._told: dict[Poll, Told] = {}
+
+    def get(self, poll: Poll, now: float) -> Told | None:
+        """What it was answered, unless that is too long ago."""
+        told = self._told.get(poll)
+        return told if told is not None and now < told.until else None
+
+    def put(
+        self, poll: Poll, request_id: str, answer: Answer, headers: Sequence[tuple[bytes, bytes]], now: float
+    ) -> None:
+        """Keeps an answer for as long as a key need not be looked at again."""
+        if len(self._told) >= MOST_POLLS:
+            self._told.clear()
+        messages = (
+            {"type": "http.response.start", "status": answer.code, "headers": list(headers)},
+            {"type": "http.response.body", "body": answer.body},
+        )
+        until = min(answer.until, now + REMEMBERED_SECONDS)
+        self._told[poll] = Told(request_id, answer.version, until, messages)

@@ -60,6 +60,7 @@ REST = (
     _rule(r"storage/upload/parts/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})", open=True, PUT="upload_part"),
     _rule(r"storage/auth/token", POST="upload_token"),
     _rule(r"tokens(?:/.*)?", POST="realtime_token"),
+    _rule(r"\.well-known/jwks\.json", open=True, GET="webhook_keys"),
 )
 CDN = (
     _rule(r"files/upload", POST="direct_upload"),
@@ -73,6 +74,14 @@ MODELS = (
     _rule(r"v1/custom-models/(?P<id>[^/]+)", GET="show_model", PATCH="rename_model", DELETE="delete_model"),
     _rule(r"v1/custom-models/(?P<id>[^/]+)/archive", POST="archive_model"),
 )
+FILES = (
+    _rule(r"v1/storage/files/acl", GET="show_acl", PUT="change_acl"),
+    _rule(r"v1/storage/files/sign", POST="sign_file"),
+)
+WEBHOOKS = (
+    _rule(r"v1/requests/(?P<id>[^/]+)/webhooks", GET="list_deliveries"),
+    _rule(r"v1/requests/(?P<id>[^/]+)/webhooks/replay", POST="replay_webhook"),
+)
 PAGES = (
     _rule(r"", open=True, GET="front"),
     _rule(r"health", open=True, GET="health"),
@@ -84,7 +93,9 @@ FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": RES
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
-UNPREFIXED = (*PAGES, *MODELS, *REST, *CDN, RUN[0], *QUEUE)
+QUEUE_URL = "https://queue.fal.run"
+DETOUR_HEADER = "x-tintype-detour"  # set on what a program meant for fal and the detour brought here
+UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, RUN[0], *QUEUE)
 
 
 def is_fals(host: str) -> bool:

@@ -15,7 +15,8 @@ from tintype.files import Objects
 from tintype.files.uploads import Uploads
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
-from tintype.web.memory import Remembered
+from tintype.web.memory import Answer, Remembered, Repeated
+from tintype.web.routing import DETOUR_HEADER, QUEUE_URL
 from tintype.web.signing import Signer
 
 
@@ -29,6 +30,7 @@ class Services:
     uploads: Uploads
     signer: Signer
     remembered: Remembered = field(default_factory=Remembered)
+    repeated: Repeated = field(default_factory=Repeated)
     watchers: Counter[str] = field(default_factory=Counter)  # sync runs that wait, by request id
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -58,11 +60,17 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     face: str | None = None  # the part of fal's API that the host name stands for (routing.py)
     key_id: str = ""
+    repeatable: Answer | None = None  # set where the same question may be given the same answer
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))  # the queue's, once one is known
 
     @property
     def path(self) -> str:
         return str(self.http.scope["path"])
+
+    @property
+    def queue_url(self) -> str:
+        """What the URLs of requests start with. Whoever comes by the detour comes back by it: its key is not ours."""
+        return QUEUE_URL if self.http.headers.get(DETOUR_HEADER) else f"{self.origin}/queue"
 
     @property
     def queue(self) -> Queue:

@@ -18,11 +18,12 @@ from starlette.responses import Response, StreamingResponse
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound
 from tintype.queue.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.answers import to_json
+from tintype.web.auth import is_visible
 from tintype.web.memory import Answer
 from tintype.web.services import Call
 from tintype.web.submit import request_urls
 
-_WAITING_SECONDS = 0.25  # a place in the queue changes without the request's own version
+_WAITING_SECONDS = 1.0  # a place in the queue changes without the request's own version
 _FOR_EVER = float("inf")
 _POLL_SECONDS = 0.25  # how often a stream looks for news
 _PING_SECONDS = 10.0
@@ -37,16 +38,25 @@ async def status(call: Call) -> Response:
     version = await call.queue.version(request_id)
     if version is None:
         raise unknown_request()
-    key = (request_id, "logs" if with_logs else "", call.origin, call.key_id)  # what is held was seen by this key
+    key = (request_id, "logs" if with_logs else "", call.queue_url, call.key_id)  # what is held was seen by this key
     held = call.services.remembered.get(key, version, time.monotonic())
     if held is None:
         request = await find(call)
-        until = _FOR_EVER if request.status is not Status.IN_QUEUE else time.monotonic() + _WAITING_SECONDS
         lines = await call.queue.logs(request_id) if with_logs else []
-        held = Answer(request.version, until, code_of(request), to_json(await describe(call, request, lines)))
+        body = to_json(await describe(call, request, lines))
+        held = Answer(request.version, _good_until(request), code_of(request), body)
         call.services.remembered.put(key, held)
     call.request_id = request_id
+    call.repeatable = held
     return Response(held.body, held.code, {"Cache-Control": "no-store"}, media_type="application/json")
+
+
+def _good_until(request: Request) -> float:
+    """Until when (monotonic) an answer holds though the request does not change."""
+    if request.status is not Status.IN_QUEUE:
+        return _FOR_EVER
+    deadline = _FOR_EVER if request.start_deadline is None else request.start_deadline - time.time()
+    return time.monotonic() + min(_WAITING_SECONDS, max(deadline, 0.0))
 
 
 async def status_stream(call: Call) -> Response:
@@ -61,10 +71,11 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
     """Server-sent events until COMPLETED has been sent."""
     seen = -1
     said: Json | None = None
-    version, spoken = -1, time.monotonic()
+    version, spoken, looked = -1, time.monotonic(), 0.0
     while True:
-        if request.version != version or request.status is Status.IN_QUEUE:
-            version = request.version
+        waited = request.status is Status.IN_QUEUE and time.monotonic() - looked > _WAITING_SECONDS
+        if request.version != version or waited:
+            version, looked = request.version, time.monotonic()
             lines = await call.queue.logs(request.id, after=seen) if with_logs else []
             seen = lines[-1].number if lines else seen
             news = await describe(call, request, lines)
@@ -77,7 +88,7 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
             spoken = time.monotonic()
             yield b": ping\n\n"
         await anyio.sleep(_POLL_SECONDS)
-        if request.status is Status.IN_QUEUE or await call.queue.version(request.id) != version:
+        if await call.queue.version(request.id) != version:
             found = await call.queue.get(request.id)
             if found is None:
                 return
@@ -94,7 +105,7 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
     body: Json = {
         "status": request.status,
         "request_id": request.id,
-        **request_urls(call.origin, request),
+        **request_urls(call.queue_url, request),
         "logs": [log_entry(line) for line in lines],
         "metrics": dict(request.progress),
         "created_at": request.created_at,
@@ -183,14 +194,6 @@ async def find(call: Call) -> Request:
         request = await call.queue.get(request.id) or request
     call.request_id = request.id
     return request
-
-
-async def is_visible(call: Call, owner: str) -> bool:
-    """Whether the caller's key may see what the key `owner` made: keys of one name are one person's. What was made
-    while no key was asked for is everybody's."""
-    if owner in ("", call.key_id) or not call.key_id:
-        return True
-    return await call.queue.are_namesakes(owner, call.key_id)
 
 
 def unknown_request() -> NotFound:

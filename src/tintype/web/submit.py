@@ -20,6 +20,7 @@ from tintype.web.body import Body, json_body, query_body
 from tintype.web.custom_models import usable_model
 from tintype.web.inputs import InputFiles
 from tintype.web.options import Options, options_of
+from tintype.web.receivers import check_receiver
 from tintype.web.services import Call
 
 _MOST_NOTES = 20
@@ -34,16 +35,16 @@ async def submit(call: Call) -> Response:
             "request_id": request.id,
             "gateway_request_id": request.id,
             "queue_position": await call.queue.position(request),
-            **request_urls(call.origin, request),
+            **request_urls(call.queue_url, request),
             "logs": None,
             "metrics": {},
         }
     )
 
 
-def request_urls(origin: str, request: Request) -> dict[str, str]:
+def request_urls(queue_url: str, request: Request) -> dict[str, str]:
     """Where to ask for a request: the two-segment form that fal's clients rebuild by themselves."""
-    base = f"{origin}/queue/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
+    base = f"{queue_url}/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
     return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
 
 
@@ -70,6 +71,8 @@ async def accept(call: Call, *, sync: bool) -> tuple[Request, bool]:
 
 async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, bool]:
     options = options_of(call.http)
+    if options.webhook_url is not None:
+        check_receiver(call.settings, options.webhook_url)
     order = endpoint.parse(body.value)
     model = await usable_model(call, order) if isinstance(order, UsesModel) else None
     files = InputFiles(call, body.spools)
@@ -111,7 +114,8 @@ def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Optio
         webhook_url=options.webhook_url,
         max_queue_length=options.max_queue_length,
         store_io=options.store_io,
-        file_lifetime=options.file_lifetime,
+        file_lifetime=options.files.lifetime,
+        file_acl=options.files.acl,
         tags=options.tags,
         notes=_notes(endpoint, body.value),
     )

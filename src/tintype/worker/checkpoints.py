@@ -20,7 +20,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tintype.errors import LeaseLost
+from tintype.errors import LeaseLost, StorageFull
+from tintype.files.disk import is_full
 from tintype.jobs.context import Checkpoint
 
 KEPT = 2  # the newest, and one more in case its content turns out to be unusable
@@ -51,16 +52,24 @@ class FolderCheckpoints:
         return found[-1] if found else None
 
     def save(self, step: int, write: Callable[[Path], None]) -> Checkpoint:
-        """Calls `write` with an empty folder, then publishes it atomically. Raises LeaseLost for a late writer."""
+        """Calls `write` with an empty folder, then publishes it atomically. Raises LeaseLost for a late writer, and
+        StorageFull when the disk has no room for it."""
         if not self._folder.exists():
             raise LeaseLost("This request has ended; its folder is gone.")
-        written = Path(tempfile.mkdtemp(prefix="new-", dir=self._folder))
+        written: Path | None = None
         try:
+            written = Path(tempfile.mkdtemp(prefix="new-", dir=self._folder))
             write(written)
             _flush_tree(written)
             checkpoint = self._publish(written, step)
-        except BaseException:
-            shutil.rmtree(written, ignore_errors=True)
+        except BaseException as problem:
+            if written is not None:
+                shutil.rmtree(written, ignore_errors=True)
+            if is_full(problem):
+                raise StorageFull(
+                    "The checkpoint could not be kept, because the disk is full.",
+                    remedy="Free some space (`tintype doctor` shows how much there is).",
+                ) from problem
             raise
         self._saved(step)
         return checkpoint

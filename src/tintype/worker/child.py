@@ -8,7 +8,6 @@ thread computes. No orphan remains: the end of the pipe ends this process at onc
 from __future__ import annotations
 
 import argparse
-import errno
 import faulthandler
 import gc
 import importlib
@@ -29,6 +28,7 @@ from pydantic import BaseModel
 
 from tintype.catalog import Endpoint, Kind
 from tintype.errors import Drained, Failure, InternalError, OutOfMemory, StorageFull, TintypeError
+from tintype.files.disk import is_full
 from tintype.settings import Settings, load_settings
 from tintype.worker import messages
 from tintype.worker.context import PipeContext, Signals
@@ -165,7 +165,7 @@ def _failure_of(problem: Exception, device: str) -> Failure:
             f"The job does not fit the memory of {device}.",
             remedy="Ask for smaller pictures or a lower rank, or free memory on that machine.",
         ).failure()
-    if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(problem):
         return StorageFull(
             "The server's disk is full.", remedy="Free some space (`tintype doctor` shows how much), then retry."
         ).failure()

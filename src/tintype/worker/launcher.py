@@ -1,4 +1,4 @@
-"""Keeps the processes of one machine alive: the web process, and a supervisor for each device.
+"""Keeps the processes of one machine alive: the web process, the detour, and a supervisor for each device.
 
 The launcher does as little as possible, so that it is the last to fall over: no torch, no web, no queue. It holds the
 listening socket, so the port survives a restart of the web process and connections wait meanwhile. It holds the
@@ -20,6 +20,7 @@ from typing import Any
 
 import structlog
 
+from tintype.detour.signpost import Sockets
 from tintype.errors import SettingsError
 from tintype.settings import PREFIX, Settings
 from tintype.worker.devices import devices
@@ -82,10 +83,22 @@ class Member:
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
 
+def _detour(sockets: Sockets, lifeline: int) -> Member:
+    """What answers in fal's place to the programs of `tintype run` and `tintype env`."""
+    fds = {"--gate-fd": sockets.gate.fileno(), "--fal-fd": sockets.fal.fileno(), "--parent-fd": lifeline}
+    if sockets.tls is not None:
+        fds["--tls-fd"] = sockets.tls.fileno()
+    options = [text for name, fd in fds.items() for text in (name, str(fd))]
+    command = [sys.executable, "-m", "tintype.detour", *options]
+    return Member("detour", command, tuple(fds.values()), WEB_EXIT_SECONDS)
+
+
 class LocalLauncher:
     """`--launcher local`: everything on this machine. `endpoints` is `module:NAME` of what supervisors serve."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, endpoints: str) -> None:
+    def __init__(
+        self, settings: Settings, listener: socket.socket, endpoints: str, *, detour: Sockets | None = None
+    ) -> None:
         self._environment = environment(settings)
         self._lifeline = Lifeline()
         self._stopping = asyncio.Event()
@@ -99,6 +112,7 @@ class LocalLauncher:
             (listener.fileno(), self._lifeline.fd),
             WEB_EXIT_SECONDS,
         )
+        self._detours = [] if detour is None else [_detour(detour, self._lifeline.fd)]
         self._supervisors = [
             Member(
                 f"supervisor {device}",
@@ -118,16 +132,21 @@ class LocalLauncher:
             for device in devices(settings.device)
         ]
 
+    @property
+    def _members(self) -> tuple[Member, ...]:
+        return (self._web, *self._detours, *self._supervisors)
+
     async def run(self) -> int:
         """Until SIGINT, SIGTERM or SIGHUP; returns the exit status. A second signal forces the end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._asked_to_stop)
-        keepers = [asyncio.create_task(self._keep(member)) for member in (self._web, *self._supervisors)]
+        keepers = [asyncio.create_task(self._keep(member)) for member in self._members]
         await self._stopping.wait()
         # Work first: whoever polls hears to the end how it went.
         await asyncio.gather(*(self._end(member) for member in self._supervisors))
         await self._end(self._web)
+        await asyncio.gather(*(self._end(member) for member in self._detours))
         await asyncio.gather(*keepers)
         return self._status
 
@@ -137,7 +156,7 @@ class LocalLauncher:
             self._stopping.set()
             return
         self._forced, self._status = True, 1
-        for member in (self._web, *self._supervisors):
+        for member in self._members:
             if member.process is not None and member.process.returncode is None:
                 kill_group(member.process.pid)
 

@@ -1,0 +1,52 @@
+"""`tintype env`: what `tintype run` sets, as lines for a shell, for programs that are not started from here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+import typer
+
+from tintype.cli.data import DataDir
+from tintype.cli.run import detour_variables, found
+from tintype.errors import SettingsError
+from tintype.settings import load_settings
+
+Shell = Literal["bash", "fish", "powershell"]
+
+
+def env(
+    shell: Annotated[Shell, typer.Option(help="Whose syntax: bash (also zsh, sh), fish or powershell.")] = "bash",
+    data_dir: DataDir = None,
+) -> None:
+    """Print the environment that turns programs to the server that runs now, for pasting or eval.
+
+    It holds until that server stops. Example: [bold]eval "$(tintype env)"[/]
+    """
+    settings = load_settings(data_dir=data_dir)
+    here = found(settings.data_dir)
+    if here is None:
+        raise SettingsError(
+            f"No tintype serves {settings.data_dir}.",
+            remedy="Start `tintype serve` first; `run` does it itself.",
+        )
+    for name, value in detour_variables(settings, here).items():
+        typer.echo(LINES[shell](name, value))
+
+
+def _posix(name: str, value: str) -> str:
+    return f"export {name}={shlex.quote(value)}"
+
+
+def _fish(name: str, value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"set -gx {name} '{escaped}'"
+
+
+def _powershell(name: str, value: str) -> str:
+    escaped = value.replace("'", "''")
+    return f"$env:{name} = '{escaped}'"
+
+
+LINES: Mapping[Shell, Callable[[str, str], str]] = {"bash": _posix, "fish": _fish, "powershell": _powershell}

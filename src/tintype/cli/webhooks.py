@@ -1,0 +1,66 @@
+"""`tintype webhooks`: what was sent to whom, sending it again, and a new key to sign with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tintype.cli.data import DataDir, with_queue
+from tintype.cli.keys import when
+from tintype.cli.listing import show_table
+from tintype.queue import Delivery, Queue, SigningKey
+from tintype.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="List and replay webhooks; change the key that signs them.")
+
+LATEST = 50
+
+
+@app.command("list")
+def list_webhooks(
+    request_id: Annotated[str | None, typer.Option("--request", help="Only those of this request.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = LATEST,
+    data_dir: DataDir = None,
+) -> None:
+    """List webhooks, newest first: their state, how often they were tried, and what the last try came to."""
+
+    async def work(queue: Queue, _: Settings) -> list[Delivery]:
+        return await queue.deliveries(request_id, limit=limit)
+
+    rows = [
+        (str(delivery.id), delivery.request_id, delivery.url, delivery.state, str(delivery.tries),
+         when(delivery.ended_at or delivery.due_at), delivery.answer)
+        for delivery in with_queue(data_dir, work)
+    ]  # fmt: skip
+    show_table(("id", "request", "url", "state", "tries", "ended or due", "last answer"), rows)
+
+
+@app.command(epilog="Example: [bold]tintype webhooks replay 5b1c0000-…[/]")
+def replay(
+    request_id: Annotated[str, typer.Argument(help="Id of the request whose webhook is sent again.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Send a request's webhook again, with the same content; a running server does so within a second."""
+
+    async def work(queue: Queue, _: Settings) -> Delivery:
+        return await queue.replay(request_id)
+
+    delivery = with_queue(data_dir, work)
+    typer.echo(f"on its way to {delivery.url}")
+
+
+@app.command("rotate-key")
+def rotate_key(
+    now: Annotated[
+        bool, typer.Option("--now", help="Sign with it at once and forget the others, as when one was stolen.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a new signing key. It is published at once and signs from tomorrow on, when every receiver knows it."""
+
+    async def work(queue: Queue, _: Settings) -> SigningKey:
+        return await queue.rotate_signing_key(at_once=now)
+
+    key = with_queue(data_dir, work)
+    typer.echo(f"{key.id} {'signs now' if now else 'is published now and signs in a day'}")

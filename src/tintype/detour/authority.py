@@ -1,0 +1,182 @@
+"""The certificates for fal's names: an authority of this installation alone, and the bundles that trust it.
+
+Nothing is installed in the system or a browser: only programs that are pointed at a bundle, by their environment,
+trust the authority. Should its key be stolen even so, it can vouch for nothing but fal's names and loopback: that is
+written into its certificate. Removing it is removing the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import certifi
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from filelock import FileLock
+
+from tintype.web.routing import FALS_NAMES
+
+AUTHORITY_DAYS = 3650
+HOST_DAYS = 397  # the most that strict verifiers accept
+RENEW_DAYS = 30
+_LOOPBACK = ("127.0.0.1", "::1")
+# Where systems keep the public roots that Python's own ssl module may not know of.
+_SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+_ROOT_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """What lies in DATA/detour."""
+
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        return self.folder / "ca.pem"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "ca-key.pem"
+
+    @property
+    def host(self) -> Path:
+        """Key and certificate of fal's names, for the relay."""
+        return self.folder / "host.pem"
+
+    @classmethod
+    def of(cls, data_dir: Path) -> Authority:
+        """The installation's authority, made by whoever comes first; the hosts' certificate is renewed in time."""
+        authority = cls(data_dir.resolve() / "detour")
+        authority.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(authority.folder / "lock"):
+            if not (authority.certificate.exists() and authority.key.exists()):
+                _make_authority(authority)
+                authority.host.unlink(missing_ok=True)
+            if not authority.host.exists() or _ends(authority.host) < datetime.now(UTC) + timedelta(days=RENEW_DAYS):
+                _make_host(authority)
+        return authority
+
+    def server_context(self) -> ssl.SSLContext:
+        """For whoever answers in fal's place."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.host)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def bundle(self, environment: Mapping[str, str]) -> Path:
+        """A file of every root that a program of this environment trusts now, and the authority.
+
+        The variables that name it replace a program's roots rather than adding to them.
+        """
+        named = (environment[name] for name in _ROOT_VARIABLES if environment.get(name))
+        own = ssl.get_default_verify_paths().openssl_cafile
+        text = "\n".join(_roots((*named, own, *_SYSTEM_ROOTS, certifi.where(), str(self.certificate)))) + "\n"
+        path = self.folder / f"roots-{hashlib.sha256(text.encode()).hexdigest()[:12]}.pem"
+        if not path.exists():
+            _write(path, text.encode())
+        return path
+
+
+def _roots(paths: Iterable[str]) -> list[str]:
+    found: dict[str, None] = {}
+    for path in dict.fromkeys(paths):
+        try:
+            found.update(dict.fromkeys(_PEM.findall(Path(path).read_text(errors="replace"))))
+        except OSError:
+            continue  # a variable that names no file is the program's affair
+    return list(found)
+
+
+def _ends(path: Path) -> datetime:
+    return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+
+
+def _make_authority(authority: Authority) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name("tintype: fal's names on this machine")
+    permitted: list[x509.GeneralName] = [x509.DNSName(name) for name in (*FALS_NAMES, "localhost")]
+    permitted += [x509.IPAddress(ipaddress.ip_network(address)) for address in _LOOPBACK]
+    builder = (
+        _dated(AUTHORITY_DAYS)
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign=True), critical=True)
+        .add_extension(x509.NameConstraints(permitted, None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    certificate = builder.sign(key, hashes.SHA256())
+    _write(authority.key, _pem(key))
+    _write(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _make_host(authority: Authority) -> None:
+    issuer_key = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
+    assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
+    issuer = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
+    key = ec.generate_private_key(ec.SECP256R1())
+    hosts = [name for domain in FALS_NAMES for name in (domain, f"*.{domain}")]
+    names: list[x509.GeneralName] = [x509.DNSName(name) for name in (*hosts, "*.alpha.fal.ai", "localhost")]
+    names += [x509.IPAddress(ipaddress.ip_address(address)) for address in _LOOPBACK]
+    builder = (
+        _dated(HOST_DAYS)
+        .subject_name(_name("tintype"))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    certificate = builder.sign(issuer_key, hashes.SHA256())
+    _write(authority.host, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
+
+
+def _dated(days: int) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _usage(*, sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign, key_cert_sign=sign, crl_sign=sign, content_commitment=False,
+        key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    plain = serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all, and for its owner alone."""
+    partial = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    partial.replace(path)

@@ -1,0 +1,109 @@
+"""Takes webhooks out of the outbox and to their receivers, side by side, so that a slow one delays nobody else.
+
+A receiver that does not answer holds a few tries of its own at most. Several processes may deliver from one outbox:
+what one has claimed, no other has. A process that stops hands back what it had begun.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import structlog
+
+from tintype.files.addresses import PrivateAddress
+from tintype.queue.outbox import FIRST_TRY_SECONDS, LATER_TRY_SECONDS
+from tintype.queue.records import Delivery
+from tintype.queue.signing_keys import signing_key
+from tintype.web.access import host_name
+from tintype.web.envelope import body_of, headers_of
+from tintype.web.receivers import Receivers
+from tintype.web.routing import is_fals
+from tintype.web.services import Services
+
+MOST_UNDERWAY = 256  # tries at once
+MOST_PER_TARGET = 8
+_LOOK_SECONDS = 0.5  # how often the outbox is looked into
+
+log = structlog.get_logger("tintype.web")
+
+
+class Deliverer:
+    """Delivers until cancelled."""
+
+    def __init__(self, services: Services, receivers: Receivers | None = None) -> None:
+        self._queue = services.queue
+        self._settings = services.settings
+        self._first_wait = services.settings.webhook_retry_seconds
+        self._receivers = receivers or Receivers(services.settings)
+        self._underway: Counter[str] = Counter()  # by target
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as tries:
+            while True:
+                try:
+                    for delivery in await self._take():
+                        tries.start_soon(self._try, delivery)
+                except Exception:  # a database that is away for a moment must not end deliveries for good
+                    log.exception("the outbox could not be read; it is tried again")
+                await anyio.sleep(_LOOK_SECONDS)
+
+    async def _take(self) -> list[Delivery]:
+        taken: list[Delivery] = []
+        while (free := min(MOST_UNDERWAY - self._underway.total(), MOST_PER_TARGET)) > 0:
+            busy = [target for target, count in self._underway.items() if count >= MOST_PER_TARGET]
+            claimed = await self._queue.claim_deliveries(free, busy=busy)
+            if not claimed:
+                break
+            self._underway.update(delivery.target for delivery in claimed)
+            taken += claimed
+        return taken
+
+    async def _try(self, delivery: Delivery) -> None:
+        try:
+            await self._deliver(delivery)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._queue.hand_back(delivery)
+            raise
+        except Exception:  # one webhook must not end the others; its lease runs out, and it is tried again
+            log.exception("a webhook could not be tried", request_id=delivery.request_id)
+        finally:
+            self._underway -= Counter((delivery.target,))
+
+    def _origin(self, origin: str) -> str:
+        """Where a receiver finds files: as the sender reached us, unless that was by one of fal's names."""
+        if not is_fals(host_name(urlsplit(origin).netloc)):
+            return origin
+        return self._settings.public_url or f"http://{self._settings.host}:{self._settings.port}"
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        request = await self._queue.get(delivery.request_id)
+        if request is None or delivery.message is None:
+            await self._queue.not_delivered(delivery, "Its content is gone.", first_wait=0.0, final=True)
+            return
+        body = body_of(delivery.message, self._origin(request.origin))
+        now = time.time()
+        headers = headers_of(delivery.request_id, body, signing_key(await self._queue.signing_keys(), now), now)
+        seconds = FIRST_TRY_SECONDS if delivery.tries == 1 else LATER_TRY_SECONDS
+        final = False
+        try:
+            status = await self._receivers.post(delivery.url, body, headers, seconds=seconds)
+        except (PrivateAddress, httpx.InvalidURL) as problem:
+            answer, final = str(problem), True
+        except TimeoutError:
+            answer = f"No answer within {seconds:g} seconds."
+        except (OSError, UnicodeError, httpx.HTTPError) as problem:  # idna's errors are UnicodeErrors
+            answer = f"No answer: {str(problem) or type(problem).__name__}"
+        else:
+            answer = f"Answered {status}."
+            if 200 <= status < 300:
+                await self._queue.delivered(delivery, answer)
+                return
+            if 300 <= status < 400:
+                answer, final = f"Answered {status}: redirects are not followed.", True
+        log.info("webhook not delivered", request_id=delivery.request_id, tries=delivery.tries, answer=answer)
+        await self._queue.not_delivered(delivery, answer, first_wait=self._first_wait, final=final)

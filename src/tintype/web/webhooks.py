@@ -1,0 +1,45 @@
+"""Webhooks over HTTP: the keys that check their signatures, how deliveries went, and sending one again by hand."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from tintype.errors import Json
+from tintype.queue.records import Delivery
+from tintype.web.answers import answer
+from tintype.web.envelope import key_set
+from tintype.web.services import Call
+from tintype.web.status import find
+
+_CACHED = "public, max-age=3600"  # receivers are promised no more than a day
+
+
+async def webhook_keys(call: Call) -> Response:
+    """`GET /.well-known/jwks.json`."""
+    return answer(key_set(await call.queue.signing_keys()), headers={"Cache-Control": _CACHED})
+
+
+async def list_deliveries(call: Call) -> Response:
+    """`GET /v1/requests/{id}/webhooks`, newest first."""
+    request = await find(call)
+    return answer({"items": [_described(delivery) for delivery in await call.queue.deliveries(request.id)]})
+
+
+async def replay_webhook(call: Call) -> Response:
+    """`POST /v1/requests/{id}/webhooks/replay`: the same content once more."""
+    request = await find(call)
+    return answer(_described(await call.queue.replay(request.id)), 202)
+
+
+def _described(delivery: Delivery) -> Json:
+    return {
+        "id": delivery.id,
+        "request_id": delivery.request_id,
+        "url": delivery.url,
+        "state": delivery.state,
+        "tries": delivery.tries,
+        "answer": delivery.answer,
+        "created_at": delivery.created_at,
+        "due_at": delivery.due_at if delivery.ended_at is None else None,
+        "ended_at": delivery.ended_at,
+    }

@@ -1,0 +1,1 @@
+export FAL_KEY="YOUR_API_KEY"

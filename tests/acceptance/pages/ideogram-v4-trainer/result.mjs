@@ -1,0 +1,7 @@
+import { fal } from "@fal-ai/client";
+
+const result = await fal.queue.result("ideogram/v4/trainer", {
+  requestId: "764cabcf-b745-4b3e-ae38-1200304cf45b"
+});
+console.log(result.data);
+console.log(result.requestId);

@@ -1,0 +1,217 @@
+"""`tintype run`: programs written for fal, in every client there is, end up here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Server
+from tests.acceptance.javascript import node_here
+from tintype.detour import signpost
+from tintype.detour.authority import Authority
+
+HERE = Path(__file__).parent
+REAL_KEY = "11111111-2222-3333-4444-555555555555:a-real-key-of-somebody"
+
+
+def turned(data_dir: Path) -> list[str]:
+    return [sys.executable, "-m", "tintype", "run", "--data-dir", str(data_dir), "--"]
+
+
+def clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "FAL_"))}
+
+
+@pytest.fixture(scope="module")
+def impostor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Stands for fal itself: its names, vouched for by another authority than ours. Nothing may be sent to it."""
+    context = Authority.of(tmp_path_factory.mktemp("elsewhere")).server_context()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, suppress(OSError), context.wrap_socket(connection, server_side=True) as secure:
+                        assert not secure.recv(100)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_every_python_client_is_turned_and_no_other_way_leads_to_fal(server: Server, impostor: int) -> None:
+    command = [sys.executable, "-W", "ignore", str(HERE / "programs" / "clients.py"), REAL_KEY, str(impostor)]
+    done = subprocess.run(
+        [*turned(server.data_dir), *command], env=clean(), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert "CERTIFICATE_VERIFY_FAILED" in seen.pop("another way to fal")
+    assert "CERTIFICATE_VERIFY_FAILED" in seen.pop("another way to fal, on uvloop")
+    assert "tintype refused fal.run:80" in seen.pop("plain http")
+    assert "tintype refused fal.run:8443" in seen.pop("another port")
+    assert "realtime" in seen.pop("realtime")  # in the local server's words: the name and the token were turned
+    assert seen.pop("status_url").startswith("https://queue.fal.run/fal-ai/flux-lora/requests/")
+    assert seen.pop("upload") == "hello"
+    assert seen.pop("fal_client") == seen.pop("fal_client, asynchronous") == 1
+    assert len(seen) == 8
+    assert set(seen.values()) == {"Bearer"}, seen
+
+
+def test_node_is_turned_whatever_it_connects_with(server: Server, impostor: int) -> None:
+    node = node_here()
+    environment = clean() | {"REAL_KEY": REAL_KEY, "IMPOSTOR": str(impostor)}
+    done = subprocess.run(
+        [*turned(server.data_dir), node, "turned.mjs"],
+        cwd=HERE / "js", env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert "certificate" in seen["another way to fal"], seen
+    assert "tintype refused fal.run:80" in seen["plain http"]
+    assert seen["upload"] == "Hello, World!"
+    assert "realtime" in seen["token"]
+    assert [seen[name] for name in ("subscribe", "stream", "https", "https, checks off")] == [1, 1, 1, 1]
+
+
+def test_curl_is_turned(server: Server) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("needs curl")
+    body = json.dumps({"prompt": "a portrait", "num_inference_steps": 1, "seed": 4})
+    command = [curl, "-sS", "--fail", "https://fal.run/fal-ai/flux-lora", "-H", f"Authorization: Key {REAL_KEY}",
+               "-H", "Content-Type: application/json", "-H", "Expect: 100-continue", "-d", body]  # fmt: skip
+    done = subprocess.run(
+        [*turned(server.data_dir), *command], env=clean(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["seed"] == 4
+
+
+def test_a_real_key_is_kept_nowhere(server: Server) -> None:
+    """Runs after the tests above, which used one."""
+    test_curl_is_turned(server)
+    secret = REAL_KEY.partition(":")[2].encode()
+    kept = [path for path in server.data_dir.rglob("*") if path.is_file() and secret in path.read_bytes()]
+    assert kept == []
+
+
+def test_everything_else_passes_untouched(server: Server, tmp_path: Path) -> None:
+    """Another host, with a certificate that only this person's environment trusts."""
+    theirs = Authority.of(tmp_path)
+    program = (
+        "import http.server, ssl, threading, urllib.request, requests, sys\n"
+        "context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain(sys.argv[1])\n"
+        "class Hello(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200); self.end_headers()\n"
+        "        self.wfile.write(self.headers['Authorization'].encode())\n"
+        "    def log_message(self, *_): pass\n"
+        "server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hello)\n"
+        "server.socket = context.wrap_socket(server.socket, server_side=True)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
+        "url, key = f'https://localhost:{server.server_port}/', {'Authorization': 'Key theirs'}\n"
+        "print(requests.get(url, headers=key).text)\n"
+        "print(urllib.request.urlopen(urllib.request.Request(url, headers=key)).read().decode())\n"
+    )
+    environment = clean() | {"SSL_CERT_FILE": str(theirs.certificate), "REQUESTS_CA_BUNDLE": str(theirs.certificate)}
+    done = subprocess.run(
+        [*turned(server.data_dir), sys.executable, "-W", "ignore", "-c", program, str(theirs.host)],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.stdout == "Key theirs\nKey theirs\n", done.stderr
+
+
+def test_streams_exit_status_and_arguments_are_the_programs_own(server: Server) -> None:
+    program = (
+        "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read()); print(sys.argv[1:], file=sys.stderr); exit(7)"
+    )
+    data = bytes(range(256)) * 300
+    command = [*turned(server.data_dir), sys.executable, "-c", program, "--help", "-x", "--", "a b"]
+    done = subprocess.run(command, env=clean(), input=data, capture_output=True, timeout=60, check=False)
+    assert done.stdout == data
+    assert done.stderr.decode() == "['--help', '-x', '--', 'a b']\n"
+    assert done.returncode == 7
+
+
+def test_a_signal_reaches_the_program_and_ends_it_as_it_would_alone(server: Server) -> None:
+    program = "import sys, time; print('ready', flush=True); time.sleep(600)"
+    command = [*turned(server.data_dir), sys.executable, "-c", program]
+    with subprocess.Popen(command, env=clean(), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(("command", "status"), [("/no/such/program", 127), ("/etc/passwd", 126)])
+def test_a_program_that_cannot_be_started_is_named(server: Server, command: str, status: int) -> None:
+    done = subprocess.run(
+        [*turned(server.data_dir), command], env=clean(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == status
+    assert command in done.stderr
+
+
+def test_the_persons_own_sitecustomize_still_runs(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.mine = 'ran'")
+    program = "import sys, sitecustomize; print(sys.mine, sitecustomize.__file__)"
+    command = [*turned(server.data_dir), sys.executable, "-c", program]
+    environment = clean() | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"ran {tmp_path / 'sitecustomize.py'}\n"
+
+
+def test_pasted_variables_do_the_same(server: Server) -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "tintype", "env", "--data-dir", str(server.data_dir)],
+        env=clean(), capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    program = "import fal_client; print(fal_client.submit('fal-ai/flux-lora', {'prompt': 'x'}).status_url)"
+    script = f'{printed}\nexec "$0" -c "$1"'
+    done = subprocess.run(
+        ["sh", "-c", script, sys.executable, program],
+        env=clean(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("https://queue.fal.run/fal-ai/flux-lora/requests/"), done.stderr
+
+
+def test_a_server_is_started_where_none_runs_and_stops_after_the_last_program(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    environment = clean() | {"TINTYPE_FLUX_BASE": "miniature"}
+    program = "import sys, httpx; print(httpx.get('https://rest.fal.ai/health').json(), flush=True); sys.stdin.read()"
+    command = [*turned(data_dir), sys.executable, "-c", program]
+    programs = [
+        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)
+    ]
+    for process in programs:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"{'status': 'ok'}\n"
+    first, second = programs
+    first.communicate(timeout=30)
+    time.sleep(0.5)  # for a server that would wrongly stop
+    assert signpost.Signpost.read(data_dir) is not None
+    second.communicate(timeout=30)
+    assert [process.returncode for process in programs] == [0, 0]
+    deadline = time.monotonic() + 60
+    while signpost.is_serving(data_dir):
+        assert time.monotonic() < deadline, (data_dir / "logs" / "serve.log").read_text()
+        time.sleep(0.05)
+    assert "started again" not in (data_dir / "logs" / "serve.log").read_text()

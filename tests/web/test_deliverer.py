@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.web.conftest import Server
+from tests.web.receiver import Receiver, receiving
+from tests.web.test_envelope import is_genuine
+
+from tintype.queue.records import DeliveryState, NewRequest
+from tintype.web.deliverer import Deliverer
+from tintype.web.services import Services
+
+DRAWER = "/queue/fal-ai/flux-lora"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as running:
+        yield running
+
+
+@pytest.fixture
+def eager(start: Callable[..., Server], tmp_path: Path) -> Server:
+    """A server that tries again soon."""
+    return start(data_dir=tmp_path / "data", webhook_retry_seconds=0.05)
+
+
+def submit(server: Server, url: str, prompt: str = "hooked") -> str:
+    with server.client() as client:
+        answer = client.post(DRAWER, json={"prompt": prompt}, params={"fal_webhook": url})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["request_id"])
+
+
+def deliveries(server: Server, request_id: str, state: str) -> list[dict[str, Any]]:
+    """The deliveries of a request once the newest has a state."""
+    ends = time.monotonic() + 60
+    with server.client() as client:
+        while True:
+            found: list[dict[str, Any]] = client.get(f"/v1/requests/{request_id}/webhooks").json()["items"]
+            if found and found[0]["state"] == state:
+                return found
+            assert time.monotonic() < ends, found
+            time.sleep(0.02)
+
+
+def test_a_result_goes_out_signed_with_a_published_key(server: Server, receiver: Receiver):
+    request_id = submit(server, receiver.url + "?for=me")
+    [hook] = receiver.wait(1)
+    assert hook.path == "/hook?for=me"
+    assert list(hook.json) == ["request_id", "gateway_request_id", "status", "payload"]
+    assert (hook.json["request_id"], hook.json["gateway_request_id"], hook.json["status"]) == (
+        request_id, request_id, "OK",
+    )  # fmt: skip
+    with server.client() as client:
+        keys = client.get("/rest/.well-known/jwks.json", headers={"Authorization": ""})
+        assert client.get("/.well-known/jwks.json").json() == keys.json()
+        assert hook.json["payload"] == client.get(f"/queue/a/b/requests/{request_id}").json()
+        assert client.get(hook.json["payload"]["config_file"]["url"]).content == b"weights of hooked"
+    assert is_genuine(hook.headers, hook.body, keys.json())
+    assert abs(int(hook.headers["x-fal-webhook-timestamp"]) - time.time()) < 300
+    assert deliveries(server, request_id, "delivered")[0]["answer"] == "Answered 200."
+
+
+def test_a_failure_goes_out_as_one(server: Server, receiver: Receiver):
+    submit(server, receiver.url, "fail")
+    [hook] = receiver.wait(1)
+    assert (hook.json["status"], hook.json["error"]) == ("ERROR", "Invalid status code: 422")
+    assert hook.json["payload"]["detail"][0]["type"] == "invalid_archive"
+
+
+def test_what_was_not_taken_in_is_sent_again_the_same(eager: Server, receiver: Receiver):
+    receiver.answers = [500, 503, 404]
+    request_id = submit(eager, receiver.url)
+    hooks = receiver.wait(4)
+    assert len({hook.body for hook in hooks}) == 1
+    with eager.client() as client:
+        keys = client.get("/.well-known/jwks.json").json()
+    assert all(is_genuine(hook.headers, hook.body, keys) for hook in hooks)
+    assert deliveries(eager, request_id, "delivered")[0]["tries"] == 4
+
+
+def test_a_redirect_is_not_followed(server: Server, receiver: Receiver):
+    receiver.answers, receiver.location = [307], "/elsewhere"
+    request_id = submit(server, receiver.url)
+    [delivery] = deliveries(server, request_id, "given_up")
+    assert "redirects are not followed" in delivery["answer"]
+    assert [hook.path for hook in receiver.hooks] == ["/hook"]
+
+
+def test_receivers_that_never_answer_delay_nobody(server: Server, receiver: Receiver):
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        dead = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        waiting = [submit(server, dead) for _ in range(20)]
+        for request_id in waiting:
+            server.wait(request_id, "COMPLETED")
+        submit(server, receiver.url)
+        receiver.wait(1, seconds=12)  # less than the time that one of the others takes
+        assert deliveries(server, waiting[-1], "waiting")
+
+
+def test_a_replay_by_hand_says_the_same_again(server: Server, receiver: Receiver):
+    request_id = submit(server, receiver.url)
+    receiver.wait(1)
+    deliveries(server, request_id, "delivered")
+    with server.client() as client:
+        assert client.post(f"/v1/requests/{request_id}/webhooks/replay").status_code == 202
+        first, second = receiver.wait(2)
+        assert first.body == second.body
+        assert len(deliveries(server, request_id, "delivered")) == 2
+        unhooked = client.post(DRAWER, json={"prompt": "plain"}).json()["request_id"]
+        refused = client.post(f"/v1/requests/{unhooked}/webhooks/replay")
+        assert (refused.status_code, refused.json()["status"]) == (404, "NOT_FOUND")
+        assert client.get(f"/v1/requests/{uuid.uuid4()}/webhooks").status_code == 404
+
+
+def test_a_private_receiver_is_refused_where_it_is_named(client):
+    answer = client.post(DRAWER, json={"prompt": "x"}, params={"fal_webhook": "http://10.1.2.3/"})
+    assert answer.status_code == 400
+    assert "TINTYPE_WEBHOOK_TARGETS" in answer.json()["detail"]
+
+
+@pytest.mark.anyio
+async def test_whoever_stops_hands_back_what_was_begun(settings, queue):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        request, _ = await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
+        await queue.cancel(request.id)
+        running = asyncio.create_task(Deliverer(await Services.open(settings, queue)).run())
+        connection, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        connection.close()
+    [delivery] = await queue.deliveries(request.id)
+    assert (delivery.state, delivery.tries) == (DeliveryState.WAITING, 0)
+    assert await queue.claim_deliveries(1)
