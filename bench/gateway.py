@@ -4,8 +4,8 @@ A real `tintype serve` in a temporary folder trains the miniature all the while 
 authentication on. `load.py` asks from a process of its own. Polls carry `logs=true` and 200 lines. A core-second is one
 of the web process's, so that figures from a busy machine can be compared; times (p50, p99) are as they were.
 
-The floor: reading a request, finding 30 kB in memory and writing them takes uvloop and httptools some 70 µs of a
-core here (`floor`: the same server and bytes with an application that does nothing else).
+The floor (`floor`) is what uvicorn takes to read such a request and to write as many bytes from memory: an application
+that does nothing else, behind the same load. A poll can be no cheaper than that and a look at the database.
 """
 
 from __future__ import annotations
@@ -136,12 +136,12 @@ def finish_many(path: Path, count: int) -> None:
     database.close()
 
 
-def measure(gateway: Gateway) -> dict[str, Any]:
-    """All figures, by name."""
+def measure(gateway: Gateway, *, history: tuple[int, ...] = (10, 100_000), submits: int = 4000) -> dict[str, Any]:
+    """All figures, by name. `history`: numbers of finished requests to poll beside; `submits` are sent in all."""
     request_id = gateway.queue(running_request)
     poll = gateway.head("GET", f"{TRAINER}/requests/{request_id}/status?logs=true")
     quiet = gateway.head("GET", f"{TRAINER}/requests/{request_id}/status?logs=false")
-    gateway.load(poll, duration=1.0)
+    gateway.load(poll, duration=1.0)  # warms up
     figures = {"polls": gateway.load(poll), "polls_without_logs": gateway.load(quiet)}
     figures["floor"] = floor(gateway, round(figures["polls"]["bytes"]))
     figures["polls_every_100_ms"] = gateway.load(poll, pause=0.1)
@@ -150,14 +150,15 @@ def measure(gateway: Gateway) -> dict[str, Any]:
     figures["streams_200"] = gateway.load(streams, connections=200, stream=True)
     bodies = [
         json.dumps({"images_data_url": "https://example.com/a.zip", "trigger_phrase": f"person {n}"})
-        for n in range(3000)
+        for n in range(submits)
     ]
     post = gateway.head("POST", TRAINER)
-    figures["submits_one_by_one"] = gateway.load(post, connections=1, bodies=bodies[:500])
-    figures["submits"] = gateway.load(post, bodies=bodies[500:])
-    for count in (10, 100_000):
+    figures["submits_one_by_one"] = gateway.load(post, connections=1, bodies=bodies[: submits // 4])
+    figures["submits_by_8"] = gateway.load(post, connections=8, bodies=bodies[submits // 4 : submits // 2])
+    figures["submits"] = gateway.load(post, bodies=bodies[submits // 2 :])
+    for count in history:
         finish_many(gateway.data_dir / "tintype.db", count)
-        gateway.load(poll, duration=1.0)
+        gateway.load(poll, duration=1.0)  # warms up
         figures[f"polls_with_{count}_finished"] = gateway.load(poll)
     return figures
 

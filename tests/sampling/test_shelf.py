@@ -125,6 +125,28 @@ def test_the_least_recently_used_goes_first(family: Any, loras: list[Path]) -> N
     assert loaded_names(family.pipeline()) == set(shelf.names)
 
 
+def test_a_file_that_never_changes_is_asked_for_only_while_it_is_not_there(family: Any, loras: list[Path]) -> None:
+    asked: list[int] = []
+
+    def by_origin(number: int) -> Wanted:
+        def get() -> Path:
+            asked.append(number)
+            return loras[number]
+
+        return Wanted(get, 1.0, LOC, origin=f"tintype:files/{number}")
+
+    shelf = Shelf(family, 2)
+    for number in (0, 0, 1, 0, 2, 0, 1):
+        shelf.apply([by_origin(number)])
+    assert asked == [0, 1, 2, 1], "1 was the least recently used when 2 came"
+    shelf.apply([by_origin(1), by_origin(0)])
+    both = answer(family)
+    family.load_transformer()  # a training takes every LoRA off
+    shelf.apply([by_origin(1), by_origin(0)])
+    assert torch.equal(answer(family), both)
+    assert asked == [0, 1, 2, 1, 1, 0]
+
+
 def test_more_loras_at_once_than_are_kept_all_act(family: Any, loras: list[Path]) -> None:
     shelf = Shelf(family, 1)
     shelf.apply([wanted(path) for path in loras])

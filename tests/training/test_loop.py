@@ -118,6 +118,14 @@ def test_draining_leaves_a_checkpoint_of_the_last_step(families: Families, cache
     assert resumed.resumed_from == 5
 
 
+def test_an_attempt_that_finds_all_steps_done_says_so(families: Families, cache: Cache, tmp_path: Path) -> None:
+    run(families, cache, tmp_path)
+    told: list[tuple[int, int]] = []
+    context = LocalContext(tmp_path, load_settings(), families=families, on_progress=lambda *at: told.append(at[:2]))
+    train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, keepsakes=tmp_path / "kept")
+    assert told == [(PLAN.steps, PLAN.steps)]
+
+
 class OnFullDisk(FolderCheckpoints):
     """Where nothing more can be written."""
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -149,6 +150,34 @@ def test_a_file_is_gone_when_its_time_is_over(client, anyone, name):
 def test_realtime_tokens_are_refused_cleanly(client):
     answer = client.post("/rest/tokens/", json={"allowed_apps": ["v4"], "token_expiration": 120})
     assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
+
+
+def cut_off(server, method, path, *, headers=""):
+    """Begins a call, sends half of its megabyte and hangs up."""
+    host, port = server.origin.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: 1000000\r\n\r\n".encode())
+        line.sendall(b"x" * 500_000)
+
+
+def test_uploads_that_break_off_leave_nothing_and_can_be_begun_anew(client, anyone, server):
+    signed = initiate(client)
+    begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.zip"}).json()
+    part = begun["upload_url"].removeprefix(server.origin)
+    cut_off(server, "PUT", signed["upload_url"].removeprefix(server.origin))
+    cut_off(server, "PUT", f"{part}/1")
+    cut_off(server, "POST", "/cdn/files/upload", headers=f"Authorization: Key {server.key}\r\n")
+    incoming = server.settings.data_dir / "uploads" / "incoming"
+    ends = time.monotonic() + 60
+    while list(incoming.iterdir()):
+        assert time.monotonic() < ends, list(incoming.iterdir())
+        time.sleep(0.05)
+    assert anyone.get(signed["file_url"]).status_code == 404
+    assert not list((server.settings.data_dir / "uploads" / part.rsplit("/", 1)[1]).glob("part-*"))
+    assert anyone.put(signed["upload_url"], content=b"whole").status_code == 200
+    again = anyone.put(f"{begun['upload_url']}/1", content=b"whole").json()
+    assert anyone.post(f"{begun['upload_url']}/complete", json={"parts": [again]}).status_code == 200
+    assert anyone.get(signed["file_url"]).content == anyone.get(begun["file_url"]).content == b"whole"
 
 
 def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(tmp_path, start):

@@ -21,7 +21,19 @@ from starlette.types import Receive, Scope, Send
 from tintype.errors import InternalError, TintypeError
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
-from tintype.web import custom_models, downloads, pages, results, routing, run, status, storage, submit, webhooks
+from tintype.web import (
+    custom_models,
+    downloads,
+    file_access,
+    pages,
+    results,
+    routing,
+    run,
+    status,
+    storage,
+    submit,
+    webhooks,
+)
 from tintype.web.access import check_host, check_origin, cors_headers, preflight_headers
 from tintype.web.answers import failed
 from tintype.web.auth import key_of
@@ -51,6 +63,9 @@ HANDLERS: Mapping[str, Handler] = {
     "direct_upload": storage.direct_upload,
     "begin_parts": storage.begin_parts,
     "download": downloads.download,
+    "sign_file": file_access.sign_file,
+    "show_acl": file_access.show_acl,
+    "change_acl": file_access.change_acl,
     "list_models": custom_models.list_models,
     "show_model": custom_models.show_model,
     "rename_model": custom_models.rename_model,

@@ -74,6 +74,10 @@ MODELS = (
     _rule(r"v1/custom-models/(?P<id>[^/]+)", GET="show_model", PATCH="rename_model", DELETE="delete_model"),
     _rule(r"v1/custom-models/(?P<id>[^/]+)/archive", POST="archive_model"),
 )
+FILES = (
+    _rule(r"v1/storage/files/acl", GET="show_acl", PUT="change_acl"),
+    _rule(r"v1/storage/files/sign", POST="sign_file"),
+)
 WEBHOOKS = (
     _rule(r"v1/requests/(?P<id>[^/]+)/webhooks", GET="list_deliveries"),
     _rule(r"v1/requests/(?P<id>[^/]+)/webhooks/replay", POST="replay_webhook"),
@@ -91,7 +95,7 @@ WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not
 FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
 QUEUE_URL = "https://queue.fal.run"
 DETOUR_HEADER = "x-tintype-detour"  # set on what a program meant for fal and the detour brought here
-UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *REST, *CDN, RUN[0], *QUEUE)
+UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, RUN[0], *QUEUE)
 
 
 def is_fals(host: str) -> bool:

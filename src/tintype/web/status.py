@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound
 from tintype.queue.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.answers import to_json
+from tintype.web.auth import is_visible
 from tintype.web.memory import Answer
 from tintype.web.services import Call
 from tintype.web.submit import request_urls
@@ -70,10 +71,11 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
     """Server-sent events until COMPLETED has been sent."""
     seen = -1
     said: Json | None = None
-    version, spoken = -1, time.monotonic()
+    version, spoken, looked = -1, time.monotonic(), 0.0
     while True:
-        if request.version != version or request.status is Status.IN_QUEUE:
-            version = request.version
+        waited = request.status is Status.IN_QUEUE and time.monotonic() - looked > _WAITING_SECONDS
+        if request.version != version or waited:
+            version, looked = request.version, time.monotonic()
             lines = await call.queue.logs(request.id, after=seen) if with_logs else []
             seen = lines[-1].number if lines else seen
             news = await describe(call, request, lines)
@@ -86,7 +88,7 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
             spoken = time.monotonic()
             yield b": ping\n\n"
         await anyio.sleep(_POLL_SECONDS)
-        if request.status is Status.IN_QUEUE or await call.queue.version(request.id) != version:
+        if await call.queue.version(request.id) != version:
             found = await call.queue.get(request.id)
             if found is None:
                 return
@@ -192,14 +194,6 @@ async def find(call: Call) -> Request:
         request = await call.queue.get(request.id) or request
     call.request_id = request.id
     return request
-
-
-async def is_visible(call: Call, owner: str) -> bool:
-    """Whether the caller's key may see what the key `owner` made: keys of one name are one person's. What was made
-    while no key was asked for is everybody's."""
-    if owner in ("", call.key_id) or not call.key_id:
-        return True
-    return await call.queue.are_namesakes(owner, call.key_id)
 
 
 def unknown_request() -> NotFound:
