@@ -45,7 +45,7 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool 
         _introduce(settings, _origin(settings))
         if tls is not None:
             _introduce_tls(settings, tls.getsockname()[1])
-        detour = held.enter_context(signpost.opened(settings.data_dir, _address(settings), tls))
+        detour = held.enter_context(signpost.opened(settings.data_dir, _address(settings), tls, auth=settings.auth))
         if while_in_use:
             if detour is None:
                 raise SettingsError(f"Another tintype already serves {settings.data_dir}.")
