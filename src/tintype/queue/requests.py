@@ -134,9 +134,9 @@ class Requests(Room):
             request = await locked(connection, request_id)
             if request is None or request.status is not Status.COMPLETED or request.outcome is Outcome.OK:
                 return request
-            if not request.store_io:
+            if not request.store_io or request.is_erased:
                 raise BadRequest(
-                    "This request was sent with X-Fal-Store-IO: 0, so its input is not known any more.",
+                    "The input of this request was not kept (X-Fal-Store-IO: 0, or `tintype gc`).",
                     remedy="Send it again.",
                 )
             return await change(

@@ -7,6 +7,7 @@ expired deadline even when no supervisor is left.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from functools import partial
@@ -37,12 +38,7 @@ async def keep_house(services: Services) -> None:
         try:
             await services.queue.reap()
             if time.monotonic() >= next_files:
-                await remove_expired(services)
-                await anyio.to_thread.run_sync(services.uploads.discard_stale, _STALE_SECONDS)
-                await anyio.to_thread.run_sync(services.objects.discard_unfinished, _STALE_SECONDS)
-                while await services.queue.erase_unstored():
-                    pass
-                await remove_ended_work(services)
+                await tidy(services)
                 next_files = time.monotonic() + _FILES_SECONDS
             if time.monotonic() >= next_orphans:
                 await remove_orphans(services)
@@ -50,6 +46,21 @@ async def keep_house(services: Services) -> None:
         except Exception:  # a database or bucket that is away for a moment must not end housekeeping for good
             log.exception("housekeeping failed; it is tried again")
         await anyio.sleep(_LOOK_SECONDS)
+
+
+async def tidy(services: Services) -> dict[str, int]:
+    """Removes all that is over. Returns how much of each kind, by a name for people."""
+    erased = 0
+    while batch := await services.queue.erase_unstored():
+        erased += batch
+    unfinished = await anyio.to_thread.run_sync(services.uploads.discard_stale, _STALE_SECONDS)
+    await anyio.to_thread.run_sync(services.objects.discard_unfinished, _STALE_SECONDS)
+    return {
+        "results that were not to be kept": erased,
+        "expired files": await remove_expired(services),
+        "unfinished uploads": unfinished,
+        "work folders of ended requests": await remove_ended_work(services),
+    }
 
 
 async def remove_expired(services: Services) -> int:
@@ -83,9 +94,10 @@ async def remove_ended_work(services: Services) -> int:
     """Removes the work folders of requests that have ended and will not be retried. Returns how many."""
     removed = 0
     for folder in await anyio.to_thread.run_sync(_folders, services.settings.work_dir):
-        request = await services.queue.get(folder.name)
+        request, over = await services.queue.get(folder.name), False
         if request is None:
-            over = time.time() - folder.stat().st_mtime > _STALE_SECONDS
+            with contextlib.suppress(FileNotFoundError):  # its supervisor was faster
+                over = time.time() - folder.stat().st_mtime > _STALE_SECONDS
         else:
             over = request.status is Status.COMPLETED and _is_past_retrying(request)
         if over:
