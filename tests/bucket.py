@@ -43,6 +43,8 @@ def running_bucket() -> Iterator[Bucket]:
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
     try:
+        # What it holds is this process's, and outlives a server.
+        httpx.post(f"{endpoint}/moto-api/reset", trust_env=False).raise_for_status()
         httpx.put(f"{endpoint}/photos", trust_env=False).raise_for_status()
         yield Bucket("s3://photos/some/prefix", endpoint, server)
     finally:

@@ -14,6 +14,8 @@ import psutil
 import pytest
 
 from tests.acceptance.conftest import Server, finish, running
+from tests.acceptance.javascript import node
+from tests.acceptance.wiretap import tapping
 from tests.bucket import running_bucket
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
@@ -42,6 +44,15 @@ def test_a_file_over_the_asynchronous_clients_threshold_goes_up_in_parallel_part
             seen.update(chunk)
     assert seen.digest() == hashlib.sha256(path.read_bytes()).digest()
     assert not list((server.data_dir / "uploads").glob("*/part-*")), "parts stay after their completion"
+
+
+def test_parts_that_the_javascript_client_sends_again_count_once(server: Server) -> None:
+    with tapping(server.origin) as tap:
+        tap.losing, tap.losing_to = 2, "PUT"
+        seen = node("parts", TINTYPE_ORIGIN=tap.origin, FAL_KEY=server.key)
+    assert [exchange.method for exchange in tap.heard].count("PUT") == 10 + 2
+    kept = httpx.get(seen["url"].replace(tap.origin, server.origin), trust_env=False).content
+    assert hashlib.sha256(kept).hexdigest() == seen["sum"]
 
 
 @pytest.mark.parametrize("repository", ["asynchronously", "fal"])

@@ -17,6 +17,7 @@ from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import Cancelled, Drained, NonFiniteLoss
 from tintype.families import Families
 from tintype.families.flux import FluxFamily
+from tintype.families.flux_lora_layout import FLUX_LAYOUT
 from tintype.jobs.context import Checkpoint
 from tintype.jobs.local import LocalContext
 from tintype.sampling.sampler import Wish
@@ -216,7 +217,7 @@ def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_
             drawn.append(step)
             raise Drained()
         path = tmp_path / f"{step}.safetensors"
-        to_diffusers(adapter, path, weights=weights, dtype=torch.float32, header={})
+        to_diffusers(FLUX_LAYOUT, adapter, path, weights=weights, dtype=torch.float32, header={})
         sampler = families.flux_sampler()
         sampler.use([Wanted(path, 1.0, ())])
         sampler.draw(Wish("TOK", 512, 512, steps=1), [0])

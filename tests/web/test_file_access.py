@@ -91,7 +91,9 @@ def test_a_list_can_be_read_and_replaced_by_the_owner_alone(client, anyone, gues
         assert stranger.get("/v1/storage/files/acl", **place).status_code == expected
         assert stranger.put("/v1/storage/files/acl", json={"default": "allow"}, **place).status_code == expected
         assert stranger.post("/v1/storage/files/sign", json={"expiration_seconds": 9}, **place).status_code == expected
-    assert client.put("/v1/storage/files/acl", json={"default": "maybe"}, **place).status_code == 400
+    for nonsense in ({"default": "maybe"}, {}, None):
+        assert client.put("/v1/storage/files/acl", json=nonsense, **place).status_code == 400
+    assert client.put("/v1/storage/files/acl", **place).status_code == 400
     shared = {"default": "forbid", "rules": [{"user": "guest", "decision": "allow"}]}
     assert client.put("/v1/storage/files/acl", json=shared, **place).json() == shared
     assert (guest.get(url).status_code, anyone.get(url).status_code) == (200, 403)

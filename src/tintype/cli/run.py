@@ -36,7 +36,8 @@ def run(
     Example: [bold]tintype run -- python app.py[/]
     """
     settings = load_settings(data_dir=data_dir)
-    in_use = signpost.hold_open(_folder(settings))
+    settings.make_data_dir()
+    in_use = signpost.hold_open(settings.data_dir)
     here = found(settings.data_dir) or _started(settings)
     turned = {**os.environ, **detour_variables(settings, here)}
     os.set_inheritable(in_use, True)  # for as long as the program lives
@@ -132,13 +133,3 @@ def _lives(pid: int) -> bool:
         return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _folder(settings: Settings) -> Path:
-    try:
-        (settings.data_dir / "locks").mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise SettingsError(
-            f"Cannot keep data in {settings.data_dir}: {problem.strerror}.", remedy="Choose another with --data-dir."
-        ) from None
-    return settings.data_dir

@@ -103,7 +103,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
             if queue is None:
                 await opened.close()
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.make_data_dir()
     app = Starlette(lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = _Face(settings)  # every path, also those that no route pattern of Starlette's would match

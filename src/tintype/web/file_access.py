@@ -88,6 +88,8 @@ async def show_acl(call: Call) -> Response:
 async def change_acl(call: Call) -> Response:
     """`PUT /v1/storage/files/acl?url=…` with the whole list."""
     async with json_body(call) as body:
+        if not body.value:  # a body that was lost on its way must not open a hidden file
+            raise BadRequest("The body says nothing about who may read.", remedy='Send {"default": "allow"} for all.')
         acl = acl_of(body.value, "The body")
     file = await _own(call)
     await call.queue.set_acl(file.id, acl)
