@@ -103,6 +103,7 @@ class Around:
 @pytest.fixture(scope="module")
 def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
     data_dir = tmp_path_factory.mktemp("installation")
+    (data_dir / "locks").mkdir()
     (data_dir / "key").write_text("id:local\n")
     with running(Echo()) as echo, signpost.opened(data_dir, f"127.0.0.1:{echo.port}") as sockets:
         assert sockets is not None
