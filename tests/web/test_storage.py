@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from tests.bucket import running_bucket
 
 from tintype.files import own_file
 
@@ -197,3 +198,22 @@ def test_a_body_over_the_limit_is_refused(tmp_path, start):
         streamed = client.post("/queue/fal-ai/flux-lora", content=iter([b" " * 600] * 4))
     for answer in (whole, streamed):
         assert (answer.status_code, answer.json()["error_type"]) == (413, "payload_too_large")
+
+
+def test_a_bucket_that_refuses_is_said_to_and_keeps_nothing_here(tmp_path, start, monkeypatch):
+    with running_bucket() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        server = start(data_dir=tmp_path, storage="s3://no-such-bucket/x")
+        with server.client() as client:
+            for answer in (
+                client.post("/cdn/files/upload", content=b"x"),
+                client.put(initiate(client)["upload_url"], content=b"x"),
+                client.post(
+                    "/queue/fal-ai/flux-lora-portrait-trainer",
+                    json={"images_data_url": "data:application/zip;base64," + "AAAA" * 50_000},
+                ),
+            ):
+                assert (answer.status_code, answer.json()["error_type"]) == (503, "storage_unavailable")
+                assert "TINTYPE_STORAGE" in answer.json()["detail"]
+    assert not list((tmp_path / "uploads" / "incoming").iterdir())
