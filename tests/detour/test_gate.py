@@ -143,6 +143,7 @@ def test_nobody_gets_in_without_the_password(around: Around, credentials: str) -
     ("request_line", "answer"),
     [
         ("CONNECT fal.run:80 HTTP/1.1", "HTTP/1.1 403 Forbidden"),
+        ("CONNECT Queue.FAL.run.:80 HTTP/1.1", "HTTP/1.1 403 Forbidden"),
         ("CONNECT 127.0.0.1:1 HTTP/1.1", "HTTP/1.1 502 Bad Gateway"),
         ("CONNECT nowhere HTTP/1.1", "HTTP/1.1 502 Bad Gateway"),
         ("GET / HTTP/1.1", "HTTP/1.1 400 Bad Request"),

@@ -109,8 +109,14 @@ class Gate:
     def _kept(self, answer: Callable[[StreamReader, StreamWriter], Coroutine[Any, Any, None]]) -> Accept:
         """A task for each connection, held here: of one whose ends are both waiting, asyncio itself holds no part."""
 
+        async def answered(reader: StreamReader, writer: StreamWriter) -> None:
+            try:
+                await answer(reader, writer)
+            finally:
+                await close(writer)
+
         def accept(reader: StreamReader, writer: StreamWriter) -> None:
-            task = asyncio.create_task(answer(reader, writer))
+            task = asyncio.create_task(answered(reader, writer))
             self._connections.add(task)
             task.add_done_callback(self._connections.discard)
 
@@ -138,8 +144,7 @@ class Gate:
             async with asyncio.timeout(HEAD_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
             method, target, headers = _parsed(head)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            await close(writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return
         except BadRequest as problem:
             await _refuse(writer, 400, problem.message)
@@ -154,7 +159,7 @@ class Gate:
                 await self._tunnel((reader, writer), target, way)
             else:
                 await self._whole_url((reader, writer), target, way, head)
-        except (OSError, ValueError, asyncio.IncompleteReadError) as problem:
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as problem:
             await _refuse(writer, 502, f"{target[:200]} cannot be reached: {problem}.")
 
     def _admitted(self, headers: list[Header]) -> Way | None:
@@ -228,5 +233,4 @@ async def _refuse(writer: StreamWriter, status: int, message: str, *headers: str
         writer.write(refusal(status, message, *headers))
         await writer.drain()
     except OSError:
-        pass  # nobody is left to be told
-    await close(writer)
+        return  # nobody is left to be told

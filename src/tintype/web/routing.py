@@ -104,8 +104,9 @@ UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, RUN[0], *QUEUE)
 
 
 def is_fals(host: str) -> bool:
-    """Whether a host name (without port) is one of fal's own."""
-    return any(host == name or host.endswith(f".{name}") for name in FALS_NAMES)
+    """Whether a host name (without port) is one of fal's own, however it is written."""
+    plain = host.lower().rstrip(".")
+    return any(plain == name or plain.endswith(f".{name}") for name in FALS_NAMES)
 
 
 def face_of(host: str) -> str | None:
