@@ -14,7 +14,8 @@
     ├── RequestError                flat {detail, error_type}, header X-Fal-Error-Type
     │   ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405,
     │   ├── StillInProgress 400, PayloadTooLarge 413, RangeNotSatisfiable 416, QueueFull 429, Cancelled 499,
-    │   ├── IdempotencyKeyReused 422, InternalError 500, StorageFull 507
+    │   ├── IdempotencyKeyReused 422, InternalError 500, PreconditionFailed 412,
+    │   ├── StorageFull 507, StorageUnavailable 503
     │   └── StartDeadlinePassed 504 (X-Fal-Request-Timeout-Type: user)
     ├── JobError                    a job ended for a reason of its own: 500, flat
     │   ├── OutOfMemory, NonFiniteLoss, WorkerDied, UnprovenAdapter, WeightsMissing
@@ -221,6 +222,12 @@ class StillInProgress(RequestError):
     status, type = 400, "still_in_progress"
 
 
+class PreconditionFailed(RequestError):
+    """The file is not, or no longer, the one that the caller means."""
+
+    status, type = 412, "precondition_failed"
+
+
 class PayloadTooLarge(RequestError):
     """The body is over the limit."""
 
@@ -264,6 +271,12 @@ class StorageFull(RequestError):
     """The disk has no room for what was sent."""
 
     status, type = 507, "storage_full"
+
+
+class StorageUnavailable(RequestError):
+    """The bucket does not answer, or refuses; asking again may help."""
+
+    status, type = 503, "storage_unavailable"
 
 
 class StartDeadlinePassed(RequestError):

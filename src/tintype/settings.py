@@ -76,6 +76,18 @@ class Settings(BaseSettings):
         """Where objects are kept: a folder or s3://…"""
         return self.storage or str(self.data_dir.resolve() / "files")
 
+    def make_data_dir(self) -> None:
+        """Makes the folder if it is not there, for its owner's eyes only: photos and prompts lie in it. One that is
+        there keeps its mode. Raises SettingsError where nothing can be kept."""
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.data_dir / "locks").mkdir(exist_ok=True)  # shows whether it may be written to
+        except OSError as problem:
+            raise SettingsError(
+                f"Cannot keep data in {self.data_dir}: {problem.strerror}.",
+                remedy="Choose another folder with --data-dir.",
+            ) from None
+
     @property
     def work_dir(self) -> Path:
         """Scratch space and checkpoints of requests, one folder per request id."""

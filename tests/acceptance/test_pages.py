@@ -22,6 +22,7 @@ import pytest
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.pasting import PAGES, folder, node, paste_as_printed
+from tintype import catalog
 
 ANY_ID = "764cabcf-b745-4b3e-ae38-1200304cf45b"
 ANY_WEBHOOK = "https://optional.webhook.url/for/results"
@@ -46,7 +47,8 @@ class Trainer:
 
 
 PORTRAIT = Trainer("flux-lora-portrait-trainer", "fal-ai/flux-lora-portrait-trainer", 2)
-TRAINERS = [pytest.param(PORTRAIT, id=PORTRAIT.page)]
+IDEOGRAM = Trainer("ideogram-v4-trainer", "ideogram/v4/trainer", 100)
+TRAINERS = [pytest.param(each, id=each.page) for each in (PORTRAIT, IDEOGRAM) if catalog.find(each.endpoint)]
 
 Paste = Callable[[list[str], str], str]
 

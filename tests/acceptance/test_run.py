@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.acceptance.conftest import Server
@@ -83,7 +84,7 @@ def test_node_is_turned_whatever_it_connects_with(server: Server, impostor: int)
     assert "certificate" in seen["another way to fal"], seen
     assert "tintype refused fal.run:80" in seen["plain http"]
     assert seen["upload"] == "Hello, World!"
-    assert "realtime" in seen["token"]
+    assert seen["token"] == "string"
     assert [seen[name] for name in ("subscribe", "stream", "https", "https, checks off")] == [1, 1, 1, 1]
 
 
@@ -193,9 +194,48 @@ def test_pasted_variables_do_the_same(server: Server) -> None:
     assert done.stdout.startswith("https://queue.fal.run/fal-ai/flux-lora/requests/"), done.stderr
 
 
+def test_the_detour_may_be_killed(server: Server) -> None:
+    children = psutil.Process(server.process.pid).children()
+    detour = next(child for child in children if "tintype.detour" in child.cmdline())
+    program = (
+        "import sys, httpx\n"
+        "for _ in range(2):\n"
+        "    print(httpx.get('https://rest.fal.ai/health').status_code, flush=True)\n"
+        "    sys.stdin.readline()\n"
+    )
+    command = [*turned(server.data_dir), sys.executable, "-c", program]
+    with subprocess.Popen(command, env=clean(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == b"200\n"
+        detour.kill()
+        assert process.communicate(b"\n\n", timeout=60)[0] == b"200\n"
+
+
+def test_a_program_that_hangs_up_on_a_sync_run_cancels_it(server: Server, photos: Path) -> None:
+    program = (
+        "import sys, httpx, fal_client\n"
+        "url = fal_client.upload_file(sys.argv[1])\n"
+        "order = {'images_data_url': url, 'steps': 5000, 'seed': 77}\n"
+        "try:\n"
+        "    httpx.post('https://fal.run/fal-ai/flux-lora-portrait-trainer', json=order, timeout=1)\n"
+        "except httpx.ReadTimeout:\n"
+        "    print('hung up')\n"
+    )
+    command = [*turned(server.data_dir), sys.executable, "-c", program, str(photos)]
+    done = subprocess.run(command, env=clean(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "hung up\n", done.stderr
+    command = [sys.executable, "-m", "tintype", "requests", "list", "--data-dir", str(server.data_dir)]
+    deadline, newest = time.monotonic() + 60, ""
+    while "cancelled" not in newest:
+        assert time.monotonic() < deadline, newest
+        listed = subprocess.run(command, env=clean(), capture_output=True, text=True, check=True).stdout
+        newest = next(line for line in listed.splitlines() if "portrait-trainer" in line)
+
+
 def test_a_server_is_started_where_none_runs_and_stops_after_the_last_program(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    environment = clean() | {"TINTYPE_FLUX_BASE": "miniature"}
+    environment = clean() | {"TINTYPE_FLUX_BASE": "miniature", "TINTYPE_PORT": "0"}
     program = "import sys, httpx; print(httpx.get('https://rest.fal.ai/health').json(), flush=True); sys.stdin.read()"
     command = [*turned(data_dir), sys.executable, "-c", program]
     programs = [

@@ -84,6 +84,7 @@ class Wiretap(socketserver.ThreadingTCPServer):
         self.origin = f"http://127.0.0.1:{self.server_address[1]}"
         self.heard: list[Exchange] = []
         self.losing = 0  # how many of the next answers never reach their client
+        self.losing_to = ""  # only answers to this method; to any, where it is not set
 
     @property
     def lines(self) -> list[str]:
@@ -105,7 +106,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
         def answered(data: bytes) -> None:
             answers.feed_data(data)
-            if self.server.losing:
+            if self.server.losing and self.server.losing_to in ("", pending[-1].method):
                 self.server.losing -= 1
                 raise ConnectionAbortedError
 

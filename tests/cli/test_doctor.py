@@ -3,10 +3,13 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
+from tests.bucket import running_bucket
 from typer.testing import CliRunner
 
 from tintype.cli import app
 from tintype.cli.doctor import CHECKS
+from tintype.files import Objects
 from tintype.settings import load_settings
 
 
@@ -37,3 +40,16 @@ def test_brackets_are_shown_and_the_port_can_be_named(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert f"127.0.0.1:{port}" in done.output
     assert "FLUX.1 [dev]" in done.output
+
+
+def test_a_bucket_is_written_read_and_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_bucket() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        arguments = ["doctor", "--data-dir", str(tmp_path), "--port", "0"]
+        good = CliRunner().invoke(app, arguments, env={"TINTYPE_STORAGE": bucket.url})
+        bad = CliRunner().invoke(app, arguments, env={"TINTYPE_STORAGE": "s3://no-such-bucket/x"})
+        assert not [batch for batch in Objects.open(bucket.url).older_than(-60) if batch]
+    assert f"kept in {bucket.url}" in good.output
+    assert "not usable" in bad.output
+    assert bad.exit_code == 1

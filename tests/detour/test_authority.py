@@ -97,3 +97,5 @@ def test_a_bundle_holds_the_public_roots_the_persons_own_and_ours(authority: Aut
     assert authority.certificate.read_text().strip() in bundle
     assert bundle.count("BEGIN CERTIFICATE") > 100
     assert own.read_text().strip() not in authority.bundle({}).read_text()
+    added = authority.addition({"NODE_EXTRA_CA_CERTS": str(own)}).read_text()
+    assert added.split("-----") == (own.read_text() + authority.certificate.read_text()).split("-----")

@@ -12,18 +12,28 @@ from tintype.detour import signpost
 from tintype.detour.signpost import Signpost
 
 
+@pytest.fixture(autouse=True)
+def _locks(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+
+
 def test_it_stands_while_the_server_serves_and_for_its_owner_alone(tmp_path: Path) -> None:
-    with signpost.opened(tmp_path, "127.0.0.1:8787", None) as sockets:
+    with signpost.opened(tmp_path, "127.0.0.1:8787") as sockets:
         assert sockets is not None
         assert Signpost.read(tmp_path) == sockets.signpost
         assert signpost.is_serving(tmp_path)
         assert (tmp_path / "serving.json").stat().st_mode & 0o777 == 0o600
         assert Path(sockets.signpost.fal).parent.stat().st_mode & 0o777 == 0o700
-        with signpost.opened(tmp_path, "127.0.0.1:9999", None) as second:
+        with signpost.opened(tmp_path, "127.0.0.1:9999") as second:
             assert second is None
     assert Signpost.read(tmp_path) is None
     assert not signpost.is_serving(tmp_path)
     assert not Path(sockets.signpost.fal).parent.exists()
+
+
+def test_asking_makes_no_folder(tmp_path: Path) -> None:
+    assert not signpost.is_serving(tmp_path / "nothing here")
+    assert not (tmp_path / "nothing here").exists()
 
 
 def test_what_a_killed_server_left_behind_is_known_to_be_untrue(tmp_path: Path) -> None:
@@ -34,7 +44,7 @@ def test_what_a_killed_server_left_behind_is_known_to_be_untrue(tmp_path: Path) 
 
 def test_the_server_of_programs_stops_with_the_last_of_them(tmp_path: Path) -> None:
     stopped = threading.Event()
-    with signpost.opened(tmp_path, "127.0.0.1:8787", None) as sockets:
+    with signpost.opened(tmp_path, "127.0.0.1:8787") as sockets:
         assert sockets is not None
         programs = [signpost.hold_open(tmp_path) for _ in range(2)]
         signpost.stop_when_unused(tmp_path, sockets, stopped.set)

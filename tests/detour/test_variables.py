@@ -25,9 +25,7 @@ def test_only_https_is_sent_to_the_gate_in_both_spellings(authority: Authority) 
     given = variables(HERE, authority, {"HTTP_PROXY": "http://company:3128"})
     assert given["HTTPS_PROXY"] == given["https_proxy"] == "http://direct:password@127.0.0.1:4242"
     assert "HTTP_PROXY" not in given
-    assert {given[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")} == {
-        given["NODE_EXTRA_CA_CERTS"]
-    }
+    assert given["SSL_CERT_FILE"] == given["REQUESTS_CA_BUNDLE"] == given["CURL_CA_BUNDLE"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
 
 from tintype.families.ideogram4 import Ideogram4Family
-from tintype.families.ideogram_lora import Factors, Form, write
+from tintype.families.ideogram_lora import Form, write
+from tintype.families.lora_pairs import Pair
 from tintype.families.miniature.ideogram_parts import CHAT_TEMPLATE
 from tintype.families.weights import BaseWeights
 
@@ -83,7 +84,7 @@ def save_tiny_ideogram(folder: Path) -> Path:
     return folder
 
 
-def random_layers(family: Ideogram4Family, *, rank: int = 2, seed: int = 0, size: float = 0.3) -> dict[str, Factors]:
+def random_layers(family: Ideogram4Family, *, rank: int = 2, seed: int = 0, size: float = 0.3) -> dict[str, Pair]:
     """A LoRA on every target that changes pictures visibly."""
     dice, network = torch.Generator().manual_seed(seed), family.load_transformer()
     made = {}
@@ -91,11 +92,11 @@ def random_layers(family: Ideogram4Family, *, rank: int = 2, seed: int = 0, size
         layer = network.get_submodule(name)
         down, up = (size * torch.randn(*shape, generator=dice)
                     for shape in ((rank, layer.in_features), (layer.out_features, rank)))  # fmt: skip
-        made[name] = Factors(down, up, float(rank))
+        made[name] = Pair(down, up, float(rank))
     return made
 
 
-def save_lora(path: Path, layers: dict[str, Factors], form: Form = "diffusers") -> Path:
+def save_lora(path: Path, layers: dict[str, Pair], form: Form = "diffusers") -> Path:
     tensors, metadata = write(layers, form, torch.float32)
     save_file(tensors, path, metadata)
     return path

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 
 from tintype.errors import UnusableAdapter
 from tintype.families.ideogram4 import Ideogram4Family, adapter_targets, fused_groups
-from tintype.families.ideogram_lora import FORMS, METADATA_KEY, Factors, Form, fused, match, read, write
+from tintype.families.ideogram_lora import FORMS, METADATA_KEY, Form, fused, match, read, write
+from tintype.families.lora_pairs import Pair
 
-Layers = dict[str, Factors]
+Layers = dict[str, Pair]
 
 
 def adapter(network: Ideogram4Transformer2DModel, *, shared: bool, alpha: float = 3.0, rank: int = 4) -> Layers:
@@ -25,10 +26,10 @@ def adapter(network: Ideogram4Transformer2DModel, *, shared: bool, alpha: float 
     for name in adapter_targets(network):
         layer = network.get_submodule(name)
         down = torch.randn(rank, layer.in_features, generator=generator)
-        layers[name] = Factors(down, torch.randn(layer.out_features, rank, generator=generator) * 0.1, alpha)
+        layers[name] = Pair(down, torch.randn(layer.out_features, rank, generator=generator) * 0.1, alpha)
     if shared:
         for group in fused_groups(network):
-            layers |= {name: Factors(layers[group[0]].down, layers[name].up, alpha) for name in group}
+            layers |= {name: Pair(layers[group[0]].down, layers[name].up, alpha) for name in group}
     return layers
 
 
@@ -60,7 +61,7 @@ def test_a_shared_factor_keeps_the_rank_and_separate_ones_add_up(network: Ideogr
 def test_parts_of_different_strength_or_absent_parts_fuse_exactly(network: Ideogram4Transformer2DModel) -> None:
     layers = adapter(network, shared=False)
     query = layers["layers.0.attention.to_q"]
-    layers["layers.0.attention.to_q"] = Factors(query.down, query.up, alpha=1.0)
+    layers["layers.0.attention.to_q"] = Pair(query.down, query.up, alpha=1.0)
     del layers["layers.0.attention.to_k"]
     again = read(*write(layers, "comfy", torch.float32))
     assert again["layers.0.attention.to_k"].change().abs().max() == 0
@@ -91,12 +92,12 @@ def test_fals_file_of_the_real_model_has_the_published_shape(tmp_path: Path) -> 
     layers = {}
     for group_of in fused_groups(network):
         shared = torch.empty(16, 4608, dtype=torch.bfloat16, device="meta")
-        layers |= {name: Factors(shared, torch.empty(4608, 16, device="meta"), 16.0) for name in group_of}
+        layers |= {name: Pair(shared, torch.empty(4608, 16, device="meta"), 16.0) for name in group_of}
     for name in adapter_targets(network):
         layer = network.get_submodule(name)
         layers.setdefault(
             name,
-            Factors(
+            Pair(
                 torch.empty(16, layer.in_features, device="meta"),
                 torch.empty(layer.out_features, 16, device="meta"),
                 16.0,
@@ -143,7 +144,7 @@ def test_a_file_for_something_else_is_an_error_never_nothing(keys: list[str], sa
 
 
 def test_a_lora_for_a_larger_base_is_refused_before_it_is_loaded(network: Ideogram4Transformer2DModel) -> None:
-    layers = {"layers.0.attention.to_q": Factors(torch.zeros(2, 4608), torch.zeros(4608, 2), 2.0)}
+    layers = {"layers.0.attention.to_q": Pair(torch.zeros(2, 4608), torch.zeros(4608, 2), 2.0)}
     with pytest.raises(UnusableAdapter, match="4608x4608 instead of 32x32"):
         match(layers, network)
     with pytest.raises(UnusableAdapter, match="not in the base model"):

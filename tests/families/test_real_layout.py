@@ -94,7 +94,7 @@ def test_the_loss_of_an_adapter_beside_a_bf16_base_has_finite_gradients(settings
 def test_a_portrait_is_trained_at_the_rate_that_was_asked_for(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tintype.jobs.portrait_samples._SIZE", (128, 128))  # 1024 px would take half a minute
+    monkeypatch.setattr("tintype.jobs.samples._SIZE", (128, 128))  # 1024 px would take half a minute
     context = LocalContext(tmp_path, settings)
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         target = io.BytesIO()

@@ -5,15 +5,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.bucket import Bucket, running_bucket
 
-from tintype.errors import StorageFull
+from tintype.errors import SettingsError, StorageFull, StorageUnavailable
 from tintype.files.objects import Objects
 from tintype.files.urls import new_file_id
 
 
-@pytest.fixture(params=["folder", "memory"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
-    return Objects.open(str(tmp_path / "objects") if request.param == "folder" else "memory:")
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Bucket]:
+    with running_bucket() as running:
+        yield running
+
+
+@pytest.fixture(params=["folder", "memory", "bucket"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Objects:
+    if request.param != "bucket":
+        return Objects.open(str(tmp_path / "objects") if request.param == "folder" else "memory:")
+    bucket: Bucket = request.getfixturevalue("bucket")
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    return Objects.open(bucket.url)
 
 
 def key_of(name: str = "a.zip") -> str:
@@ -92,6 +104,54 @@ def test_a_write_that_breaks_off_leaves_no_object(objects, tmp_path):
         objects.put_chunks(key, broken())
     assert objects.size(key) is None
     assert not list((tmp_path / "objects" / ".incoming").glob("*")) if (tmp_path / "objects").exists() else True
+
+
+def test_a_large_object_goes_to_a_bucket_in_parts_and_a_broken_one_leaves_none(bucket, monkeypatch, tmp_path):
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    objects, large, broken = Objects.open(bucket.url), key_of(), key_of()
+    (tmp_path / "large").write_bytes(os.urandom(12_000_000))
+    objects.put_path(large, tmp_path / "large")
+    assert b"".join(objects.read(large)) == (tmp_path / "large").read_bytes()
+    assert objects.copy_to(large, tmp_path / "copy") == 12_000_000
+
+    def breaking() -> Iterator[bytes]:
+        yield from [b"x" * 6_000_000] * 2
+        raise RuntimeError("the source broke")
+
+    with pytest.raises(RuntimeError):
+        objects.put_chunks(broken, breaking())
+    assert objects.size(broken) is None
+    assert "<Upload>" not in bucket.unfinished()
+
+
+def test_a_bucket_that_is_not_there_is_said_to_be_missing(bucket, monkeypatch, tmp_path):
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    missing = Objects.open("s3://no-such-bucket/x")
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(StorageUnavailable, match=r"NoSuchBucket|not found"):
+        missing.put_bytes(key_of(), b"x")
+    with pytest.raises(StorageUnavailable):
+        missing.put_path(key_of(), tmp_path / "file", move=True)
+    assert (tmp_path / "file").exists()
+    with pytest.raises(SettingsError, match="TINTYPE_STORAGE"):
+        Objects.open("nonsense://photos")
+
+
+def test_what_is_old_can_be_listed_and_what_a_killed_write_left_is_removed(objects, tmp_path):
+    keys = [key_of(f"{number} ünï.zip".replace(" ", "_")) for number in range(3)]
+    for key in keys:
+        objects.put_bytes(key, b"x")
+    assert set(keys) <= {key for batch in objects.older_than(-60) for key in batch}
+    assert not set(keys) & {key for batch in objects.older_than(3600) for key in batch}
+    aside = tmp_path / "objects" / ".incoming"
+    if aside.exists():
+        (aside / "object-left").write_bytes(b"x")
+        assert objects.discard_unfinished(3600) == 0
+        assert objects.discard_unfinished(-60) == 1
+        assert not list(aside.iterdir())
+    assert all(objects.exists(key) for key in keys)
 
 
 def test_a_stored_file_is_on_disk_before_it_is_called_stored(tmp_path, monkeypatch):

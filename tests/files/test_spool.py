@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tintype.errors import PayloadTooLarge
+from tintype.errors import PayloadTooLarge, StorageFull
 from tintype.files.spool import Spool
 
 
@@ -40,3 +41,20 @@ async def test_discarding_after_the_file_was_moved_away_harms_nothing(tmp_path):
     spool.path.rename(tmp_path / "kept")
     spool.discard()
     assert (tmp_path / "kept").read_bytes() == b"abc"
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full to have a full disk")
+async def test_a_full_disk_is_said_to_be_full_and_keeps_nothing_of_the_file(tmp_path, monkeypatch):
+    open_real = os.fdopen
+    monkeypatch.setattr(os, "fdopen", lambda handle, mode: (os.close(handle), open_real(full(), mode))[1])
+    spool = Spool(tmp_path, limit=10_000_000)
+    with pytest.raises(StorageFull, match="full"):
+        await spool.receive(chunks(b"a" * 3_000_000))
+    spool.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def full() -> int:
+    """A disk without room."""
+    return os.open("/dev/full", os.O_WRONLY)

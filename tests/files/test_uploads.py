@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from tintype.errors import BadRequest, NotFound, PayloadTooLarge
@@ -94,3 +95,20 @@ async def test_abandoned_uploads_go_and_living_ones_stay(uploads):
         uploads.find(stale.id)
     with pytest.raises(NotFound):
         await uploads.receive_part(stale, 2, chunks(b"abc"))
+
+
+@pytest.mark.anyio
+async def test_parts_sent_together_and_twice_are_all_kept_once(tmp_path):
+    uploads = Uploads(tmp_path / "uploads", max_bytes=1_000_000)
+    upload = begin(uploads)
+    etags: dict[int, str] = {}
+
+    async def send(number: int) -> None:
+        etags[number] = await uploads.receive_part(upload, number, chunks(b"%04d" % number * 1000))
+
+    async with anyio.create_task_group() as sending:
+        for number in [*range(20, 0, -1), *range(1, 21)]:
+            sending.start_soon(send, number)
+    whole = uploads.assemble(upload, etags).read_bytes()
+    assert whole == b"".join(b"%04d" % number * 1000 for number in range(1, 21))
+    assert len(list((tmp_path / "uploads" / upload.id).glob("part-*"))) == 20

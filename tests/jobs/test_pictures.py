@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tintype.catalog.flux_lora import LoraWeight
 from tintype.jobs.local import LocalContext
-from tintype.jobs.pictures import LARGEST_SEED, as_image, encoded, published, seed_for
+from tintype.jobs.pictures import LARGEST_SEED, as_image, encoded, published, seed_for, wanted
 from tintype.settings import load_settings
 
 
@@ -41,6 +42,15 @@ def test_a_file_says_what_it_is(picture: Image.Image, tmp_path: Path, inline: bo
         assert list(context.output.iterdir()) == []
     else:
         assert (context.output / str(image.file_name)).read_bytes() == written
+
+
+def test_only_files_of_this_server_are_known_by_their_url(tmp_path: Path) -> None:
+    context = LocalContext(tmp_path, load_settings())
+    own = f"tintype:files/{'A' * 32}/lora.safetensors"
+    urls = {own: own, "https://h/lora.safetensors": "", context.offer(tmp_path / "lora.safetensors"): ""}
+    loras = [LoraWeight(path=url) for url in urls]
+    assert [one.origin for one in wanted(loras, context)] == list(urls.values())
+    assert [one.loc for one in wanted(loras, context)] == [("body", "loras", n, "path") for n in range(3)]
 
 
 def test_seeds_by_chance_leave_room_for_every_picture() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tintype.errors import BadRequest, InternalError
-from tintype.queue import LogLine, NewRequest, Outcome, Queue, Status, StoredFile
+from tintype.queue import LogLine, NewModel, NewRequest, Outcome, Queue, Status, StoredFile
 from tintype.queue.retention import FETCHING_SECONDS
 
 pytestmark = pytest.mark.anyio
@@ -71,3 +71,22 @@ async def test_what_was_not_kept_cannot_be_tried_again(queue: Queue) -> None:
     request_id = await ended(queue, fails=True, store_io=False)
     with pytest.raises(BadRequest, match="Send it again"):
         await queue.retry(request_id)
+
+
+async def test_old_requests_are_erased_with_their_files_but_not_those_of_custom_models(
+    queue: Queue, clock: Any
+) -> None:
+    old = await ended(queue, fails=False, store_io=True)
+    model, _ = await queue.submit(NewRequest("a/b", "training", {"name": "kept"}, makes_model=NewModel("A good model")))
+    claim = await queue.claim("w", "training")
+    assert claim is not None
+    lora = StoredFile("lora", "a.safetensors", "x/y", 1, clock.now)
+    await queue.complete(claim, {"lora": "kept"}, [lora])
+    await queue.add_file(StoredFile("picture", "a.png", "image/png", 1, clock.now, request_id=old))
+    clock.advance(100)
+    fresh = await ended(queue, fails=True, store_io=True)
+    assert await queue.erase_old(50) == 1
+    assert await queue.erase_old(50) == 0
+    requests = {request.id: request for request in await queue.list()}
+    assert [requests[request_id].is_erased for request_id in (old, model.id, fresh)] == [True, False, False]
+    assert [file.id for file in await queue.expired_files()] == ["picture"]

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead
 from PIL import Image
 from tests.families.conftest import random_layers, save_lora, save_tiny_ideogram
 
 from tintype.errors import Cancelled, InputError
 from tintype.families.ideogram4 import Ideogram4Family
-from tintype.families.ideogram_captions import wrap
+from tintype.families.ideogram_captions import verify, wrap
 from tintype.families.ideogram_lora import FORMS
 from tintype.families.weights import BaseWeights
+from tintype.sampling import prompt_writer
 from tintype.sampling.ideogram_sampler import BRANCH_WITH_LORA, IdeogramSampler, IdeogramWish
 from tintype.sampling.presets import ASPECT_RATIOS, SPEEDS
+from tintype.sampling.prompt_writer import NAME
 from tintype.sampling.shelf import Wanted
 
 WISH = IdeogramWish("a red hat", 64, 48, "TURBO")
@@ -102,6 +106,34 @@ def test_words_are_expanded_unless_refused_and_the_log_can_tell(sampler: Ideogra
     assert wording.prompt.text == wrap("a red hat").line()
     assert wording.lines[0] == f"Prompt expanded by rule: {wording.prompt.text}"
     assert sampler.word(replace(WISH, expand=False)).prompt.text == "a red hat"
+
+
+def test_where_the_language_models_head_is_it_writes(
+    sampler: IdeogramSampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = sampler.family.weights
+    shutil.copytree(weights.folder, tmp_path / "base")
+    torch.manual_seed(1)
+    head = Ideogram4PromptEnhancerHead(hidden_size=8, vocab_size=300)
+    head.save_pretrained(tmp_path / "base" / "prompt_enhancer_head")
+    # Texts that end soon: a head that knows nothing says all that it may.
+    monkeypatch.setattr(prompt_writer, "_text", lambda longest: {"type": "string", "minLength": 1, "maxLength": 4})
+    monkeypatch.setattr(prompt_writer, "MOST_ELEMENTS", 1)
+    monkeypatch.setattr(prompt_writer, "BRIEF", "Write.")
+    family = Ideogram4Family(replace(weights, folder=tmp_path / "base"), torch.device("cpu"))
+    writing = IdeogramSampler(family, keep=1)
+    wording = writing.word(WISH)
+    assert wording.prompt.by == NAME
+    assert wording.lines[0].startswith(f"Prompt expanded by {NAME}: {{")
+    assert verify(wording.prompt.text) == []
+    assert writing.word(replace(WISH, expand=False)).prompt.text == "a red hat"
+    assert [picture.tobytes() for picture in writing.draw(WISH, wording, [1])] != pictures(sampler, WISH, [1])
+
+    def stop() -> None:
+        raise Cancelled()
+
+    with pytest.raises(Cancelled):
+        writing.word(WISH, stop)
 
 
 def test_a_prompt_beyond_the_window_loses_its_end_and_says_so(sampler: IdeogramSampler) -> None:

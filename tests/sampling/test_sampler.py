@@ -13,6 +13,7 @@ from PIL import Image
 
 from tintype.errors import Cancelled
 from tintype.families import Families
+from tintype.families.flux_lora_layout import FLUX_LAYOUT
 from tintype.sampling.sampler import FluxSampler, Wish
 from tintype.sampling.shelf import Wanted
 from tintype.settings import load_settings
@@ -50,7 +51,7 @@ def lora(sampler: FluxSampler, tmp_path_factory: pytest.TempPathFactory) -> Path
     adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=4, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(3))
     path = tmp_path_factory.mktemp("lora") / "a.safetensors"
-    return to_diffusers(adapter, path, weights=None, dtype=torch.float32, header={})
+    return to_diffusers(FLUX_LAYOUT, adapter, path, weights=None, dtype=torch.float32, header={})
 
 
 def levels(picture: Image.Image) -> np.ndarray:

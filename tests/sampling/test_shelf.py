@@ -16,6 +16,7 @@ from tintype.errors import UnusableAdapter
 from tintype.families import Families
 from tintype.families.family import Latents
 from tintype.families.flux import FluxFamily
+from tintype.families.flux_lora_layout import FLUX_LAYOUT
 from tintype.families.ideogram4 import Ideogram4Family
 from tintype.families.lora_file import METADATA_KEY, digest_of
 from tintype.families.weights import BaseWeights
@@ -44,7 +45,7 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         )
         adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(seed))
         path = folder / f"{seed}.safetensors"
-        made.append(to_diffusers(adapter, path, weights=None, dtype=torch.float32, header={}))
+        made.append(to_diffusers(FLUX_LAYOUT, adapter, path, weights=None, dtype=torch.float32, header={}))
     return made
 
 
@@ -123,6 +124,28 @@ def test_the_least_recently_used_goes_first(family: Any, loras: list[Path]) -> N
         shelf.apply([wanted(path)])
     assert shelf.names == tuple(name_of(digest_of(path)) for path in (loras[0], loras[2]))
     assert loaded_names(family.pipeline()) == set(shelf.names)
+
+
+def test_a_file_that_never_changes_is_asked_for_only_while_it_is_not_there(family: Any, loras: list[Path]) -> None:
+    asked: list[int] = []
+
+    def by_origin(number: int) -> Wanted:
+        def get() -> Path:
+            asked.append(number)
+            return loras[number]
+
+        return Wanted(get, 1.0, LOC, origin=f"tintype:files/{number}")
+
+    shelf = Shelf(family, 2)
+    for number in (0, 0, 1, 0, 2, 0, 1):
+        shelf.apply([by_origin(number)])
+    assert asked == [0, 1, 2, 1], "1 was the least recently used when 2 came"
+    shelf.apply([by_origin(1), by_origin(0)])
+    both = answer(family)
+    family.load_transformer()  # a training takes every LoRA off
+    shelf.apply([by_origin(1), by_origin(0)])
+    assert torch.equal(answer(family), both)
+    assert asked == [0, 1, 2, 1, 1, 0]
 
 
 def test_more_loras_at_once_than_are_kept_all_act(family: Any, loras: list[Path]) -> None:
@@ -221,7 +244,7 @@ def test_ranks_and_alphas_may_differ_from_layer_to_layer(flux: FluxFamily, tmp_p
 def test_other_forms_of_a_lora_draw_the_same_at_any_scale(flux: FluxFamily, tmp_path: Path, form: str) -> None:
     adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=3, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(0))
-    paths = export_all(adapter, tmp_path, weights=None, dtype=torch.float32, header={})
+    paths = export_all(FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.float32, header={})
     shelf = Shelf(flux, 4)
     for scale in (1.0, 0.4):
         shelf.apply([wanted(paths["diffusers"], scale)])

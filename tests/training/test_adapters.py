@@ -132,3 +132,25 @@ def test_state_may_be_taken_from_other_weights() -> None:
     doubled = adapter.state(adapter.weights.data * 2)
     for name, (down, _) in adapter.state().items():
         torch.testing.assert_close(doubled[name][0], 2 * down)
+
+
+def test_layers_that_share_what_reads_have_one_down_and_its_gradient_is_their_sum() -> None:
+    base, x = nn.ModuleDict({name: nn.Linear(6, 4) for name in "qkv"}).requires_grad_(False), torch.randn(5, 6)
+    shapes = dict.fromkeys("qkv", (4, 6))
+    apart = Adapter(shapes, 2, 2.0, torch.device("cpu"))
+    together = Adapter(shapes, 2, 2.0, torch.device("cpu"), shared=[("q", "k", "v")])
+    assert together.weights.numel() == apart.weights.numel() - 2 * 2 * 6
+    start = torch.randn(2, 6)
+    gradients = {}
+    for adapter in (apart, together):
+        adapter.require_gradients()
+        for number, (down, up) in enumerate(adapter.layers.values()):
+            down.data.copy_(start)
+            up.data.copy_(torch.randn(4, 2, generator=torch.Generator().manual_seed(number)))
+        with adapter.attached(base):
+            sum(base[name](x).square().sum() for name in "qkv").backward()  # type: ignore[union-attr]
+        gradients[id(adapter)] = [down.grad for down, _ in adapter.layers.values()]
+    torch.testing.assert_close(gradients[id(together)][0], sum(gradients[id(apart)]))  # type: ignore[arg-type]
+    for name, (down, up) in together.state().items():
+        assert torch.equal(down, start)
+        assert torch.equal(up, apart.layers[name][1])

@@ -20,11 +20,12 @@ from tests.families.peers import SHAPES, every_peer, written
 from tintype.errors import UnprovenAdapter
 from tintype.families import Families
 from tintype.families.flux import adapter_targets
+from tintype.families.flux_lora_layout import FLUX_LAYOUT
 from tintype.families.lora_file import METADATA_KEY, check_fits, linear_shapes, read_lora
 from tintype.families.lora_pairs import Pair, difference
 from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
-from tintype.training.export import FORMS, check_written, export_all, header, to_diffusers, write
+from tintype.training.export import check_written, export_all, header, to_diffusers, write
 
 HEADER = header(
     title="Portrait of TOK",
@@ -32,7 +33,6 @@ HEADER = header(
     base="miniature",
     steps=3,
     licence="free",
-    architecture="flux-1-dev",
     settings={"learning_rate": 9e-5, "seed": 7, "sigma": "logit-normal"},
 )
 
@@ -51,13 +51,13 @@ def pairs_of(adapter: Adapter) -> dict[str, Pair]:
     return {name: Pair(down, up, adapter.alpha) for name, (down, up) in adapter.state().items()}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
 @pytest.mark.parametrize("alpha", [4.0, 1.0])
 def test_what_is_read_back_is_what_was_trained_to_the_bit(
     adapter: Adapter, tmp_path: Path, form: str, alpha: float
 ) -> None:
     adapter.alpha = alpha
-    path = export_all(adapter, tmp_path, weights=None, dtype=torch.float32, header=HEADER)[form]
+    path = export_all(FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.float32, header=HEADER)[form]
     lora = read_lora(path, loc=())
     assert set(lora.pairs) == set(SHAPES)
     assert lora.other_keys == ()
@@ -70,7 +70,12 @@ def test_what_is_read_back_is_what_was_trained_to_the_bit(
 
 def test_averaged_weights_are_written_where_they_are_given(adapter: Adapter, tmp_path: Path) -> None:
     path = to_diffusers(
-        adapter, tmp_path / "a.safetensors", weights=adapter.weights.data * 2, dtype=torch.float32, header=HEADER
+        FLUX_LAYOUT,
+        adapter,
+        tmp_path / "a.safetensors",
+        weights=adapter.weights.data * 2,
+        dtype=torch.float32,
+        header=HEADER,
     )
     name = next(iter(SHAPES))
     torch.testing.assert_close(read_lora(path, loc=()).pairs[name].down, 2 * adapter.layers[name][0].data)
@@ -80,7 +85,7 @@ layers = st.sets(st.sampled_from(sorted(SHAPES)), min_size=1)
 kinds = st.tuples(st.integers(1, 6), st.sampled_from([0.5, 1.0, 3.0, 16.0]))
 
 
-@given(form=st.sampled_from(FORMS), names=layers, kind=st.one_of(kinds, st.none()), data=st.data())
+@given(form=st.sampled_from(FLUX_LAYOUT.forms), names=layers, kind=st.one_of(kinds, st.none()), data=st.data())
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_layers_ranks_and_alphas_survive_each_form(
     tmp_path: Path, form: str, names: set[str], kind: tuple[int, float] | None, data: st.DataObject
@@ -91,25 +96,30 @@ def test_any_layers_ranks_and_alphas_survive_each_form(
         rank, alpha = kind or data.draw(kinds)
         out, into = SHAPES[name]
         pairs[name] = Pair(torch.randn(rank, into), torch.randn(out, rank), alpha)
-    path = write(pairs, tmp_path / "a.safetensors", form, dtype=torch.float32, header={})
+    path = write(FLUX_LAYOUT, pairs, tmp_path / "a.safetensors", form, dtype=torch.float32, header={})
     read = read_lora(path, loc=()).pairs
     assert set(read) == set(pairs)
     assert all(difference(pair, read[name]) < 1e-5 for name, pair in pairs.items())
-    check_written(path, pairs, dtype=torch.float32)
+    check_written(FLUX_LAYOUT, path, pairs, dtype=torch.float32)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
 @pytest.mark.parametrize("peer", ["kohya sd-scripts", "x-flux", "OneTrainer"])
 def test_a_peers_file_can_be_written_in_each_form(tmp_path: Path, form: str, peer: str) -> None:
     tensors, _ = every_peer()[peer]
     pairs = read_lora(written(tmp_path / "theirs", tensors), loc=()).pairs
     check_written(
-        write(pairs, tmp_path / "a.safetensors", form, dtype=torch.float32, header={}), pairs, dtype=torch.float32
+        FLUX_LAYOUT,
+        write(FLUX_LAYOUT, pairs, tmp_path / "a.safetensors", form, dtype=torch.float32, header={}),
+        pairs,
+        dtype=torch.float32,
     )
 
 
 def test_the_header_says_what_the_file_is(adapter: Adapter, tmp_path: Path) -> None:
-    for form, path in export_all(adapter, tmp_path, weights=None, dtype=torch.bfloat16, header=HEADER).items():
+    for form, path in export_all(
+        FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.bfloat16, header=HEADER
+    ).items():
         with safe_open(path, framework="pt") as opened:
             told = opened.metadata()
         assert told["modelspec.title"] == "Portrait of TOK"
@@ -131,6 +141,7 @@ def test_the_hashes_stay_when_only_the_title_changes(adapter: Adapter, tmp_path:
     told = []
     for title in ("a", "a much longer title"):
         path = write(
+            FLUX_LAYOUT,
             pairs_of(adapter),
             tmp_path / "a.safetensors",
             "kohya",
@@ -142,9 +153,9 @@ def test_the_hashes_stay_when_only_the_title_changes(adapter: Adapter, tmp_path:
     assert told[0]["sshs_legacy_hash"] == told[1]["sshs_legacy_hash"]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
 def test_a_file_that_changed_after_writing_is_not_handed_over(adapter: Adapter, tmp_path: Path, form: str) -> None:
-    path = write(pairs_of(adapter), tmp_path / "a.safetensors", form, dtype=torch.float32, header=HEADER)
+    path = write(FLUX_LAYOUT, pairs_of(adapter), tmp_path / "a.safetensors", form, dtype=torch.float32, header=HEADER)
     good = load_file(path)
     first = next(key for key in good if key.endswith(".weight"))
     layer = first.rsplit(".", 2)[0]
@@ -156,7 +167,7 @@ def test_a_file_that_changed_after_writing_is_not_handed_over(adapter: Adapter, 
     ):
         save_file(wrong, path)
         with pytest.raises(UnprovenAdapter):
-            check_written(path, pairs_of(adapter), dtype=torch.float32)
+            check_written(FLUX_LAYOUT, path, pairs_of(adapter), dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +183,7 @@ def real_files(real: FluxTransformer2DModel, tmp_path_factory: pytest.TempPathFa
     shapes = {name: linear_shapes(real)[name] for name in adapter_targets(real)}
     adapter = filled(Adapter(shapes, 2, 2.0, torch.device("cpu")), 0.1)
     folder = tmp_path_factory.mktemp("real")
-    return export_all(adapter, folder, weights=None, dtype=torch.bfloat16, header=HEADER)
+    return export_all(FLUX_LAYOUT, adapter, folder, weights=None, dtype=torch.bfloat16, header=HEADER)
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
@@ -227,7 +238,7 @@ def test_every_key_of_the_real_model_is_the_one_others_look_for(real_files: dict
     assert shapes_in(real_files["comfy"]) == dict(expected_original("diffusion_model.", "."))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
 def test_a_file_for_the_real_model_fits_it(
     real: FluxTransformer2DModel, real_files: dict[str, Path], form: str
 ) -> None:
@@ -237,7 +248,7 @@ def test_a_file_for_the_real_model_fits_it(
     assert all(pair.rank == pair.alpha == 2 for pair in lora.pairs.values())
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
 def test_diffusers_own_converter_finds_every_layer_with_the_same_values(real_files: dict[str, Path], form: str) -> None:
     """It knows kohya's and ComfyUI's form of the real model only: it counts on 19 and 38 blocks 3072 wide."""
     wanted = load_file(real_files["diffusers"])
@@ -269,7 +280,7 @@ def test_a_plain_pipeline_draws_the_same_picture_from_each_form(tmp_path: Path, 
     targets = tuple(name for name in flux.adapter_targets if name.startswith("transformer_blocks."))
     adapter = Adapter.for_transformer(flux.load_transformer(), targets, rank=3, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(1))
-    paths = export_all(adapter, tmp_path, weights=None, dtype=torch.float32, header=HEADER)
+    paths = export_all(FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.float32, header=HEADER)
     drawn = {}
     for loaded in (None, "diffusers", form):
         pipeline = flux.fresh_pipeline()

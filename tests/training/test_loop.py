@@ -17,6 +17,7 @@ from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import Cancelled, Drained, NonFiniteLoss
 from tintype.families import Families
 from tintype.families.flux import FluxFamily
+from tintype.families.flux_lora_layout import FLUX_LAYOUT
 from tintype.jobs.context import Checkpoint
 from tintype.jobs.local import LocalContext
 from tintype.sampling.sampler import Wish
@@ -118,6 +119,14 @@ def test_draining_leaves_a_checkpoint_of_the_last_step(families: Families, cache
     assert resumed.resumed_from == 5
 
 
+def test_an_attempt_that_finds_all_steps_done_says_so(families: Families, cache: Cache, tmp_path: Path) -> None:
+    run(families, cache, tmp_path)
+    told: list[tuple[int, int]] = []
+    context = LocalContext(tmp_path, load_settings(), families=families, on_progress=lambda *at: told.append(at[:2]))
+    train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, keepsakes=tmp_path / "kept")
+    assert told == [(PLAN.steps, PLAN.steps)]
+
+
 class OnFullDisk(FolderCheckpoints):
     """Where nothing more can be written."""
 
@@ -208,7 +217,7 @@ def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_
             drawn.append(step)
             raise Drained()
         path = tmp_path / f"{step}.safetensors"
-        to_diffusers(adapter, path, weights=weights, dtype=torch.float32, header={})
+        to_diffusers(FLUX_LAYOUT, adapter, path, weights=weights, dtype=torch.float32, header={})
         sampler = families.flux_sampler()
         sampler.use([Wanted(path, 1.0, ())])
         sampler.draw(Wish("TOK", 512, 512, steps=1), [0])

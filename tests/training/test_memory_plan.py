@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from diffusers import Ideogram4Transformer2DModel
 
 from tintype.families import Families
-from tintype.families.family import Features, Latents
-from tintype.families.flux import FluxFamily
-from tintype.families.weightless import REAL, WeightlessFlux
+from tintype.families.family import Family, Features, Latents
+from tintype.families.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
 from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
 from tintype.training.memory_plan import Shape, plan_memory
@@ -16,7 +18,7 @@ from tintype.training.memory_plan import Shape, plan_memory
 GIB = 2**30
 
 
-def kept_by(family: FluxFamily, *, text: int, side: int, batch: int, plain: bool = False) -> tuple[int, Shape]:
+def kept_by(family: Family, *, text: int, side: int, batch: int, plain: bool = False) -> tuple[int, Shape]:
     """(bytes that a forward pass keeps for the backward, the shape to predict them from).
 
     On the meta device attention is spelled out; its scores, which no real kernel keeps, do not count.
@@ -25,10 +27,7 @@ def kept_by(family: FluxFamily, *, text: int, side: int, batch: int, plain: bool
     adapter = Adapter.for_transformer(transformer, family.adapter_targets, rank=16, seed=0, device=device)
     adapter.require_gradients()
     tokens = torch.randn(batch, side * side, transformer.config.in_channels).to(device, family.dtype)
-    features = Features(
-        torch.randn(batch, text, transformer.config.joint_attention_dim).to(device),
-        torch.randn(batch, transformer.config.pooled_projection_dim).to(device),
-    )
+    features = features_for(transformer, text, batch)
     frozen = {parameter.untyped_storage()._cdata for parameter in (*transformer.parameters(), adapter.weights)}
     storages: dict[int, tuple[torch.UntypedStorage, int]] = {}
     whole = text + side * side
@@ -44,14 +43,25 @@ def kept_by(family: FluxFamily, *, text: int, side: int, batch: int, plain: bool
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with hooks:
             family.predict_velocity(form, Latents(tokens, side, side), torch.rand(batch), features, 1.0)
-    shape = Shape.of(transformer, tokens=whole, batch=batch, trained=adapter.weights.numel(), plain=plain)
+    kept = family.kept_values(plain=plain)
+    shape = Shape.of(transformer, kept, tokens=whole, batch=batch, trained=adapter.weights.numel())
     return sum(size for _, size in storages.values()), shape
 
 
+def features_for(transformer: Any, text: int, batch: int) -> Features:
+    config = transformer.config
+    if isinstance(transformer, Ideogram4Transformer2DModel):
+        return Features(torch.randn(batch, text, transformer.hidden_size), torch.full((batch, 1), float(text)))
+    tokens = torch.randn(batch, text, config.joint_attention_dim)
+    return Features(tokens, torch.randn(batch, config.pooled_projection_dim))
+
+
 @pytest.mark.parametrize("plain", [False, True])
-def test_the_prediction_holds_on_the_miniature(plain: bool) -> None:
-    flux = Families(load_settings(flux_base="miniature"), "cpu").flux()
-    kept, shape = kept_by(flux, text=48, side=8, batch=4, plain=plain)
+@pytest.mark.parametrize("base", ["flux", "ideogram4"])
+def test_the_prediction_holds_on_the_miniature(base: str, plain: bool) -> None:
+    families = Families(load_settings(flux_base="miniature", ideogram4_base="miniature"), "cpu")
+    family: Family = families.flux() if base == "flux" else families.ideogram4()
+    kept, shape = kept_by(family, text=48, side=8, batch=4, plain=plain)
     assert shape.kept_bytes() == pytest.approx(kept, rel=0.15)
 
 
@@ -63,9 +73,16 @@ def test_the_prediction_holds_at_the_real_configuration() -> None:
     assert 23 * GIB < shape.total_bytes(shape.blocks) < 30 * GIB
 
 
+def test_the_prediction_holds_at_the_real_configuration_of_ideogram() -> None:
+    kept, shape = kept_by(WeightlessIdeogram4(torch.device("meta")), text=256, side=64, batch=1)
+    assert shape.kept_bytes() == pytest.approx(kept, rel=0.15)
+
+
 def real_shape() -> Shape:
-    transformer = WeightlessFlux(REAL, torch.device("meta")).load_transformer()
-    return Shape.of(transformer, tokens=4608, batch=1, trained=44_000_000)
+    family = WeightlessFlux(REAL, torch.device("meta"))
+    return Shape.of(
+        family.load_transformer(), family.kept_values(plain=False), tokens=4608, batch=1, trained=44_000_000
+    )
 
 
 def test_no_more_is_recomputed_than_has_to_be() -> None:

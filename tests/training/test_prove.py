@@ -13,6 +13,7 @@ from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import UnprovenAdapter
 from tintype.families import Families
 from tintype.families.flux import FluxFamily
+from tintype.families.flux_lora_layout import FLUX_LAYOUT
 from tintype.families.lora_file import check_fits, read_lora
 from tintype.settings import load_settings
 from tintype.training.adapters import Adapter
@@ -20,7 +21,7 @@ from tintype.training.cache import Cache, encode_once
 from tintype.training.export import header, to_diffusers
 from tintype.training.prove import prove
 
-HEADER = header(title="t", trigger="TOK", base="miniature", steps=3, licence="free", architecture="flux-1-dev")
+HEADER = header(title="t", trigger="TOK", base="miniature", steps=3, licence="free")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def adapter(flux: FluxFamily) -> Adapter:
 
 
 def exported(adapter: Adapter, path: Path, dtype: torch.dtype = torch.float32) -> Path:
-    return to_diffusers(adapter, path, weights=None, dtype=dtype, header=HEADER)
+    return to_diffusers(FLUX_LAYOUT, adapter, path, weights=None, dtype=dtype, header=HEADER)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

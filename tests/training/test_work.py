@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tintype.families.weightless import NARROW
+from tintype.families.weightless import NARROW, WeightlessFlux
 from tintype.training.work import PEAKS, Work, _at_all_sizes, operations_of_step
 
 WORK = Work(2e12, "plain products", 0.25, "NVIDIA H200", 989e12)
@@ -22,9 +22,10 @@ def test_a_step_costs_what_counting_its_products_by_hand_gives() -> None:
     double, single = 12 * width**2, 12 * width**2
     blocks = (double + 2 * single) * 2 * 2 * tokens
     attention = 3 * 2 * 6 * tokens**2 * width
-    counted = operations_of_step(NARROW, pictured, text, 1, rank)
+    narrow = WeightlessFlux(NARROW, torch.device("meta"))
+    counted = operations_of_step(narrow, pictured, text, 1, rank)
     assert 0.85 * (blocks + attention) <= counted <= 1.35 * (blocks + attention)
-    assert operations_of_step(NARROW, pictured, text, 3, rank) == pytest.approx(3 * counted, rel=0.02)
+    assert operations_of_step(narrow, pictured, text, 3, rank) == pytest.approx(3 * counted, rel=0.02)
 
 
 def test_three_counts_tell_those_of_every_size() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import email
+import email.policy
+
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tintype.files import new_file_id, own_file
-from tintype.web.downloads import UNSATISFIABLE, span_of
+from tintype.web.downloads import MOST_RANGES, spans_of
 
 DATA = bytes(range(256)) * 4
 
@@ -52,15 +55,16 @@ def test_a_range_gives_exactly_its_bytes(get, wanted, start, end):
     assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/1024"
 
 
-@pytest.mark.parametrize("wanted", ["bytes=1024-", "bytes=5000-6000", "bytes=-0"])
+@pytest.mark.parametrize("wanted", ["bytes=1024-", "bytes=5000-6000", "bytes=-0", "bytes=2000-,-0"])
 def test_a_range_beyond_the_end_is_a_416_in_json(get, wanted):
     answer = get(range=wanted)
     assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */1024")
     assert answer.json()["error_type"] == "range_not_satisfiable"
 
 
-@pytest.mark.parametrize("wanted", ["bytes=5-2", "bytes=-", "bytes=a-b", "items=0-1", "bytes=0-1,3-4", ""])
-def test_what_is_no_single_range_is_ignored(get, wanted):
+@pytest.mark.parametrize("wanted", ["bytes=5-2", "bytes=-", "bytes=a-b", "items=0-1", "bytes=0-1,3-2", "bytes", "",
+                                    "bytes=0-1023,0-", "bytes=" + ",".join(["0-0"] * (MOST_RANGES + 1))])  # fmt: skip
+def test_what_is_no_range_or_asks_for_more_than_there_is_is_ignored(get, wanted):
     assert (get(range=wanted).status_code, get(range=wanted).content) == (200, DATA)
 
 
@@ -93,7 +97,54 @@ def test_an_empty_file_is_sent_and_has_no_ranges(client):
     assert client.get(url, headers={"range": "bytes=0-"}).status_code == 416
 
 
-@given(st.text() | st.from_regex(r"bytes=[0-9]*-[0-9]*"), st.integers(0, 2000))
+def test_several_ranges_come_in_the_order_asked_as_the_parts_of_one_message(get):
+    answer = get(range="bytes=1000-, 0-9, 5000-, -4")
+    assert answer.status_code == 206
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    head = f"content-type: {answer.headers['content-type']}\n\n".encode()
+    message = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP)
+    parts = [(part["content-range"], part.get_payload(decode=True)) for part in message.iter_parts()]
+    wanted = [(1000, 1024), (0, 10), (1020, 1024)]
+    assert parts == [(f"bytes {start}-{end - 1}/1024", DATA[start:end]) for start, end in wanted]
+    assert {part.get_content_type() for part in message.iter_parts()} == {"text/html"}
+    assert get("HEAD", range="bytes=0-1,3-4").status_code == 206
+
+
+def test_conditions_about_the_whole_file_are_kept(get):
+    etag, modified = get().headers["etag"], get().headers["last-modified"]
+    old, new = "Mon, 01 Jan 2001 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 GMT"
+    for answer, status in (
+        (get(if_match=f'"x", {etag}'), 200), (get(if_match="*"), 200), (get(if_match='"x"'), 412),
+        (get(if_match=f"W/{etag}"), 412), (get(if_unmodified_since=modified), 200), (get(if_unmodified_since=old), 412),
+        (get(if_modified_since=modified), 304), (get(if_modified_since=old), 200), (get(if_modified_since=new), 304),
+        (get(if_modified_since="yesterday"), 200), (get(if_none_match='"x"', if_modified_since=new), 200),
+        (get(if_match=etag, if_unmodified_since=old), 200), (get(if_none_match="*"), 304),
+    ):  # fmt: skip
+        assert answer.status_code == status, answer.request.headers
+    assert get(if_match='"x"').json()["error_type"] == "precondition_failed"
+    assert get(if_none_match=etag, range="bytes=0-9").status_code == 304
+
+
+def test_nothing_keeps_a_file_longer_than_it_lasts(client):
+    headers = {"x-fal-object-lifecycle": '{"expiration_duration_seconds": 100}'}
+    url = client.post("/cdn/files/upload", content=b"x", headers=headers).json()["access_url"]
+    kept = int(client.get(url).headers["cache-control"].partition("max-age=")[2])
+    assert 0 <= kept <= 100
+
+
+@pytest.mark.parametrize("kind", ["text/html", "image/svg+xml", "application/xhtml+xml", "text/javascript", "text/xml"])
+def test_nothing_that_was_uploaded_runs_as_a_page_or_script_of_ours(client, kind):
+    data = b"<html xmlns='http://www.w3.org/1999/xhtml'><script>alert(1)</script></html>"
+    for sent in (kind, f"{kind}; charset=utf-8"):
+        url = client.post("/cdn/files/upload", content=data, headers={"content-type": sent}).json()["access_url"]
+        answer = client.get(url)
+        assert answer.headers["content-disposition"].startswith("attachment")
+        assert answer.headers["content-security-policy"].startswith("sandbox;")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@given(st.text() | st.from_regex(r"bytes=[0-9]*-[0-9]*(,[0-9]*-[0-9]*)*"), st.integers(0, 2000))
 def test_any_range_lies_within_the_file(header, size):
-    span = span_of(header, size)
-    assert span in (None, UNSATISFIABLE) or 0 <= span[0] < span[1] <= size
+    spans = spans_of(header, size)
+    assert spans is None or all(0 <= start < end <= size for start, end in spans)
+    assert sum(end - start for start, end in spans or ()) <= size

@@ -9,7 +9,7 @@ from tintype.errors import InternalError
 from tintype.files import new_file_id
 from tintype.queue.records import NewRequest, StoredFile
 from tintype.web import housekeeping
-from tintype.web.housekeeping import remove_ended_work, remove_expired
+from tintype.web.housekeeping import remove_ended_work, remove_expired, remove_orphans
 from tintype.web.services import Services
 
 
@@ -28,6 +28,21 @@ async def test_expired_files_go_with_their_bytes_and_others_stay(settings, queue
     assert [path.name for path in (settings.data_dir / "files").glob("*/*")] == ["kept.zip"]
     assert await queue.expired_files() == []
     assert await remove_expired(services) == 0
+
+
+@pytest.mark.anyio
+async def test_objects_that_no_row_speaks_of_go_once_they_are_old(settings, queue):
+    services = await Services.open(settings, queue)
+    known = StoredFile(new_file_id(), "known.zip", "x/y", 1, time.time())
+    expired = StoredFile(new_file_id(), "expired.zip", "x/y", 1, time.time(), expires_at=1.0)
+    orphan = StoredFile(new_file_id(), "orphan.zip", "x/y", 1, time.time())
+    for file in (known, expired, orphan):
+        services.objects.put_bytes(file.key, b"x")
+    await queue.add_file(known)
+    await queue.add_file(expired)
+    assert await remove_orphans(services) == 0
+    assert await remove_orphans(services, older_than=-60) == 1
+    assert [services.objects.exists(file.key) for file in (known, expired, orphan)] == [True, True, False]
 
 
 @pytest.mark.anyio

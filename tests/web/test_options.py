@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from tintype.errors import BadRequest
 from tintype.queue.records import Priority
-from tintype.web.options import lifetime_of, options_of
+from tintype.web.options import options_of
 
 
 def http(query: str = "", **headers: str) -> Request:
@@ -69,20 +69,3 @@ def test_retries_are_bounded_by_either_header():
 def test_what_cannot_be_understood_is_refused_rather_than_dropped(query, headers):
     with pytest.raises(BadRequest):
         options_of(http(query, **headers))
-
-
-def test_a_lifetime_is_read_from_either_header_and_nothing_means_for_ever():
-    assert lifetime_of(http(x_fal_object_lifecycle='{"expiration_duration_seconds": 60}')) == 60
-    assert lifetime_of(http(x_fal_object_lifecycle_preference='{"expiration_duration_seconds": 3600}')) == 3600
-    assert lifetime_of(http(x_fal_object_lifecycle='{"expiration_duration_seconds": null}')) is None
-    assert lifetime_of(http(x_fal_object_lifecycle='{"initial_acl": {"default": "allow"}}')) is None
-    assert lifetime_of(http()) is None
-
-
-@pytest.mark.parametrize(
-    "text", ["soon", "[]", "{\"expiration_duration_seconds\": [1]}", '{"expiration_duration_seconds": -1}',
-             '{"expiration_duration_seconds": NaN}', '{"expiration_duration_seconds": ' + "9" * 400 + "}"]
-)  # fmt: skip
-def test_a_lifetime_that_makes_no_sense_is_refused(text):
-    with pytest.raises(BadRequest):
-        lifetime_of(http(x_fal_object_lifecycle=text))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from tests.bucket import running_bucket
 
 from tintype.files import own_file
 
@@ -67,6 +69,17 @@ def test_parts_of_the_javascript_client_make_one_file(client, anyone):
     for _ in range(2):  # a completion whose answer was lost is asked for again
         assert anyone.post(f"{begun['upload_url']}/complete", json={"parts": parts[::-1]}).status_code == 200
     assert anyone.get(begun["file_url"]).content == b"onetwo"
+
+
+def test_parts_of_older_clients_are_asked_for_one_by_one(client, anyone):
+    begun = client.post("/rest/storage/upload/initiate-multipart?storage_type=gcs", json={"file_name": "a.zip"}).json()
+    parts = []
+    for number, data in ((1, b"one"), (2, b"two")):
+        place = client.post(f"{begun['upload_url']}/{number}").json()["upload_url"]
+        parts.append({"part_number": number, "etag": anyone.put(place, content=data).headers["etag"]})
+    assert client.post(f"{begun['upload_url']}/complete", json={"parts": parts}).status_code == 200
+    assert anyone.get(begun["file_url"]).content == b"onetwo"
+    assert anyone.post(begun["upload_url"][:-5] + "AAAAA/1").status_code == 404
 
 
 def test_a_retry_that_overlaps_its_first_try_is_no_error(client, anyone):
@@ -146,6 +159,34 @@ def test_a_file_is_gone_when_its_time_is_over(client, anyone, name):
     assert anyone.get(signed["file_url"]).status_code == 404
 
 
+def cut_off(server, method, path, *, headers=""):
+    """Begins a call, sends half of its megabyte and hangs up."""
+    host, port = server.origin.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: 1000000\r\n\r\n".encode())
+        line.sendall(b"x" * 500_000)
+
+
+def test_uploads_that_break_off_leave_nothing_and_can_be_begun_anew(client, anyone, server):
+    signed = initiate(client)
+    begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.zip"}).json()
+    part = begun["upload_url"].removeprefix(server.origin)
+    cut_off(server, "PUT", signed["upload_url"].removeprefix(server.origin))
+    cut_off(server, "PUT", f"{part}/1")
+    cut_off(server, "POST", "/cdn/files/upload", headers=f"Authorization: Key {server.key}\r\n")
+    incoming = server.settings.data_dir / "uploads" / "incoming"
+    ends = time.monotonic() + 60
+    while list(incoming.iterdir()):
+        assert time.monotonic() < ends, list(incoming.iterdir())
+        time.sleep(0.05)
+    assert anyone.get(signed["file_url"]).status_code == 404
+    assert not list((server.settings.data_dir / "uploads" / part.rsplit("/", 1)[1]).glob("part-*"))
+    assert anyone.put(signed["upload_url"], content=b"whole").status_code == 200
+    again = anyone.put(f"{begun['upload_url']}/1", content=b"whole").json()
+    assert anyone.post(f"{begun['upload_url']}/complete", json={"parts": [again]}).status_code == 200
+    assert anyone.get(signed["file_url"]).content == anyone.get(begun["file_url"]).content == b"whole"
+
+
 def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(tmp_path, start):
     server = start(data_dir=tmp_path, max_upload_bytes=1000)
     with server.client() as client:
@@ -163,3 +204,22 @@ def test_a_body_over_the_limit_is_refused(tmp_path, start):
         streamed = client.post("/queue/fal-ai/flux-lora", content=iter([b" " * 600] * 4))
     for answer in (whole, streamed):
         assert (answer.status_code, answer.json()["error_type"]) == (413, "payload_too_large")
+
+
+def test_a_bucket_that_refuses_is_said_to_and_keeps_nothing_here(tmp_path, start, monkeypatch):
+    with running_bucket() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        server = start(data_dir=tmp_path, storage="s3://no-such-bucket/x")
+        with server.client() as client:
+            for answer in (
+                client.post("/cdn/files/upload", content=b"x"),
+                client.put(initiate(client)["upload_url"], content=b"x"),
+                client.post(
+                    "/queue/fal-ai/flux-lora-portrait-trainer",
+                    json={"images_data_url": "data:application/zip;base64," + "AAAA" * 50_000},
+                ),
+            ):
+                assert (answer.status_code, answer.json()["error_type"]) == (503, "storage_unavailable")
+                assert "TINTYPE_STORAGE" in answer.json()["detail"]
+    assert not list((tmp_path / "uploads" / "incoming").iterdir())

@@ -6,10 +6,19 @@ from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput, Ki
 from tintype.catalog.fields import INTERNAL_SCHEME, File, Image
 from tintype.catalog.flux_lora import FLUX_LORA
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
-from tintype.catalog.ideogram_custom_models import CUSTOM_MODEL_GENERATE
+from tintype.catalog.ideogram_custom_models import CUSTOM_MODEL_GENERATE, CUSTOM_MODEL_TRAINER
 from tintype.catalog.ideogram_v4 import IDEOGRAM, IDEOGRAM_LORA
+from tintype.catalog.ideogram_v4_trainer import IDEOGRAM_TRAINER
 
-ENDPOINTS: tuple[Endpoint, ...] = (PORTRAIT_TRAINER, FLUX_LORA, IDEOGRAM, IDEOGRAM_LORA, CUSTOM_MODEL_GENERATE)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    PORTRAIT_TRAINER,
+    FLUX_LORA,
+    IDEOGRAM_TRAINER,
+    IDEOGRAM,
+    IDEOGRAM_LORA,
+    CUSTOM_MODEL_TRAINER,
+    CUSTOM_MODEL_GENERATE,
+)
 
 _BY_ID = {name: endpoint for endpoint in ENDPOINTS for name in (endpoint.id, *endpoint.aliases)}
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from tintype.cli import doctor, keys, local, models, requests, webhooks, weights
 from tintype.cli.env import env
+from tintype.cli.gc import gc
 from tintype.cli.run import run
 from tintype.cli.serving import demo, serve
 from tintype.errors import TintypeError
@@ -35,6 +36,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(models.app, name="models")
 app.add_typer(weights.app, name="weights")
 app.command()(doctor.doctor)
+app.command()(gc)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ DataDir = Annotated[
 def with_queue(data_dir: Path | None, work: Callable[[Queue, Settings], Awaitable[T]]) -> T:
     """Opens the installation's queue, does the work, closes it."""
     settings = load_settings(data_dir=data_dir)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.make_data_dir()
 
     async def run() -> T:
         queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)

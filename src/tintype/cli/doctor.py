@@ -19,6 +19,7 @@ from tintype.cli.data import DataDir
 from tintype.cli.listing import show_table
 from tintype.errors import TintypeError
 from tintype.families.weights import FLUX_GPU_BYTES, describe, resolve
+from tintype.files import Objects, new_file_id
 from tintype.settings import GIB, Settings, load_settings
 
 LEAST_MEMORY = 3 * GIB  # what all processes together take on the miniature
@@ -41,7 +42,7 @@ def doctor(
         int | None, typer.Option(min=0, max=65535, help="Port to look at (default 8787).", show_default=False)
     ] = None,
 ) -> None:
-    """Check Python, torch, GPU, memory, disk, weights and port; each line says what to do where something is amiss."""
+    """Check Python, torch, GPU, memory, disk, files, weights and port; each says what to do about what is amiss."""
     settings = load_settings(data_dir=data_dir, port=port)
     findings = [check(settings) for check in CHECKS]
     marks = {True: Text("ok", "green"), False: Text("no", "red")}
@@ -107,6 +108,21 @@ def _disk(settings: Settings) -> Finding:
     )
 
 
+def _storage(settings: Settings) -> Finding:
+    where = settings.storage_url
+    if "://" not in where:
+        return Finding("files", True, f"kept in {settings.storage or settings.data_dir / 'files'}")
+    key = f"{new_file_id()}/doctor"
+    try:
+        objects = Objects.open(where)
+        objects.put_bytes(key, b"x")
+        list(objects.read(key))
+        objects.delete(key)
+    except TintypeError as problem:
+        return Finding("files", False, f"{where}: not usable", problem.message)
+    return Finding("files", True, f"kept in {where}")
+
+
 def _weights(settings: Settings) -> Finding:
     try:
         return Finding("weights", True, describe(resolve(settings)), "")
@@ -133,5 +149,5 @@ def _packages(_: Settings) -> Finding:
 
 
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    _python, _torch, _packages, _gpu, _memory, _disk, _weights, _port,
+    _python, _torch, _packages, _gpu, _memory, _disk, _storage, _weights, _port,
 )  # fmt: skip

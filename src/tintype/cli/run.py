@@ -36,7 +36,8 @@ def run(
     Example: [bold]tintype run -- python app.py[/]
     """
     settings = load_settings(data_dir=data_dir)
-    in_use = signpost.hold_open(_folder(settings))
+    settings.make_data_dir()
+    in_use = signpost.hold_open(settings.data_dir)
     here = found(settings.data_dir) or _started(settings)
     turned = {**os.environ, **detour_variables(settings, here)}
     os.set_inheritable(in_use, True)  # for as long as the program lives
@@ -55,6 +56,11 @@ def detour_variables(settings: Settings, here: Signpost) -> dict[str, str]:
     from tintype.detour.authority import Authority
     from tintype.detour.variables import variables
 
+    if here.auth == "on" and not (settings.data_dir / "key").exists():
+        raise SettingsError(
+            f"There is no {settings.data_dir / 'key'}, the key by which programs are turned.",
+            remedy=f"Make one: (umask 077; tintype keys create --name run > {settings.data_dir / 'key'})",
+        )
     return variables(here, Authority.of(settings.data_dir), os.environ)
 
 
@@ -102,14 +108,17 @@ def _is_free(host: str, port: int) -> bool:
 
 def _nobodys_child(command: list[str], log: Path) -> int:
     """Starts a process whose parent is gone at once: the program must not find a child that it never had."""
+    from tintype.detour.variables import untouched
+
     reading, writing = os.pipe()
     between = os.fork()
     if between == 0:
         try:
             with log.open("ab") as output:
                 process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-                )
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                    env=untouched(os.environ),
+                )  # fmt: skip
             os.write(writing, str(process.pid).encode())
         finally:
             os._exit(0)
@@ -124,13 +133,3 @@ def _lives(pid: int) -> bool:
         return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _folder(settings: Settings) -> Path:
-    try:
-        (settings.data_dir / "locks").mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise SettingsError(
-            f"Cannot keep data in {settings.data_dir}: {problem.strerror}.", remedy="Choose another with --data-dir."
-        ) from None
-    return settings.data_dir

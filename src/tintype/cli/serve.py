@@ -8,7 +8,6 @@ import shlex
 import signal
 import socket
 from contextlib import ExitStack
-from pathlib import Path
 from typing import get_args
 
 from filelock import FileLock, Timeout
@@ -35,7 +34,7 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool 
 
     Raises SettingsError when the address cannot be listened on, or the data folder cannot be written to.
     """
-    _make_folder(settings.data_dir)
+    settings.make_data_dir()
     _refuse_second(settings)
     with ExitStack() as held:
         listener = held.enter_context(listen(settings.host, settings.port))
@@ -46,22 +45,12 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool 
         _introduce(settings, _origin(settings))
         if tls is not None:
             _introduce_tls(settings, tls.getsockname()[1])
-        detour = held.enter_context(signpost.opened(settings.data_dir, _address(settings), tls))
+        detour = held.enter_context(signpost.opened(settings.data_dir, _address(settings), tls, auth=settings.auth))
         if while_in_use:
             if detour is None:
                 raise SettingsError(f"Another tintype already serves {settings.data_dir}.")
             signpost.stop_when_unused(settings.data_dir, detour, lambda: os.kill(os.getpid(), signal.SIGINT))
         return asyncio.run(_launch(settings, listener, detour, endpoints))
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "locks").mkdir(exist_ok=True)  # also where the folder is there but may not be written to
-    except OSError as problem:
-        raise SettingsError(
-            f"Cannot keep data in {folder}: {problem.strerror}.", remedy="Choose another folder with --data-dir."
-        ) from None
 
 
 def _refuse_second(settings: Settings) -> None:

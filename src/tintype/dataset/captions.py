@@ -18,7 +18,7 @@ NEUTRAL = "a photo of a person"
 LONGEST = 10_000  # characters; a text file longer than this is no caption
 SUFFIXES = (".txt", ".caption")  # the second is what some trainers write by default
 
-Source = Literal["file", "metadata", "trigger", "neutral"]
+Source = Literal["file", "metadata", "trigger", "default", "neutral"]
 
 _WORDS: dict[Framing, str] = {
     "head": "close-up",
@@ -81,10 +81,17 @@ def decoded(raw: bytes) -> str:
     return raw.decode("latin-1").replace("\0", "")
 
 
-def caption_of(written: str | None, trigger: str | None, neutral: str = NEUTRAL, *, source: Source = "file") -> Caption:
-    """The caption of one picture. `written` is what a person wrote about it, in `source`; empty counts as absent."""
-    phrase = (trigger or "").strip()
+def caption_of(
+    written: str | None, trigger: str | None, default: str | None = None, *, source: Source = "file"
+) -> Caption:
+    """The caption of one picture. `written` is what a person wrote about it, in `source`; empty counts as absent.
+
+    `default` is for pictures without one, where there is no trigger phrase.
+    """
+    phrase, otherwise = (trigger or "").strip(), (default or "").strip()
     if written and written.strip():
-        # Without a trigger the token would be trained as a word; the neutral sentence's subject stands in.
-        return Caption(written.replace(TRIGGER_TOKEN, phrase or "a person").strip(), source)
-    return Caption(phrase, "trigger") if phrase else Caption(neutral, "neutral")
+        # Without a trigger the token would be trained as a word; the default's or neutral sentence's subject stands in.
+        return Caption(written.replace(TRIGGER_TOKEN, phrase or otherwise or "a person").strip(), source)
+    if phrase:
+        return Caption(phrase, "trigger")
+    return Caption(otherwise, "default") if otherwise else Caption(NEUTRAL, "neutral")

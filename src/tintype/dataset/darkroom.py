@@ -39,13 +39,17 @@ _QUALITY = 70  # of the thumbnail's JPEG
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the person asked for about the pictures. `size_step` is the base's own, in nominal pixels."""
+    """What the person asked for about the pictures. `size_step` is the base's own, in nominal pixels.
+
+    `default_caption` is for pictures without a caption, where there is no trigger phrase; it takes its place.
+    """
 
     trigger: str | None
     area_sides: tuple[int, ...]
     subject_crop: bool = False
     create_masks: bool = False
     size_step: int = 16
+    default_caption: str | None = None
 
 
 @dataclass(frozen=True)

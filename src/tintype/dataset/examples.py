@@ -78,13 +78,14 @@ class _Texts:
     names: dict[str, str] = field(default_factory=dict)  # of caption files, for saying which have no picture
     used: set[str] = field(default_factory=set)
 
-    def about(self, name: str, trigger: str | None) -> Caption:
+    def about(self, name: str, wishes: Wishes) -> Caption:
         """The caption of a picture. `photo.jpg.txt` belongs to `photo.jpg` as `photo.txt` does."""
         for key in (key_of(name), key_of(f"{name}.txt")):
             if key in self.own:
                 self.used.add(key)
-                return caption_of(self.own[key], trigger)
-        return caption_of(self.listed.get(key_of(name)), trigger, source="metadata")
+                return caption_of(self.own[key], wishes.trigger, wishes.default_caption)
+        listed = self.listed.get(key_of(name))
+        return caption_of(listed, wishes.trigger, wishes.default_caption, source="metadata")
 
 
 def open_dataset(
@@ -184,8 +185,8 @@ def _without_copies(photos: list[Developed], texts: _Texts, wishes: Wishes, repo
     for copy, better in sorted(verdict.copies.items()):
         left, stays = photos[copy], photos[better]
         why = f"the same shot as {stays.name}, which stays"
-        caption = texts.about(left.name, wishes.trigger)
-        if caption.written and not texts.about(stays.name, wishes.trigger).written:
+        caption = texts.about(left.name, wishes)
+        if caption.written and not texts.about(stays.name, wishes).written:
             texts.listed[key_of(stays.name)] = caption.text
             why += " and takes over the caption"
         report.dropped.append(Said(left.name, why, left.thumbnail))
@@ -197,7 +198,7 @@ def _without_copies(photos: list[Developed], texts: _Texts, wishes: Wishes, repo
 
 
 def _examples(photo: Developed, texts: _Texts, wishes: Wishes, report: DatasetReport) -> list[Example]:
-    caption = texts.about(photo.name, wishes.trigger)
+    caption = texts.about(photo.name, wishes)
     # Somebody who wrote "full body shot" meant the whole photo; a close-up under these words would teach nonsense.
     cuts = photo.cuts[:1] if caption.states_framing else photo.cuts
     said = [caption.framed(cut.window.framing) if wishes.subject_crop else caption.text for cut in cuts]
@@ -274,7 +275,11 @@ def _warn_of_captions(report: DatasetReport, texts: _Texts, wishes: Wishes) -> N
     kept, warnings = report.kept, report.warnings
     phrase = (wishes.trigger or "").strip()
     written = [picture for picture in kept if picture.caption_source in ("file", "metadata")]
-    if not phrase:
+    if not phrase and wishes.default_caption:
+        bare = [picture.name for picture in kept if picture.caption_source == "default"]
+        if bare:
+            warnings.append(f'Without a caption, trained as "{wishes.default_caption}": {named(bare)}.')
+    elif not phrase:
         if any(picture.caption_source == "neutral" for picture in kept):
             warnings.append('No trigger phrase and no caption: such pictures are trained as "a photo of a person".')
         if written:

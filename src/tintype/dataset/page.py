@@ -54,6 +54,7 @@ _SOURCES = {
     "file": "from its text file",
     "metadata": "from a metadata file or a copy",
     "trigger": "the trigger phrase alone",
+    "default": "the default caption",
     "neutral": "neutral: nothing was written about it",
 }
 

@@ -32,7 +32,8 @@ RENEW_DAYS = 30
 _LOOPBACK = ("127.0.0.1", "::1")
 # Where systems keep the public roots that Python's own ssl module may not know of.
 _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-_ROOT_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+_REPLACING = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+ADDING = "NODE_EXTRA_CA_CERTS"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -80,9 +81,16 @@ class Authority:
 
         The variables that name it replace a program's roots rather than adding to them.
         """
-        named = (environment[name] for name in _ROOT_VARIABLES if environment.get(name))
+        named = (environment.get(name, "") for name in _REPLACING)
         own = ssl.get_default_verify_paths().openssl_cafile
-        text = "\n".join(_roots((*named, own, *_SYSTEM_ROOTS, certifi.where(), str(self.certificate)))) + "\n"
+        return self._bundled(*named, own, *_SYSTEM_ROOTS, certifi.where())
+
+    def addition(self, environment: Mapping[str, str]) -> Path:
+        """The same for the variable that adds to a program's roots: the person's own additions, and the authority."""
+        return self._bundled(environment.get(ADDING, ""))
+
+    def _bundled(self, *paths: str) -> Path:
+        text = "\n".join(_roots((*filter(None, paths), str(self.certificate)))) + "\n"
         path = self.folder / f"roots-{hashlib.sha256(text.encode()).hexdigest()[:12]}.pem"
         if not path.exists():
             _write(path, text.encode())

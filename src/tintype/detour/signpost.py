@@ -32,6 +32,7 @@ class Signpost:
     password: str
     fal: str  # path of the Unix socket that answers in fal's place, behind TLS
     tls_port: int | None = None  # of the HTTP API behind TLS
+    auth: str = "on"  # whether the HTTP API asks for a key
 
     @classmethod
     def read(cls, data_dir: Path) -> Signpost | None:
@@ -66,7 +67,9 @@ class Sockets:
 
 
 @contextmanager
-def opened(data_dir: Path, server: str, tls: socket.socket | None) -> Iterator[Sockets | None]:
+def opened(
+    data_dir: Path, server: str, tls: socket.socket | None = None, *, auth: str = "on"
+) -> Iterator[Sockets | None]:
     """The sockets of a detour to `server`. None where another server has one for this folder already."""
     try:
         lock = _lock(data_dir).acquire(blocking=False)
@@ -79,7 +82,8 @@ def opened(data_dir: Path, server: str, tls: socket.socket | None) -> Iterator[S
             fal.bind(str(folder / "fal"))
             fal.listen()
             port = tls.getsockname()[1] if tls is not None else None
-            signpost = Signpost(server, gate.getsockname()[1], secrets.token_urlsafe(24), str(folder / "fal"), port)
+            password = secrets.token_urlsafe(24)
+            signpost = Signpost(server, gate.getsockname()[1], password, str(folder / "fal"), port, auth)
             sockets = Sockets(gate, fal, tls, signpost, data_dir)
             sockets.put_up()
             try:
@@ -92,6 +96,8 @@ def opened(data_dir: Path, server: str, tls: socket.socket | None) -> Iterator[S
 
 def is_serving(data_dir: Path) -> bool:
     """Whether a server holds this folder, be it about to begin or to end."""
+    if not (data_dir / "locks").is_dir():
+        return False
     try:
         with _lock(data_dir).acquire(blocking=False):
             return False
@@ -132,5 +138,4 @@ def _path(data_dir: Path) -> Path:
 
 
 def _lock(data_dir: Path) -> FileLock:
-    (data_dir / "locks").mkdir(parents=True, exist_ok=True)
     return FileLock(data_dir / "locks" / "serve.lock")

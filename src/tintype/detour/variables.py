@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
-from tintype.detour.authority import Authority
+from tintype.detour.authority import ADDING, Authority
 from tintype.detour.gate import Way
 from tintype.detour.signpost import Signpost
 from tintype.errors import SettingsError
@@ -40,7 +40,8 @@ def variables(signpost: Signpost, authority: Authority, environment: Mapping[str
     direct = _not_around_us(way.direct)
     given = {
         "HTTPS_PROXY": gate, "https_proxy": gate, "NO_PROXY": direct, "no_proxy": direct,
-        "SSL_CERT_FILE": roots, "REQUESTS_CA_BUNDLE": roots, "CURL_CA_BUNDLE": roots, "NODE_EXTRA_CA_CERTS": roots,
+        "SSL_CERT_FILE": roots, "REQUESTS_CA_BUNDLE": roots, "CURL_CA_BUNDLE": roots,
+        ADDING: str(authority.addition(own)),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_HOOKS / "python"), own.get("PYTHONPATH")))),
         "NODE_OPTIONS": " ".join(filter(None, (own.get("NODE_OPTIONS"), f"--require {json.dumps(hook)}"))),
     }  # fmt: skip

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from PIL import Image
 
+from tintype.families.lora_layout import LoraLayout
 from tintype.families.weights import BaseWeights
 
 if TYPE_CHECKING:
@@ -64,6 +65,20 @@ class Family(Protocol):
     weights: BaseWeights
     habits: Habits
     device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def name(self) -> str:
+        """What the log and the config file call this base."""
+        ...
+
+    def release_encoders(self) -> None:
+        """Gives the encoders' memory back to the device where it is scarce."""
+        ...
+
+    def cut_off(self, text: str) -> str:
+        """Where a text goes beyond the model's window; empty when all of it fits."""
+        ...
 
     def encode_images(self, pixels: torch.Tensor) -> Latents:
         """pixels: (batch, 3, height, width) in [-1, 1], nominal."""
@@ -81,12 +96,16 @@ class Family(Protocol):
         """The bare transformer, without any adapter, frozen, on the device."""
         ...
 
+    def fresh_pipeline(self) -> Any:
+        """A new pipeline of diffusers around the resident parts: nothing is read from disk twice."""
+        ...
+
     def predict_velocity(
         self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
     ) -> torch.Tensor:
         """d x_sigma / d sigma = noise - x0, (batch, tokens, channels), where x_sigma = (1 - sigma) x0 + sigma noise.
 
-        sigma: (batch,), 1 is noise.
+        sigma: (batch,), 1 is noise. `noisy` is on the device; the rest is moved there.
         """
         ...
 
@@ -104,12 +123,42 @@ class Family(Protocol):
         """Full names of the linear layers that an adapter changes."""
         ...
 
+    @property
+    def lora_layout(self) -> LoraLayout:
+        """How this base's LoRA files are written and read back."""
+        ...
+
+    @property
+    def fused_targets(self) -> tuple[tuple[str, ...], ...]:
+        """Targets that published files keep as one layer, so that their adapters share the factor that reads."""
+        ...
+
     def drawn_size(self, width: int, height: int) -> tuple[int, int]:
         """The true pixels of a picture asked for at a nominal size."""
         ...
 
     def find_subject(self, image: Image.Image) -> Subject:
         """Where the subject of a photo is."""
+        ...
+
+    def arranged(
+        self,
+        adapter: Adapter,
+        *,
+        recomputed: int = 0,
+        plain: bool = False,
+        compiled: bool = False,
+        rounded: bool = False,
+    ) -> AbstractContextManager[Any]:
+        """What `predict_velocity` is to be called with; the transformer is bare again afterwards.
+
+        The first `recomputed` blocks keep only their input for the backward pass. `plain` leaves the order of work to
+        diffusers, `compiled` compiles its blocks. `rounded` makes products in bf16 where the weights are fp32.
+        """
+        ...
+
+    def kept_values(self, *, plain: bool) -> tuple[float, ...]:
+        """For each block, how many values of the stream's width its forward pass keeps per token for the backward."""
         ...
 
 
@@ -134,25 +183,4 @@ class Wears(Protocol):
 
     def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
         """Raises UnusableAdapter at `loc` for a file that is no LoRA of this base; the pipeline is not touched."""
-        ...
-
-
-@runtime_checkable
-class Arranges(Protocol):
-    """A family that can prepare its transformer for training steps better than by putting the adapter into it."""
-
-    def arranged(
-        self,
-        adapter: Adapter,
-        *,
-        recomputed: int = 0,
-        plain: bool = False,
-        compiled: bool = False,
-        rounded: bool = False,
-    ) -> AbstractContextManager[Any]:
-        """What `predict_velocity` is to be called with; the transformer is bare again afterwards.
-
-        The first `recomputed` blocks keep only their input for the backward pass. `plain` leaves the order of work to
-        diffusers, `compiled` compiles its blocks. `rounded` makes products in bf16 where the weights are fp32.
-        """
         ...

@@ -24,9 +24,12 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
 from tintype.families.family import Features, FittingLora, Habits, Latents
-from tintype.families.flux_form import FluxForm, compiling, recomputing
+from tintype.families.flux_form import FluxForm
+from tintype.families.flux_lora_layout import FLUX_LAYOUT
 from tintype.families.lora_file import check_fits, read_lora
+from tintype.families.lora_layout import LoraLayout
 from tintype.families.lora_origin import some
+from tintype.families.plain_form import compiling, recomputing
 from tintype.families.weights import BaseWeights
 from tintype.training.adapters import Adapter
 from tintype.training.timesteps import logit_normal, shifted
@@ -42,6 +45,8 @@ _DOUBLE = (
 )  # fmt: skip
 _LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
 _SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
+# Counted from flux_form and held to measurement by tests/training/test_memory_plan.py; diffusers' own order keeps more.
+_KEPT_DOUBLE, _KEPT_SINGLE, _PLAINLY = 19.0, 17.0, 1.05
 
 
 def adapter_targets(transformer: FluxTransformer2DModel) -> tuple[str, ...]:
@@ -187,7 +192,7 @@ class FluxFamily:
     ) -> torch.Tensor:
         tokens = noisy.tokens.to(self.dtype)
         if isinstance(transformer, FluxForm):
-            cast = Features(features.tokens.to(self.dtype), features.pooled.to(self.dtype))
+            cast = Features(features.tokens.to(self.device, self.dtype), features.pooled.to(self.device, self.dtype))
             arranged: torch.Tensor = transformer(
                 Latents(tokens, noisy.rows, noisy.columns), sigma.to(self.device), cast, guidance
             )
@@ -199,8 +204,8 @@ class FluxFamily:
             hidden_states=tokens,
             timestep=sigma.to(self.device, self.dtype),
             guidance=torch.full((batch,), guidance, device=self.device) if embeds else None,
-            pooled_projections=features.pooled.to(self.dtype),
-            encoder_hidden_states=features.tokens.to(self.dtype),
+            pooled_projections=features.pooled.to(self.device, self.dtype),
+            encoder_hidden_states=features.tokens.to(self.device, self.dtype),
             txt_ids=torch.zeros(features.tokens.shape[1], 3, device=self.device, dtype=self.dtype),
             img_ids=ids,
             return_dict=False,
@@ -220,10 +225,20 @@ class FluxFamily:
         """Our own order of work, or with `plain` diffusers' blocks as they are, which can also be compiled."""
         transformer = self.load_transformer()
         if plain or compiled:
-            with adapter.attached(transformer), recomputing(transformer, recomputed), compiling(transformer, compiled):
+            blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+            with (
+                adapter.attached(transformer),
+                recomputing(transformer, blocks[:recomputed]),
+                compiling(blocks if compiled else []),
+            ):
                 yield transformer
         else:
             yield FluxForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
+
+    def kept_values(self, *, plain: bool) -> tuple[float, ...]:
+        transformer, factor = self._resident_transformer(), _PLAINLY if plain else 1.0
+        doubles, singles = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
+        return (_KEPT_DOUBLE * factor,) * doubles + (_KEPT_SINGLE * factor,) * singles
 
     def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
         habits = self.habits
@@ -248,6 +263,14 @@ class FluxFamily:
     @property
     def adapter_targets(self) -> tuple[str, ...]:
         return adapter_targets(self._resident_transformer())
+
+    @property
+    def lora_layout(self) -> LoraLayout:
+        return FLUX_LAYOUT
+
+    @property
+    def fused_targets(self) -> tuple[tuple[str, ...], ...]:
+        return ()  # fused files stack the factors instead, as FLUX's trainers do
 
     @property
     def size_step(self) -> int:

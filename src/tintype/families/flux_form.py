@@ -8,8 +8,7 @@ the last block does nothing for text that no loss will see. `tests/families/test
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -153,42 +152,3 @@ def _gelu(x: torch.Tensor) -> torch.Tensor:
 def _norms(query: Any, key: Any, tokens: int) -> torch.Tensor:
     """(tokens, 2, 1, head width): the weights of the two norms, for so many tokens."""
     return torch.stack([query.weight, key.weight])[None, :, None].float().expand(tokens, -1, -1, -1)
-
-
-@contextmanager
-def recomputing(transformer: Any, count: int) -> Iterator[None]:
-    """Diffusers' own forward with its first `count` blocks recomputed in the backward pass."""
-    chosen = {id(block) for block in _blocks(transformer)[:count]}
-
-    def run(block: Any, *inputs: Any) -> Any:
-        if id(block) in chosen:
-            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return block(*inputs)
-
-    if count:
-        transformer.enable_gradient_checkpointing(run)
-    try:
-        yield
-    finally:
-        transformer.disable_gradient_checkpointing()
-
-
-@contextmanager
-def compiling(transformer: Any, wanted: bool) -> Iterator[None]:
-    """Compiles the two kinds of block, once per shape; where compiling fails, the block runs as it is."""
-    if not wanted:
-        yield
-        return
-    blocks = _blocks(transformer)
-    for block in blocks:
-        block.compile(dynamic=False)
-    try:
-        with torch._dynamo.config.patch(suppress_errors=True):  # a machine without a compiler trains all the same
-            yield
-    finally:
-        for block in blocks:
-            block._compiled_call_impl = None
-
-
-def _blocks(transformer: Any) -> list[Any]:
-    return [*transformer.transformer_blocks, *transformer.single_transformer_blocks]

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +27,14 @@ from PIL import Image
 from tintype.errors import InputError
 from tintype.families.family import Features, FittingLora, Habits, Latents
 from tintype.families.ideogram_files import TextProjection, check_loadable, read_text_projection, read_transformer
-from tintype.families.ideogram_lora_file import read_lora
+from tintype.families.ideogram_form import IdeogramForm
+from tintype.families.ideogram_lora_file import IDEOGRAM_LAYOUT, read_lora
 from tintype.families.ideogram_pass import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.families.ideogram_statistics import settle_statistics
+from tintype.families.lora_layout import LoraLayout
+from tintype.families.plain_form import compiling, recomputing
 from tintype.families.weights import BaseWeights
+from tintype.training.adapters import Adapter
 from tintype.training.timesteps import logit_normal
 
 if TYPE_CHECKING:
@@ -44,6 +49,10 @@ _PARTS = (
     "attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0",
     "feed_forward.w1", "feed_forward.w2", "feed_forward.w3",
 )  # fmt: skip
+
+# Values of the stream's width, of the MLP's, and what norms of half precision keep besides, per token and block of
+# ideogram_form: held to measurement by tests/training/test_memory_plan.py. Diffusers' own order keeps a little more.
+_KEPT, _KEPT_OPENED, _KEPT_IN_HALF, _PLAINLY = 12.0, 4.0, 7.0, 1.05
 
 diffusers.utils.logging.set_verbosity_error()
 diffusers.utils.logging.disable_progress_bar()
@@ -252,9 +261,43 @@ class Ideogram4Family:
         present: torch.Tensor | None,
     ) -> torch.Tensor:
         words = 0 if text is None else text.shape[1]
-        rotary = rotary_positions(transformer, noisy.rows, noisy.columns, words, self.device)
+        network = transformer.transformer if isinstance(transformer, IdeogramForm) else transformer
+        rotary = rotary_positions(network, noisy.rows, noisy.columns, words, self.device)
         time = 1 - sigma.to(self.device, torch.float32)
-        return -predict(transformer, noisy.tokens.to(self.dtype), time, rotary, text, present)
+        tokens = noisy.tokens.to(self.dtype)
+        if isinstance(transformer, IdeogramForm):
+            return -transformer(tokens, time, rotary, text, present)
+        return -predict(transformer, tokens, time, rotary, text, present)
+
+    @contextmanager
+    def arranged(
+        self,
+        adapter: Adapter,
+        *,
+        recomputed: int = 0,
+        plain: bool = False,
+        compiled: bool = False,
+        rounded: bool = False,
+    ) -> Iterator[Any]:
+        """Our own order of work, or with `plain` diffusers' blocks as they are, which can also be compiled."""
+        transformer = self.load_transformer()
+        if plain or compiled:
+            blocks = list(transformer.layers)
+            with (
+                adapter.attached(transformer),
+                recomputing(transformer, blocks[:recomputed]),
+                compiling(blocks if compiled else []),
+            ):
+                yield transformer
+        else:
+            yield IdeogramForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
+
+    def kept_values(self, *, plain: bool) -> tuple[float, ...]:
+        transformer = self._resident_transformer()
+        opened: float = transformer.config.intermediate_size / transformer.hidden_size
+        halved = 0.0 if self.dtype == torch.float32 else _KEPT_IN_HALF
+        values = (_KEPT + _KEPT_OPENED * opened + halved) * (_PLAINLY if plain else 1.0)
+        return (values,) * len(transformer.layers)
 
     def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
         """Logit-normal, its mean shifted by half the logarithm of the nominal pixels; no scheduler's grid bends it."""
@@ -270,6 +313,14 @@ class Ideogram4Family:
     @property
     def adapter_targets(self) -> tuple[str, ...]:
         return adapter_targets(self._resident_transformer())
+
+    @property
+    def lora_layout(self) -> LoraLayout:
+        return IDEOGRAM_LAYOUT
+
+    @property
+    def fused_targets(self) -> tuple[tuple[str, ...], ...]:
+        return fused_groups(self._resident_transformer())
 
     @property
     def size_step(self) -> int:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from tintype.errors import UnusableAdapter
+from tintype.families.lora_pairs import Pair
 
 Form = Literal["diffusers", "comfy", "kohya", "fal"]
 FORMS: tuple[Form, ...] = ("diffusers", "comfy", "kohya", "fal")
@@ -34,26 +34,7 @@ _UNDERSCORED = re.compile(rf"(?:lora_unet_|lora_transformer_)?layers_(\d+)_({_PA
 _LAYER = re.compile(rf"layers\.(\d+)\.({_PARTS})")
 
 
-@dataclass(frozen=True)
-class Factors:
-    """One layer's change: (alpha / rank) · up @ down. down: (rank, in); up: (out, rank)."""
-
-    down: torch.Tensor
-    up: torch.Tensor
-    alpha: float
-
-    @property
-    def rank(self) -> int:
-        return self.down.shape[0]
-
-    def change(self) -> torch.Tensor:
-        """(out, in): what is added to the layer's weight."""
-        return self.alpha / self.rank * (self.up.float() @ self.down.float())
-
-
-def write(
-    layers: Mapping[str, Factors], form: Form, dtype: torch.dtype
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def write(layers: Mapping[str, Pair], form: Form, dtype: torch.dtype) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The tensors and metadata of a file. `layers`: by diffusers' names, without prefix.
 
     `fal` has the keys of `comfy`: which prefix fal's files use is not published, and diffusers reads this one.
@@ -72,9 +53,7 @@ def write(
     return tensors, {"format": "pt"}
 
 
-def _write_diffusers(
-    layers: Mapping[str, Factors], dtype: torch.dtype
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _write_diffusers(layers: Mapping[str, Pair], dtype: torch.dtype) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     tensors: dict[str, torch.Tensor] = {}
     for name, factors in layers.items():
         tensors[f"transformer.{name}.lora_A.weight"] = factors.down.to(dtype, copy=True).contiguous()
@@ -90,9 +69,9 @@ def _write_diffusers(
     return tensors, {METADATA_KEY: json.dumps(config, sort_keys=True), "format": "pt"}
 
 
-def fused(layers: Mapping[str, Factors]) -> dict[str, Factors]:
+def fused(layers: Mapping[str, Pair]) -> dict[str, Pair]:
     """The layers under the original names: q, k and v as one, to_out.0 as o."""
-    found: dict[str, Factors] = {}
+    found: dict[str, Pair] = {}
     for name, factors in layers.items():
         stem, _, part = name.rpartition(".attention.")
         if stem and part in _QKV:
@@ -104,7 +83,7 @@ def fused(layers: Mapping[str, Factors]) -> dict[str, Factors]:
     return found
 
 
-def _fuse(parts: Sequence[Factors | None]) -> Factors:
+def _fuse(parts: Sequence[Pair | None]) -> Pair:
     """One layer for the stack of three of the same width, of which None stay as they are."""
     present = [part for part in parts if part is not None]
     first, height = present[0], present[0].up.shape[0]
@@ -112,7 +91,7 @@ def _fuse(parts: Sequence[Factors | None]) -> Factors:
         part.alpha == first.alpha and torch.equal(part.down, first.down) for part in present
     )
     if shared:
-        return Factors(first.down, torch.cat([part.up for part in present]), first.alpha)
+        return Pair(first.down, torch.cat([part.up for part in present]), first.alpha)
     rank = sum(part.rank for part in present)
     up = first.up.new_zeros(height * len(parts), rank)
     column = 0
@@ -122,12 +101,12 @@ def _fuse(parts: Sequence[Factors | None]) -> Factors:
             strength = (part.alpha / part.rank) / (first.alpha / first.rank)
             up[place * height : (place + 1) * height, column : column + part.rank] = part.up * strength
             column += part.rank
-    return Factors(torch.cat([part.down for part in present]), up, first.alpha / first.rank * rank)
+    return Pair(torch.cat([part.down for part in present]), up, first.alpha / first.rank * rank)
 
 
 def read(
     tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str], *, loc: Sequence[str | int] = ("body",)
-) -> dict[str, Factors]:
+) -> dict[str, Pair]:
     """The layers of a file of any form, by diffusers' names. Raises UnusableAdapter unless every key is known."""
     downs: dict[str, torch.Tensor] = {}
     ups: dict[str, torch.Tensor] = {}
@@ -153,7 +132,7 @@ def read(
         raise _unusable(f"{len(strange)} of this file's {len(tensors)} keys are not known", strange, loc)
     if downs.keys() != ups.keys():
         raise _unusable("Layers have only one of their two factors", sorted(downs.keys() ^ ups.keys()), loc)
-    layers: dict[str, Factors] = {}
+    layers: dict[str, Pair] = {}
     for name, down in downs.items():
         up = ups[name]
         if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] or not down.numel():
@@ -161,14 +140,14 @@ def read(
         if name.endswith(".qkv") and up.shape[0] % 3:
             raise _unusable("A fused layer cannot be divided by three", [name], loc)
         alpha = alphas.get(name, alphas.get("", float(down.shape[0])))
-        parts = _split(name, Factors(down, up, alpha))
+        parts = _split(name, Pair(down, up, alpha))
         if twice := sorted(parts.keys() & layers.keys()):
             raise _unusable("A layer stands there twice", twice, loc)
         layers |= parts
     return layers
 
 
-def match(layers: Mapping[str, Factors], transformer: torch.nn.Module, *, loc: Sequence[str | int] = ("body",)) -> None:
+def match(layers: Mapping[str, Pair], transformer: torch.nn.Module, *, loc: Sequence[str | int] = ("body",)) -> None:
     """Raises UnusableAdapter unless every layer exists in the transformer with the same shape."""
     shapes = {
         name.removesuffix(".base_layer").removesuffix(".base"): (module.out_features, module.in_features)
@@ -235,10 +214,10 @@ def _layer_name(stem: str) -> str | None:
     return stem if _LAYER.fullmatch(stem) else None
 
 
-def _split(name: str, factors: Factors) -> dict[str, Factors]:
+def _split(name: str, factors: Pair) -> dict[str, Pair]:
     """A layer under diffusers' names: a fused one gives each part its rows, and all the same down."""
     if name.endswith(".qkv"):
         thirds = factors.up.chunk(3)
         names = (name.removesuffix("qkv") + which for which in _QKV)
-        return {part: Factors(factors.down, up, factors.alpha) for part, up in zip(names, thirds, strict=True)}
+        return {part: Pair(factors.down, up, factors.alpha) for part, up in zip(names, thirds, strict=True)}
     return {name.replace(".attention.o", ".attention.to_out.0") if name.endswith(".o") else name: factors}

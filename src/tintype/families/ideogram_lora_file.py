@@ -7,17 +7,19 @@ is not finite is refused, and PEFT is told shapes and alphas alone, never what t
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from tintype.families.family import FittingLora
-from tintype.families.ideogram_lora import METADATA_KEY, Factors, match, read, write
-from tintype.families.tensor_file import open_tensors, shown, unusable
+from tintype.families.ideogram_lora import FORMS, METADATA_KEY, Form, match, read, write
+from tintype.families.lora_layout import LoraLayout
+from tintype.families.lora_pairs import Pair, check_sane
+from tintype.families.tensor_file import open_tensors
 
-_LARGEST_CHANGE = 1e6  # the Frobenius norm of one layer's change; no training gets near it
+_ORIGINAL_CODE = "https://github.com/ideogram-oss/ideogram4"
 
 
 def read_lora(path: Path, transformer: torch.nn.Module, *, loc: Sequence[str | int]) -> FittingLora:
@@ -27,17 +29,25 @@ def read_lora(path: Path, transformer: torch.nn.Module, *, loc: Sequence[str | i
     layers = read(file.load(file.entries, loc), file.header, loc=loc)
     match(layers, transformer, loc=loc)
     for name, own in layers.items():
-        _check_sane(name, own, loc)
+        check_sane(name, own, loc)
     dtype = next(iter(layers.values())).down.dtype
     tensors, metadata = write(layers, "diffusers", dtype)
     return FittingLora(tensors, json.loads(metadata[METADATA_KEY]))
 
 
-def _check_sane(name: str, own: Factors, loc: Sequence[str | int]) -> None:
-    """A file with NaN in it would load, and draw black."""
-    down, up = (float(torch.linalg.vector_norm(factor.double())) for factor in (own.down, own.up))
-    bound = abs(own.alpha / own.rank) * down * up
-    if not math.isfinite(bound):
-        raise unusable(f"This LoRA is broken: {shown(name)} holds values that are not finite (NaN or infinite).", loc)
-    if bound > _LARGEST_CHANGE:
-        raise unusable(f"This LoRA is broken: the values of {shown(name)} are far too large ({bound:.0e}).", loc)
+def _tensors(pairs: Mapping[str, Pair], form: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    return write(pairs, cast(Form, form), dtype)[0]
+
+
+def _read_back(path: Path) -> Mapping[str, Pair]:
+    file = open_tensors(path, loc=())
+    return read(file.load(file.entries, ()), file.header, loc=())
+
+
+IDEOGRAM_LAYOUT = LoraLayout(
+    forms=FORMS,
+    tensors=_tensors,
+    read=_read_back,
+    facts={"modelspec.architecture": "ideogram-4/lora", "ss_base_model_version": "ideogram4"},
+    implementations={form: "diffusers" if form == "diffusers" else _ORIGINAL_CODE for form in FORMS},
+)

@@ -20,7 +20,7 @@ import torch
 
 from tintype.families.lora_names import Place, form_of, is_text, outputs, place_of
 from tintype.families.lora_origin import guess, some, twin
-from tintype.families.lora_pairs import Pair, difference, split
+from tintype.families.lora_pairs import Pair, check_sane, difference, split
 from tintype.families.tensor_file import TensorFile, digest_of, open_tensors, shown, unusable
 
 __all__ = ["METADATA_KEY", "PREFIX", "LoraFile", "Pair", "check_fits", "digest_of", "linear_shapes", "peft_settings",
@@ -33,8 +33,6 @@ _DOWNS = ("lora_A", "lora_down", "lora.down", "down")
 # Other ways to change a weight; half of such a file would draw something nobody trained.
 _FOREIGN = (("lokr_", "a LoKr"), ("hada_", "a LoHa"), ("dora_scale", "a DoRA"), ("magnitude_vector", "a DoRA"),
             ("oft_", "an OFT"), ("lora_mid", "a convolution LoRA"))  # fmt: skip
-# The Frobenius norm of one layer's change; a layer of FLUX itself has about 60.
-_LARGEST_CHANGE = 1e6
 _SAME = 1e-3  # of a layer that a file holds twice
 
 
@@ -122,7 +120,7 @@ def read_lora(path: Path, *, loc: Sequence[str | int]) -> LoraFile:
         assert place is not None
         alpha = _alpha(name, alphas, loaded, loc) if name in alphas else _told_alpha(place, pair.rank, settings)
         pair = Pair(pair.down, pair.up, alpha)
-        _check_sane(name, pair, loc)
+        check_sane(name, pair, loc)
         for layer, part in _parts(name, place, pair, loc).items():
             if layer in pairs and difference(pairs[layer], part) > _SAME:
                 raise unusable(f"This LoRA holds {layer} twice, with different values.", loc)
@@ -215,15 +213,6 @@ def _matrix(factor: torch.Tensor) -> torch.Tensor:
 
 def _size(tensor: torch.Tensor) -> str:
     return "x".join(str(side) for side in tensor.shape) or "one number"
-
-
-def _check_sane(name: str, pair: Pair, loc: Sequence[str | int]) -> None:
-    """A file with NaN in it would load, and draw black."""
-    bound = pair.bound()
-    if not math.isfinite(bound):
-        raise unusable(f"This LoRA is broken: {shown(name)} holds values that are not finite (NaN or infinite).", loc)
-    if bound > _LARGEST_CHANGE:
-        raise unusable(f"This LoRA is broken: the values of {shown(name)} are far too large ({bound:.0e}).", loc)
 
 
 def _parts(name: str, place: Place, pair: Pair, loc: Sequence[str | int]) -> dict[str, Pair]:

@@ -10,10 +10,16 @@ them apart; trainers follow one or the other. With W = [W1; W2; …] stacked by 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+
+from tintype.families.tensor_file import shown, unusable
+
+# The Frobenius norm of one layer's change; a layer of FLUX itself has about 60.
+_LARGEST_CHANGE = 1e6
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,10 @@ class Pair:
         """Whether the layer stays as it is."""
         return self.alpha == 0 or not bool(self.up.any()) or not bool(self.down.any())
 
+    def change(self) -> torch.Tensor:
+        """(out, in): what is added to the layer's weight."""
+        return self.scale * (self.up.float() @ self.down.float())
+
     def bound(self) -> float:
         """At least the Frobenius norm of the change; not finite if a factor is not."""
         down, up = (float(torch.linalg.vector_norm(factor.double())) for factor in (self.down, self.up))
@@ -48,6 +58,15 @@ class Pair:
             factor.to(dtype, copy=True, memory_format=torch.contiguous_format) for factor in (self.down, self.up)
         )
         return Pair(down, up, self.alpha)
+
+
+def check_sane(name: str, pair: Pair, loc: Sequence[str | int]) -> None:
+    """Raises UnusableAdapter: a file with NaN in it would load, and draw black."""
+    bound = pair.bound()
+    if not math.isfinite(bound):
+        raise unusable(f"This LoRA is broken: {shown(name)} holds values that are not finite (NaN or infinite).", loc)
+    if bound > _LARGEST_CHANGE:
+        raise unusable(f"This LoRA is broken: the values of {shown(name)} are far too large ({bound:.0e}).", loc)
 
 
 def fuse(parts: Sequence[Pair | None], sizes: Sequence[int]) -> Pair:

@@ -1,7 +1,8 @@
 """Where files lie: a folder or a bucket, behind obstore, with one difference that matters.
 
 A file that was answered as stored has to survive a crash, and obstore's folder does not fsync. So writing to a folder
-is done here (write aside, fsync, rename, fsync the folder); everything else, and every bucket, is obstore's.
+is done here (write aside, fsync, rename, fsync the folder); everything else, and every bucket, is obstore's. It takes
+a bucket's credentials and endpoint from the environment, under the names that the cloud's own tools use.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import anyio.to_thread
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from tintype.errors import StorageFull
+from tintype.errors import SettingsError, StorageFull, StorageUnavailable
 
 CHUNK = 256 * 1024  # bytes read from storage at a time
 _KEY = re.compile(r"[A-Za-z0-9_-]+/[\w.-]+")
@@ -28,7 +31,8 @@ _ASIDE = ".incoming"  # beside the objects, so that a rename stays within one fi
 
 
 class Objects:
-    """Immutable blobs under keys `<id>/<file name>`. Reads raise FileNotFoundError for a key that is not there."""
+    """Immutable blobs under keys `<id>/<file name>`. Reads raise FileNotFoundError for a key that is not there, and
+    everything raises StorageUnavailable where a bucket does not answer or refuses."""
 
     def __init__(self, store: Any, folder: Path | None = None) -> None:
         self._store = store
@@ -36,11 +40,14 @@ class Objects:
 
     @classmethod
     def open(cls, storage_url: str) -> Self:
-        """`s3://bucket/prefix` (any URL obstore knows), `memory:`, or the path of a folder."""
+        """`s3://bucket/prefix` (any URL obstore knows), `memory:`, or the path of a folder. Raises SettingsError."""
         if storage_url == "memory:":
             return cls(MemoryStore())
         if "://" in storage_url:
-            return cls(from_url(storage_url))
+            try:
+                return cls(from_url(storage_url))
+            except (BaseError, ValueError) as problem:
+                raise SettingsError(f"TINTYPE_STORAGE: {storage_url!r} cannot be used. {problem}") from None
         folder = Path(storage_url).resolve()
         (folder / _ASIDE).mkdir(parents=True, exist_ok=True)
         return cls(LocalStore(folder, automatic_cleanup=True), folder)
@@ -54,7 +61,7 @@ class Objects:
         """Stores a stream durably; returns its size. Raises StorageFull."""
         if self._folder is not None:
             return self._keep(key, lambda file: sum(file.write(chunk) for chunk in chunks))
-        size = 0
+        size, key = 0, _checked(key)
 
         def counted() -> Iterator[bytes]:
             nonlocal size
@@ -62,14 +69,17 @@ class Objects:
                 size += len(chunk)
                 yield chunk
 
-        obstore.put(self._store, _checked(key), counted())
+        with _bucket(writes=True):
+            obstore.put(self._store, key, counted())
         return size
 
     def put_path(self, key: str, path: Path, *, move: bool = False) -> int:
         """Stores a file durably; with `move` the original is given up, which is free on one file system."""
         size = path.stat().st_size
         if self._folder is None:
-            obstore.put(self._store, _checked(key), path)
+            key = _checked(key)
+            with _bucket(writes=True):
+                obstore.put(self._store, key, path)
         elif not (move and self._take(key, path)):
             with path.open("rb") as source:
                 self._keep(key, lambda file: shutil.copyfileobj(source, file, 1024 * 1024))
@@ -83,14 +93,15 @@ class Objects:
 
     def delete(self, key: str) -> None:
         """Removes an object; one that is not there is no error."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), _bucket():
             obstore.delete(self._store, _checked(key))
 
     # --- reading ----------------------------------------------------------------------------------------------
     def size(self, key: str) -> int | None:
         """Bytes, or None when there is no such object."""
         try:
-            return int(obstore.head(self._store, _checked(key))["size"])
+            with _bucket():
+                return int(obstore.head(self._store, _checked(key))["size"])
         except FileNotFoundError:
             return None
 
@@ -101,17 +112,19 @@ class Objects:
         """The bytes from `start` up to, not including, `end`."""
         if end is not None and end <= start:
             return
-        answer = obstore.get(self._store, _checked(key), options=_range(start, end))
-        for chunk in answer.stream(min_chunk_size=CHUNK):
-            yield bytes(chunk)
+        with _bucket():
+            answer = obstore.get(self._store, _checked(key), options=_range(start, end))
+            for chunk in answer.stream(min_chunk_size=CHUNK):
+                yield bytes(chunk)
 
     async def read_async(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """As read."""
         if end is not None and end <= start:
             return
-        answer = await obstore.get_async(self._store, _checked(key), options=_range(start, end))
-        async for chunk in answer.stream(min_chunk_size=CHUNK):
-            yield bytes(chunk)
+        with _bucket():
+            answer = await obstore.get_async(self._store, _checked(key), options=_range(start, end))
+            async for chunk in answer.stream(min_chunk_size=CHUNK):
+                yield bytes(chunk)
 
     def copy_to(self, key: str, path: Path) -> int:
         """A read-only local copy at `path` (in a folder: another name of the same file, which costs nothing)."""
@@ -123,11 +136,32 @@ class Objects:
         with path.open("wb") as file:
             return sum(file.write(chunk) for chunk in self.read(key))
 
+    # --- looking after it ------------------------------------------------------------------------------------
+    def older_than(self, seconds: float) -> Iterator[list[str]]:
+        """The keys of all objects that were stored longer ago, in batches."""
+        ends = time.time() - seconds
+        with _bucket():
+            for batch in obstore.list(self._store):
+                keys = [entry["path"] for entry in batch if entry["last_modified"].timestamp() < ends]
+                yield [key for key in keys if _KEY.fullmatch(key) and not key.startswith(f"{_ASIDE}/")]
+
+    def discard_unfinished(self, older_than: float) -> int:
+        """Removes what writes that were killed left aside, untouched for so many seconds. Returns how many. (A bucket
+        drops unfinished writes by a rule of its own.)"""
+        if self._folder is None:
+            return 0
+        ends, removed = time.time() - older_than, 0
+        for path in (self._folder / _ASIDE).iterdir():
+            with contextlib.suppress(FileNotFoundError):  # its writer was alive after all
+                if path.stat().st_mtime < ends:
+                    path.unlink()
+                    removed += 1
+        return removed
+
     # --- the folder's own durability --------------------------------------------------------------------------
     def _keep(self, key: str, write: Callable[[BinaryIO], object]) -> int:
         assert self._folder is not None
-        handle, name = tempfile.mkstemp(dir=self._folder / _ASIDE)
-        aside = Path(name)
+        handle, aside = new_incoming(self._folder / _ASIDE, "object-")
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)
@@ -173,12 +207,45 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def new_incoming(folder: Path, prefix: str) -> tuple[int, Path]:
+    """An open file of its own in `folder`. Raises StorageFull."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
+    except OSError as problem:
+        raise storage_problem(problem) from problem
+    return handle, Path(name)
+
+
+@contextlib.contextmanager
+def _bucket(*, writes: bool = False) -> Iterator[None]:
+    """A bucket's own troubles, told as ours. That a key is not there is none, but for a write it means the bucket."""
+    try:
+        yield
+    except BaseError as problem:
+        raise _unavailable(problem) from problem
+    except FileNotFoundError as problem:
+        if writes:
+            raise _unavailable(problem) from problem
+        raise
+
+
+def _unavailable(problem: Exception) -> StorageUnavailable:
+    return StorageUnavailable(
+        f"The storage of this server cannot be used: {str(problem).splitlines()[0][:300]}",
+        remedy="Try again; if it stays, look at TINTYPE_STORAGE and the credentials beside it.",
+    )
+
+
 def storage_problem(problem: OSError) -> Exception:
     """A full disk as an answer a person can act on; anything else as it was."""
-    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(
-            "The disk of this server is full.", remedy="Free space where its data lies, or set TINTYPE_STORAGE."
-        )
+    whys = {
+        errno.ENOSPC: "The disk of this server is full.",
+        errno.EDQUOT: "The disk quota of this server is used up.",
+        errno.EFBIG: "The disk of this server takes no file of this size.",
+    }
+    if problem.errno in whys:
+        return StorageFull(whys[problem.errno], remedy="Free space where its data lies, or set TINTYPE_STORAGE.")
     return problem
 
 

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import AsyncIterable
 from pathlib import Path
 
 import anyio.to_thread
 
 from tintype.errors import PayloadTooLarge
-from tintype.files.objects import storage_problem
+from tintype.files.objects import new_incoming, storage_problem
 
 _BATCH = 1024 * 1024  # bytes gathered before a thread is asked to write them
 
 
 class Spool:
-    """An incoming file at `path`. `discard` when done, unless the path was moved away."""
+    """An incoming file at `path`. `discard` when done, unless the path was moved away. Raises StorageFull."""
 
     def __init__(self, folder: Path, *, limit: int, remedy: str = "") -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix="spool-")
-        self.path = Path(name)
+        handle, self.path = new_incoming(folder, "spool-")
         self.size = 0
         self._file = os.fdopen(handle, "wb")
         self._limit = limit
@@ -73,5 +71,6 @@ class Spool:
 
     def discard(self) -> None:
         """Closes and removes; harmless when the file was moved away."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take is still in the buffer
+            self._file.close()
         self.path.unlink(missing_ok=True)

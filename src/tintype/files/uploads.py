@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
+import threading
 import time
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from tintype.errors import BadRequest, NotFound, PayloadTooLarge
-from tintype.files.objects import storage_problem, sync_folder
+from tintype.errors import BadRequest, Json, NotFound, PayloadTooLarge
+from tintype.files.objects import new_incoming, storage_problem, sync_folder
 from tintype.files.spool import Spool
 from tintype.files.urls import is_file_id, new_file_id
 
@@ -38,6 +38,7 @@ class Upload:
     key_id: str
     created_at: float
     lifetime: float | None = None  # seconds from completion until the file expires
+    acl: Json | None = None  # who may read the file; None: whoever knows its URL
 
 
 class Uploads:
@@ -46,6 +47,7 @@ class Uploads:
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._keeping = threading.Lock()  # parts come at the same time, and two tries at one part may
 
     @property
     def spool_folder(self) -> Path:
@@ -56,17 +58,23 @@ class Uploads:
         """A new incoming file within the upload limit."""
         return Spool(self.spool_folder, limit=self._max_bytes, remedy="Raise TINTYPE_MAX_UPLOAD_BYTES on the server.")
 
-    def begin(self, *, file_name: str, content_type: str, key_id: str, lifetime: float | None) -> Upload:
-        """A new upload with the id its file will have."""
-        upload = Upload(new_file_id(), new_file_id(), file_name, content_type, key_id, time.time(), lifetime)
+    def begin(
+        self, *, file_name: str, content_type: str, key_id: str, lifetime: float | None = None, acl: Json | None = None
+    ) -> Upload:
+        """A new upload with the id its file will have. Raises StorageFull."""
+        upload = Upload(new_file_id(), new_file_id(), file_name, content_type, key_id, time.time(), lifetime, acl)
         folder = self._folder / upload.id
-        folder.mkdir(parents=True)
-        with (folder / _RECORD).open("w") as record:
-            json.dump(asdict(upload), record)
-            record.flush()
-            os.fsync(record.fileno())
-        sync_folder(folder)
-        sync_folder(self._folder)
+        try:
+            folder.mkdir(parents=True)
+            with (folder / _RECORD).open("w") as record:
+                json.dump(asdict(upload), record)
+                record.flush()
+                os.fsync(record.fileno())
+            sync_folder(folder)
+            sync_folder(self._folder)
+        except OSError as problem:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise storage_problem(problem) from problem
         return upload
 
     def find(self, upload_id: str) -> Upload:
@@ -89,7 +97,10 @@ class Uploads:
         return spool.etag
 
     def _keep_part(self, upload: Upload, number: int, spool: Spool) -> None:
-        folder = self._folder / upload.id
+        with self._keeping:
+            self._keep_in(self._folder / upload.id, number, spool)
+
+    def _keep_in(self, folder: Path, number: int, spool: Spool) -> None:
         earlier = [path for path in folder.glob("part-*") if _number_of(path) != number]
         if sum(path.stat().st_size for path in earlier) + spool.size > self._max_bytes:
             raise PayloadTooLarge(
@@ -101,13 +112,15 @@ class Uploads:
             os.replace(spool.path, kept)
         except FileNotFoundError:
             raise NotFound("This upload was removed.", remedy="Begin the upload again.") from None
+        except OSError as problem:
+            raise storage_problem(problem) from problem
         for path in folder.glob(f"part-{number:05}-*"):
             if path != kept:
                 path.unlink(missing_ok=True)
         sync_folder(folder)
 
     def assemble(self, upload: Upload, etags: Mapping[int, str]) -> Path:
-        """One file of the named parts in the order of their numbers. Raises BadRequest for missing or other ones."""
+        """One file of the named parts in the order of their numbers. Raises BadRequest for missing and other ones."""
         folder = self._folder / upload.id
         kept = {_number_of(path): path for path in folder.glob("part-*")}
         for number in sorted(etags):
@@ -117,17 +130,16 @@ class Uploads:
                 raise BadRequest(f"Part {number} is not the one with that etag.", remedy="Send it again.")
         if kept and not etags:
             raise BadRequest("No parts were named.", remedy='Send {"parts": [{"partNumber": 1, "etag": "…"}, …]}.')
-        self.spool_folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self.spool_folder, prefix="whole-")
+        handle, path = new_incoming(self.spool_folder, "whole-")
         try:
             with os.fdopen(handle, "wb") as whole:
                 for number in sorted(etags):
                     with kept[number].open("rb") as part:
                         shutil.copyfileobj(part, whole, 1024 * 1024)
         except OSError as problem:
-            Path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise storage_problem(problem) from problem
-        return Path(name)
+        return path
 
     def discard_parts(self, upload: Upload) -> None:
         """Forgets the bytes of a completed upload but not the upload: its completion may be asked for again."""

@@ -7,7 +7,7 @@ import time
 from tintype.catalog.fields import pixels_of
 from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput
 from tintype.jobs.context import JobContext
-from tintype.jobs.pictures import as_image, fetched, published, seed_for
+from tintype.jobs.pictures import as_image, published, seed_for, wanted
 from tintype.jobs.residents import residents
 from tintype.sampling.sampler import Wish
 
@@ -15,7 +15,7 @@ from tintype.sampling.sampler import Wish
 def run(order: FluxLoraInput, context: JobContext) -> FluxLoraOutput:
     """Draws `num_images` pictures; picture k is that of seed + k alone."""
     sampler = residents(context).flux_sampler()
-    for remark in sampler.use(fetched(order.loras, context)):
+    for remark in sampler.use(wanted(order.loras, context)):
         context.log(remark, "WARN")
 
     seed = seed_for(order.seed, order.num_images)

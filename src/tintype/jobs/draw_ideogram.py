@@ -11,7 +11,7 @@ from tintype.catalog.custom_models import MODEL_ID, unknown_model
 from tintype.catalog.ideogram_custom_models import CustomModelGenerateInput, CustomModelGenerateOutput
 from tintype.catalog.ideogram_v4 import IdeogramInput, IdeogramLoraInput, IdeogramOutput
 from tintype.jobs.context import JobContext
-from tintype.jobs.pictures import MOST_LORA_BYTES, as_image, fetched, published, seed_for
+from tintype.jobs.pictures import as_image, published, seed_for, wanted, wanted_file
 from tintype.jobs.residents import residents
 from tintype.sampling.ideogram_sampler import IdeogramSampler, IdeogramWish, Wording
 from tintype.sampling.presets import ASPECT_RATIOS, SPEEDS
@@ -22,7 +22,7 @@ def run(order: IdeogramInput, context: JobContext) -> IdeogramOutput:
     """Draws `num_images` pictures, with LoRAs or without; picture k is that of seed + k alone."""
     sampler = residents(context).ideogram_sampler()
     loras, branch = (order.loras, order.negative_branch) if isinstance(order, IdeogramLoraInput) else ([], None)
-    _wear(sampler, fetched(loras, context), context)
+    _wear(sampler, wanted(loras, context), context)
     width, height = order.pixels
     wish = IdeogramWish(order.prompt, width, height, order.rendering_speed, order.expands, branch=branch)
     wording = _worded(sampler, wish, context)
@@ -44,9 +44,9 @@ def run_custom_model(order: CustomModelGenerateInput, context: JobContext) -> Cu
     """Draws with a custom model, which may have been archived since the request was sent."""
     if context.model is None:
         raise unknown_model(order.model_id)
-    file = context.fetch(context.model.usable_lora(), loc=MODEL_ID, max_bytes=MOST_LORA_BYTES)
+    lora = wanted_file(context.model.usable_lora(), 1.0, MODEL_ID, context)
     sampler = residents(context).ideogram_sampler()
-    _wear(sampler, [Wanted(file, 1.0, MODEL_ID)], context)
+    _wear(sampler, [lora], context)
     width, height = ASPECT_RATIOS[order.aspect_ratio]
     wish = IdeogramWish(
         order.prompt,

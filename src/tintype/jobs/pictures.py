@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import secrets
 from collections.abc import Sequence
@@ -12,8 +13,9 @@ from PIL import Image as Pictures
 
 from tintype.catalog import File, Image
 from tintype.catalog.flux_lora import LoraWeight
+from tintype.files.urls import own_reference
 from tintype.jobs.context import JobContext
-from tintype.sampling.shelf import Wanted
+from tintype.sampling.shelf import Loc, Wanted
 
 MOST_LORA_BYTES = 4 * 1024**3
 LARGEST_SEED = 2**53  # JavaScript's clients lose digits above it
@@ -27,13 +29,15 @@ def seed_for(given: int | None, count: int) -> int:
     return secrets.randbelow(LARGEST_SEED - count) if given is None else given
 
 
-def fetched(loras: Sequence[LoraWeight], context: JobContext) -> list[Wanted]:
-    """The files of `loras`, with the places where they were named."""
-    wanted = []
-    for number, lora in enumerate(loras):
-        loc = ("body", "loras", number, "path")
-        wanted.append(Wanted(context.fetch(lora.path, loc=loc, max_bytes=MOST_LORA_BYTES), lora.scale, loc))
-    return wanted
+def wanted(loras: Sequence[LoraWeight], context: JobContext) -> list[Wanted]:
+    """The LoRAs of an input, with the places where they were named."""
+    return [wanted_file(lora.path, lora.scale, ("body", "loras", n, "path"), context) for n, lora in enumerate(loras)]
+
+
+def wanted_file(url: str, scale: float, loc: Loc, context: JobContext) -> Wanted:
+    """One LoRA, fetched only if it is not in memory. A file of this server never changes; what others serve may."""
+    fetch = functools.partial(context.fetch, url, loc=loc, max_bytes=MOST_LORA_BYTES)
+    return Wanted(fetch, scale, loc, origin=url if own_reference(url) else "")
 
 
 def published(picture: Pictures.Image, number: int, form: Form, context: JobContext, *, inline: bool) -> File:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tintype.errors import Json
 from tintype.queue import schema
 from tintype.queue.records import Request, StoredFile
 from tintype.queue.room import Room, storable, uninterrupted
@@ -43,6 +44,17 @@ class Files(Room):
         """Files whose time is over, for whoever removes their bytes; remove the row after the object."""
         expired = table.c.expires_at <= self._now()
         return await self._select(sa.select(table).where(expired).order_by(table.c.expires_at).limit(limit))
+
+    async def known_files(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids there are files of, expired ones too."""
+        query = sa.select(table.c.id).where(table.c.id.in_([file_id for file_id in ids if storable(file_id)]))
+        return {row.id for row in await self._database.fetch(query)}
+
+    @uninterrupted
+    async def set_acl(self, file_id: str, acl: Json | None) -> None:
+        """Replaces who may read a file."""
+        async with self._database.write() as connection:
+            await connection.execute(sa.update(table).where(table.c.id == file_id).values(acl=acl))
 
     @uninterrupted
     async def remove_file(self, file_id: str) -> None:

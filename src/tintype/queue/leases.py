@@ -227,16 +227,18 @@ class Leases(Room):
     async def _lasting(
         self, connection: AsyncConnection, claim: Claim, stored: Sequence[StoredFile]
     ) -> Sequence[StoredFile]:
-        """The files of a result with the end that the request's sender asked for, counted from now. A custom model's
-        last as long as it does."""
+        """The files of a result as its sender wished them: the end counted from now, and who may read them. A custom
+        model's last as long as it does."""
+        columns = (schema.requests.c.file_lifetime, schema.requests.c.file_acl)
+        query = sa.select(*columns).where(schema.requests.c.id == claim.request.id)
+        wished = (await connection.execute(query)).one() if stored else None
+        if wished is None:
+            return stored
+        lifetime = wished.file_lifetime
         if claim.request.kind == "training" and claim.request.model_id is not None:
-            return stored
-        column = schema.requests.c.file_lifetime
-        query = sa.select(column).where(schema.requests.c.id == claim.request.id)
-        lifetime = (await connection.execute(query)).scalar_one() if stored else None
-        if lifetime is None:
-            return stored
-        return [replace(file, expires_at=self._now() + lifetime) for file in stored]
+            lifetime = None
+        ends = None if lifetime is None else self._now() + lifetime
+        return [replace(file, expires_at=ends, acl=wished.file_acl) for file in stored]
 
     async def _give_back(
         self, connection: AsyncConnection, claim: Claim, held: AnyRow, ending: Ending, cause: str

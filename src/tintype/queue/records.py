@@ -86,6 +86,7 @@ class NewRequest:
     store_io: bool = True  # False: input and output are forgotten as soon as they are not needed any more
     file_ids: tuple[str, ...] = ()  # files made for this request from what its body held
     file_lifetime: float | None = None  # seconds that the files of the result are kept; None for ever
+    file_acl: Json | None = None  # who may read the files of the result; None: whoever knows their URLs
     tags: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # first log lines, e.g. about an unknown field that was ignored
     makes_model: NewModel | None = None  # registered together with the request
@@ -216,6 +217,7 @@ class StoredFile:
     expires_at: float | None = None
     request_id: str | None = None
     key_id: str = ""
+    acl: Json | None = None  # who may read it besides its owner; None: whoever knows its URL
 
     @property
     def key(self) -> str:

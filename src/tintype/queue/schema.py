@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 
 metadata = sa.MetaData()
 
@@ -36,6 +36,7 @@ requests = sa.Table(
     sa.Column("sync", sa.Boolean, nullable=False),
     sa.Column("store_io", sa.Boolean, nullable=False),
     sa.Column("file_lifetime", sa.Double),  # seconds that files of the result are kept; NULL for ever
+    sa.Column("file_acl", _Json),  # who may read them; NULL: whoever knows their URLs
     sa.Column("tags", _Json, nullable=False),
     sa.Column("webhook_url", sa.Text),
     sa.Column("coalesce_key", sa.Text),
@@ -123,6 +124,7 @@ files = sa.Table(
     sa.Column("expires_at", sa.Double, index=True),
     sa.Column("request_id", sa.ForeignKey(requests.c.id), index=True),
     sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("acl", _Json),
 )
 
 models = sa.Table(

@@ -7,7 +7,7 @@ and one that fails while loading is taken out again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,16 @@ Loc = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Wanted:
-    """A LoRA to draw with: its file, its strength, and where in the input it was named."""
+    """A LoRA to draw with: its file, its strength, and where in the input it was named.
 
-    path: Path
+    The file may be something that gets it. What always is the same file has an `origin`: while it is on the shelf, it
+    is not even asked for.
+    """
+
+    path: Path | Callable[[], Path]
     scale: float
     loc: Loc
+    origin: str = ""
 
 
 class Shelf:
@@ -34,6 +39,7 @@ class Shelf:
         self._family = family
         self._keep = keep
         self._names: list[str] = []
+        self._origins: dict[str, str] = {}  # to names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,12 +58,13 @@ class Shelf:
         if not wanted:
             self._silence(pipeline)
             return []
-        named = [(name_of(digest_of(one.path)), one) for one in wanted]
-        places = {name: one for name, one in named if name not in self._names}
-        fresh = {name: self._family.read_lora(one.path, loc=one.loc) for name, one in places.items()}
+        files: dict[str, Path] = {}
+        named = [(self._name(one, files), one) for one in wanted]
+        places = {name: one.loc for name, one in named if name not in self._names}
+        fresh = {name: self._family.read_lora(files[name], loc=loc) for name, loc in places.items()}
         try:
             for name, lora in fresh.items():
-                self._load(pipeline, name, lora, places[name].loc)
+                self._load(pipeline, name, lora, places[name])
             scales: dict[str, float] = {}
             for name, one in named:  # the same file twice acts as the sum
                 scales[name] = scales.get(name, 0.0) + one.scale
@@ -69,6 +76,18 @@ class Shelf:
         self._names = [name for name in self._names if name not in scales] + list(scales)
         self._tidy(pipeline, in_use=len(scales))
         return [remark for lora in fresh.values() for remark in lora.remarks]
+
+    def _name(self, one: Wanted, files: dict[str, Path]) -> str:
+        """By its origin, or by the file, which `files` then holds."""
+        known = self._origins.get(one.origin, "")
+        if known in self._names:
+            return known
+        path = one.path if isinstance(one.path, Path) else one.path()
+        name = name_of(digest_of(path))
+        files[name] = path
+        if one.origin:
+            self._origins[one.origin] = name
+        return name
 
     def _load(self, pipeline: Any, name: str, lora: FittingLora, loc: Loc) -> None:
         try:
@@ -95,6 +114,7 @@ class Shelf:
     def _tidy(self, pipeline: Any, in_use: int) -> None:
         while len(self._names) > max(self._keep, in_use):
             pipeline.delete_adapters(self._names.pop(0))
+        self._origins = {origin: name for origin, name in self._origins.items() if name in self._names}
 
     def _forget_unloaded(self) -> None:
         """Training takes every adapter out of the shared transformer."""

@@ -8,7 +8,7 @@ W x + (alpha / rank) · up (down x), down drawn uniformly, up zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -38,27 +38,42 @@ class Adapter:
     """A LoRA over named linear layers of a transformer.
 
     `weights` is the flat fp32 buffer with everything that is trained, `weights.grad` its gradient. `layers` gives each
-    layer's (down, up) as views of it.
+    layer's (down, up) as views of it. Layers of one group of `shared` read the same input and have one down between
+    them, which is what one fused layer's adapter is.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, int]], rank: int, alpha: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, int]],
+        rank: int,
+        alpha: float,
+        device: torch.device,
+        shared: Sequence[Sequence[str]] = (),
+    ) -> None:
         self.rank = rank
         self.alpha = alpha
         self.shapes = dict(shapes)
-        count = sum(rank * (out + into) for out, into in self.shapes.values())
+        self._places, count = _placed(self.shapes, rank, shared)
         self.weights = nn.Parameter(torch.zeros(count, device=device))
         self.weights.grad = torch.zeros(count, device=device)
         self.layers: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
-        start = 0
+        downs: dict[int, nn.Parameter] = {}
         for name, (out, into) in self.shapes.items():
-            down = self._part(start, rank, into)
-            up = self._part(start + rank * into, out, rank)
-            self.layers[name] = (down, up)
-            start += rank * (into + out)
+            down_at, up_at = self._places[name]
+            if down_at not in downs:
+                downs[down_at] = self._part(down_at, rank, into)
+            self.layers[name] = (downs[down_at], self._part(up_at, out, rank))
 
     @classmethod
     def for_transformer(
-        cls, transformer: nn.Module, targets: tuple[str, ...], *, rank: int, seed: int, device: torch.device
+        cls,
+        transformer: nn.Module,
+        targets: tuple[str, ...],
+        *,
+        rank: int,
+        seed: int,
+        device: torch.device,
+        shared: Sequence[Sequence[str]] = (),
     ) -> Adapter:
         """A new adapter that changes nothing yet; alpha equals rank, so that its scale is 1."""
         shapes = {}
@@ -66,9 +81,9 @@ class Adapter:
             layer = transformer.get_submodule(name)
             assert isinstance(layer, nn.Linear), name
             shapes[name] = (layer.out_features, layer.in_features)
-        adapter = cls(shapes, rank, float(rank), device)
+        adapter = cls(shapes, rank, float(rank), device, shared)
         generator = torch.Generator().manual_seed(seed)
-        for down, _ in adapter.layers.values():
+        for down in {id(down): down for down, _ in adapter.layers.values()}.values():
             bound = 1 / math.sqrt(down.shape[1])  # kaiming_uniform with a = sqrt(5), as PEFT starts
             down.data.copy_(torch.empty(down.shape).uniform_(-bound, bound, generator=generator))
         return adapter
@@ -105,11 +120,11 @@ class Adapter:
     def state(self, weights: torch.Tensor | None = None) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Each layer's (down, up) on the CPU, taken from `weights` (e.g. a moving average) where given."""
         flat = (self.weights.data if weights is None else weights).detach().cpu()
-        found, start = {}, 0
+        found = {}
         for name, (out, into) in self.shapes.items():
-            middle, end = start + self.rank * into, start + self.rank * (into + out)
-            found[name] = (flat[start:middle].view(self.rank, into).clone(), flat[middle:end].view(out, -1).clone())
-            start = end
+            down_at, up_at = self._places[name]
+            down, up = flat[down_at : down_at + self.rank * into], flat[up_at : up_at + self.rank * out]
+            found[name] = (down.view(self.rank, into).clone(), up.view(out, self.rank).clone())
         return found
 
     def start_from(self, lora: LoraFile, *, loc: tuple[str | int, ...]) -> int:
@@ -134,3 +149,22 @@ class Adapter:
             up.data.zero_()
             up.data[:, : pair.rank].copy_(pair.up.float() * (pair.scale * self.rank / self.alpha))
         return len(taken)
+
+
+def _placed(
+    shapes: Mapping[str, tuple[int, int]], rank: int, shared: Sequence[Sequence[str]]
+) -> tuple[dict[str, tuple[int, int]], int]:
+    """Where each layer's down and up begin in the flat buffer, and its length."""
+    owner = {name: group[0] for group in shared for name in group}
+    places: dict[str, tuple[int, int]] = {}
+    end = 0
+    for name, (out, into) in shapes.items():
+        first = owner.get(name, name)
+        if first == name:
+            down_at, end = end, end + rank * into
+        else:
+            assert shapes[first][1] == into, f"{name} and {first} read different inputs"
+            down_at = places[first][0]
+        places[name] = (down_at, end)
+        end += rank * out
+    return places, end

@@ -38,12 +38,16 @@ def kernel_of(device: torch.device, dtype: torch.dtype, tokens: int, autocast: b
     return f"torch's scaled_dot_product_attention ({chosen.name.lower().replace('_', ' ')})"
 
 
-def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """(batch, heads, tokens, width) to (batch, query tokens, heads · width)."""
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(batch, heads, tokens, width) to (batch, query tokens, heads · width). allowed: (batch, tokens), False for keys
+    that are none; None where all are."""
     if query.device.type == "cpu" and query.dtype == torch.float32 and key.shape[2] <= _SHORT:
-        out: torch.Tensor = _Short.apply(query, key, value)  # type: ignore[no-untyped-call]
+        out: torch.Tensor = _Short.apply(query, key, value, allowed)  # type: ignore[no-untyped-call]
     else:
-        out = F.scaled_dot_product_attention(query, key, value)
+        mask = None if allowed is None else allowed[:, None, None]
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return out.transpose(1, 2).flatten(2)
 
 
@@ -81,27 +85,32 @@ class _Short(torch.autograd.Function):
     """Softmax attention in plain products; its shares are made again in the backward pass: cheap while short."""
 
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None
+    ) -> torch.Tensor:
         flat = [part.flatten(0, 1) for part in (query, key, value)]
         ctx.save_for_backward(*flat)
         ctx.shape = query.shape[:2]
-        return torch.bmm(_shares(flat[0], flat[1]), flat[2]).view(*query.shape)
+        ctx.closed = None if allowed is None else ~allowed.repeat_interleave(query.shape[1], 0)[:, None]
+        return torch.bmm(_shares(flat[0], flat[1], ctx.closed), flat[2]).view(*query.shape)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
-        shares = _shares(query, key)
+        shares = _shares(query, key, ctx.closed)
         gradient = gradients[0].reshape(-1, *gradients[0].shape[2:])
         into_value = torch.bmm(shares.transpose(1, 2), gradient)
         into_shares = torch.bmm(gradient, value.transpose(1, 2))
         slope = torch._softmax_backward_data(into_shares, shares, -1, shares.dtype).mul_(query.shape[-1] ** -0.5)
         into_query, into_key = torch.bmm(slope, key), torch.bmm(slope.transpose(1, 2), query)
-        return tuple(part.view(*ctx.shape, *part.shape[1:]) for part in (into_query, into_key, into_value))
+        into = (part.view(*ctx.shape, *part.shape[1:]) for part in (into_query, into_key, into_value))
+        return (*into, None)
 
 
-def _shares(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+def _shares(query: torch.Tensor, key: torch.Tensor, closed: torch.Tensor | None = None) -> torch.Tensor:
     """(heads, query tokens, width), (heads, tokens, width) to (heads, query tokens, tokens)."""
-    return torch.softmax(torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2)), -1)
+    scores = torch.bmm(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
+    return torch.softmax(scores if closed is None else scores.masked_fill_(closed, -torch.inf), -1)
 
 
 def _complex(x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Writes an adapter as the files the world can load: diffusers', kohya's and ComfyUI's naming of the same weights.
+"""Writes an adapter as the files the world can load: each in the naming of one program, all with the same weights.
 
 Alpha equals the rank in what is trained here, so a reader that ignores it still applies the LoRA at its right strength;
 it is written all the same, where each form keeps it: diffusers in the header (it refuses a file that has tensors as
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,11 @@ import torch
 from safetensors.torch import save, save_file
 
 from tintype.errors import UnprovenAdapter, UnusableAdapter
-from tintype.families.lora_file import METADATA_KEY, PREFIX, peft_settings, read_lora
-from tintype.families.lora_names import originals, outputs
-from tintype.families.lora_pairs import Pair, difference, fuse
+from tintype.families.lora_file import METADATA_KEY, peft_settings
+from tintype.families.lora_layout import LoraLayout
+from tintype.families.lora_pairs import Pair, difference
 from tintype.training.adapters import Adapter
 
-LAYOUT = "lora"
-FORMS = ("diffusers", "kohya", "comfy")
-_ORIGINAL_CODE = "https://github.com/black-forest-labs/flux"
-_LAYERS_OF = {"diffusers": "diffusers", "kohya": _ORIGINAL_CODE, "comfy": _ORIGINAL_CODE}
 # Writing rounds once, before it compares: what is read back must be the same but for the arithmetic of comparing.
 _TOLERANCE = 1e-5
 # Where web interfaces' first, short hash of a file begins and how much it reads.
@@ -33,14 +29,26 @@ _SHORT_HASH_FROM, _SHORT_HASH_LENGTH = 0x100000, 0x10000
 
 
 def to_diffusers(
-    adapter: Adapter, path: Path, *, weights: torch.Tensor | None, dtype: torch.dtype, header: Mapping[str, str]
+    layout: LoraLayout,
+    adapter: Adapter,
+    path: Path,
+    *,
+    weights: torch.Tensor | None,
+    dtype: torch.dtype,
+    header: Mapping[str, str],
 ) -> Path:
-    """A safetensors file for `FluxPipeline.load_lora_weights`. `weights`: flat, instead of the adapter's own."""
-    return write(_pairs(adapter, weights), path, "diffusers", dtype=dtype, header=header)
+    """A safetensors file for a pipeline's `load_lora_weights`. `weights`: flat, instead of the adapter's own."""
+    return write(layout, _pairs(adapter, weights), path, "diffusers", dtype=dtype, header=header)
 
 
 def export_all(
-    adapter: Adapter, folder: Path, *, weights: torch.Tensor | None, dtype: torch.dtype, header: Mapping[str, str]
+    layout: LoraLayout,
+    adapter: Adapter,
+    folder: Path,
+    *,
+    weights: torch.Tensor | None,
+    dtype: torch.dtype,
+    header: Mapping[str, str],
 ) -> dict[str, Path]:
     """The adapter in every form: `lora.safetensors` for diffusers, `lora-kohya.safetensors` and so on for the others.
 
@@ -48,34 +56,43 @@ def export_all(
     """
     pairs = _pairs(adapter, weights)
     written = {}
-    for form in FORMS:
+    for form in layout.forms:
         name = "lora.safetensors" if form == "diffusers" else f"lora-{form}.safetensors"
-        written[form] = write(pairs, folder / name, form, dtype=dtype, header=header)
-        check_written(written[form], pairs, dtype=dtype)
+        written[form] = write(layout, pairs, folder / name, form, dtype=dtype, header=header)
+        check_written(layout, written[form], pairs, dtype=dtype)
     return written
 
 
-def write(pairs: Mapping[str, Pair], path: Path, form: str, *, dtype: torch.dtype, header: Mapping[str, str]) -> Path:
-    """A LoRA, by the transformer's layers, as a file of one of FORMS."""
-    tensors = dict(_TENSORS[form](pairs, dtype))
+def write(
+    layout: LoraLayout,
+    pairs: Mapping[str, Pair],
+    path: Path,
+    form: str,
+    *,
+    dtype: torch.dtype,
+    header: Mapping[str, str],
+) -> Path:
+    """A LoRA, by the transformer's layers, as a file of one of the layout's forms."""
+    tensors = layout.tensors(pairs, form, dtype)
     settings = {METADATA_KEY: json.dumps(peft_settings(pairs), sort_keys=True)} if form == "diffusers" else {}
-    facts = {**header, **_network(pairs), "modelspec.implementation": _LAYERS_OF[form], **settings, "format": "pt"}
+    whose = {"modelspec.implementation": layout.implementations[form]}
+    facts = {**header, **layout.facts, **_network(pairs), **whose, **settings, "format": "pt"}
     fresh = path.with_suffix(".new")
     save_file(tensors, fresh, metadata={**facts, **_hashes(tensors, facts)})
     fresh.replace(path)
     return path
 
 
-def check_written(path: Path, pairs: Mapping[str, Pair], *, dtype: torch.dtype) -> None:
+def check_written(layout: LoraLayout, path: Path, pairs: Mapping[str, Pair], *, dtype: torch.dtype) -> None:
     """Raises UnprovenAdapter unless the file, read back, changes every layer as these pairs do once rounded."""
     try:
-        lora = read_lora(path, loc=())
+        found = layout.read(path)
     except UnusableAdapter as problem:
         raise UnprovenAdapter(f"The exported {path.name} cannot be read back: {problem.message}") from None
-    if lora.other_keys or set(lora.pairs) - set(pairs):
+    if set(found) - set(pairs):
         raise UnprovenAdapter(f"The exported {path.name} holds more than was trained.")
     for name, pair in pairs.items():
-        rounded, read = pair.cast(dtype), lora.pairs.get(name)
+        rounded, read = pair.cast(dtype), found.get(name)
         if (not rounded.silent) if read is None else difference(rounded, read) > _TOLERANCE:
             raise UnprovenAdapter(f"The exported {path.name}, read back, changes {name} otherwise than was trained.")
 
@@ -87,7 +104,7 @@ def header(
     base: str,
     steps: int,
     licence: str,
-    architecture: str,
+    resolution: str = "1024x1024",
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """What the file says about itself: modelspec 1.0.1, which galleries and user interfaces read, and what kohya's do.
@@ -99,12 +116,9 @@ def header(
     return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.title": title,
-        "modelspec.architecture": f"{architecture}/{LAYOUT}",
-        "modelspec.implementation": "diffusers",
         "modelspec.trigger_phrase": trigger,
         "modelspec.license": licence,
-        "modelspec.resolution": "1024x1024",
-        "ss_base_model_version": "flux1",
+        "modelspec.resolution": resolution,
         "ss_sd_model_name": base,
         "ss_output_name": title,
         "ss_steps": str(steps),
@@ -134,51 +148,9 @@ def _network(pairs: Mapping[str, Pair]) -> dict[str, str]:
     """Rank and alpha as kohya's tools show them: the layers' own, not those of the fused."""
     ranks, alphas = {str(pair.rank) for pair in pairs.values()}, {f"{pair.alpha:g}" for pair in pairs.values()}
     return {
-        "ss_network_module": "networks.lora_flux",
         "ss_network_dim": ranks.pop() if len(ranks) == 1 else "Dynamic",
         "ss_network_alpha": alphas.pop() if len(alphas) == 1 else "Dynamic",
     }
-
-
-def _diffusers(pairs: Mapping[str, Pair], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, pair in pairs.items():
-        rounded = pair.cast(dtype)
-        yield f"{PREFIX}{name}.lora_A.weight", rounded.down
-        yield f"{PREFIX}{name}.lora_B.weight", rounded.up
-
-
-def _kohya(pairs: Mapping[str, Pair], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, pair in _fused(pairs):
-        yield from _lora_down_up(f"lora_unet_{name.replace('.', '_')}", pair.cast(dtype))
-
-
-def _comfy(pairs: Mapping[str, Pair], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, pair in _fused(pairs):
-        yield from _lora_down_up(f"diffusion_model.{name}", pair.cast(dtype))
-
-
-_TENSORS = {"diffusers": _diffusers, "kohya": _kohya, "comfy": _comfy}
-
-
-def _lora_down_up(name: str, pair: Pair) -> Iterator[tuple[str, torch.Tensor]]:
-    yield f"{name}.lora_down.weight", pair.down
-    yield f"{name}.lora_up.weight", pair.up
-    # In fp32 whatever the factors are in: three times an odd rank is not a bf16 number.
-    yield f"{name}.alpha", torch.tensor(pair.alpha, dtype=torch.float32)
-
-
-def _fused(pairs: Mapping[str, Pair]) -> Iterator[tuple[str, Pair]]:
-    """The layers as the original code has them."""
-    for name, place in originals(pairs).items():
-        parts = [pairs.get(layer) for layer in place.layers]
-        first = next(part for part in parts if part is not None)
-        if len(parts) > 1:
-            yield name, fuse(parts, outputs(place.layers, first.down.shape[1]))
-        elif place.swapped:
-            half = first.up.shape[0] // 2
-            yield name, Pair(first.down, torch.cat([first.up[half:], first.up[:half]]), first.alpha)
-        else:
-            yield name, first
 
 
 def _hashes(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str]) -> dict[str, str]:

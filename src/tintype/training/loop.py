@@ -67,6 +67,8 @@ def train(
     keepsakes.mkdir(parents=True, exist_ok=True)
     run = _Run(family, adapter, cache, plan, context, keepsakes)
     started_at = run.state.step
+    if started_at:
+        context.progress(started_at, plan.steps)  # perhaps no step is left that would say so
     try:
         with run.stepper.prepared():
             while True:

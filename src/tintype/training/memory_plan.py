@@ -14,48 +14,42 @@ from typing import Any
 import psutil
 import torch
 
-# Values of the stream's width that our order of work keeps per token and block, counted from flux_form and held to
-# measurement by tests/training/test_memory_plan.py; diffusers' own order keeps a little more.
-_KEPT_DOUBLE = 19.0
-_KEPT_SINGLE = 17.0
-_PLAIN = 1.05
 _WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
 _HEADROOM = 0.92  # of what is free; the rest is fragmentation
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides the memory of a step. `tokens` counts text and image of one picture."""
+    """What decides the memory of a step. `tokens` counts text and image of one picture.
+
+    `kept`: for each block, how many values of the stream's width its forward pass keeps per token for the backward.
+    """
 
     width: int
-    doubles: int
-    singles: int
+    kept: tuple[float, ...]
     tokens: int
     batch: int
     bytes_per_value: int
     weights: int  # parameters of the frozen base
     trained: int  # parameters of the adapter
-    plain: bool = False
 
     @classmethod
-    def of(cls, transformer: Any, *, tokens: int, batch: int, trained: int, plain: bool = False) -> Shape:
-        """`transformer` is a FluxTransformer2DModel, on any device, meta included."""
-        weight = next(transformer.parameters())
+    def of(cls, transformer: Any, kept: tuple[float, ...], *, tokens: int, batch: int, trained: int) -> Shape:
+        """`transformer` may be on any device, meta included."""
+        weight, config = next(transformer.parameters()), transformer.config
         return cls(
-            width=transformer.inner_dim,
-            doubles=len(transformer.transformer_blocks),
-            singles=len(transformer.single_transformer_blocks),
+            width=config.num_attention_heads * config.attention_head_dim,
+            kept=kept,
             tokens=tokens,
             batch=batch,
             bytes_per_value=weight.element_size(),
             weights=sum(parameter.numel() for parameter in transformer.parameters()),
             trained=trained,
-            plain=plain,
         )
 
     @property
     def blocks(self) -> int:
-        return self.doubles + self.singles
+        return len(self.kept)
 
     @property
     def base_bytes(self) -> int:
@@ -65,9 +59,7 @@ class Shape:
     def kept_bytes(self, recomputed: int = 0) -> int:
         """What the backward pass needs from the forward pass, at its fullest."""
         stream = self.batch * self.tokens * self.width * self.bytes_per_value
-        factor = _PLAIN if self.plain else 1.0
-        each = [_KEPT_DOUBLE * factor * stream] * self.doubles
-        each += [_KEPT_SINGLE * factor * stream] * self.singles
+        each = [values * stream for values in self.kept]
         kept = sum(each[recomputed:]) + recomputed * stream
         if recomputed:  # one recomputed block is whole again while its backward runs
             kept += max(each[:recomputed])

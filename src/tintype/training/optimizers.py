@@ -52,18 +52,23 @@ OPTIMIZERS = {
 
 
 def new_optimizer(name: str, weights: nn.Parameter, rate: float, decay: float) -> torch.optim.Optimizer:
+    """Raises InputError as `check_usable` does."""
+    check_usable(name, weights.device)
+    return OPTIMIZERS[name].make(weights, rate, decay)
+
+
+def check_usable(name: str, device: torch.device) -> None:
     """Raises InputError for a name that is unknown, or whose package or device is not here."""
     if name not in OPTIMIZERS:
-        raise _refused(f"There is no optimizer {name!r}.", f"Choose one of {', '.join(usable(weights.device))}.")
+        raise _refused(f"There is no optimizer {name!r}.", f"Choose one of {', '.join(usable(device))}.")
     choice = OPTIMIZERS[name]
     if choice.package is not None and find_spec(choice.package) is None:
         raise _refused(
             f"The optimizer {name} needs the package {choice.package}, which is not installed.",
-            f"Install it (pip install {choice.package}), or choose one of {', '.join(usable(weights.device))}.",
+            f"Install it (pip install {choice.package}), or choose one of {', '.join(usable(device))}.",
         )
-    if choice.needs_gpu and weights.device.type != "cuda":
+    if choice.needs_gpu and device.type != "cuda":
         raise _refused(f"The optimizer {name} works on a GPU only.", "On a CPU, choose adamw.")
-    return choice.make(weights, rate, decay)
 
 
 def usable(device: torch.device) -> list[str]:

@@ -70,9 +70,12 @@ class AdaptedProduct:
         self._weights = [
             part.layer.weight.detach().to(self.precision) for part in parts
         ]  # no copies where it is theirs
-        self._biases = [part.layer.bias.detach().to(self.precision) for part in parts]
-        biases = self._biases
-        self._bias = biases[0] if len(biases) == 1 else torch.cat(biases)
+        self._biases = [
+            None if part.layer.bias is None else part.layer.bias.detach().to(self.precision) for part in parts
+        ]
+        biases = [bias for bias in self._biases if bias is not None]
+        assert len(biases) in (0, len(parts)), "layers of one product have biases all, or none"
+        self._bias = torch.cat(biases) if len(biases) > 1 else next(iter(biases), None)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = _Adapted.apply(x, self._trained, self)  # type: ignore[no-untyped-call]

@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from tintype.errors import UnprovenAdapter
-from tintype.families.family import Features, Latents
-from tintype.families.flux import FluxFamily
+from tintype.families.family import Family, Latents
 from tintype.families.lora_file import PREFIX
 from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache
@@ -39,7 +38,7 @@ class Proof:
         return asdict(self)
 
 
-def prove(family: FluxFamily, path: Path, adapter: Adapter, weights: torch.Tensor, cache: Cache) -> Proof:
+def prove(family: Family, path: Path, adapter: Adapter, weights: torch.Tensor, cache: Cache) -> Proof:
     """Raises UnprovenAdapter when the file does not load completely or does not do what was trained."""
     transformer = family.load_transformer()
     probe = _Probe(family, cache)
@@ -101,15 +100,14 @@ def _compare_keys(path: Path, transformer: torch.nn.Module) -> int:
 class _Probe:
     """One fixed question to the network: the first picture of the training, half noise."""
 
-    def __init__(self, family: FluxFamily, cache: Cache) -> None:
+    def __init__(self, family: Family, cache: Cache) -> None:
         self._family = family
         item = cache.items[0]
         dice = torch.Generator().manual_seed(0)
         noise = torch.randn(item.latents.shape, generator=dice)
         noisy = torch.lerp(item.latents, noise, _SIGMA)[None].to(family.device)
         self._noisy = Latents(noisy, item.rows, item.columns)
-        features = cache.features_of([item])
-        self._features = Features(features.tokens.to(family.device), features.pooled.to(family.device))
+        self._features = cache.features_of([item])
 
     @torch.no_grad()
     def velocity(self, transformer: torch.nn.Module) -> torch.Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tintype.errors import OutOfMemory
-from tintype.families.family import Arranges, Family, Latents
+from tintype.families.family import Family, Latents
 from tintype.training.adapters import Adapter
 from tintype.training.batches import Batches
 from tintype.training.cache import Cache, Item
@@ -74,10 +74,9 @@ class Stepper:
         transformer = self.family.load_transformer()
         transformer.requires_grad_(False)
         self.adapter.require_gradients()
-        if isinstance(self.family, Arranges):
-            self._plain, self._compiled = self._arrangement_asked or self._arrangement_that_pays()
-            self.memory = self._memory_plan(transformer)
-            self.tell(self.memory.said + self._said_of_compiling())
+        self._plain, self._compiled = self._arrangement_asked or self._arrangement_that_pays()
+        self.memory = self._memory_plan(transformer)
+        self.tell(self.memory.said + self._said_of_compiling())
         with ExitStack() as self._arrangement:
             self._arrange()
             try:
@@ -102,16 +101,13 @@ class Stepper:
 
     def _arrange(self) -> None:
         self._arrangement.close()
-        if isinstance(self.family, Arranges):
-            how = self.family.arranged(
-                self.adapter,
-                recomputed=self.memory.recomputed,
-                plain=self._plain,
-                compiled=self._compiled,
-                rounded=self.plan.autocast,
-            )
-        else:
-            how = self.adapter.attached(self.family.load_transformer())
+        how = self.family.arranged(
+            self.adapter,
+            recomputed=self.memory.recomputed,
+            plain=self._plain,
+            compiled=self._compiled,
+            rounded=self.plan.autocast,
+        )
         self._transformer = self._arrangement.enter_context(how)
 
     def _memory_plan(self, transformer: Any) -> MemoryPlan:
@@ -120,10 +116,10 @@ class Stepper:
         tokens = text + max(rows * columns for rows, columns in {item.shape for item in self.cache.items})
         shape = Shape.of(
             transformer,
+            self.family.kept_values(plain=self._plain),
             tokens=tokens,
             batch=self.plan.batch_size,
             trained=self.adapter.weights.numel(),
-            plain=self._plain,
         )
         if self._recomputed is not None:
             said = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
@@ -132,7 +128,7 @@ class Stepper:
 
     def _said_of_compiling(self) -> str:
         if self._compiled:
-            return " The two kinds of block are compiled: the first step of each size takes a minute or so."
+            return " The blocks are compiled: the first step of each size takes a minute or so."
         if self.family.device.type == "cuda":
             return f" Nothing is compiled: that pays from {_STEPS_WORTH_COMPILING} steps."
         return ""
@@ -166,8 +162,7 @@ class Stepper:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            given = self._recomputed is not None or not isinstance(self.family, Arranges)
-            if given or not self.memory.can_step_down:
+            if self._recomputed is not None or not self.memory.can_step_down:
                 raise OutOfMemory(
                     "A training step does not fit into memory, even with every block recomputed.",
                     remedy="Free memory on the device, or train without multiresolution_training.",
@@ -200,9 +195,8 @@ class Stepper:
         wide = sigma[:, None, None]
         noisy = Latents(torch.lerp(clean, noise, wide).to(device), rows, columns)
         features = self.cache.features_of(items)
-        features = type(features)(features.tokens.to(device), features.pooled.to(device))
         # Our own arrangement knows by itself which product is rounded.
-        autocast = self.plan.autocast and (self._plain or not isinstance(family, Arranges))
+        autocast = self.plan.autocast and self._plain
         with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
             predicted = family.predict_velocity(self._transformer, noisy, sigma, features, self.plan.guidance)
         error = (predicted.float() - (noise - clean).to(device)).square().mean(-1)  # (batch, tokens)

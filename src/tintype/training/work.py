@@ -14,19 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FluxTransformer2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tintype.families.family import Features
-from tintype.families.flux import FluxFamily
-from tintype.families.weightless import WeightlessFlux
+from tintype.families.family import Family
+from tintype.families.weightless import Weightless, weightless_like
 from tintype.training.adapters import Adapter
 from tintype.training.attention import kernel_of
 from tintype.training.cache import Cache, Item
 from tintype.training.plan import Plan
 from tintype.training.step import Stepper
 
-_META = torch.device("meta")
 # Dense bf16 TFLOP/s with fp32 sums, by a part of the name CUDA gives a chip; from the makers' data sheets.
 PEAKS = (
     ("B200", 2250.0), ("GH200", 989.0), ("H200", 989.0), ("H100 PCIe", 756.0), ("H100 NVL", 835.0), ("H100", 989.0),
@@ -67,15 +64,14 @@ class Work:
         )
 
 
-def work_of(family: FluxFamily, adapter: Adapter, cache: Cache, plan: Plan) -> Work:
+def work_of(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> Work:
     """Counts one step for the sizes of picture there are, and weighs them by how often they come."""
-    transformer = family.load_transformer()
-    config = {name: value for name, value in transformer.config.items() if not name.startswith("_")}
+    counted = weightless_like(family.load_transformer())
     text = cache.features.tokens.shape[1]
     batches = _batches_of_an_epoch(cache, plan)
 
     def count(tokens: int) -> float:
-        return operations_of_step(config, tokens, text, plan.batch_size, adapter.rank, family.dtype)
+        return operations_of_step(counted, tokens, text, plan.batch_size, adapter.rank)
 
     by_size = _at_all_sizes(count, sorted(batches))
     operations = sum(by_size[size] * times for size, times in batches.items())
@@ -91,18 +87,14 @@ def work_of(family: FluxFamily, adapter: Adapter, cache: Cache, plan: Plan) -> W
     )
 
 
-def operations_of_step(
-    config: dict[str, Any], tokens: int, text: int, batch: int, rank: int, dtype: torch.dtype = torch.bfloat16
-) -> float:
-    """Floating point operations of one training step of a FLUX of this configuration, at `tokens` of each picture."""
-    family = WeightlessFlux(config, _META, dtype)
-    transformer: FluxTransformer2DModel = family.load_transformer()
-    adapter = Adapter.for_transformer(transformer, family.adapter_targets, rank=rank, seed=0, device=_META)
-    item = Item("counted", torch.zeros(tokens, transformer.config.in_channels), tokens, 1, 0, None)
-    features = Features(
-        torch.zeros(1, text, transformer.config.joint_attention_dim),
-        torch.zeros(1, transformer.config.pooled_projection_dim),
+def operations_of_step(family: Weightless, tokens: int, text: int, batch: int, rank: int) -> float:
+    """Floating point operations of one training step of a base on the meta device, at `tokens` of each picture."""
+    transformer = family.load_transformer()
+    adapter = Adapter.for_transformer(
+        transformer, family.adapter_targets, rank=rank, seed=0, device=family.device, shared=family.fused_targets
     )
+    item = Item("counted", torch.zeros(tokens, transformer.config.in_channels), tokens, 1, 0, None)
+    features = family.random_features(1, text)
     plan = Plan(steps=1, learning_rate=1e-4, batch_size=batch)
     stepper = Stepper(family, adapter, Cache([item], [""], features, "none"), plan, recomputed=0)
     counter = FlopCounterMode(display=False)

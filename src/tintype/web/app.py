@@ -24,6 +24,7 @@ from tintype.settings import Settings
 from tintype.web import (
     custom_models,
     downloads,
+    file_access,
     pages,
     realtime,
     results,
@@ -59,12 +60,16 @@ HANDLERS: Mapping[str, Handler] = {
     "initiate_parts": storage.initiate_parts,
     "signed_upload": storage.signed_upload,
     "upload_part": storage.upload_part,
+    "part_url": storage.part_url,
     "complete_parts": storage.complete_parts,
     "upload_token": storage.upload_token,
     "issue_token": tokens.issue_token,
     "direct_upload": storage.direct_upload,
     "begin_parts": storage.begin_parts,
     "download": downloads.download,
+    "sign_file": file_access.sign_file,
+    "show_acl": file_access.show_acl,
+    "change_acl": file_access.change_acl,
     "list_models": custom_models.list_models,
     "show_model": custom_models.show_model,
     "rename_model": custom_models.rename_model,
@@ -105,7 +110,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
             if queue is None:
                 await opened.close()
 
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.make_data_dir()
     app = Starlette(lifespan=lifespan)
     app.router.redirect_slashes = False
     app.router.default = _Face(settings)  # every path, also those that no route pattern of Starlette's would match

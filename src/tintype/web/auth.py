@@ -30,3 +30,11 @@ async def key_of(call: Call, *, upload_tokens: bool = False, app_tokens: bool = 
     if key is None:
         raise Unauthorized("This key is not known here, or was revoked.", remedy=_REMEDY)
     return key.id
+
+
+async def is_visible(call: Call, owner: str) -> bool:
+    """Whether the caller's key may see what the key `owner` made: keys of one name are one person's. What was made
+    while no key was asked for is everybody's."""
+    if owner in ("", call.key_id) or not call.key_id:
+        return True
+    return await call.queue.are_namesakes(owner, call.key_id)

@@ -1,65 +1,103 @@
-"""Files out: to anyone who knows the URL, in ranges if they like, and never run by a browser as a page of ours."""
+"""Files out: to whoever may read them, in ranges if they like, and never run by a browser as a page of ours."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
-from email.utils import formatdate
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from email.utils import formatdate, parsedate_to_datetime
 from urllib.parse import quote
 
 import anyio.to_thread
+from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 
-from tintype.errors import NotFound, RangeNotSatisfiable
+from tintype.errors import PreconditionFailed, RangeNotSatisfiable
+from tintype.files import Objects
 from tintype.queue.records import StoredFile
 from tintype.web.answers import failed
+from tintype.web.file_access import check_reader, no_file
 from tintype.web.services import Call
 
-_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", re.IGNORECASE)
+MOST_RANGES = 16  # in one request; more of them are no use to anyone honest
+_CACHED_SECONDS = 3600
+_RANGE = re.compile(r"\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*")
+
+Span = tuple[int, int]  # first byte, and the one past the last
 
 
 async def download(call: Call) -> Response:
     """`GET` and `HEAD /cdn/files/{id}/{name}`."""
     file = await call.queue.find_file(call.params["file_id"])
     if file is None or file.file_name != call.params["name"]:
-        raise _no_file()
+        raise no_file()
+    await check_reader(call, file)
     headers = file_headers(file)
-    if _unchanged(call, headers):
+    asked = call.http.headers
+    if not _is_meant(asked, headers, file):
+        raise PreconditionFailed("This file is not the one that was asked about.", remedy="Fetch it anew.")
+    if _is_known(asked, headers, file):
         return Response(status_code=304, headers=headers)
-    wanted = call.http.headers.get("range") if _range_holds(call, headers) else None
-    start, end = 0, file.size
-    partial = False
-    if wanted is not None:
-        span = span_of(wanted, file.size)
-        if span == UNSATISFIABLE:
-            problem = RangeNotSatisfiable(f"This file has {file.size} bytes.", remedy="Ask for a range within them.")
-            answer = failed(problem.failure(), call.origin)
-            answer.headers["Content-Range"] = f"bytes */{file.size}"
-            return answer
-        if span is not None:
-            (start, end), partial = span, True
-    headers["Content-Length"] = str(end - start)
-    if partial:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
-    status = 206 if partial else 200
+    spans = spans_of(asked["range"], file.size) if "range" in asked and _range_holds(asked, headers) else None
+    if spans == []:
+        problem = RangeNotSatisfiable(f"This file has {file.size} bytes.", remedy="Ask for a range within them.")
+        refusal = failed(problem.failure(), call.origin)
+        refusal.headers["Content-Range"] = f"bytes */{file.size}"
+        return refusal
     objects = call.services.objects
     if await anyio.to_thread.run_sync(objects.size, file.key) is None:
-        raise _no_file()
-    if call.http.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=file.content_type)
-    return StreamingResponse(objects.read_async(file.key, start, end), status, headers, media_type=file.content_type)
+        raise no_file()
+    return _answer(file, spans, headers, objects, whole=call.http.method != "HEAD")
+
+
+def _answer(
+    file: StoredFile, spans: list[Span] | None, headers: dict[str, str], objects: Objects, *, whole: bool
+) -> Response:
+    """The file, or the parts of it that were asked for; without the bytes unless `whole`."""
+    status, media_type = 200 if spans is None else 206, file.content_type
+    start, end = spans[0] if spans else (0, file.size)
+    length = end - start
+    body = objects.read_async(file.key, start, end)
+    if spans is not None and len(spans) == 1:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
+    elif spans is not None:
+        boundary = secrets.token_hex(16)
+        heads = [_part_head(boundary, file, span) for span in spans]
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        length = sum(len(head) for head in heads) + sum(end - start for start, end in spans) + len(tail)
+        media_type = f"multipart/byteranges; boundary={boundary}"
+        body = _parts(objects, file.key, list(zip(heads, spans, strict=True)), tail)
+    headers["Content-Length"] = str(length)
+    if not whole:
+        return Response(status_code=status, headers=headers, media_type=media_type)
+    return StreamingResponse(body, status, headers, media_type=media_type)
+
+
+def _part_head(boundary: str, file: StoredFile, span: Span) -> bytes:
+    place = f"bytes {span[0]}-{span[1] - 1}/{file.size}"
+    return f"\r\n--{boundary}\r\nContent-Type: {file.content_type}\r\nContent-Range: {place}\r\n\r\n".encode()
+
+
+async def _parts(objects: Objects, key: str, parts: list[tuple[bytes, Span]], tail: bytes) -> AsyncIterator[bytes]:
+    for head, (start, end) in parts:
+        yield head
+        async for chunk in objects.read_async(key, start, end):
+            yield chunk
+    yield tail
 
 
 def file_headers(file: StoredFile) -> dict[str, str]:
     """What is said about a file whatever is asked of it."""
     plain = re.sub(r'[^ !#$%&()*+,./0-9:;<=>?@A-Z\[\]^_`a-z{|}~-]', "_", file.file_name)  # fmt: skip
     mark = hashlib.sha256(f"{file.id} {file.size} {file.created_at}".encode()).hexdigest()[:32]
+    kept = _CACHED_SECONDS if file.expires_at is None else min(_CACHED_SECONDS, int(file.expires_at - time.time()))
     return {
         "Accept-Ranges": "bytes",
         "ETag": f'"{mark}"',
         "Last-Modified": formatdate(file.created_at, usegmt=True),
-        "Cache-Control": "private, max-age=3600",
+        "Cache-Control": f"private, max-age={max(0, kept)}" if file.acl is None else "private, no-cache",
         "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(file.file_name)}",
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -67,36 +105,54 @@ def file_headers(file: StoredFile) -> dict[str, str]:
     }
 
 
-UNSATISFIABLE = (-1, -1)
-
-
-def span_of(header: str, size: int) -> tuple[int, int] | None:
-    """(start, end past the last byte) of a single range; None for what is not one, which is then ignored."""
-    match = _RANGE.fullmatch(header.strip())
-    if match is None or not (match[1] or match[2]):
+def spans_of(header: str, size: int) -> list[Span] | None:
+    """What a Range header asks for, in its order; empty where it asks only for what lies beyond the end. None for what
+    is to be ignored: no ranges of bytes, too many, or more bytes than there are (overlaps asked again and again)."""
+    unit, equals, text = header.partition("=")
+    parts = text.split(",")
+    if unit.lower() != "bytes" or not equals or len(parts) > MOST_RANGES:
         return None
-    if not match[1]:
-        last = int(match[2])
-        return (max(0, size - last), size) if last and size else UNSATISFIABLE
-    start = int(match[1])
-    end = min(int(match[2]) + 1, size) if match[2] else size
-    if match[2] and int(match[2]) < start:
+    spans: list[Span] = []
+    for part in parts:
+        match = _RANGE.fullmatch(part)
+        if match is None or not (match[1] or match[2]) or (match[1] and match[2] and int(match[2]) < int(match[1])):
+            return None
+        start = int(match[1]) if match[1] else max(0, size - int(match[2]))
+        end = min(int(match[2]) + 1, size) if match[1] and match[2] else size
+        if start < end:
+            spans.append((start, end))
+    if len(spans) > 1 and sum(end - start for start, end in spans) > size:
         return None
-    return (start, end) if start < size else UNSATISFIABLE
+    return spans
 
 
-def _unchanged(call: Call, headers: Mapping[str, str]) -> bool:
-    known = call.http.headers.get("if-none-match")
-    if known is None:
-        return False
-    return known.strip() == "*" or headers["ETag"] in [mark.strip().removeprefix("W/") for mark in known.split(",")]
+def _is_meant(asked: Headers, headers: Mapping[str, str], file: StoredFile) -> bool:
+    """If-Match, or else If-Unmodified-Since."""
+    marks = asked.get("if-match")
+    if marks is not None:
+        return marks.strip() == "*" or headers["ETag"] in [mark.strip() for mark in marks.split(",")]
+    limit = _seconds(asked.get("if-unmodified-since"))
+    return limit is None or int(file.created_at) <= limit
 
 
-def _range_holds(call: Call, headers: Mapping[str, str]) -> bool:
-    """Whether the file is still the one that the caller has a part of."""
-    condition = call.http.headers.get("if-range")
+def _is_known(asked: Headers, headers: Mapping[str, str], file: StoredFile) -> bool:
+    """If-None-Match, or else If-Modified-Since: whether the caller has the file as it is."""
+    marks = asked.get("if-none-match")
+    if marks is not None:
+        return marks.strip() == "*" or headers["ETag"] in [mark.strip().removeprefix("W/") for mark in marks.split(",")]
+    known = _seconds(asked.get("if-modified-since"))
+    return known is not None and int(file.created_at) <= known
+
+
+def _range_holds(asked: Headers, headers: Mapping[str, str]) -> bool:
+    """If-Range: whether the file is still the one that the caller has a part of."""
+    condition = asked.get("if-range")
     return condition is None or condition.strip() in (headers["ETag"], headers["Last-Modified"])
 
 
-def _no_file() -> NotFound:
-    return NotFound("There is no such file (any more).", remedy="Check the URL; files may have been set to expire.")
+def _seconds(date: str | None) -> float | None:
+    """An HTTP date as unix seconds; None where there is none that can be read, which is then ignored."""
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else None
+    except (ValueError, TypeError, OverflowError):
+        return None

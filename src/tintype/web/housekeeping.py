@@ -7,6 +7,7 @@ expired deadline even when no supervisor is left.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from functools import partial
@@ -22,6 +23,8 @@ from tintype.web.services import Services
 _LOOK_SECONDS = 5.0
 _FILES_SECONDS = 60.0
 _STALE_SECONDS = 24 * 3600.0  # an upload that nobody went on with
+_ORPHANS_SECONDS = 6 * 3600.0
+_ORPHAN_SECONDS = 7 * 86400.0  # longer than any job publishes files before its result makes them known
 _RETRY_SECONDS = 7 * 86400.0  # how long the checkpoints of a request that failed are kept for a retry
 _BATCH = 100
 
@@ -30,20 +33,34 @@ log = structlog.get_logger("tintype.web")
 
 async def keep_house(services: Services) -> None:
     """Runs until cancelled."""
-    next_files = 0.0
+    next_files = next_orphans = 0.0
     while True:
         try:
             await services.queue.reap()
             if time.monotonic() >= next_files:
-                await remove_expired(services)
-                await anyio.to_thread.run_sync(services.uploads.discard_stale, _STALE_SECONDS)
-                while await services.queue.erase_unstored():
-                    pass
-                await remove_ended_work(services)
+                await tidy(services)
                 next_files = time.monotonic() + _FILES_SECONDS
+            if time.monotonic() >= next_orphans:
+                await remove_orphans(services)
+                next_orphans = time.monotonic() + _ORPHANS_SECONDS
         except Exception:  # a database or bucket that is away for a moment must not end housekeeping for good
             log.exception("housekeeping failed; it is tried again")
         await anyio.sleep(_LOOK_SECONDS)
+
+
+async def tidy(services: Services) -> dict[str, int]:
+    """Removes all that is over. Returns how much of each kind, by a name for people."""
+    erased = 0
+    while batch := await services.queue.erase_unstored():
+        erased += batch
+    unfinished = await anyio.to_thread.run_sync(services.uploads.discard_stale, _STALE_SECONDS)
+    await anyio.to_thread.run_sync(services.objects.discard_unfinished, _STALE_SECONDS)
+    return {
+        "results that were not to be kept": erased,
+        "expired files": await remove_expired(services),
+        "unfinished uploads": unfinished,
+        "work folders of ended requests": await remove_ended_work(services),
+    }
 
 
 async def remove_expired(services: Services) -> int:
@@ -59,13 +76,28 @@ async def remove_expired(services: Services) -> int:
             return removed
 
 
+async def remove_orphans(services: Services, older_than: float = _ORPHAN_SECONDS) -> int:
+    """Removes objects that no row speaks of: of attempts that were killed, and of uploads between bytes and row.
+    Returns how many."""
+    removed = 0
+    batches = services.objects.older_than(older_than)
+    while (keys := await anyio.to_thread.run_sync(next, batches, None)) is not None:
+        known = await services.queue.known_files([key.partition("/")[0] for key in keys])
+        for key in keys:
+            if key.partition("/")[0] not in known:
+                await anyio.to_thread.run_sync(services.objects.delete, key)
+                removed += 1
+    return removed
+
+
 async def remove_ended_work(services: Services) -> int:
     """Removes the work folders of requests that have ended and will not be retried. Returns how many."""
     removed = 0
     for folder in await anyio.to_thread.run_sync(_folders, services.settings.work_dir):
-        request = await services.queue.get(folder.name)
+        request, over = await services.queue.get(folder.name), False
         if request is None:
-            over = time.time() - folder.stat().st_mtime > _STALE_SECONDS
+            with contextlib.suppress(FileNotFoundError):  # its supervisor was faster
+                over = time.time() - folder.stat().st_mtime > _STALE_SECONDS
         else:
             over = request.status is Status.COMPLETED and _is_past_retrying(request)
         if over:

@@ -26,6 +26,7 @@ from tintype.files.formats import suffix_for, suffix_of_name
 from tintype.files.spool import Spool
 from tintype.queue.records import StoredFile
 from tintype.web.access import is_own_host
+from tintype.web.file_access import may_use
 from tintype.web.services import Call
 
 Loc = tuple[str | int, ...]
@@ -103,6 +104,8 @@ class InputFiles:
         if own is not None:
             file = await self._call.queue.find_file(own[0])
             if file is not None:
+                if not await may_use(self._call, file, url):
+                    refuse_unknown_file(url, loc)
                 _check_size(loc, file, self._call.settings.max_input_bytes)
                 return internal_url(file.id, file.file_name)
         if url.startswith(INTERNAL_SCHEME):

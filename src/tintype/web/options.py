@@ -18,9 +18,9 @@ from starlette.requests import Request as HttpRequest
 from tintype.errors import BadRequest
 from tintype.files.addresses import parsed_url
 from tintype.queue.records import RETRIED, Priority
+from tintype.web.lifecycle import LONGEST_LIFETIME, Lifecycle, lifecycle_of
 
 _SHORTEST_TIMEOUT = 0.1  # seconds
-_LONGEST_LIFETIME = 100 * 365 * 86400.0
 _MOST_TAGS = 10
 _MOST_RETRIES = 100
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
@@ -37,7 +37,7 @@ class Options:
     webhook_url: str | None = None
     max_queue_length: int | None = None
     store_io: bool = True
-    file_lifetime: float | None = None  # seconds; of the files of the result
+    files: Lifecycle = field(default_factory=Lifecycle)  # of the result
     tags: dict[str, str] = field(default_factory=dict)
     retries: dict[str, int] | None = None  # see NewRequest
 
@@ -55,30 +55,10 @@ def options_of(http: HttpRequest) -> Options:
         webhook_url=_webhook(query.get("fal_webhook")),
         max_queue_length=_length(query.get("fal_max_queue_length")),
         store_io=_yes("x-fal-store-io", headers.get("x-fal-store-io"), otherwise=True),
-        file_lifetime=lifetime_of(http),
+        files=lifecycle_of(http),
         tags=_tags(headers.get("x-fal-tags")),
         retries=_retries(headers.get("x-fal-no-retry"), headers.get("x-fal-retry-config")),
     )
-
-
-def lifetime_of(http: HttpRequest) -> float | None:
-    """Seconds until an uploaded file, or one of a result, expires; None for never. Raises BadRequest."""
-    name = "x-fal-object-lifecycle"
-    text = http.headers.get(name) or http.headers.get(name + "-preference")
-    if not text:
-        return None
-    try:
-        preference = json.loads(text)
-        seconds = preference.get("expiration_duration_seconds")
-        lifetime = float(seconds or 0)
-    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise BadRequest(
-            f"The header {name} is not an object that was understood.",
-            remedy='Send JSON such as {"expiration_duration_seconds": 3600}, or leave it out.',
-        ) from None
-    if not math.isfinite(lifetime) or lifetime < 0:
-        raise BadRequest("expiration_duration_seconds is a number of seconds, at least 0 (0: never).")
-    return None if lifetime == 0 else min(lifetime, _LONGEST_LIFETIME)
 
 
 def _priority(text: str | None) -> Priority:
@@ -95,7 +75,7 @@ def _deadline(text: str | None) -> float | None:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not seconds > _SHORTEST_TIMEOUT or seconds > _LONGEST_LIFETIME:
+    if not seconds > _SHORTEST_TIMEOUT or seconds > LONGEST_LIFETIME:
         raise BadRequest(
             f"x-fal-request-timeout is a number of seconds above {_SHORTEST_TIMEOUT:g}, not {text[:50]!r}.",
             remedy="It bounds how long the request may wait to start.",

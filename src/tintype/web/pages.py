@@ -41,10 +41,11 @@ ERROR_TYPES = {
     "unsupported_image_format": "A picture's format is not one of ctx.supported_formats.",
     "bad_request": "A header, a query parameter or the path is malformed.",
     "unauthorized": "No key was sent, or one that is not known here.",
-    "forbidden": "The host name or the web page is not one that this server answers to.",
+    "forbidden": "The host name or the web page is not one that this server answers to, or the file is not for you.",
     "not_found": "There is no such endpoint, request or file.",
     "method_not_allowed": "The URL exists, but not for this method.",
     "still_in_progress": "The result was asked for before there is one.",
+    "precondition_failed": "The file is not, or no longer, the one that the request's conditions mean.",
     "payload_too_large": "The body or file is over the server's limit.",
     "range_not_satisfiable": "The byte range lies beyond the end of the file.",
     "queue_full": "More requests wait than fal_max_queue_length allows.",
@@ -54,6 +55,7 @@ ERROR_TYPES = {
     "runner_server_error": "The job ran and failed; the message says why.",
     "internal_error": "A fault of this server: its log has the request id.",
     "storage_full": "The disk of this server is full.",
+    "storage_unavailable": "The bucket that holds the files does not answer or refuses; asking again may help.",
 }
 
 

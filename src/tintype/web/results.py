@@ -19,8 +19,8 @@ async def result(call: Call) -> Response:
         raise StillInProgress("Request is still in progress.", remedy="Ask its status until it is COMPLETED.")
     if request.is_erased:
         raise NotFound(
-            "The result of this request was not to be kept (X-Fal-Store-IO: 0), and is gone.",
-            remedy="Ask for it within an hour of its end.",
+            "The result of this request is not kept any more.",
+            remedy="One sent with X-Fal-Store-IO: 0 is there for an hour, others until `tintype gc --older-than`.",
         )
     return outcome(call, request)
 

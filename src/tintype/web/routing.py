@@ -58,7 +58,12 @@ REST = (
     _rule(r"storage/upload/initiate-multipart", POST="initiate_parts"),
     _rule(r"storage/upload/" + _FILE, open=True, PUT="signed_upload"),
     _rule(r"storage/upload/parts/(?P<upload_id>[^/]+)/complete", open=True, POST="complete_parts"),
-    _rule(r"storage/upload/parts/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})", open=True, PUT="upload_part"),
+    _rule(
+        r"storage/upload/parts/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})",
+        open=True,
+        PUT="upload_part",
+        POST="part_url",
+    ),
     _rule(r"storage/auth/token", POST="upload_token"),
     _rule(r"tokens(?:/.*)?", POST="issue_token"),
     _rule(r"\.well-known/jwks\.json", open=True, GET="webhook_keys"),
@@ -74,6 +79,10 @@ MODELS = (
     _rule(r"v1/custom-models", GET="list_models"),
     _rule(r"v1/custom-models/(?P<id>[^/]+)", GET="show_model", PATCH="rename_model", DELETE="delete_model"),
     _rule(r"v1/custom-models/(?P<id>[^/]+)/archive", POST="archive_model"),
+)
+FILES = (
+    _rule(r"v1/storage/files/acl", GET="show_acl", PUT="change_acl"),
+    _rule(r"v1/storage/files/sign", POST="sign_file"),
 )
 WEBHOOKS = (
     _rule(r"v1/requests/(?P<id>[^/]+)/webhooks", GET="list_deliveries"),
@@ -92,12 +101,13 @@ FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 QUEUE_URL = "https://queue.fal.run"
 DETOUR_HEADER = "x-tintype-detour"  # set on what a program meant for fal and the detour brought here
-UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
+UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
 
 
 def is_fals(host: str) -> bool:
-    """Whether a host name (without port) is one of fal's own."""
-    return any(host == name or host.endswith(f".{name}") for name in FALS_NAMES)
+    """Whether a host name (without port) is one of fal's own, however it is written."""
+    plain = host.lower().rstrip(".")
+    return any(plain == name or plain.endswith(f".{name}") for name in FALS_NAMES)
 
 
 def face_of(host: str) -> str | None:

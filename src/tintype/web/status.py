@@ -18,6 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound
 from tintype.queue.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.answers import to_json
+from tintype.web.auth import is_visible
 from tintype.web.memory import Answer
 from tintype.web.services import Call
 from tintype.web.submit import request_urls
@@ -193,14 +194,6 @@ async def find(call: Call) -> Request:
         request = await call.queue.get(request.id) or request
     call.request_id = request.id
     return request
-
-
-async def is_visible(call: Call, owner: str) -> bool:
-    """Whether the caller's key may see what the key `owner` made: keys of one name are one person's. What was made
-    while no key was asked for is everybody's."""
-    if owner in ("", call.key_id) or not call.key_id:
-        return True
-    return await call.queue.are_namesakes(owner, call.key_id)
 
 
 def unknown_request() -> NotFound:

@@ -6,6 +6,7 @@ answers with its etag twice, in a header (Python reads that) and in a body (Java
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -25,24 +26,25 @@ from tintype.files.urls import is_file_id
 from tintype.queue.records import StoredFile
 from tintype.web.answers import answer
 from tintype.web.body import json_body
-from tintype.web.options import lifetime_of
+from tintype.web.lifecycle import Lifecycle, lifecycle_of
 from tintype.web.services import Call
 from tintype.web.signing import TOKEN_SECONDS, UPLOAD_SECONDS
 
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,100}(?:\s*;[\x20-\x7e]{0,100})?", re.ASCII)
 _ANY_TYPES = ("", "application/octet-stream", "binary/octet-stream")
-_SIGNED = ("expires", "type", "lifetime", "key")  # query parameters of a signed upload URL, in signing order
+_SIGNED = ("expires", "type", "lifetime", "acl", "key")  # query parameters of a signed upload URL, in signing order
 
 
 async def initiate_upload(call: Call) -> Response:
     """`POST /rest/storage/upload/initiate`: where to PUT the bytes, and where they can then be read."""
     name, content_type = await _named(call)
     file_id = new_file_id()
-    lifetime = lifetime_of(call.http)
+    lifecycle = lifecycle_of(call.http)
     signed = {
         "expires": str(int(time.time() + UPLOAD_SECONDS)),
         "type": content_type,
-        "lifetime": "" if lifetime is None else str(lifetime),
+        "lifetime": "" if lifecycle.lifetime is None else str(lifecycle.lifetime),
+        "acl": "" if lifecycle.acl is None else json.dumps(lifecycle.acl, separators=(",", ":")),
         "key": call.key_id,
     }
     signature = call.services.signer.sign("upload", [file_id, name, *signed.values()])
@@ -56,21 +58,21 @@ async def initiate_upload(call: Call) -> Response:
 async def signed_upload(call: Call) -> Response:
     """`PUT` of the bytes to a URL that initiate gave. The URL is the permission; it may be used again until it ends."""
     file_id, name, query = call.params["file_id"], call.params["name"], call.http.query_params
-    expires, content_type, lifetime, key_id = (query.get(part, "") for part in _SIGNED)
-    parts = [file_id, name, expires, content_type, lifetime, key_id]
-    if not call.services.signer.verify("upload", parts, query.get("signature", "")):
+    signed = [query.get(part, "") for part in _SIGNED]
+    if not call.services.signer.verify("upload", [file_id, name, *signed], query.get("signature", "")):
         raise Forbidden("This upload URL was not made here, or was changed.", remedy="Ask for a new one.")
+    expires, content_type, lifetime, acl, call.key_id = signed
     if int(expires) < time.time():
         raise Forbidden("This upload URL has expired.", remedy="Ask for a new one.")
-    call.key_id = key_id
-    await _receive(call, file_id, name, content_type, float(lifetime) if lifetime else None)
+    lifecycle = Lifecycle(float(lifetime) if lifetime else None, json.loads(acl) if acl else None)
+    await _receive(call, file_id, name, content_type, lifecycle)
     return answer({"file_url": public_url(call.origin, file_id, name)})
 
 
 async def direct_upload(call: Call) -> Response:
     """`POST /cdn/files/upload` of the bytes."""
     file_id, (name, content_type) = new_file_id(), _from_headers(call)
-    await _receive(call, file_id, name, content_type, lifetime_of(call.http))
+    await _receive(call, file_id, name, content_type, lifecycle_of(call.http))
     return answer({"access_url": public_url(call.origin, file_id, name)})
 
 
@@ -114,6 +116,12 @@ async def upload_part(call: Call) -> Response:
     return answer({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
 
+async def part_url(call: Call) -> Response:
+    """`POST …/{n}`: where to PUT one part; the older clients ask before each."""
+    upload = _upload(call)
+    return answer({"upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}/{call.params['number']}"})
+
+
 async def complete_parts(call: Call) -> Response:
     """`POST …/complete` with the parts in any order; asked again, the same answer."""
     async with json_body(call) as body:
@@ -126,8 +134,10 @@ async def complete_parts(call: Call) -> Response:
         if await call.queue.find_file(upload.file_id) is None:
             whole = await anyio.to_thread.run_sync(uploads.assemble, upload, etags)
             try:
-                file = _file(call, upload.file_id, upload.file_name, upload.content_type, whole.stat().st_size)
-                await _keep(call, _lasting(file, upload.lifetime), whole)
+                lifecycle = Lifecycle(upload.lifetime, upload.acl)
+                size = whole.stat().st_size
+                file = _file(call, upload.file_id, upload.file_name, upload.content_type, size, lifecycle)
+                await _keep(call, file, whole)
             finally:
                 await anyio.to_thread.run_sync(lambda: whole.unlink(missing_ok=True))
             await anyio.to_thread.run_sync(uploads.discard_parts, upload)
@@ -143,10 +153,14 @@ def _upload(call: Call) -> Upload:
 
 
 async def _begin(call: Call, name: str, content_type: str) -> Upload:
-    lifetime = lifetime_of(call.http)
+    lifecycle = lifecycle_of(call.http)
     return await anyio.to_thread.run_sync(
         lambda: call.services.uploads.begin(
-            file_name=name, content_type=content_type, key_id=call.key_id, lifetime=lifetime
+            file_name=name,
+            content_type=content_type,
+            key_id=call.key_id,
+            lifetime=lifecycle.lifetime,
+            acl=lifecycle.acl,
         )
     )
 
@@ -175,28 +189,25 @@ def _safe_type(content_type: str, name: str) -> str:
     return content_type_of_name(name)
 
 
-async def _receive(call: Call, file_id: str, name: str, content_type: str, lifetime: float | None) -> None:
+async def _receive(call: Call, file_id: str, name: str, content_type: str, lifecycle: Lifecycle) -> None:
     """The body of a call, as a file."""
     if not is_file_id(file_id):
         raise NotFound("There is no such upload.")
     spool: Spool = call.services.uploads.spool()
     try:
         await spool.receive(call.http.stream())
-        file = _file(call, file_id, name, content_type, spool.size)
-        await _keep(call, _lasting(file, lifetime), spool.path)
+        file = _file(call, file_id, name, content_type, spool.size, lifecycle)
+        await _keep(call, file, spool.path)
     finally:
         spool.discard()
 
 
-def _file(call: Call, file_id: str, name: str, content_type: str, size: int) -> StoredFile:
-    return StoredFile(file_id, name, content_type, size, time.time(), key_id=call.key_id)
-
-
-def _lasting(file: StoredFile, lifetime: float | None) -> StoredFile:
-    """The file with its end, counted from now."""
-    if lifetime is None:
-        return file
-    return StoredFile(**{**file.__dict__, "expires_at": file.created_at + lifetime})
+def _file(call: Call, file_id: str, name: str, content_type: str, size: int, lifecycle: Lifecycle) -> StoredFile:
+    """A file that is whole now."""
+    now = time.time()
+    return StoredFile(
+        file_id, name, content_type, size, now, expires_at=lifecycle.ends(now), key_id=call.key_id, acl=lifecycle.acl
+    )
 
 
 async def _keep(call: Call, file: StoredFile, path: Any) -> None:

@@ -126,7 +126,8 @@ def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Optio
         webhook_url=options.webhook_url,
         max_queue_length=options.max_queue_length,
         store_io=options.store_io,
-        file_lifetime=options.file_lifetime,
+        file_lifetime=options.files.lifetime,
+        file_acl=options.files.acl,
         tags=options.tags,
         notes=_notes(endpoint, body.value),
     )

@@ -1,0 +1,67 @@
+"""Pictures of the subject while training goes on and when it is done, so that one sees a LoRA grow, or spoil.
+
+They are drawn by the drawing endpoints' own samplers from the very files that are handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from tintype.jobs.context import JobContext
+from tintype.jobs.pictures import encoded
+from tintype.jobs.residents import residents
+from tintype.sampling.sampler import Wish
+from tintype.sampling.shelf import Wanted
+
+_SIZE = (1024, 1024)  # nominal pixels
+
+#: Draws one picture for each prompt with the LoRA in a file.
+Draw = Callable[[Path, Sequence[str], int, JobContext], list[Image.Image]]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is drawn: a picture for each prompt, always from the same seed."""
+
+    prompts: Sequence[str]
+    seed: int
+    draw: Draw
+
+    def at(self, lora: Path, places: Sequence[Path], context: JobContext) -> list[Path]:
+        """One picture for each prompt, at `places`; those that are there already are not drawn again.
+
+        Raises Cancelled or Drained between two denoising steps.
+        """
+        missing = [(prompt, place) for prompt, place in zip(self.prompts, places, strict=True) if not place.exists()]
+        if missing:
+            pictures = self.draw(lora, [prompt for prompt, _ in missing], self.seed, context)
+            for picture, (_, place) in zip(pictures, missing, strict=True):
+                place.write_bytes(encoded(picture, "png"))
+        return list(places)
+
+
+def with_flux(lora: Path, prompts: Sequence[str], seed: int, context: JobContext) -> list[Image.Image]:
+    """As `fal-ai/flux-lora` draws."""
+    sampler = residents(context).flux_sampler()
+    sampler.use([Wanted(lora, 1.0, ("body",))])
+    return [
+        sampler.draw(Wish(prompt, *_SIZE), [seed], lambda *_: context.raise_if_cancelled())[0] for prompt in prompts
+    ]
+
+
+def with_ideogram(lora: Path, prompts: Sequence[str], seed: int, context: JobContext) -> list[Image.Image]:
+    """As `ideogram/v4/lora` draws."""
+    from tintype.sampling.ideogram_sampler import IdeogramWish
+
+    sampler = residents(context).ideogram_sampler()
+    sampler.use([Wanted(lora, 1.0, ("body",))])
+    pictures = []
+    for prompt in prompts:
+        wish = IdeogramWish(prompt, *_SIZE)
+        worded = sampler.word(wish, context.raise_if_cancelled)
+        pictures += sampler.draw(wish, worded, [seed], lambda *_: context.raise_if_cancelled())
+    return pictures

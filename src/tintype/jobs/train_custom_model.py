@@ -1,0 +1,39 @@
+"""`fal-ai/ideogram/custom-models`: ten pictures and a name in, a model to draw with out."""
+
+from __future__ import annotations
+
+from tintype.catalog.ideogram_custom_models import (
+    CUSTOM_MODEL_TRAINER,
+    LEAST_IMAGES,
+    MOST_IMAGES,
+    CustomModelInput,
+    CustomModelOutput,
+)
+from tintype.jobs.context import JobContext
+from tintype.jobs.ideogram_training import IdeogramOrder, train_on_ideogram
+
+
+def run(order: CustomModelInput, context: JobContext) -> CustomModelOutput:
+    """The model exists since the request was sent; what is answered here makes it one that can be used."""
+    model = context.model
+    assert model is not None, "a request of this endpoint makes its model"
+    finished, config = train_on_ideogram(
+        IdeogramOrder(
+            endpoint=CUSTOM_MODEL_TRAINER.id,
+            given=order,
+            title=model.name,
+            images=order.images_data_url,
+            steps=order.steps,
+            rank=order.rank,
+            learning_rate=order.learning_rate,
+            default_caption=order.default_caption,
+            count=(LEAST_IMAGES, MOST_IMAGES),
+        ),
+        context,
+    )
+    return CustomModelOutput(
+        model_id=model.id,
+        custom_model_uri=model.uri,
+        diffusers_lora_file=finished.results.exports["diffusers"],
+        config_file=config,
+    )

@@ -1,0 +1,107 @@
+"""The config file of a training: what was asked, what was done, and how to use what came out.
+
+Whoever finds the LoRA in a year needs nothing but this file to reproduce it or to draw with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tintype import __version__
+from tintype.catalog import File
+from tintype.catalog.endpoint import EndpointInput
+from tintype.dataset import Dataset
+from tintype.families.family import Family
+from tintype.jobs.context import JobContext
+from tintype.jobs.lora_training import Finished
+from tintype.training.loop import Plan
+from tintype.training.report import figures
+
+_LONGEST_URL = 200  # characters; a data URI holds the photos themselves
+
+
+def describe_run(
+    endpoint: str,
+    order: EndpointInput,
+    plan: Plan,
+    family: Family,
+    dataset: Dataset,
+    finished: Finished,
+    *,
+    effective: Mapping[str, Any],
+    trigger: str | None,
+    how_to_draw: Mapping[str, Any],
+    context: JobContext,
+) -> Path:
+    """Writes the config file into the context's scratch folder. `effective` adds to what is so for every base."""
+
+    def named(file: File) -> dict[str, Any]:
+        return context.absolute(file).model_dump()
+
+    results, work = finished.results, finished.work
+    config = {
+        "endpoint": endpoint,
+        "tintype": __version__,
+        "requested": _requested(order),
+        "effective": {**_effective(order, plan, family), **effective},
+        "base": _base(family),
+        "trigger_phrase": trigger,
+        "dataset": dataset.report.summary(),
+        "training": figures(finished.trained, family.device) | work.figures(finished.trained.steps_per_second),
+        "proof": finished.proof.to_json(),
+        "exports": {form: named(file) for form, file in results.exports.items()},
+        "report": named(results.report),
+        "report_html": named(results.report_html),
+        "loss_curve": named(results.loss_curve),
+        "samples": [named(file) for file in results.samples],
+        "checkpoints": [named(file) for file in results.checkpoints],
+        "how_to_draw": dict(how_to_draw),
+        "licence": family.weights.licence,
+    }
+    path = context.scratch / "config.json"
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def _requested(order: EndpointInput) -> dict[str, Any]:
+    asked = order.model_dump()
+    for name in ("images_data_url", "resume_from_checkpoint"):
+        if len(asked.get(name) or "") > _LONGEST_URL:
+            asked[name] = f"{asked[name][:40]}… ({len(asked[name])} characters)"
+    return asked
+
+
+def _effective(order: EndpointInput, plan: Plan, family: Family) -> dict[str, Any]:
+    habits = family.habits
+    asked = order.model_dump()
+    return {
+        **plan.to_json(),
+        "requested_learning_rate": asked["learning_rate"],
+        "learning_rate_scale": habits.learning_rate_scale,
+        "rank": asked["rank"],
+        "alpha": asked["rank"],
+        "schedule": "linear warm-up, then constant",
+        "sigmas": {
+            "distribution": "logit-normal",
+            "mean": habits.sigma_mean,
+            "std": habits.sigma_std,
+            "shifted_by_size": habits.sigma_shift,
+        },
+        "target_layers": len(family.adapter_targets),
+        "device": str(family.device),
+        "precision": "bf16 autocast" if plan.autocast else str(family.dtype).removeprefix("torch."),
+    }
+
+
+def _base(family: Family) -> dict[str, Any]:
+    return {
+        "name": family.name,
+        "source": family.weights.source,
+        "miniature": family.weights.miniature,
+        "why": family.weights.why,
+        "traits": dict(family.weights.traits),
+        "licence": family.weights.licence,
+    }

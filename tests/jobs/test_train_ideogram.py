@@ -1,0 +1,167 @@
+"""Both Ideogram trainings as whole jobs, a few steps long: what goes in, what comes out, what is said."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import pytest
+import torch
+from PIL import Image
+
+from tintype.catalog.custom_models import ModelReference, ModelStatus
+from tintype.catalog.fields import File
+from tintype.catalog.ideogram_custom_models import CustomModelInput
+from tintype.catalog.ideogram_v4_trainer import IdeogramTrainerInput
+from tintype.errors import InputError, TooFewFiles
+from tintype.families import Families
+from tintype.families.ideogram_captions import wrap
+from tintype.families.ideogram_lora import FORMS, read
+from tintype.families.tensor_file import open_tensors
+from tintype.jobs import train_custom_model, train_ideogram
+from tintype.jobs.local import LocalContext
+from tintype.settings import load_settings
+
+NEUTRAL = wrap("a photo in my custom style").line()
+
+
+@pytest.fixture(scope="module")
+def families() -> Families:
+    return Families(load_settings(ideogram4_base="miniature"), "cpu")
+
+
+def archive(path: Path, count: int = 3, sides: tuple[int, int] = (640, 512), **captions: str) -> Path:
+    with zipfile.ZipFile(path, "w") as opened:
+        for number in range(count):
+            target = io.BytesIO()
+            blots = random.Random(number).randbytes(6 * 6 * 3)
+            Image.frombytes("RGB", (6, 6), blots).resize(sides, Image.Resampling.BICUBIC).save(target, "PNG")
+            opened.writestr(f"{number}.png", target.getvalue())
+        for stem, caption in captions.items():
+            opened.writestr(f"{stem.removeprefix('_')}.txt", caption)
+    return path
+
+
+def context_in(folder: Path, families: Families) -> tuple[LocalContext, list[str]]:
+    said: list[str] = []
+    settings = load_settings(ideogram4_base="miniature")
+    return LocalContext(folder, settings, families=families, on_log=lambda level, message: said.append(message)), said
+
+
+def local(file: File) -> Path:
+    return Path(unquote(urlparse(file.url).path))
+
+
+def told(file: File) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(local(file).read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(families: Families, tmp_path_factory: pytest.TempPathFactory) -> tuple[File, dict[str, Any], list[str]]:
+    """(the LoRA, the config file, what was said) of a training with every input of its own."""
+    folder = tmp_path_factory.mktemp("trained")
+    context, said = context_in(folder, families)
+    box = '{"compositional_deconstruction": {"elements": [{"type": "obj", "desc": "a jar"}], "background": "wood"}}'
+    order = IdeogramTrainerInput.model_validate(
+        {
+            "images_data_url": context.offer(archive(folder / "photos.zip", _1="a red jar", _2=box)),
+            "steps": 100,
+            "rank": 2,
+            "checkpoint_every": 60,
+        }
+    )
+    output = train_ideogram.run(order, context)
+    return output.diffusers_lora_file, told(output.config_file), said
+
+
+def test_every_form_is_the_same_lora(trained: tuple[File, dict[str, Any], list[str]], families: Families) -> None:
+    lora, config, _ = trained
+    assert lora.file_name == "lora-fal.safetensors"
+    assert set(config["exports"]) == set(FORMS)
+    found = {}
+    for form, file in config["exports"].items():
+        opened = open_tensors(local(File(**file)), loc=())
+        found[form] = read(opened.load(opened.entries, ()), opened.header)
+    network = families.ideogram4().load_transformer()
+    assert set(found["diffusers"]) == set(families.ideogram4().adapter_targets)
+    for form, layers in found.items():
+        assert layers.keys() == found["diffusers"].keys(), form
+        for name, pair in layers.items():
+            torch.testing.assert_close(pair.change(), found["diffusers"][name].change())
+            assert pair.rank == 2, "queries, keys and values share what reads, so fusing costs no rank"
+    assert config["proof"]["keys"] == 2 * len(found["diffusers"])
+    assert not any("lora" in name for name, _ in network.named_modules())
+
+
+def test_the_report_shows_captions_as_they_are_trained(trained: tuple[File, dict[str, Any], list[str]]) -> None:
+    _, config, said = trained
+    report = told(File(**config["report"]))
+    captions = {picture["name"]: picture["trained"][0]["caption"] for picture in report["kept"]}
+    assert captions["0.png"] == NEUTRAL
+    assert captions["1.png"] == wrap("a red jar").line()
+    assert captions["2.png"] == (
+        '{"compositional_deconstruction":{"background":"wood","elements":[{"type":"obj","desc":"a jar"}]}}'
+    )
+    assert report["buckets"] == {"640x512": 3}
+    assert any("largest crop that each can give" in line for line in said)
+    assert "non-commercial" in config["licence"].lower() or config["base"]["miniature"]
+    assert len(config["checkpoints"]) == 1
+    assert len(config["samples"]) == 2
+
+
+def test_a_forced_caption_takes_the_place_of_all_others(families: Families, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", families)
+    order = {
+        "images_data_url": context.offer(archive(tmp_path / "photos.zip", _1="a red jar")),
+        "steps": 100,
+        "rank": 1,
+        "default_caption": "a jar of TOK",
+        "force_default_caption": True,
+        "output_lora_format": "comfy",
+    }
+    output = train_ideogram.run(IdeogramTrainerInput.model_validate(order), context)
+    assert output.diffusers_lora_file.file_name == "lora-comfy.safetensors"
+    report = told(File(**told(output.config_file)["report"]))
+    assert {cut["caption"] for picture in report["kept"] for cut in picture["trained"]} == {wrap("a jar of TOK").line()}
+    assert any("All captions were replaced" in warning for warning in report["warnings"])
+
+
+def test_a_size_that_pictures_cannot_fill_is_refused_before_training(families: Families, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", families)
+    url = context.offer(archive(tmp_path / "photos.zip"))
+    order = IdeogramTrainerInput.model_validate({"images_data_url": url, "resolution": "landscape", "steps": 100})
+    with pytest.raises(InputError, match=r"0\.png \(640x512\)") as caught:
+        train_ideogram.run(order, context)
+    assert caught.value.details[0]["loc"] == ["body", "resolution"]
+
+
+def test_a_caption_that_cannot_be_read_is_named(families: Families, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", families)
+    url = context.offer(archive(tmp_path / "photos.zip", _1='{"high_level_description": ['))
+    with pytest.raises(InputError, match=r"1\.png"):
+        train_ideogram.run(IdeogramTrainerInput.model_validate({"images_data_url": url, "steps": 100}), context)
+
+
+def test_a_custom_model_answers_with_its_record(families: Families, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", families)
+    context.model = ModelReference("abc", "My style", "model/my-style/version/1", ModelStatus.TRAINING)
+    url = context.offer(archive(tmp_path / "photos.zip", 10))
+    order = CustomModelInput.model_validate({"images_data_url": url, "name": "My style", "steps": 100, "rank": 1})
+    output = train_custom_model.run(order, context)
+    assert (output.model_id, output.custom_model_uri) == ("abc", "model/my-style/version/1")
+    assert output.diffusers_lora_file.file_name == "lora.safetensors"
+    assert told(output.config_file)["endpoint"] == "fal-ai/ideogram/custom-models"
+
+
+def test_nine_pictures_make_no_custom_model(families: Families, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", families)
+    context.model = ModelReference("abc", "My style", "model/my-style/version/1", ModelStatus.TRAINING)
+    url = context.offer(archive(tmp_path / "photos.zip", 9))
+    with pytest.raises(TooFewFiles, match="9"):
+        train_custom_model.run(CustomModelInput.model_validate({"images_data_url": url}), context)
