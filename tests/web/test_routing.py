@@ -126,8 +126,8 @@ EVERY = (*routing.UNPREFIXED, *routing.RUN)
 
 def test_only_what_carries_its_own_permission_is_open():
     assert {action for rule in EVERY if rule.open for action in rule.actions.values()} == {
-        "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "complete_parts",
-        "webhook_keys",
+        "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "part_url",
+        "complete_parts", "webhook_keys",
     }  # fmt: skip
     assert routing.find("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/1").open is False
 

@@ -71,6 +71,17 @@ def test_parts_of_the_javascript_client_make_one_file(client, anyone):
     assert anyone.get(begun["file_url"]).content == b"onetwo"
 
 
+def test_parts_of_older_clients_are_asked_for_one_by_one(client, anyone):
+    begun = client.post("/rest/storage/upload/initiate-multipart?storage_type=gcs", json={"file_name": "a.zip"}).json()
+    parts = []
+    for number, data in ((1, b"one"), (2, b"two")):
+        place = client.post(f"{begun['upload_url']}/{number}").json()["upload_url"]
+        parts.append({"part_number": number, "etag": anyone.put(place, content=data).headers["etag"]})
+    assert client.post(f"{begun['upload_url']}/complete", json={"parts": parts}).status_code == 200
+    assert anyone.get(begun["file_url"]).content == b"onetwo"
+    assert anyone.post(begun["upload_url"][:-5] + "AAAAA/1").status_code == 404
+
+
 def test_a_retry_that_overlaps_its_first_try_is_no_error(client, anyone):
     urls = initiate(client)
     with ThreadPoolExecutor(4) as pool:
