@@ -47,7 +47,10 @@ class Objects:
             try:
                 return cls(from_url(storage_url))
             except (BaseError, ValueError) as problem:
-                raise SettingsError(f"TINTYPE_STORAGE: {storage_url!r} cannot be used. {problem}") from None
+                raise SettingsError(
+                    f"TINTYPE_STORAGE: {storage_url!r} cannot be used. {str(problem).splitlines()[0]}.",
+                    remedy="Name a folder, or a bucket such as s3://my-bucket/tintype.",
+                ) from None
         folder = Path(storage_url).resolve()
         (folder / _ASIDE).mkdir(parents=True, exist_ok=True)
         return cls(LocalStore(folder, automatic_cleanup=True), folder)
