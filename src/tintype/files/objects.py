@@ -148,6 +148,11 @@ class Objects:
                 keys = [entry["path"] for entry in batch if entry["last_modified"].timestamp() < ends]
                 yield [key for key in keys if _KEY.fullmatch(key) and not key.startswith(f"{_ASIDE}/")]
 
+    def under(self, folder: str) -> list[str]:
+        """The keys of all objects `<folder>/…`."""
+        with _bucket():
+            return [entry["path"] for batch in obstore.list(self._store, f"{folder}/") for entry in batch]
+
     def discard_unfinished(self, older_than: float) -> int:
         """Removes what writes that were killed left aside, untouched for so many seconds. Returns how many. (A bucket
         drops unfinished writes by a rule of its own.)"""
