@@ -1,4 +1,4 @@
-"""Ideogram's two trainers over real sockets: what comes back, what kills and failures leave, and all that is refused."""
+"""Ideogram's trainers over real sockets: what comes back, what kills and failures leave, and all that is refused."""
 
 from __future__ import annotations
 
