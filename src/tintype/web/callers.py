@@ -83,9 +83,9 @@ class Callers:
 
     async def _cancel_after(self, grace: float, request_id: str) -> None:
         await asyncio.sleep(grace)
-        del self._partings[request_id]
         self._left = {digest: left for digest, left in self._left.items() if left != request_id}
         await self._cancel(request_id)
+        del self._partings[request_id]  # not before: `close` sees to what is not done yet
 
     async def _cancel(self, request_id: str) -> None:
         request = await self._queue.get(request_id)
