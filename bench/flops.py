@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -62,11 +63,11 @@ def count(family: Weightless, side: int, *, recompute: bool, text_tokens: int = 
     return counter.get_total_flops() / TFLOP
 
 
-def rows_of(family: Weightless, floor: Floor) -> list[dict[str, Any]]:
-    """One row for each size, with nothing recomputed and with everything."""
+def rows_of(family: Weightless, floor: Floor, sides: Iterable[int]) -> list[dict[str, Any]]:
+    """Two rows for each size: nothing recomputed, and everything."""
     rows: list[dict[str, Any]] = []
-    for side, floors in floor.by_side.items():
-        for recompute, least in zip((False, True), floors, strict=True):
+    for side in sides:
+        for recompute, least in zip((False, True), floor.by_side[side], strict=True):
             step = count(family, side, recompute=recompute, text_tokens=floor.text_tokens)
             rows.append({"px": side, "recomputed": "all" if recompute else "nothing", "step": round(step, 1),
                          "floor": least, "ratio": round(step / least, 3),
@@ -84,17 +85,16 @@ def main() -> None:
     )
     told = []
     for name, family, floor in models:
-        layers, rows = len(family.adapter_targets), rows_of(family, floor)
-        told.append({"model": name, "rank": RANK, "layers": layers, "text tokens": floor.text_tokens,
-                     "unit": "TFLOP", "steps": rows})  # fmt: skip
+        layers, rows = len(family.adapter_targets), rows_of(family, floor, floor.by_side)
+        told.append({"model": name, "layers": layers, "text tokens": floor.text_tokens, "steps": rows})
         if not chosen.json:
             title = f"{name}, rank {RANK} on {layers} layers, batch 1, {floor.text_tokens} text tokens, TFLOP"
-            table = Table(*rows[0], title=title)
+            table = Table(*rows[0], title=escape(title))
             for row in rows:
                 table.add_row(*map(str, row.values()))
             Console().print(table)
     if chosen.json:
-        print(json.dumps(told))
+        print(json.dumps({"rank": RANK, "unit": "TFLOP", "models": told}))
 
 
 if __name__ == "__main__":
