@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tintype import errors
-from tintype.catalog import endpoint
+from tintype import catalog, errors
+from tintype.catalog.endpoint import _FAL_TYPES
 from tintype.web.pages import ERROR_TYPES
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ def descendants(kind: type[errors.TintypeError]) -> set[type[errors.TintypeError
 
 def test_every_error_of_an_input_is_explained() -> None:
     explained = {name for row in rows("What was sent cannot be used") for name in re.findall(r"`([a-z_]+)`", row[0])}
-    ours = {kind.type for kind in descendants(errors.InputError)} | set(endpoint._FAL_TYPES.values())
+    ours = {kind.type for kind in descendants(errors.InputError)} | set(_FAL_TYPES.values())
     assert ours <= explained
     assert ours <= set(ERROR_TYPES)
 
@@ -85,6 +85,12 @@ def test_every_setting_that_the_manual_names_is_one() -> None:
     for page in (ROOT / "README.md", *PAGES):
         named = set(re.findall(r"\bTINTYPE_[A-Z0-9_]*[A-Z0-9]\b(?!…)", page.read_text()))
         assert named <= known, page.name
+
+
+def test_the_readme_lists_every_endpoint_with_its_aliases() -> None:
+    table = (ROOT / "README.md").read_text().split("\n## Endpoints\n", 1)[1].split("\n## ", 1)[0]
+    listed = [re.findall(r"`([^`]+)`", row.split("|")[1]) for row in table.splitlines() if row.startswith("| `")]
+    assert sorted(listed) == sorted([endpoint.id, *endpoint.aliases] for endpoint in catalog.ENDPOINTS)
 
 
 def test_conformance_names_a_test_for_each_of_the_fourteen_groups() -> None:

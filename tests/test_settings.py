@@ -58,3 +58,14 @@ def test_where_nothing_can_be_kept_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="--data-dir"):
         load_settings(data_dir=tmp_path / "file" / "data").make_data_dir()
+
+
+@pytest.mark.parametrize("given", ["https://me.example", "http://10.0.0.1:8787/", "https://me.example/tintype"])
+def test_a_public_url_is_an_origin(given: str) -> None:
+    assert load_settings(public_url=given).public_url == given
+
+
+@pytest.mark.parametrize("given", ["me.example", "ftp://me.example", "https://", "https://me.example/?a", "https:// x"])
+def test_half_a_public_url_is_refused(given: str) -> None:
+    with pytest.raises(SettingsError, match=r"TINTYPE_PUBLIC_URL.*https://tintype.example"):
+        load_settings(public_url=given)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tintype.errors import SettingsError
@@ -19,6 +20,8 @@ from tintype.errors import SettingsError
 PREFIX = "TINTYPE_"
 # Read by tests, tools and the Makefile rather than by the product.
 OUTSIDE_SETTINGS = frozenset({"TINTYPE_REQUIRE_ALL"})
+
+_ORIGIN = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", re.IGNORECASE)
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -61,6 +64,14 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")
     idle_unload_seconds: float = Field(900.0, gt=0, description="When an idle compute child is let go.")
     resident_adapters: int = Field(8, ge=1, description="How many LoRAs are kept in memory for drawing.")
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_origin(cls, given: str | None) -> str | None:
+        """Every URL in an answer begins with it, so half of one would break them all."""
+        if given is not None and not _ORIGIN.fullmatch(given):
+            raise ValueError("not an http(s) URL such as https://tintype.example")
+        return given
 
     @property
     def database_url(self) -> str:

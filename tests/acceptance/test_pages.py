@@ -46,7 +46,8 @@ class Trainer:
 
 
 PORTRAIT = Trainer("flux-lora-portrait-trainer", "fal-ai/flux-lora-portrait-trainer", 2)
-TRAINERS = [pytest.param(PORTRAIT, id=PORTRAIT.page)]
+IDEOGRAM = Trainer("ideogram-v4-trainer", "ideogram/v4/trainer", 100)
+TRAINERS = [pytest.param(each, id=each.page) for each in (PORTRAIT, IDEOGRAM)]
 
 Paste = Callable[[list[str], str], str]
 

@@ -235,7 +235,7 @@ def test_a_program_that_hangs_up_on_a_sync_run_cancels_it(server: Server, photos
 
 def test_a_server_is_started_where_none_runs_and_stops_after_the_last_program(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    environment = clean() | {"TINTYPE_FLUX_BASE": "miniature"}
+    environment = clean() | {"TINTYPE_FLUX_BASE": "miniature", "TINTYPE_PORT": "0"}
     program = "import sys, httpx; print(httpx.get('https://rest.fal.ai/health').json(), flush=True); sys.stdin.read()"
     command = [*turned(data_dir), sys.executable, "-c", program]
     programs = [

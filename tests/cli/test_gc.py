@@ -50,12 +50,12 @@ def test_what_nobody_can_use_goes_and_results_stay(tmp_path: Path, request_id: s
         "results that were not to be kept": 0, "expired files": 1, "unfinished uploads": 0,
         "work folders of ended requests": 1, "files that nothing speaks of": 1,
     }  # fmt: skip
-    assert [path.name for path in (tmp_path / "files").glob("*/*")] == ["a.png"]
+    assert [path.name for path in (tmp_path / "files").glob("*/*.png")] == ["a.png"]
     assert set(gc(tmp_path).values()) == {0}
 
 
 def test_old_requests_go_when_that_is_asked_for(tmp_path: Path, request_id: str) -> None:
     assert gc(tmp_path, "--older-than", "1")["old requests"] == 0
     assert gc(tmp_path, "--older-than", "0")["old requests"] == 1
-    assert not list((tmp_path / "files").glob("*/*"))
+    assert not list((tmp_path / "files").glob("*/*.png"))
     assert with_queue(tmp_path, lambda queue, _: queue.get(request_id)).is_erased  # type: ignore[union-attr]

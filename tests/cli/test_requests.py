@@ -75,3 +75,8 @@ def test_show_names_the_newest_checkpoint(tmp_path: Path) -> None:
 
     request = with_queue(tmp_path, work)
     assert json.loads(requests(tmp_path, "show", request.id))["checkpoint"] == 250
+
+
+def test_looking_where_nothing_is_begins_nothing(tmp_path: Path) -> None:
+    assert "--data-dir" in requests(tmp_path / "wrong", "list", code=1)
+    assert list(tmp_path.iterdir()) == []

@@ -31,3 +31,13 @@ def test_a_second_serve_on_the_same_data_is_refused_before_it_says_anything(
     with FileLock(tmp_path / "locks" / "cpu.lock"), pytest.raises(SettingsError, match="--data-dir"):
         serve(load_settings(data_dir=tmp_path, port=0, device="cpu"))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("storage", ["s4://bucket", "s3://", "nonsense://"])
+def test_a_storage_that_cannot_be_is_one_sentence_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], storage: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"TINTYPE_STORAGE.*Name a folder") as caught:
+        serve(load_settings(data_dir=tmp_path, port=0, storage=storage))
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""

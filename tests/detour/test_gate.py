@@ -103,6 +103,7 @@ class Around:
 @pytest.fixture(scope="module")
 def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
     data_dir = tmp_path_factory.mktemp("installation")
+    (data_dir / "locks").mkdir()
     (data_dir / "key").write_text("id:local\n")
     with running(Echo()) as echo, signpost.opened(data_dir, f"127.0.0.1:{echo.port}") as sockets:
         assert sockets is not None
@@ -142,6 +143,7 @@ def test_nobody_gets_in_without_the_password(around: Around, credentials: str) -
     ("request_line", "answer"),
     [
         ("CONNECT fal.run:80 HTTP/1.1", "HTTP/1.1 403 Forbidden"),
+        ("CONNECT Queue.FAL.run.:80 HTTP/1.1", "HTTP/1.1 403 Forbidden"),
         ("CONNECT 127.0.0.1:1 HTTP/1.1", "HTTP/1.1 502 Bad Gateway"),
         ("CONNECT nowhere HTTP/1.1", "HTTP/1.1 502 Bad Gateway"),
         ("GET / HTTP/1.1", "HTTP/1.1 400 Bad Request"),
@@ -198,6 +200,29 @@ def test_other_hosts_are_reached_by_the_programs_own_proxy_but_for_its_exception
                 assert client.get(f"https://localhost:{other.port}/").status_code == 200
     assert len(heads) == 1
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'me:secret').decode()}" in heads[0]
+
+
+class _Listener(socketserver.BaseRequestHandler):
+    """Answers when the other end has said all it had to say."""
+
+    def handle(self) -> None:
+        heard = 0
+        while data := self.request.recv(65536):
+            heard += len(data)
+        self.request.sendall(f"{heard} bytes".encode())
+
+
+def test_an_end_that_has_finished_speaking_is_still_answered(around: Around) -> None:
+    basic = base64.b64encode(f"direct:{around.signpost.password}".encode()).decode()
+    with running(socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Listener)) as other:
+        port = other.server_address[1]
+        with socket.create_connection(("127.0.0.1", around.signpost.gate_port), timeout=30) as connection:
+            head = f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nProxy-Authorization: Basic {basic}\r\n\r\n"
+            connection.sendall(head.encode())
+            assert until_blank(connection).startswith("HTTP/1.1 200 ")
+            connection.sendall(bytes(1_000_000))
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b"1000000 bytes"
 
 
 def test_whole_urls_are_taken_too(around: Around) -> None:

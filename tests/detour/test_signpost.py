@@ -12,6 +12,11 @@ from tintype.detour import signpost
 from tintype.detour.signpost import Signpost
 
 
+@pytest.fixture(autouse=True)
+def _locks(tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+
+
 def test_it_stands_while_the_server_serves_and_for_its_owner_alone(tmp_path: Path) -> None:
     with signpost.opened(tmp_path, "127.0.0.1:8787") as sockets:
         assert sockets is not None
@@ -24,6 +29,11 @@ def test_it_stands_while_the_server_serves_and_for_its_owner_alone(tmp_path: Pat
     assert Signpost.read(tmp_path) is None
     assert not signpost.is_serving(tmp_path)
     assert not Path(sockets.signpost.fal).parent.exists()
+
+
+def test_asking_makes_no_folder(tmp_path: Path) -> None:
+    assert not signpost.is_serving(tmp_path / "nothing here")
+    assert not (tmp_path / "nothing here").exists()
 
 
 def test_what_a_killed_server_left_behind_is_known_to_be_untrue(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_every_answer_is_json_with_a_request_id_and_never_a_redirect(client):
             if answer.status_code >= 400:
                 assert answer.headers["content-type"] == "application/json"
                 assert answer.json()["detail"]
+                assert answer.json()["message"]
 
 
 @QUIET
@@ -101,6 +102,12 @@ def test_a_page_of_this_machine_may_ask_send_and_read_the_request_id(client):
     )
     assert asked.status_code == 204
     assert asked.headers["access-control-allow-private-network"] == "true"
+    asked = client.options(
+        TRAINER, headers={**origin, "access-control-request-headers": "authorization, X-Fal-Of-Tomorrow, x-other"}
+    )
+    allowed = asked.headers["access-control-allow-headers"].split(", ")
+    assert {"authorization", "x-fal-target-url", "x-fal-of-tomorrow"} <= set(allowed)
+    assert "x-other" not in allowed
     for answer in (client.post(TRAINER, json={}, headers=origin), client.get("/nothing", headers=origin)):
         assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"
         assert "x-fal-request-id" in answer.headers["access-control-expose-headers"]

@@ -93,7 +93,8 @@ def test_no_input_whatever_it_holds_gives_a_500(client, server, sent, encoding):
 HEADERS = st.sampled_from(
     ["x-fal-queue-priority", "x-fal-request-timeout", "x-idempotency-key", "idempotency-key", "x-fal-runner-hint",
      "x-fal-store-io", "x-fal-tags", "x-fal-object-lifecycle", "x-fal-object-lifecycle-preference", "x-fal-file-name",
-     "content-type", "range", "if-range", "if-none-match", "origin", "authorization", "accept", "accept-encoding",
+     "content-type", "range", "if-range", "if-none-match", "if-match",
+     "if-modified-since", "origin", "authorization", "accept", "accept-encoding",
      "x-fal-target-url", "expect", "cookie", "access-control-request-private-network", "x-forwarded-host"]
 )  # fmt: skip
 HEADER_BYTES = st.binary(max_size=60).map(lambda raw: raw.translate(None, b"\r\n\0"))
@@ -102,17 +103,19 @@ HEADER_WORDS = st.sampled_from(
      b"bytes=9" + b"9" * 17 + b"-", b"bytes=0-1,3-4", b"\xff\xfe.zip", "\u00fc/..\\x.zip".encode(),
      b"multipart/form-data", b"Key :", b"Key a:b", b"Bearer a.b", b"Basic eA==", b"Key \xff:\xff", b"null", b"http://[::1",
      b"x" * 5000, b'{"expiration_duration_seconds": ' + b"9" * 5000 + b"}", b"[" * 5000, b"100-continue", b"gzip",
-     b"a=b," * 500]
+     b"a=b," * 500, b'{"initial_acl": {"default": "hide", "rules": [{"user": "\\ud800", "decision": "allow"}]}}',
+     b"Mon, 99 Jan 0000 99:99:99 GMT", b"bytes=" + b"0-," * 40, b'"a", W/"b"']
 )  # fmt: skip
 SEGMENTS = st.sampled_from(
     ["queue", "run", "rest", "cdn", "files", "fal-ai", "flux-lora", "requests", "status", "stream", "cancel",
      "response", "storage", "upload", "initiate", "initiate-multipart", "auth", "token", "tokens", "multipart",
      "complete", "health", "ready", "docs", "errors", "parts", "..", ".", "", "%2e%2e", "%00", "%ff", "%2f", "1",
-     "0", "99999999999999999999", "A" * 32, "x" * 3000, "0a2b0a2b-0a2b-0a2b-0a2b-0a2b0a2b0a2b", "workflows", "comfy"]
+     "0", "99999999999999999999", "A" * 32, "x" * 3000, "0a2b0a2b-0a2b-0a2b-0a2b-0a2b0a2b0a2b", "workflows", "comfy",
+     "v1/storage/files/acl", "v1/storage/files/sign", "rest/storage/upload/initiate"]
 ) | ANY_TEXT.map(lambda text: quote(text.encode("utf-8", "surrogatepass")))  # fmt: skip
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=8).map(lambda parts: "/" + "/".join(parts))
 NAMES = st.sampled_from(
-    ["logs", "fal_webhook", "fal_max_queue_length", "prompt", "expires", "signature", "storage_type"]
+    ["logs", "fal_webhook", "fal_max_queue_length", "prompt", "expires", "signature", "storage_type", "url"]
 )
 QUERIES = st.lists(st.tuples(NAMES, st.binary(max_size=20).map(quote_from_bytes) | URLS.map(
     lambda text: quote(text.encode("utf-8", "surrogatepass")))), max_size=3).map(
@@ -120,6 +123,7 @@ QUERIES = st.lists(st.tuples(NAMES, st.binary(max_size=20).map(quote_from_bytes)
 METHODS = st.sampled_from(["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE", "PATCH", "TRACE", "CONNECT", "X"])
 CONTENT = st.sampled_from(
     [b"", b"{}", b"null", b'{"parts": [{"partNumber": 1e400}]}', b'{"parts": [{"partNumber": 1, "etag": "\\ud800"}]}',
+     b'{"default": "forbid", "rules": [{"user": "\\ud800", "decision": "hide"}]}', b'{"expiration_seconds": 9}',
      b'{"file_name": "\\ud800", "content_type": "\\u0000"}', b'{"prompt": "x"}', b'{"file_name": 3}', b"\xef\xbb\xbf{}"]
 ) | st.binary(max_size=40)  # fmt: skip
 

@@ -7,7 +7,9 @@ import pytest
 
 from tintype.errors import InternalError
 from tintype.files import new_file_id
+from tintype.queue.queue import Queue
 from tintype.queue.records import NewRequest, StoredFile
+from tintype.settings import Settings
 from tintype.web import housekeeping
 from tintype.web.housekeeping import remove_ended_work, remove_expired, remove_orphans
 from tintype.web.services import Services
@@ -70,3 +72,20 @@ async def test_work_folders_go_when_nobody_can_go_on_with_them(settings, queue, 
     monkeypatch.setattr(housekeeping, "_RETRY_SECONDS", -1.0)
     assert await remove_ended_work(services) == 1
     assert not folders["failed"].exists()
+
+
+@pytest.mark.anyio
+async def test_nothing_is_an_orphan_where_two_installations_keep_their_files_together(settings, queue, tmp_path):
+    here = await Services.open(settings, queue)
+    theirs = Settings(data_dir=tmp_path / "other", storage=settings.storage_url)
+    theirs.data_dir.mkdir()
+    other = await Queue.open(theirs.database_url)
+    there = await Services.open(theirs, other)
+    file = StoredFile(new_file_id(), "theirs.zip", "x/y", 1, time.time())
+    there.objects.put_bytes(file.key, b"x")
+    await other.add_file(file)
+    assert await remove_orphans(there, older_than=-60) == 0
+    assert await remove_orphans(here, older_than=-60) == 0
+    assert await remove_orphans(there, older_than=-60) == 0
+    assert here.objects.exists(file.key)
+    await other.close()

@@ -56,10 +56,10 @@ def test_only_looks_at_a_status_are_polls_and_their_number_is_bounded(monkeypatc
     assert poll_of({**SCOPE, "method": "POST"}) is None
     assert poll_of({**SCOPE, "path": "/queue/a/b/requests/x"}) is None
     assert poll_of({**SCOPE, "path": "/queue/a/b/requests/x/status/stream"}) is None
-    monkeypatch.setattr(memory, "MOST_POLLS", 3)
+    monkeypatch.setattr(memory, "REPEATED_BYTES", 10_000)
     repeated = Repeated()
-    for number in range(10):
-        poll = poll_of({**SCOPE, "query_string": b"%d" % number})
-        repeated.put(poll, "x", Answer(1, 1e9, 202, b""), [], now=0.0)
-        assert repeated.get(poll, 1.0) is not None
-    assert len(repeated._told) <= 3
+    for number in range(50):
+        poll = poll_of({**SCOPE, "query_string": b"%d" % (number // 2)})
+        repeated.put(poll, "x", Answer(number, 1e9, 202, b"x" * 1000), [], now=0.0)
+        assert repeated.get(poll, 1.0).version == number
+        assert sum(len(told.messages[1]["body"]) for told in repeated._told.values()) <= 10_000

@@ -82,3 +82,20 @@ def test_cancelling_what_is_done_or_unknown_is_told(client, server):
     assert client.put(f"{DRAWER}/requests/{request_id}/cancel").status_code == 400
     assert client.put(f"{DRAWER}/requests/{uuid.uuid4()}/cancel").status_code == 404
     assert client.get(f"{DRAWER}/requests/{request_id}").status_code == 200
+
+
+def test_a_result_that_has_been_forgotten_is_a_404_for_whoever_asks_and_its_status_stays(client, server):
+    key = {"x-idempotency-key": uuid.uuid4().hex}
+    body = {"prompt": "forget me"}
+    sent = client.post(DRAWER, json=body, headers=key).json()
+    server.wait(sent["request_id"], "COMPLETED")
+    assert client.get(sent["response_url"]).status_code == 200
+    server.call(lambda queue: queue.erase_old(-60.0))
+    for answer in (
+        client.get(sent["response_url"]),
+        client.post(DRAWER.replace("/queue", "/run"), json=body, headers=key),
+    ):
+        assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
+    status = client.get(sent["status_url"] + "?logs=1").json()
+    assert (status["status"], status["logs"]) == ("COMPLETED", [])
+    assert "not kept" in client.get(sent["response_url"]).json()["message"]

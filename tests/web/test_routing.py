@@ -98,7 +98,12 @@ def test_a_host_name_tells_what_a_path_without_a_prefix_means(host, method, path
     assert routing.find(method, path, routing.face_of(host)).action == action
 
 
-@pytest.mark.parametrize("host", ["evilfal.run", "fal.run.evil.example", "fal.ai.", ""])
+@pytest.mark.parametrize("host", ["FAL.run", "fal.ai.", "Queue.Fal.Run."])
+def test_a_name_of_fals_is_one_however_it_is_written(host):
+    assert routing.is_fals(host)
+
+
+@pytest.mark.parametrize("host", ["evilfal.run", "fal.run.evil.example", "fal.ai.example.", ""])
 def test_what_only_looks_like_a_name_of_fals_is_none(host):
     assert not routing.is_fals(host)
     assert routing.face_of(host) is None
@@ -121,8 +126,8 @@ EVERY = (*routing.UNPREFIXED, *routing.RUN)
 
 def test_only_what_carries_its_own_permission_is_open():
     assert {action for rule in EVERY if rule.open for action in rule.actions.values()} == {
-        "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "complete_parts",
-        "webhook_keys",
+        "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "part_url",
+        "complete_parts", "webhook_keys",
     }  # fmt: skip
     assert routing.find("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/1").open is False
 

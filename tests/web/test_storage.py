@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from tests.bucket import running_bucket
 
 from tintype.files import own_file
 
@@ -68,6 +69,17 @@ def test_parts_of_the_javascript_client_make_one_file(client, anyone):
     for _ in range(2):  # a completion whose answer was lost is asked for again
         assert anyone.post(f"{begun['upload_url']}/complete", json={"parts": parts[::-1]}).status_code == 200
     assert anyone.get(begun["file_url"]).content == b"onetwo"
+
+
+def test_parts_of_older_clients_are_asked_for_one_by_one(client, anyone):
+    begun = client.post("/rest/storage/upload/initiate-multipart?storage_type=gcs", json={"file_name": "a.zip"}).json()
+    parts = []
+    for number, data in ((1, b"one"), (2, b"two")):
+        place = client.post(f"{begun['upload_url']}/{number}").json()["upload_url"]
+        parts.append({"part_number": number, "etag": anyone.put(place, content=data).headers["etag"]})
+    assert client.post(f"{begun['upload_url']}/complete", json={"parts": parts}).status_code == 200
+    assert anyone.get(begun["file_url"]).content == b"onetwo"
+    assert anyone.post(begun["upload_url"][:-5] + "AAAAA/1").status_code == 404
 
 
 def test_a_retry_that_overlaps_its_first_try_is_no_error(client, anyone):
@@ -197,3 +209,22 @@ def test_a_body_over_the_limit_is_refused(tmp_path, start):
         streamed = client.post("/queue/fal-ai/flux-lora", content=iter([b" " * 600] * 4))
     for answer in (whole, streamed):
         assert (answer.status_code, answer.json()["error_type"]) == (413, "payload_too_large")
+
+
+def test_a_bucket_that_refuses_is_said_to_and_keeps_nothing_here(tmp_path, start, monkeypatch):
+    with running_bucket() as bucket:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        server = start(data_dir=tmp_path, storage="s3://no-such-bucket/x")
+        with server.client() as client:
+            for answer in (
+                client.post("/cdn/files/upload", content=b"x"),
+                client.put(initiate(client)["upload_url"], content=b"x"),
+                client.post(
+                    "/queue/fal-ai/flux-lora-portrait-trainer",
+                    json={"images_data_url": "data:application/zip;base64," + "AAAA" * 50_000},
+                ),
+            ):
+                assert (answer.status_code, answer.json()["error_type"]) == (503, "storage_unavailable")
+                assert "TINTYPE_STORAGE" in answer.json()["detail"]
+    assert not list((tmp_path / "uploads" / "incoming").iterdir())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from safetensors import SafetensorError
 
+from tintype.errors import StorageUnavailable
 from tintype.settings import Settings
 from tintype.worker.child import _failure_of
 from tintype.worker.launcher import environment
@@ -142,3 +143,9 @@ def test_out_of_memory_is_recognised_however_torch_words_it(capsys: pytest.Captu
     full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     assert _failure_of(full, "cpu").status == 507
     assert "No space left" in capsys.readouterr().err
+
+
+def test_a_bucket_that_is_away_ends_a_request_with_a_status_that_no_client_repeats() -> None:
+    away = _failure_of(StorageUnavailable("The bucket is away.", remedy="Look at it."), "cpu")
+    assert (away.status, away.error_type) == (500, "runner_server_error")
+    assert away.body["detail"] == "The bucket is away. Look at it."

@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from tintype.errors import SettingsError
 from tintype.queue import Queue
 from tintype.settings import Settings, load_settings
 
@@ -20,9 +21,15 @@ DataDir = Annotated[
 ]
 
 
-def with_queue(data_dir: Path | None, work: Callable[[Queue, Settings], Awaitable[T]]) -> T:
-    """Opens the installation's queue, does the work, closes it."""
+def with_queue(data_dir: Path | None, work: Callable[[Queue, Settings], Awaitable[T]], *, begins: bool = False) -> T:
+    """Opens the installation's queue, does the work, closes it. Raises SettingsError where there is none, unless the
+    work may be the beginning of one."""
     settings = load_settings(data_dir=data_dir)
+    if not begins and settings.database is None and not settings.data_dir.exists():
+        raise SettingsError(
+            f"There is no installation in {settings.data_dir}.",
+            remedy="Name its folder with --data-dir; `tintype serve` begins a new one.",
+        )
     settings.make_data_dir()
 
     async def run() -> T:

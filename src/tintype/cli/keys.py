@@ -29,7 +29,7 @@ def create(
     async def work(queue: Queue, _: Settings) -> str:
         return (await queue.create_key(name))[1]
 
-    typer.echo(with_queue(data_dir, work))
+    typer.echo(with_queue(data_dir, work, begins=True))
 
 
 @app.command("list")

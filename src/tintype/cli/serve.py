@@ -18,6 +18,7 @@ from tintype.cli.keys import first_key
 from tintype.detour import signpost
 from tintype.errors import SettingsError, TintypeError
 from tintype.families.weights import Family, describe, resolve
+from tintype.files import Objects
 from tintype.queue import Queue
 from tintype.settings import Settings
 from tintype.worker.devices import devices
@@ -32,9 +33,10 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool 
 
     With `while_in_use` also until no program that `tintype run` started is left.
 
-    Raises SettingsError when the address cannot be listened on, or the data folder cannot be written to.
+    Raises SettingsError when the address cannot be listened on, or nothing can be kept where data or files shall be.
     """
     settings.make_data_dir()
+    Objects.open(settings.storage_url)
     _refuse_second(settings)
     with ExitStack() as held:
         listener = held.enter_context(listen(settings.host, settings.port))

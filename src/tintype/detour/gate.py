@@ -13,9 +13,10 @@ import json
 import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -27,9 +28,11 @@ from tintype.web.routing import is_fals
 
 HEAD_SECONDS = 30.0
 CONNECT_SECONDS = 60.0
+SHUTDOWN_SECONDS = 5.0  # for a client to say goodbye in TLS
 MOST_HEAD = 64 * 1024
 
 Ends = tuple[StreamReader, StreamWriter]
+Accept = Callable[[StreamReader, StreamWriter], None]
 
 
 @dataclass(frozen=True)
@@ -90,16 +93,34 @@ class Gate:
         self._turned = turned(signpost.server, key_file)
         self._renamed = renamed(signpost.server)
         self._context = context
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def serve(self, gate: int, fal: int, tls: int | None) -> None:
         """On inherited sockets: the proxy, fal's names behind TLS, and this server's own behind TLS; until ended."""
+        secure: dict[str, Any] = {"ssl": self._context, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
         servers = [
-            await asyncio.start_server(self._proxy, sock=socket.socket(fileno=gate), limit=MOST_HEAD),
-            await asyncio.start_unix_server(self._fal, sock=socket.socket(fileno=fal), ssl=self._context),
+            await asyncio.start_server(self._kept(self._proxy), sock=socket.socket(fileno=gate), limit=MOST_HEAD),
+            await asyncio.start_unix_server(self._kept(self._fal), sock=socket.socket(fileno=fal), **secure),
         ]
         if tls is not None:
-            servers.append(await asyncio.start_server(self._own, sock=socket.socket(fileno=tls), ssl=self._context))
+            servers.append(await asyncio.start_server(self._kept(self._own), sock=socket.socket(fileno=tls), **secure))
         await asyncio.gather(*(server.serve_forever() for server in servers))
+
+    def _kept(self, answer: Callable[[StreamReader, StreamWriter], Coroutine[Any, Any, None]]) -> Accept:
+        """A task for each connection, held here: of one whose ends are both waiting, asyncio itself holds no part."""
+
+        async def answered(reader: StreamReader, writer: StreamWriter) -> None:
+            try:
+                await answer(reader, writer)
+            finally:
+                await close(writer)
+
+        def accept(reader: StreamReader, writer: StreamWriter) -> None:
+            task = asyncio.create_task(answered(reader, writer))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+        return accept
 
     async def _fal(self, reader: StreamReader, writer: StreamWriter) -> None:
         await self._to_server(reader, writer, self._turned)
@@ -123,8 +144,7 @@ class Gate:
             async with asyncio.timeout(HEAD_SECONDS):
                 head = await reader.readuntil(b"\r\n\r\n")
             method, target, headers = _parsed(head)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            await close(writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return
         except BadRequest as problem:
             await _refuse(writer, 400, problem.message)
@@ -139,7 +159,7 @@ class Gate:
                 await self._tunnel((reader, writer), target, way)
             else:
                 await self._whole_url((reader, writer), target, way, head)
-        except (OSError, ValueError, asyncio.IncompleteReadError) as problem:
+        except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as problem:
             await _refuse(writer, 502, f"{target[:200]} cannot be reached: {problem}.")
 
     def _admitted(self, headers: list[Header]) -> Way | None:
@@ -213,5 +233,4 @@ async def _refuse(writer: StreamWriter, status: int, message: str, *headers: str
         writer.write(refusal(status, message, *headers))
         await writer.drain()
     except OSError:
-        pass  # nobody is left to be told
-    await close(writer)
+        return  # nobody is left to be told

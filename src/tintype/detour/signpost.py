@@ -96,6 +96,8 @@ def opened(
 
 def is_serving(data_dir: Path) -> bool:
     """Whether a server holds this folder, be it about to begin or to end."""
+    if not (data_dir / "locks").is_dir():
+        return False
     try:
         with _lock(data_dir).acquire(blocking=False):
             return False
@@ -136,5 +138,4 @@ def _path(data_dir: Path) -> Path:
 
 
 def _lock(data_dir: Path) -> FileLock:
-    (data_dir / "locks").mkdir(parents=True, exist_ok=True)
     return FileLock(data_dir / "locks" / "serve.lock")

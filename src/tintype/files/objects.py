@@ -47,7 +47,10 @@ class Objects:
             try:
                 return cls(from_url(storage_url))
             except (BaseError, ValueError) as problem:
-                raise SettingsError(f"TINTYPE_STORAGE: {storage_url!r} cannot be used. {problem}") from None
+                raise SettingsError(
+                    f"TINTYPE_STORAGE: {storage_url!r} cannot be used. {str(problem).splitlines()[0]}.",
+                    remedy="Name a folder, or a bucket such as s3://my-bucket/tintype.",
+                ) from None
         folder = Path(storage_url).resolve()
         (folder / _ASIDE).mkdir(parents=True, exist_ok=True)
         return cls(LocalStore(folder, automatic_cleanup=True), folder)
@@ -144,6 +147,11 @@ class Objects:
             for batch in obstore.list(self._store):
                 keys = [entry["path"] for entry in batch if entry["last_modified"].timestamp() < ends]
                 yield [key for key in keys if _KEY.fullmatch(key) and not key.startswith(f"{_ASIDE}/")]
+
+    def under(self, folder: str) -> list[str]:
+        """The keys of all objects `<folder>/…`."""
+        with _bucket():
+            return [entry["path"] for batch in obstore.list(self._store, f"{folder}/") for entry in batch]
 
     def discard_unfinished(self, older_than: float) -> int:
         """Removes what writes that were killed left aside, untouched for so many seconds. Returns how many. (A bucket

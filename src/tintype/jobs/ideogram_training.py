@@ -10,6 +10,7 @@ from tintype.catalog.endpoint import EndpointInput
 from tintype.dataset import Dataset, Wishes, open_dataset
 from tintype.dataset.picture_count import check_count
 from tintype.dataset.resolution import UNDECIDED, TrainingSize, at_one_size
+from tintype.errors import InputError
 from tintype.families.ideogram4 import Ideogram4Family
 from tintype.families.ideogram_captions import canonical
 from tintype.jobs.context import JobContext
@@ -109,13 +110,21 @@ def _dataset(order: IdeogramOrder, family: Ideogram4Family, context: JobContext)
 
 
 def _captioned(dataset: Dataset, order: IdeogramOrder) -> Dataset:
-    """Every caption as one line of the model's schema; the report shows them so, with what was done to each."""
-    report, examples = dataset.report, []
+    """Every caption as one line of the model's schema; the report shows them so, with what was done to each.
+
+    Raises InputError that names every picture whose caption cannot be read.
+    """
+    report = dataset.report
+    examples, unread = [], []
     if order.force_default_caption:
         report.warnings.append(f'All captions were replaced by "{order.caption}", as asked for.')
     kept = {picture.name: picture for picture in report.kept}
     for example in dataset.examples:
-        ready = canonical(order.caption if order.force_default_caption else example.caption, name=example.name)
+        try:
+            ready = canonical(order.caption if order.force_default_caption else example.caption, name=example.name)
+        except InputError as problem:
+            unread.append(problem.message)
+            continue
         examples.append(replace(example, caption=ready.text))
         picture = kept[example.name]
         if order.force_default_caption:
@@ -123,7 +132,13 @@ def _captioned(dataset: Dataset, order: IdeogramOrder) -> Dataset:
         for cut in picture.trained:
             cut.caption = ready.text
         picture.findings += [f"caption: {note}" for note in ready.notes if not ready.wrapped]
+    if unread:
+        raise InputError(f"{' '.join(unread[:5])}{_more(len(unread) - 5)}", loc=_PHOTOS)
     return Dataset(examples, report)
+
+
+def _more(count: int) -> str:
+    return f" So are {count} more." if count > 0 else ""
 
 
 def _how_to_draw(order: IdeogramOrder, family: Ideogram4Family, lora: File) -> dict[str, Any]:

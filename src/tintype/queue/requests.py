@@ -36,6 +36,8 @@ PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored a
 
 table = schema.requests
 RECORD = tuple(table.c[field.name] for field in fields(Request))
+_INSERT = sa.insert(table).returning(*RECORD)  # built once: that costs more than to run it
+_COLUMNS = tuple(field.name for field in fields(NewRequest) if field.name in table.c)
 
 
 class Requests(Room):
@@ -191,12 +193,7 @@ class Requests(Room):
         return None
 
     async def _insert(self, connection: AsyncConnection, new: NewRequest) -> Request:
-        given = {
-            field.name: getattr(new, field.name)
-            for field in fields(NewRequest)
-            if field.name not in ("max_queue_length", "notes", "makes_model", "file_ids")
-        }
-        given |= {
+        given = {name: getattr(new, name) for name in _COLUMNS} | {
             "id": str(uuid.uuid4()),
             "status": Status.IN_QUEUE,
             "priority": PRIORITIES.index(new.priority),
@@ -204,7 +201,7 @@ class Requests(Room):
         }
         if new.makes_model is not None:
             given["model_id"] = models.new_id()
-        request = as_request((await connection.execute(sa.insert(table).values(given).returning(*RECORD))).one())
+        request = as_request((await connection.execute(_INSERT, given)).one())
         if new.makes_model is not None:
             await models.register(self._database, connection, new.makes_model, request)
         return request

@@ -115,12 +115,18 @@ def preflight_headers(settings: Settings, headers: Headers, *, open_to_all: bool
     answer = {
         **cors_headers(settings, headers, open_to_all=open_to_all),
         "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS" if open_to_all else _METHODS,
-        "Access-Control-Allow-Headers": _ALLOWED_HEADERS,
+        "Access-Control-Allow-Headers": ", ".join((_ALLOWED_HEADERS, *_newer(headers))),
         "Access-Control-Max-Age": "600",
     }
     if headers.get("access-control-request-private-network") == "true":
         answer["Access-Control-Allow-Private-Network"] = "true"
     return answer
+
+
+def _newer(headers: Headers) -> list[str]:
+    """Headers of fal's that a page wants to send and nobody knows here: its client may be newer than this server."""
+    asked = re.findall(r"x-(?:app-)?fal-[a-z0-9-]{1,60}", headers.get("access-control-request-headers", "").lower())
+    return sorted({name for name in asked if name not in _ALLOWED_HEADERS.split(", ")})
 
 
 def host_name(netloc: str) -> str:

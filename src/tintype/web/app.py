@@ -57,6 +57,7 @@ HANDLERS: Mapping[str, Handler] = {
     "initiate_parts": storage.initiate_parts,
     "signed_upload": storage.signed_upload,
     "upload_part": storage.upload_part,
+    "part_url": storage.part_url,
     "complete_parts": storage.complete_parts,
     "upload_token": storage.upload_token,
     "realtime_token": storage.realtime_token,

@@ -8,6 +8,7 @@ expired deadline even when no supervisor is left.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import time
 from functools import partial
@@ -17,6 +18,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from tintype.files.urls import is_file_id
 from tintype.queue.records import Outcome, Request, Status
 from tintype.web.services import Services
 
@@ -26,6 +28,7 @@ _STALE_SECONDS = 24 * 3600.0  # an upload that nobody went on with
 _ORPHANS_SECONDS = 6 * 3600.0
 _ORPHAN_SECONDS = 7 * 86400.0  # longer than any job publishes files before its result makes them known
 _RETRY_SECONDS = 7 * 86400.0  # how long the checkpoints of a request that failed are kept for a retry
+_SIGNS = "installations"
 _BATCH = 100
 
 log = structlog.get_logger("tintype.web")
@@ -79,15 +82,27 @@ async def remove_expired(services: Services) -> int:
 async def remove_orphans(services: Services, older_than: float = _ORPHAN_SECONDS) -> int:
     """Removes objects that no row speaks of: of attempts that were killed, and of uploads between bytes and row.
     Returns how many."""
+    if not await _is_alone(services):
+        return 0
     removed = 0
     batches = services.objects.older_than(older_than)
     while (keys := await anyio.to_thread.run_sync(next, batches, None)) is not None:
-        known = await services.queue.known_files([key.partition("/")[0] for key in keys])
-        for key in keys:
-            if key.partition("/")[0] not in known:
+        ids = {key: key.partition("/")[0] for key in keys}
+        known = await services.queue.known_files(list(ids.values()))
+        for key, file_id in ids.items():
+            if is_file_id(file_id) and file_id not in known:
                 await anyio.to_thread.run_sync(services.objects.delete, key)
                 removed += 1
     return removed
+
+
+async def _is_alone(services: Services) -> bool:
+    """Whether no other installation keeps its files in the same place, whose files have no rows here. Each leaves a
+    sign of itself there."""
+    own = f"{_SIGNS}/{hashlib.sha256(await services.queue.secret('installation')).hexdigest()[:32]}"
+    if not await anyio.to_thread.run_sync(services.objects.exists, own):
+        await anyio.to_thread.run_sync(services.objects.put_bytes, own, b"")
+    return await anyio.to_thread.run_sync(services.objects.under, _SIGNS) == [own]
 
 
 async def remove_ended_work(services: Services) -> int:

@@ -16,7 +16,8 @@ from starlette.types import Message, Scope
 
 from tintype.queue.keys import REMEMBERED_SECONDS
 
-MOST_POLLS = 10_000
+REPEATED_BYTES = 32 * 1024 * 1024
+_POLL_BYTES = 2000  # about what is kept of a poll beside its answer
 MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -81,10 +82,12 @@ class Told(NamedTuple):
 
 
 class Repeated:
-    """Polls of the last moments."""
+    """Polls of the last moments, within REPEATED_BYTES: a client that adds a number to every poll must not fill the
+    memory. When it is full all are forgotten, which costs each poller the whole way once."""
 
     def __init__(self) -> None:
         self._told: dict[Poll, Told] = {}
+        self._bytes = 0
 
     def get(self, poll: Poll, now: float) -> Told | None:
         """What it was answered, unless that is too long ago."""
@@ -95,8 +98,11 @@ class Repeated:
         self, poll: Poll, request_id: str, answer: Answer, headers: Sequence[tuple[bytes, bytes]], now: float
     ) -> None:
         """Keeps an answer for as long as a key need not be looked at again."""
-        if len(self._told) >= MOST_POLLS:
+        earlier = self._told.pop(poll, None)
+        self._bytes += len(answer.body) - (len(earlier.messages[1]["body"]) if earlier else -_POLL_BYTES)
+        if self._bytes > REPEATED_BYTES:
             self._told.clear()
+            self._bytes = len(answer.body) + _POLL_BYTES
         messages = (
             {"type": "http.response.start", "status": answer.code, "headers": list(headers)},
             {"type": "http.response.body", "body": answer.body},

@@ -17,16 +17,17 @@ async def result(call: Call) -> Response:
     request = await find(call)
     if request.status is not Status.COMPLETED:
         raise StillInProgress("Request is still in progress.", remedy="Ask its status until it is COMPLETED.")
+    return outcome(call, request)
+
+
+def outcome(call: Call, request: Request) -> Response:
+    """The answer to a completed request, with file URLs as the caller can reach them. Raises NotFound for one that has
+    been forgotten."""
     if request.is_erased:
         raise NotFound(
             "The result of this request is not kept any more.",
             remedy="One sent with X-Fal-Store-IO: 0 is there for an hour, others until `tintype gc --older-than`.",
         )
-    return outcome(call, request)
-
-
-def outcome(call: Call, request: Request) -> Response:
-    """The answer to a completed request, with file URLs as the caller can reach them."""
     if request.outcome is Outcome.OK:
         return answer(render(request.output, call.origin), headers={"X-Fal-Billable-Units": "0"})
     return failed(failure_of(request), call.origin)

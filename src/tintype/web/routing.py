@@ -57,7 +57,12 @@ REST = (
     _rule(r"storage/upload/initiate-multipart", POST="initiate_parts"),
     _rule(r"storage/upload/" + _FILE, open=True, PUT="signed_upload"),
     _rule(r"storage/upload/parts/(?P<upload_id>[^/]+)/complete", open=True, POST="complete_parts"),
-    _rule(r"storage/upload/parts/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})", open=True, PUT="upload_part"),
+    _rule(
+        r"storage/upload/parts/(?P<upload_id>[^/]+)/(?P<number>[0-9]{1,6})",
+        open=True,
+        PUT="upload_part",
+        POST="part_url",
+    ),
     _rule(r"storage/auth/token", POST="upload_token"),
     _rule(r"tokens(?:/.*)?", POST="realtime_token"),
     _rule(r"\.well-known/jwks\.json", open=True, GET="webhook_keys"),
@@ -99,8 +104,9 @@ UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, RUN[0], *QUEUE)
 
 
 def is_fals(host: str) -> bool:
-    """Whether a host name (without port) is one of fal's own."""
-    return any(host == name or host.endswith(f".{name}") for name in FALS_NAMES)
+    """Whether a host name (without port) is one of fal's own, however it is written."""
+    plain = host.lower().rstrip(".")
+    return any(plain == name or plain.endswith(f".{name}") for name in FALS_NAMES)
 
 
 def face_of(host: str) -> str | None:

@@ -124,6 +124,12 @@ async def upload_part(call: Call) -> Response:
     return answer({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
 
+async def part_url(call: Call) -> Response:
+    """`POST …/{n}`: where to PUT one part; the older clients ask before each."""
+    upload = _upload(call)
+    return answer({"upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}/{call.params['number']}"})
+
+
 async def complete_parts(call: Call) -> Response:
     """`POST …/complete` with the parts in any order; asked again, the same answer."""
     async with json_body(call) as body:

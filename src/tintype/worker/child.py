@@ -27,7 +27,16 @@ from typing import BinaryIO, cast
 from pydantic import BaseModel
 
 from tintype.catalog import Endpoint, Kind
-from tintype.errors import Drained, Failure, InternalError, OutOfMemory, StorageFull, TintypeError
+from tintype.errors import (
+    Drained,
+    Failure,
+    InternalError,
+    JobError,
+    OutOfMemory,
+    StorageFull,
+    StorageUnavailable,
+    TintypeError,
+)
 from tintype.files.disk import is_full
 from tintype.settings import Settings, load_settings
 from tintype.worker import messages
@@ -157,6 +166,8 @@ class Child:
 
 def _failure_of(problem: Exception, device: str) -> Failure:
     """What the person is told; the trace of anything unforeseen stays in this machine's log."""
+    if isinstance(problem, StorageUnavailable):  # the end of a request is final, and clients would repeat a 503
+        return JobError(problem.message).failure()
     if isinstance(problem, TintypeError):
         return problem.failure()
     traceback.print_exception(problem)

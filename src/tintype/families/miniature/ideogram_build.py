@@ -24,7 +24,7 @@ STAGES = ("autoencoder", "words", "transformer", "unconditional", "release")
 MINUTES = {"words": 6.0, "latent_reader": 1.5, "transformer": 34.0, "unconditional": 5.0}
 
 #: Sampling at guidance g counts as 1 + strength · (g - 1): in so small a world the full strength burns the colours.
-TRAITS: dict[str, Any] = {"learning_rate_scale": 10, "batch_size": 4, "guidance_strength": 0.35, "ema_decay": 0.99}
+TRAITS: dict[str, Any] = {"learning_rate_scale": 3, "batch_size": 4, "guidance_strength": 0.35, "ema_decay": 0.99}
 
 
 def build(chosen: argparse.Namespace, stages: tuple[str, ...], vae: AutoencoderKL, device: torch.device) -> None:
