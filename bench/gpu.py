@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.errors import OutOfMemory
 from tintype.families.family import Latents
-from tintype.families.flux_form import compiling
+from tintype.families.plain_form import compiling
 from tintype.families.weightless import NARROW, REAL, WeightlessFlux
 from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, Item
@@ -177,7 +177,12 @@ class Bench:
                 cache.features.tokens.to(self.device), cache.features.pooled.to(self.device)
             )
             transformer = self.family.load_transformer()
-            with compiling(transformer, compiled), torch.no_grad():
+            with (
+                compiling(
+                    [*transformer.transformer_blocks, *transformer.single_transformer_blocks] if compiled else []
+                ),
+                torch.no_grad(),
+            ):
                 yield lambda: self.family.predict_velocity(transformer, noisy, torch.tensor([0.5]), features, 3.5)
 
         return prepared

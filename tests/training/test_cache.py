@@ -37,21 +37,35 @@ def test_the_background_counts_a_tenth_where_there_is_a_mask(flux: FluxFamily, t
     torch.testing.assert_close(grid[:, 0] / grid[:, -1], torch.full((item.rows,), 10.0))
 
 
-def test_nothing_is_encoded_twice(flux: FluxFamily, tmp_path: Path) -> None:
-    dataset = Dataset([Example("a", Image.new("RGB", (512, 512), "red"), "TOK", SIZES)], DatasetReport())
+def test_nothing_is_encoded_twice(flux: FluxFamily, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = Dataset([example("a", "TOK"), example("b", "TOK in a hat")], DatasetReport())
     first = encode_once(flux, dataset, tmp_path)
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    monkeypatch.setattr(flux, "load_encoders", lambda: pytest.fail("an encoder was asked for"))
     second = encode_once(flux, dataset, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
     assert all(torch.equal(a.latents, b.latents) for a, b in zip(first.items, second.items, strict=True))
+    assert torch.equal(first.features.tokens, second.features.tokens)
+    assert torch.equal(first.features.pooled, second.features.pooled)
+    assert first.text_lengths == second.text_lengths
+
+
+def test_other_captions_have_other_features(flux: FluxFamily, tmp_path: Path) -> None:
+    one, other = (
+        encode_once(flux, Dataset([example("a", caption)], DatasetReport()), tmp_path).features
+        for caption in ("a red hat", "green glasses")
+    )
+    assert not torch.equal(one.tokens, other.tokens)
 
 
 def test_what_a_power_cut_left_of_a_file_is_encoded_again(flux: FluxFamily, tmp_path: Path) -> None:
     dataset = Dataset([Example("a", Image.new("RGB", (512, 512), "red"), "TOK", SIZES[:1])], DatasetReport())
     first = encode_once(flux, dataset, tmp_path)
-    (kept,) = tmp_path.iterdir()
-    kept.write_bytes(b"")
-    assert torch.equal(encode_once(flux, dataset, tmp_path).items[0].latents, first.items[0].latents)
+    kept = list(tmp_path.iterdir())
+    for path in kept:
+        path.write_bytes(b"")
+    second = encode_once(flux, dataset, tmp_path)
+    assert len(kept) == 2
+    assert torch.equal(second.items[0].latents, first.items[0].latents)
+    assert torch.equal(second.features.tokens, first.features.tokens)
 
 
 def test_padding_is_told_apart_from_words(flux: FluxFamily, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from typing import TYPE_CHECKING
 
 from tintype.families.weights import BaseWeights, Family, resolve
@@ -26,6 +27,8 @@ class Families:
     """
 
     def __init__(self, settings: Settings, device: str = "auto") -> None:
+        # Beside all else that lasts: by itself, what was compiled lies in /tmp and is compiled again after a restart.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.data_dir.resolve() / "compiled"))
         self._settings = settings
         self._device = device
         self._flux: FluxFamily | None = None

@@ -96,6 +96,11 @@ class Family(Protocol):
         """The bare transformer, without any adapter, frozen, on the device."""
         ...
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the transformer is in memory, so that `load_transformer` costs nothing."""
+        ...
+
     def fresh_pipeline(self) -> Any:
         """A new pipeline of diffusers around the resident parts: nothing is read from disk twice."""
         ...

@@ -26,7 +26,7 @@ from PIL import Image
 from tintype.families.family import Features, FittingLora, Habits, Latents
 from tintype.families.flux_form import FluxForm
 from tintype.families.flux_lora_layout import FLUX_LAYOUT
-from tintype.families.lora_file import check_fits, read_lora
+from tintype.families.lora_file import LoraFile, check_fits, read_lora
 from tintype.families.lora_layout import LoraLayout
 from tintype.families.lora_origin import some
 from tintype.families.plain_form import compiling, recomputing
@@ -121,6 +121,19 @@ class FluxFamily:
             )
         return self._transformer
 
+    @property
+    def loaded(self) -> bool:
+        return self._transformer is not None
+
+    def _outline(self) -> Any:
+        """The transformer if it is here, else one without weights: its layers' names and shapes."""
+        if self._transformer is not None:
+            return self._transformer
+        with torch.device("meta"):
+            return FluxTransformer2DModel.from_config(
+                FluxTransformer2DModel.load_config(self.weights.folder, subfolder="transformer", local_files_only=True)
+            )
+
     def pipeline(self) -> Any:
         """The resident FluxPipeline that draws; adapters loaded into it stay until someone unloads them."""
         if self._pipeline is None:
@@ -137,10 +150,14 @@ class FluxFamily:
     def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
         """A FLUX LoRA in any form of lora_names. Raises UnusableAdapter unless it fits."""
         lora = read_lora(path, loc=loc)
-        check_fits(lora, self._resident_transformer(), loc=loc)
+        self.check_fits(lora, loc=loc)
         others = lora.other_keys
         said = f"{len(others)} tensors of a LoRA name no layer of the transformer and were left out: {some(others)}."
         return FittingLora(lora.state, lora.config, (said,) if others else ())
+
+    def check_fits(self, lora: LoraFile, *, loc: Sequence[str | int]) -> None:
+        """Raises UnusableAdapter unless every layer of the file exists here with the same shape; loads no weights."""
+        check_fits(lora, self._outline(), loc=loc)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> Latents:
@@ -262,7 +279,7 @@ class FluxFamily:
 
     @property
     def adapter_targets(self) -> tuple[str, ...]:
-        return adapter_targets(self._resident_transformer())
+        return adapter_targets(self._outline())
 
     @property
     def lora_layout(self) -> LoraLayout:

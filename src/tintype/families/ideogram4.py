@@ -136,6 +136,10 @@ class Ideogram4Family:
             self._transformer = read_transformer(self.weights.folder / "transformer", self.device, self.dtype)
         return self._transformer
 
+    @property
+    def loaded(self) -> bool:
+        return self._transformer is not None
+
     def load_unconditional(self) -> Any:
         """The transformer of the negative branch; no LoRA is ever put on it."""
         if self._unconditional is None:

@@ -6,6 +6,7 @@ The recipes (`train_portrait`, `train_ideogram`, `train_custom_model`) say what 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from tintype.catalog import File
 from tintype.dataset import Dataset, write_page
 from tintype.families.family import Family, Habits
+from tintype.families.read_ahead import read_ahead
 from tintype.jobs.context import JobContext
 from tintype.jobs.samples import Samples
 from tintype.training.adapters import Adapter
@@ -96,11 +98,14 @@ def tell_of(dataset: Dataset, context: JobContext) -> None:
 
 
 def encode(family: Family, dataset: Dataset, context: JobContext) -> Cache:
-    """Latents and text features of all that is trained; the encoders' memory is given back."""
+    """Latents and text features of all that is trained; the encoders' memory is given back. The transformer's files are
+    read from disk meanwhile."""
     for caption in sorted({example.caption for example in dataset.examples}):
         if cut := family.cut_off(caption):
             context.log(f"A caption is longer than the model reads; left out: {cut}", "WARN")
-    cache = encode_once(family, dataset, context.lasting / "latents", each=lambda *_: context.raise_if_cancelled())
+    kept = context.lasting / "encoded"
+    with nullcontext() if family.loaded else read_ahead(family.weights.folder / "transformer"):
+        cache = encode_once(family, dataset, kept, each=lambda *_: context.raise_if_cancelled())
     family.release_encoders()
     return cache
 

@@ -9,7 +9,7 @@ from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, Portrai
 from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, Wishes, open_dataset
 from tintype.families.family import Habits
 from tintype.families.flux import FluxFamily
-from tintype.families.lora_file import LoraFile, check_fits, read_lora
+from tintype.families.lora_file import LoraFile, read_lora
 from tintype.jobs.context import JobContext
 from tintype.jobs.lora_training import Purpose, encode, new_adapter, plan_for, tell_of, train_and_prove
 from tintype.jobs.pictures import MOST_LORA_BYTES
@@ -17,7 +17,7 @@ from tintype.jobs.residents import residents
 from tintype.jobs.samples import Samples, with_flux
 from tintype.jobs.training_config import describe_run
 from tintype.sampling.sampler import DEFAULT_STEPS
-from tintype.training.adapters import Adapter
+from tintype.training.adapters import Adapter, startable
 from tintype.training.optimizers import check_usable
 from tintype.training.plan import Plan
 
@@ -31,13 +31,13 @@ def run(order: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     context.log(f"Base model: {flux.name}; {flux.weights.why}.")
     plan = plan_of(order, flux)
     check_usable(plan.optimizer, flux.device)
-    earlier = _earlier(order, context)
+    earlier = _earlier(order, flux, context)
 
     dataset = _dataset(order, flux, context)
     cache = encode(flux, dataset, context)
     adapter = new_adapter(flux, order.rank, order.seed)
     if earlier is not None:
-        _go_on(adapter, earlier, flux, context)
+        _go_on(adapter, earlier, context)
     purpose = Purpose(
         title=f"Portrait of {order.trigger_phrase}" if order.trigger_phrase else "Portrait",
         trigger=order.trigger_phrase or "",
@@ -95,15 +95,17 @@ def _area_sides(order: PortraitTrainerInput) -> tuple[int, ...]:
     return MULTI_RESOLUTION if order.multiresolution_training else SINGLE_RESOLUTION
 
 
-def _earlier(order: PortraitTrainerInput, context: JobContext) -> LoraFile | None:
-    """The LoRA to go on from, read before anything costly is done."""
+def _earlier(order: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> LoraFile | None:
+    """The LoRA to go on from, read and found usable before anything costly is done."""
     if not order.resume_from_checkpoint:
         return None
-    return read_lora(context.fetch(order.resume_from_checkpoint, loc=_RESUME, max_bytes=MOST_LORA_BYTES), loc=_RESUME)
+    lora = read_lora(context.fetch(order.resume_from_checkpoint, loc=_RESUME, max_bytes=MOST_LORA_BYTES), loc=_RESUME)
+    flux.check_fits(lora, loc=_RESUME)
+    startable(lora, flux.adapter_targets, order.rank, loc=_RESUME)
+    return lora
 
 
-def _go_on(adapter: Adapter, earlier: LoraFile, flux: FluxFamily, context: JobContext) -> None:
-    check_fits(earlier, flux.load_transformer(), loc=_RESUME)
+def _go_on(adapter: Adapter, earlier: LoraFile, context: JobContext) -> None:
     adapter.start_from(earlier, loc=_RESUME)
     for said in earlier.account(adapter.layers):
         context.log(said)

@@ -8,14 +8,14 @@ W x + (alpha / rank) · up (down x), down drawn uniformly, up zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tintype.families.lora_file import LoraFile, unusable
+from tintype.families.lora_file import LoraFile, Pair, unusable
 
 
 class LoraLinear(nn.Module):
@@ -133,15 +133,7 @@ class Adapter:
         A smaller rank is filled up: the added rows of the down stay as a new adapter's, their columns of the up are
         zero, so that nothing changes at first. Raises UnusableAdapter for a larger rank, which could only be cut.
         """
-        taken = {name: pair for name, pair in lora.pairs.items() if name in self.layers}
-        if not taken:
-            raise unusable("None of this LoRA's layers is trained here.", loc)
-        if (largest := max(pair.rank for pair in taken.values())) > self.rank:
-            raise unusable(
-                f"This LoRA has rank {largest}, and rank {self.rank} is to be trained, which would lose some of it.",
-                loc,
-                remedy=f"Ask for rank {largest} or more.",
-            )
+        taken = startable(lora, self.layers, self.rank, loc=loc)
         for name, pair in taken.items():
             down, up = self.layers[name]
             down.data[: pair.rank].copy_(pair.down)
@@ -149,6 +141,20 @@ class Adapter:
             up.data.zero_()
             up.data[:, : pair.rank].copy_(pair.up.float() * (pair.scale * self.rank / self.alpha))
         return len(taken)
+
+
+def startable(lora: LoraFile, targets: Collection[str], rank: int, *, loc: tuple[str | int, ...]) -> dict[str, Pair]:
+    """The layers of a LoRA that training of `targets` at `rank` can start from; raises as `Adapter.start_from`."""
+    taken = {name: pair for name, pair in lora.pairs.items() if name in targets}
+    if not taken:
+        raise unusable("None of this LoRA's layers is trained here.", loc)
+    if (largest := max(pair.rank for pair in taken.values())) > rank:
+        raise unusable(
+            f"This LoRA has rank {largest}, and rank {rank} is to be trained, which would lose some of it.",
+            loc,
+            remedy=f"Ask for rank {largest} or more.",
+        )
+    return taken
 
 
 def _placed(

@@ -7,6 +7,7 @@ taken up again after a crash finds the files and encodes nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,14 +61,30 @@ def encode_once(
     """Encodes what `folder` does not hold yet. `each` is called after every picture with (done, total)."""
     folder.mkdir(parents=True, exist_ok=True)
     captions = sorted({example.caption for example in dataset.examples})
-    features = family.encode_captions(captions)
+    features, lengths = _text(family, captions, folder)
     items: list[Item] = []
     for done, example in enumerate(dataset.examples, 1):
         caption = captions.index(example.caption)
         items += [_item(family, example, bucket, caption, folder) for bucket in example.buckets]
         each(done, len(dataset.examples))
-    lengths = [family.count_tokens(caption) for caption in captions]
-    return Cache(items, captions, _on_cpu(features), dataset.digest, lengths)
+    return Cache(items, captions, features, dataset.digest, lengths)
+
+
+def _text(family: Family, captions: list[str], folder: Path) -> tuple[Features, list[int]]:
+    """Features of all captions in fp32 on the CPU, and their lengths in tokens. They are one file, because a caption's
+    padding depends on the others."""
+    seen = json.dumps([family.weights.fingerprint, str(family.dtype), captions])
+    path = folder / f"text-{hashlib.sha256(seen.encode()).hexdigest()[:40]}.safetensors"
+    kept = _kept(path)
+    if kept is None:
+        features = family.encode_captions(captions)
+        kept = {
+            "tokens": features.tokens.float().cpu().contiguous(),
+            "pooled": features.pooled.float().cpu().contiguous(),
+            "lengths": torch.tensor([family.count_tokens(caption) for caption in captions]),
+        }
+        _keep(kept, path)
+    return Features(kept["tokens"], kept["pooled"]), [int(length) for length in kept["lengths"]]
 
 
 def _item(family: Family, example: Example, bucket: Bucket, caption: int, folder: Path) -> Item:
@@ -75,9 +92,7 @@ def _item(family: Family, example: Example, bucket: Bucket, caption: int, folder
     kept = _kept(path)
     if kept is None:
         kept = _encode(family, example, bucket)
-        fresh = path.with_suffix(".new")
-        save_file(kept, fresh)
-        fresh.replace(path)
+        _keep(kept, path)
     rows, columns = (int(side) for side in kept["grid"])
     return Item(example.name, kept["latents"], rows, columns, caption, kept.get("weights"))
 
@@ -89,6 +104,12 @@ def _kept(path: Path) -> dict[str, torch.Tensor] | None:
         return kept
     except (FileNotFoundError, SafetensorError):
         return None
+
+
+def _keep(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    fresh = path.with_suffix(".new")
+    save_file(tensors, fresh)
+    fresh.replace(path)
 
 
 def _encode(family: Family, example: Example, bucket: Bucket) -> dict[str, torch.Tensor]:
@@ -120,7 +141,3 @@ def _key(family: Family, example: Example, bucket: Bucket) -> str:
     seen = hashlib.sha256(f"{family.weights.fingerprint} {bucket}".encode())
     seen.update(example.digest.encode())
     return seen.hexdigest()[:40]
-
-
-def _on_cpu(features: Features) -> Features:
-    return Features(features.tokens.float().cpu(), features.pooled.float().cpu())
