@@ -159,11 +159,6 @@ def test_a_file_is_gone_when_its_time_is_over(client, anyone, name):
     assert anyone.get(signed["file_url"]).status_code == 404
 
 
-def test_realtime_tokens_are_refused_cleanly(client):
-    answer = client.post("/rest/tokens/", json={"allowed_apps": ["v4"], "token_expiration": 120})
-    assert (answer.status_code, answer.json()["error_type"]) == (404, "not_found")
-
-
 def cut_off(server, method, path, *, headers=""):
     """Begins a call, sends half of its megabyte and hangs up."""
     host, port = server.origin.removeprefix("http://").split(":")

@@ -49,7 +49,8 @@ QUEUE = (
     _rule(_ENDPOINT, POST="submit"),
 )
 RUN = (
-    _rule(_ENDPOINT + r"/stream", POST="run_stream"),
+    _rule(_ENDPOINT + r"/stream", POST="run_stream", GET="run_stream"),
+    _rule(_ENDPOINT + r"/realtime", open=True, POST="realtime", GET="realtime"),
     _rule(_ENDPOINT, POST="run", GET="run"),
 )
 REST = (
@@ -64,7 +65,7 @@ REST = (
         POST="part_url",
     ),
     _rule(r"storage/auth/token", POST="upload_token"),
-    _rule(r"tokens(?:/.*)?", POST="realtime_token"),
+    _rule(r"tokens(?:/.*)?", POST="issue_token"),
     _rule(r"\.well-known/jwks\.json", open=True, GET="webhook_keys"),
 )
 CDN = (
@@ -96,11 +97,11 @@ PAGES = (
 
 FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
-# A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
+# A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 QUEUE_URL = "https://queue.fal.run"
 DETOUR_HEADER = "x-tintype-detour"  # set on what a program meant for fal and the detour brought here
-UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, RUN[0], *QUEUE)
+UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
 
 
 def is_fals(host: str) -> bool:

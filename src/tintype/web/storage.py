@@ -90,14 +90,6 @@ async def upload_token(call: Call) -> Response:
     )
 
 
-async def realtime_token(call: Call) -> Response:
-    """`POST /rest/tokens/`: nothing here speaks realtime."""
-    raise NotFound(
-        "No endpoint of this server speaks realtime, so there are no tokens for it.",
-        remedy="Use the queue (submit, subscribe) or run.",
-    )
-
-
 async def initiate_parts(call: Call) -> Response:
     """`POST /rest/storage/upload/initiate-multipart`."""
     name, content_type = await _named(call)
