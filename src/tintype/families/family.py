@@ -162,6 +162,11 @@ class Family(Protocol):
         """
         ...
 
+    @property
+    def blocks(self) -> list[Any]:
+        """The transformer's blocks in the order in which they run."""
+        ...
+
     def kept_values(self, *, plain: bool) -> tuple[float, ...]:
         """For each block, how many values of the stream's width its forward pass keeps per token for the backward."""
         ...

@@ -242,15 +242,19 @@ class FluxFamily:
         """Our own order of work, or with `plain` diffusers' blocks as they are, which can also be compiled."""
         transformer = self.load_transformer()
         if plain or compiled:
-            blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
             with (
                 adapter.attached(transformer),
-                recomputing(transformer, blocks[:recomputed]),
-                compiling(blocks if compiled else []),
+                recomputing(transformer, self.blocks[:recomputed]),
+                compiling(self.blocks if compiled else []),
             ):
                 yield transformer
         else:
             yield FluxForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
+
+    @property
+    def blocks(self) -> list[Any]:
+        transformer = self._resident_transformer()
+        return [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
 
     def kept_values(self, *, plain: bool) -> tuple[float, ...]:
         transformer, factor = self._resident_transformer(), _PLAINLY if plain else 1.0

@@ -286,15 +286,18 @@ class Ideogram4Family:
         """Our own order of work, or with `plain` diffusers' blocks as they are, which can also be compiled."""
         transformer = self.load_transformer()
         if plain or compiled:
-            blocks = list(transformer.layers)
             with (
                 adapter.attached(transformer),
-                recomputing(transformer, blocks[:recomputed]),
-                compiling(blocks if compiled else []),
+                recomputing(transformer, self.blocks[:recomputed]),
+                compiling(self.blocks if compiled else []),
             ):
                 yield transformer
         else:
             yield IdeogramForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
+
+    @property
+    def blocks(self) -> list[Any]:
+        return list(self._resident_transformer().layers)
 
     def kept_values(self, *, plain: bool) -> tuple[float, ...]:
         transformer = self._resident_transformer()

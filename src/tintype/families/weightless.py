@@ -41,6 +41,18 @@ NARROW = REAL | {
 }
 
 
+NARROW_IDEOGRAM: dict[str, Any] = {
+    "in_channels": 16,
+    "num_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "adaln_dim": 16,
+    "llm_features_dim": 104,
+    "mrope_section": (4, 2, 2),
+}
+
+
 class WeightlessFlux(FluxFamily):
     """A family whose transformer has random weights, or none at all on the meta device."""
 
@@ -58,7 +70,10 @@ class WeightlessFlux(FluxFamily):
 
 
 class WeightlessIdeogram4(Ideogram4Family):
-    """The same for Ideogram 4; both networks. Without a configuration it is the real one."""
+    """The same for Ideogram 4, the real one where no configuration is given.
+
+    The network of the negative branch is made when it is first asked for.
+    """
 
     def __init__(
         self, device: torch.device, dtype: torch.dtype = torch.bfloat16, config: dict[str, Any] | None = None
@@ -69,13 +84,20 @@ class WeightlessIdeogram4(Ideogram4Family):
         self.nominal_scale, self.token_pixels, self.max_sequence_length = 1, 16, 2048
         self.guidance_strength, self.habits = 1.0, Habits(sigma_std=1.5)
         self.remarks, self._encoders, self._pipeline = [], None, None
-        self._transformer, self._unconditional = (
-            _made(Ideogram4Transformer2DModel, config or {}, device, dtype) for _ in range(2)
-        )
-        for network in (self._transformer, self._unconditional):
-            # Computed where they can be: positions are numbers on the meta device too.
-            network.rotary_emb.inv_freq = torch.empty(0, device="cpu" if device.type == "meta" else device)
-            pin_rotary(network)
+        self._config = config or {}
+        self._transformer, self._unconditional = self._network(), None
+
+    def load_unconditional(self) -> Any:
+        if self._unconditional is None:
+            self._unconditional = self._network()
+        return self._unconditional
+
+    def _network(self) -> Any:
+        network = _made(Ideogram4Transformer2DModel, self._config, self.device, self.dtype)
+        # Computed where they can be: positions are numbers on the meta device too.
+        network.rotary_emb.inv_freq = torch.empty(0, device="cpu" if self.device.type == "meta" else self.device)
+        pin_rotary(network)
+        return network
 
     def random_features(self, captions: int, text_tokens: int = TEXT_TOKENS) -> Features:
         config = self._transformer.config
