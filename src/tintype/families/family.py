@@ -43,8 +43,9 @@ class Features:
 class Habits:
     """How a base likes to be trained; the real models have the defaults, a miniature states its own.
 
-    `learning_rate_scale` multiplies every requested rate, which falls to `final_rate` of itself over the run. `sigma_mean` and `sigma_std` are those of the normal
-    distribution whose logistic is sigma; `sigma_shift` says whether sigma is then shifted as sampling shifts it.
+    `learning_rate_scale` multiplies every requested rate, which falls along a line to `final_rate` of itself over the
+    run. `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma; `sigma_shift` says
+    whether sigma is then shifted as sampling shifts it.
     """
 
     learning_rate_scale: float = 1.0

@@ -8,8 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train. `learning_rate` is the effective one after warm-up; it falls along a line towards `final_rate` times as
-    much at the end of the run.
+    """How to train. `learning_rate` is the effective one; it falls along a line towards `final_rate` of itself.
 
     A checkpoint comes after `checkpoint_steps` or `checkpoint_seconds`, whichever is first.
     """

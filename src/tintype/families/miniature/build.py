@@ -29,7 +29,7 @@ STAGES = ("autoencoder", "words", "transformer", "judge", "release")
 
 #: Measured on the released weights; see docs/miniature-build.md.
 TRAITS: dict[str, Any] = {
-    "learning_rate_scale": 27,
+    "learning_rate_scale": 22,
     "final_rate": 0.0,
     "sigma_mean": 0.4,
     "batch_size": 4,
