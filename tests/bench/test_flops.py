@@ -1,11 +1,11 @@
-"""The step wastes no operation: counted at the real width, with few blocks so that the test is quick."""
+"""The step wastes no operation: counted at the real widths; FLUX with few blocks, so that the test is quick."""
 
 from __future__ import annotations
 
 import pytest
-from bench.flops import META, count
+from bench.flops import IDEOGRAM_FLOOR, META, count, rows_of
 
-from tintype.families.weightless import REAL, WeightlessFlux
+from tintype.families.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
 
 WIDTH, MLP = 3072, 4 * 3072
 TEXT, IMAGE = 512, 1024  # 512 px
@@ -32,3 +32,10 @@ def test_a_step_costs_at_most_three_percent_more_than_the_arithmetic_says(recomp
     counted = count(few, 512, recompute=recompute) - count(one, 512, recompute=recompute)
     wanted = floor(1, 1, recomputed=recompute)
     assert 0.97 * wanted < counted < 1.03 * wanted
+
+
+def test_a_step_of_ideogram_4_costs_at_most_three_percent_more_than_the_arithmetic_says() -> None:
+    smallest = min(IDEOGRAM_FLOOR.by_side)  # least attention, of which the count leaves some out
+    rows = rows_of(WeightlessIdeogram4(META), IDEOGRAM_FLOOR, [smallest])
+    assert [row["recomputed"] for row in rows] == ["nothing", "all"]
+    assert all(0.97 < row["ratio"] <= 1.03 for row in rows)

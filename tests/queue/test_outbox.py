@@ -177,7 +177,7 @@ async def test_what_was_not_to_be_kept_is_gone_once_delivered(queue: Queue, subm
     assert delivery.message is not None
     await queue.delivered(delivery, "200")
     assert (await only(queue, request)).message is None
-    with pytest.raises(BadRequest, match="not to be kept"):
+    with pytest.raises(BadRequest, match="not kept any more"):
         await queue.replay(request.id)
 
 

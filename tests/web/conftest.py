@@ -104,7 +104,12 @@ class Server:
         self.origin = f"http://{self.settings.host}:{listener.getsockname()[1]}"
         app = create_app(self.settings, queue)
         config = uvicorn.Config(
-            app, http=BoundedProtocol, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=2
+            app,
+            http=BoundedProtocol,
+            ws="websockets-sansio",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=2,
         )
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]

@@ -35,6 +35,12 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
         assert (route.action, route.params["id"]) == (action, RID)
 
 
+def test_a_slash_too_many_between_base_and_path_is_none():
+    assert routing.find("POST", "/queue//fal-ai/flux-lora").params == {"endpoint": "fal-ai/flux-lora"}
+    assert routing.find("GET", f"//queue//ideogram//v4/requests/{RID}//status").action == "status"
+    assert routing.is_file_path(f"/cdn//files/{FILE}/a.zip")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "action"),
     [
@@ -51,6 +57,10 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
         ("GET", "/run/fal-ai/flux-lora", "run"),
         ("POST", "/run/fal-ai/flux-lora/stream", "run_stream"),
         ("POST", "/fal-ai/flux-lora/stream", "run_stream"),
+        ("GET", "/run/fal-ai/flux-lora/stream", "run_stream"),
+        ("GET", "/run/fal-ai/flux-lora/realtime", "realtime"),
+        ("GET", "/fal-ai/flux-lora/realtime", "realtime"),
+        ("GET", "/.well-known/jwks.json", "webhook_keys"),
         ("POST", "/rest/storage/upload/initiate", "initiate_upload"),
         ("POST", "/storage/upload/initiate", "initiate_upload"),
         ("POST", "/rest/storage/upload/initiate-multipart", "initiate_parts"),
@@ -58,7 +68,7 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
         ("PUT", f"/rest/storage/upload/parts/{FILE}/3", "upload_part"),
         ("POST", f"/rest/storage/upload/parts/{FILE}/complete", "complete_parts"),
         ("POST", "/rest/storage/auth/token", "upload_token"),
-        ("POST", "/rest/tokens/", "realtime_token"),
+        ("POST", "/rest/tokens/", "issue_token"),
         ("POST", "/cdn/files/upload", "direct_upload"),
         ("POST", "/files/upload", "direct_upload"),
         ("POST", "/cdn/files/upload/multipart", "begin_parts"),
@@ -87,7 +97,7 @@ def test_each_url_means_one_thing(method, path, action):
         ("fal.run", "POST", "/fal-ai/flux-lora", "run"),
         ("fal.run", "POST", "/fal-ai/flux-lora/stream", "run_stream"),
         ("rest.fal.ai", "POST", "/storage/upload/initiate", "initiate_upload"),
-        ("rest.alpha.fal.ai", "POST", "/tokens/", "realtime_token"),
+        ("rest.alpha.fal.ai", "POST", "/tokens/", "issue_token"),
         ("v3.fal.media", "POST", "/files/upload", "direct_upload"),
         ("v3b.fal.media", "GET", f"/files/{FILE}/a.zip", "download"),
         ("fal.run", "GET", "/health", "health"),
@@ -127,7 +137,7 @@ EVERY = (*routing.UNPREFIXED, *routing.RUN)
 def test_only_what_carries_its_own_permission_is_open():
     assert {action for rule in EVERY if rule.open for action in rule.actions.values()} == {
         "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "part_url",
-        "complete_parts", "webhook_keys",
+        "complete_parts", "webhook_keys", "realtime",
     }  # fmt: skip
     assert routing.find("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/1").open is False
 

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
-from tintype.queue.records import Outcome
+from tintype.queue.queue import Queue
+from tintype.queue.records import NewRequest, Outcome
+from tintype.settings import Settings
+from tintype.web import callers
+from tintype.web.callers import GRACE_SECONDS
 
 DRAWER = "/run/fal-ai/flux-lora"
 
@@ -53,14 +60,79 @@ def hang_up(server, path: str, prompt: str) -> None:
         find(server, prompt, lambda request: request.started_at is not None)
 
 
-def find(server, prompt, wanted):
+def find(server, prompt, wanted, name="prompt"):
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
         for request in server.call(lambda queue: queue.list()):
-            if request.input.get("prompt") == prompt and wanted(request):
+            if request.input.get(name) == prompt and wanted(request):
                 return request
         time.sleep(0.02)
     raise AssertionError("it never came to that")
+
+
+def test_hanging_up_never_cancels_what_another_waits_for(server, client):
+    prompt = f"slow {uuid.uuid4().hex}"
+    photos = {"images_data_url": "data:application/zip;base64,UEsDBA==", "trigger_phrase": prompt}
+    trainer = "fal-ai/flux-lora-portrait-trainer"
+    with ThreadPoolExecutor(1) as pool, server.client() as other:
+        waiting = pool.submit(other.post, f"/run/{trainer}", json=photos)
+        find(server, prompt, lambda request: request.started_at is not None, name="trigger_phrase")
+        with pytest.raises(httpx.ReadTimeout):
+            client.post(f"/run/{trainer}", json=photos, timeout=0.5)  # coalesced with the first
+        time.sleep(GRACE_SECONDS + 0.5)
+        request = find(server, prompt, lambda request: True, name="trigger_phrase")
+        assert (request.outcome, request.cancel_requested) == (None, False)
+        client.put(f"/queue/a/b/requests/{request.id}/cancel")
+        assert waiting.result(60).status_code == 499
+
+
+def test_a_run_that_was_also_queued_goes_on_without_its_caller(server, client):
+    prompt = f"slow {uuid.uuid4().hex}"
+    headers = {"x-idempotency-key": uuid.uuid4().hex}
+    with pytest.raises(httpx.ReadTimeout):
+        client.post(DRAWER, json={"prompt": prompt}, headers=headers, timeout=0.5)
+    queued = client.post("/queue/fal-ai/flux-lora", json={"prompt": prompt}, headers=headers).json()["request_id"]
+    time.sleep(GRACE_SECONDS + 0.5)
+    assert server.call(lambda queue: queue.get(queued)).cancel_requested is False
+    client.put(f"/queue/a/b/requests/{queued}/cancel")
+
+
+def test_a_caller_who_comes_back_at_once_takes_the_same_run_up(server, client):
+    prompt = f"slow {uuid.uuid4().hex}"
+    with pytest.raises(httpx.ReadTimeout):
+        client.post(DRAWER, json={"prompt": prompt}, timeout=0.5)
+    time.sleep(0.2)
+    with ThreadPoolExecutor(1) as pool, server.client() as again:
+        second = pool.submit(again.post, DRAWER, json={"prompt": prompt})
+        time.sleep(GRACE_SECONDS + 0.5)
+        [request] = [found for found in server.call(lambda queue: queue.list()) if found.input.get("prompt") == prompt]
+        assert request.cancel_requested is False
+        client.put(f"/queue/a/b/requests/{request.id}/cancel")
+        assert second.result(60).headers["x-fal-request-id"] == request.id
+
+
+def test_equal_runs_side_by_side_are_each_their_own(client):
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: client.post(DRAWER, json={"prompt": "the same"}), range(4)))
+    assert len({answer.headers["x-fal-request-id"] for answer in answers}) == 4
+
+
+def test_runs_of_a_web_process_that_was_killed_are_cancelled_unless_somebody_comes_back(tmp_path, start, monkeypatch):
+    monkeypatch.setattr(callers, "RESTART_GRACE_SECONDS", 0.2)
+    settings = {"data_dir": tmp_path}
+
+    async def leave() -> None:
+        queue = await Queue.open(Settings(**settings).database_url)
+        for sync in (True, False):
+            await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "slow"}, sync=sync, digest="d"))
+        await queue.close()
+
+    asyncio.run(leave())
+    server = start(**settings)
+    request = find(server, "slow", lambda request: request.outcome is Outcome.CANCELLED)
+    assert request.sync
+    assert [found.sync for found in server.call(lambda queue: queue.list()) if found.outcome is None] == [False]
+    server.clear()
 
 
 @pytest.mark.parametrize("path", [DRAWER, DRAWER + "/stream"])
@@ -89,6 +161,12 @@ def test_a_stream_tells_of_progress_and_ends_with_the_output(client):
         told = [json.loads(line.removeprefix("data: ")) for line in answer.iter_lines() if line.startswith("data: ")]
     assert told[-1]["words"] == "streamed"
     assert told[-2]["status"] == "COMPLETED"
+
+
+def test_a_stream_may_be_asked_for_by_get(client):
+    with client.stream("GET", DRAWER + "/stream", params={"prompt": "got"}) as answer:
+        last = [line for line in answer.iter_lines() if line.startswith("data: ")][-1]
+    assert json.loads(last.removeprefix("data: "))["words"] == "got"
 
 
 def test_a_stream_ends_with_the_error_and_wrong_input_is_plain_json(client):

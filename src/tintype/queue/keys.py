@@ -71,6 +71,11 @@ class Keys(Room):
             await self._note_use(key_id, now)
         return key
 
+    async def is_in_use(self, key_id: str) -> bool:
+        """Whether there is such a key and it was not revoked."""
+        query = sa.select(table.c.id).where(table.c.id == key_id, table.c.revoked_at.is_(None))
+        return bool(await self._database.fetch(query))
+
     async def keys(self) -> list[ApiKey]:
         """All keys, revoked ones too, oldest first."""
         rows = await self._database.fetch(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))

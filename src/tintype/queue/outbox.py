@@ -104,7 +104,7 @@ class Outbox(Room):
                 raise none
             newest = _as_delivery(row)
             if newest.message is None:
-                raise BadRequest("The content of this webhook was not to be kept (X-Fal-Store-IO: 0).")
+                raise BadRequest("The content of this webhook is not kept any more.", remedy="Send the request again.")
             if newest.state is DeliveryState.WAITING:
                 change = sa.update(table).where(table.c.id == newest.id).values(due_at=self._now())
                 return _as_delivery((await connection.execute(change.returning(*RECORD))).one())

@@ -57,6 +57,8 @@ class Requests(Room):
                 await self._database.take_turns(connection, f"coalesce {new.coalesce_key}")
             earlier = await self._earlier(connection, new)
             if earlier is not None:
+                if earlier.sync and not new.sync:  # whoever queued it may come for the result at any time
+                    earlier = await change(connection, earlier.id, sync=False)
                 return earlier, False
             if new.max_queue_length is not None:
                 await _refuse_if_full(connection, new.endpoint_id, new.max_queue_length)
@@ -75,6 +77,11 @@ class Requests(Room):
             return None
         rows = await self._database.fetch(sa.select(*RECORD).where(table.c.id == request_id))
         return as_request(rows[0]) if rows else None
+
+    async def unfinished_runs(self) -> builtins.list[tuple[str, str]]:
+        """Id and digest of every sync run that has not ended."""
+        query = sa.select(table.c.id, table.c.digest).where(schema.UNFINISHED, table.c.sync)
+        return [(row.id, row.digest or "") for row in await self._database.fetch(query)]
 
     async def version(self, request_id: str) -> int | None:
         """Only the version: one indexed read, for cached polls."""

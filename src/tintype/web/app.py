@@ -26,12 +26,14 @@ from tintype.web import (
     downloads,
     file_access,
     pages,
+    realtime,
     results,
     routing,
     run,
     status,
     storage,
     submit,
+    tokens,
     webhooks,
 )
 from tintype.web.access import check_host, check_origin, cors_headers, preflight_headers
@@ -53,6 +55,7 @@ HANDLERS: Mapping[str, Handler] = {
     "cancel": results.cancel,
     "run": run.run,
     "run_stream": run.run_stream,
+    "realtime": realtime.refuse_over_http,
     "initiate_upload": storage.initiate_upload,
     "initiate_parts": storage.initiate_parts,
     "signed_upload": storage.signed_upload,
@@ -60,7 +63,7 @@ HANDLERS: Mapping[str, Handler] = {
     "part_url": storage.part_url,
     "complete_parts": storage.complete_parts,
     "upload_token": storage.upload_token,
-    "realtime_token": storage.realtime_token,
+    "issue_token": tokens.issue_token,
     "direct_upload": storage.direct_upload,
     "begin_parts": storage.begin_parts,
     "download": downloads.download,
@@ -93,6 +96,8 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         opened = queue or await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
         app.state.services = services = await Services.open(settings, opened)
+        if settings.database_url.startswith("sqlite"):  # there is no other web process whose runs these could be
+            await services.callers.take_over()
         duties = [asyncio.create_task(duty) for duty in (keep_house(services), Deliverer(services).run())]
         try:
             yield
@@ -101,6 +106,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
                 duty.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await duty
+            await services.callers.close()
             if queue is None:
                 await opened.close()
 
@@ -118,8 +124,8 @@ class _Face:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1000, "reason": "Nothing here speaks websockets."})
+        if scope["type"] == "websocket":
+            await realtime.refuse_websocket(self._settings, scope, receive, send)
             return
         services: Services = scope["app"].state.services
         poll = poll_of(scope)
@@ -163,7 +169,9 @@ class _Face:
             check_origin(settings, "POST", http.headers)  # whatever the method
         call.params = route.params
         if not route.open:
-            call.key_id = await key_of(call, tokens=route.action in _TAKES_TOKENS)
+            call.key_id = await key_of(
+                call, upload_tokens=route.action in _TAKES_TOKENS, app_tokens=route.action in routing.WORK
+            )
         return await HANDLERS[route.action](call)
 
 

@@ -49,7 +49,8 @@ QUEUE = (
     _rule(_ENDPOINT, POST="submit"),
 )
 RUN = (
-    _rule(_ENDPOINT + r"/stream", POST="run_stream"),
+    _rule(_ENDPOINT + r"/stream", POST="run_stream", GET="run_stream"),
+    _rule(_ENDPOINT + r"/realtime", open=True, POST="realtime", GET="realtime"),
     _rule(_ENDPOINT, POST="run", GET="run"),
 )
 REST = (
@@ -64,7 +65,7 @@ REST = (
         POST="part_url",
     ),
     _rule(r"storage/auth/token", POST="upload_token"),
-    _rule(r"tokens(?:/.*)?", POST="realtime_token"),
+    _rule(r"tokens(?:/.*)?", POST="issue_token"),
     _rule(r"\.well-known/jwks\.json", open=True, GET="webhook_keys"),
 )
 CDN = (
@@ -96,11 +97,11 @@ PAGES = (
 
 FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
-# A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
+# A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 QUEUE_URL = "https://queue.fal.run"
 DETOUR_HEADER = "x-tintype-detour"  # set on what a program meant for fal and the detour brought here
-UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, RUN[0], *QUEUE)
+UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
 
 
 def is_fals(host: str) -> bool:
@@ -139,12 +140,12 @@ def methods_of(path: str, face: str | None = None) -> list[str]:
 
 
 def _matches(path: str, face: str | None) -> Iterator[tuple[Rule, dict[str, str]]]:
-    prefix, _, rest = path.strip("/").partition("/")
+    plain = _plain(path)
+    prefix, _, rest = plain.partition("/")
     if prefix in FACES:  # also under a host name of its own: the URLs in answers have prefixes
         rules, plain = FACES[prefix], rest
     else:
         rules = UNPREFIXED if face is None else (*FACES[face], *PAGES)
-        plain = path.strip("/")
     for rule in rules:
         match = rule.pattern.fullmatch(plain)
         if match is not None:
@@ -153,5 +154,9 @@ def _matches(path: str, face: str | None) -> Iterator[tuple[Rule, dict[str, str]
 
 def is_file_path(path: str) -> bool:
     """Whether a path names a stored file; those may be read by any page."""
-    plain = path.strip("/")
-    return re.fullmatch(_FILE, plain.removeprefix("cdn/")) is not None
+    return re.fullmatch(_FILE, _plain(path).removeprefix("cdn/")) is not None
+
+
+def _plain(path: str) -> str:
+    """Without a slash at either end, nor two in a row: a base URL that ends in one is easily joined to a path."""
+    return re.sub("/{2,}", "/", path).strip("/")

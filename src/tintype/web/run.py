@@ -1,13 +1,12 @@
 """Runs a request while the caller holds the line: the same work and the same answer as the queue, on one connection.
 
-When the last caller who waits for a request hangs up, the request is cancelled; queued work never is.
+What becomes of a request whose caller hangs up is told in callers.py.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import anyio
 from starlette.requests import ClientDisconnect
@@ -17,7 +16,7 @@ from tintype.files import render
 from tintype.queue.records import Outcome, Request, Status
 from tintype.web.answers import failure_body
 from tintype.web.results import outcome
-from tintype.web.services import Call, Services
+from tintype.web.services import Call
 from tintype.web.status import EVENT_HEADERS, event, failure_of, status_events, unknown_request
 from tintype.web.submit import accept
 
@@ -27,14 +26,15 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25  # seconds between two looks
 async def run(call: Call) -> Response:
     """`POST /run/{endpoint id}` (or GET with the input in the query)."""
     request, _ = await accept(call, sync=True)
-    async with _watching(call.services, request), anyio.create_task_group() as tasks:
-        gone = anyio.Event()
-        tasks.start_soon(_notice_departure, call, gone)
-        done = await _completed(call, request, gone)
-        tasks.cancel_scope.cancel()
-    if done is None:
-        raise ClientDisconnect
-    return outcome(call, done)
+    with call.services.callers.waiting(request.id, call.digest):
+        async with anyio.create_task_group() as tasks:
+            gone = anyio.Event()
+            tasks.start_soon(_notice_departure, call, gone)
+            done = await _completed(call, request, gone)
+            tasks.cancel_scope.cancel()
+        if done is None:
+            raise ClientDisconnect
+    return await outcome(call, done)
 
 
 async def run_stream(call: Call) -> Response:
@@ -44,7 +44,7 @@ async def run_stream(call: Call) -> Response:
 
 
 async def _events(call: Call, request: Request) -> AsyncIterator[bytes]:
-    async with _watching(call.services, request):
+    with call.services.callers.waiting(request.id, call.digest):
         async for news in status_events(call, request, with_logs=True):
             yield news
         done = await call.queue.get(request.id)
@@ -53,23 +53,6 @@ async def _events(call: Call, request: Request) -> AsyncIterator[bytes]:
         elif done is not None:
             failure = failure_of(done)
             yield event({"error": failure.body.get("message"), **failure_body(failure, call.origin)})
-
-
-@asynccontextmanager
-async def _watching(services: Services, request: Request) -> AsyncIterator[None]:
-    """Counts who waits for a request; the last one to leave before its end cancels it, unless it was queued."""
-    services.watchers[request.id] += 1
-    try:
-        yield
-    finally:
-        services.watchers[request.id] -= 1
-        if services.watchers[request.id] <= 0:
-            del services.watchers[request.id]
-            # The connection may be gone and this task cancelled: the word still has to get out.
-            with anyio.CancelScope(shield=True):
-                now = await services.queue.get(request.id)
-                if now is not None and now.sync and now.status is not Status.COMPLETED:
-                    await services.queue.cancel(request.id)
 
 
 async def _notice_departure(call: Call, gone: anyio.Event) -> None:

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         create_app(settings),
         loop="uvloop",
         http=BoundedProtocol,
-        ws="none",
+        ws="websockets-sansio",
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
@@ -15,6 +14,7 @@ from tintype.files import Objects
 from tintype.files.uploads import Uploads
 from tintype.queue.queue import Queue
 from tintype.settings import Settings
+from tintype.web.callers import Callers
 from tintype.web.memory import Answer, Remembered, Repeated
 from tintype.web.routing import DETOUR_HEADER, QUEUE_URL
 from tintype.web.signing import Signer
@@ -29,9 +29,9 @@ class Services:
     objects: Objects
     uploads: Uploads
     signer: Signer
+    callers: Callers
     remembered: Remembered = field(default_factory=Remembered)
     repeated: Repeated = field(default_factory=Repeated)
-    watchers: Counter[str] = field(default_factory=Counter)  # sync runs that wait, by request id
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
@@ -43,6 +43,7 @@ class Services:
             objects=Objects.open(settings.storage_url),
             uploads=Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes),
             signer=Signer(await queue.secret("web-signing")),
+            callers=Callers(queue),
         )
 
     def turn(self, name: str) -> asyncio.Lock:
@@ -60,6 +61,7 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     face: str | None = None  # the part of fal's API that the host name stands for (routing.py)
     key_id: str = ""
+    digest: str = ""  # the same for a POST that is sent again; "" until its body has been read
     repeatable: Answer | None = None  # set where the same question may be given the same answer
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))  # the queue's, once one is known
 

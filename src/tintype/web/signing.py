@@ -1,4 +1,4 @@
-"""Upload URLs and upload tokens that carry their own permission, so that the bytes may be sent without a key.
+"""URLs and tokens that carry their own permission, so that something may be sent without a key.
 
 Both are signed with a secret of the installation and name when they end; nothing has to be remembered about them.
 """
@@ -33,13 +33,30 @@ class Signer:
 
     def token(self, key_id: str, expires_at: float) -> str:
         """A token for uploads that stands for a key until `expires_at` (unix seconds)."""
-        claims = base64.urlsafe_b64encode(json.dumps([key_id, expires_at]).encode()).decode().rstrip("=")
-        return f"{claims}.{self.sign('upload-token', [claims])}"
+        return self._seal("upload-token", [key_id, expires_at])
 
     def token_key(self, token: str) -> str | None:
         """The key id that a token stands for, unless it is not ours or has expired."""
-        claims, _, signature = token.partition(".")
-        if not self.verify("upload-token", [claims], signature):
+        claims = self._unseal("upload-token", token)
+        return None if claims is None else str(claims[0])
+
+    def app_token(self, key_id: str, apps: Sequence[str], expires_at: float) -> str:
+        """A token that stands for a key until `expires_at`, for the applications named."""
+        return self._seal("app-token", [key_id, expires_at, *apps])
+
+    def app_claims(self, token: str) -> tuple[str, list[str]] | None:
+        """Key id and applications of such a token, unless it is not ours or has expired."""
+        claims = self._unseal("app-token", token)
+        return None if claims is None else (str(claims[0]), [str(app) for app in claims[2:]])
+
+    def _seal(self, purpose: str, claims: list[str | float]) -> str:
+        """`claims`, of which the second is when they end, with a signature."""
+        text = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+        return f"{text}.{self.sign(purpose, [text])}"
+
+    def _unseal(self, purpose: str, token: str) -> list[str | float] | None:
+        text, _, signature = token.partition(".")
+        if not self.verify(purpose, [text], signature):
             return None
-        key_id, expires_at = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
-        return str(key_id) if float(expires_at) > time.time() else None
+        claims: list[str | float] = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        return claims if float(claims[1]) > time.time() else None

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from tintype.errors import BadRequest, Forbidden, NotFound
 from tintype.files import new_file_id, public_url, safe_file_name
-from tintype.files.formats import content_type_of_name
+from tintype.files.formats import content_type_of_name, suffix_of_type
 from tintype.files.spool import Spool
 from tintype.files.uploads import MOST_PARTS, Upload
 from tintype.files.urls import is_file_id
@@ -87,14 +87,6 @@ async def upload_token(call: Call) -> Response:
             # An explicit offset: older Pythons read no Z, and a time without a zone compares with nothing.
             "expires_at": datetime.fromtimestamp(int(expires_at), UTC).isoformat(),
         }
-    )
-
-
-async def realtime_token(call: Call) -> Response:
-    """`POST /rest/tokens/`: nothing here speaks realtime."""
-    raise NotFound(
-        "No endpoint of this server speaks realtime, so there are no tokens for it.",
-        remedy="Use the queue (submit, subscribe) or run.",
     )
 
 
@@ -186,8 +178,9 @@ def _from_headers(call: Call) -> tuple[str, str]:
     headers = call.http.headers
     # HTTP header values are bytes; names beyond ASCII arrive as UTF-8.
     raw = headers.get("x-fal-file-name", "").encode("latin-1", "replace").decode("utf-8", "replace")
-    name = safe_file_name(raw)
-    return name, _safe_type(headers.get("content-type", ""), name)
+    said = headers.get("content-type", "")
+    name = safe_file_name(raw, default="file" + suffix_of_type(said))
+    return name, _safe_type(said, name)
 
 
 def _safe_type(content_type: str, name: str) -> str:

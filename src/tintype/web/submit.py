@@ -15,6 +15,7 @@ from tintype.catalog.custom_models import MakesModel, UsesModel
 from tintype.errors import Json, NotFound
 from tintype.files import internal_url, own_file
 from tintype.queue.records import CustomModel, NewModel, NewRequest, Request, Status
+from tintype.web import tokens
 from tintype.web.answers import answer
 from tintype.web.body import Body, json_body, query_body
 from tintype.web.custom_models import usable_model
@@ -71,6 +72,11 @@ async def accept(call: Call, *, sync: bool) -> tuple[Request, bool]:
 
 async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, bool]:
     options = options_of(call.http)
+    call.digest = _digest(call, body)
+    left = await _left(call) if sync else None
+    if left is not None:
+        call.request_id = left.id
+        return left, False
     if options.webhook_url is not None:
         check_receiver(call.settings, options.webhook_url)
     order = endpoint.parse(body.value)
@@ -96,8 +102,14 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
     return request, is_new
 
 
+async def _left(call: Call) -> Request | None:
+    """The run that this is a repetition of: one whose connection has broken just now."""
+    request_id = call.services.callers.take_up(call.digest)
+    request = None if request_id is None else await call.queue.get(request_id)
+    return None if request is None or request.cancel_requested else request
+
+
 def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Options, *, sync: bool) -> NewRequest:
-    digest = _digest(call, body)
     return NewRequest(
         endpoint_id=endpoint.id,
         kind=endpoint.kind,
@@ -105,15 +117,15 @@ def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Optio
         key_id=call.key_id,
         origin=call.origin,
         priority=options.priority,
-        coalesce_key=digest if endpoint.kind == "training" else None,
+        coalesce_key=call.digest if endpoint.kind == "training" else None,
         idempotency_key=options.idempotency_key,
-        digest=digest,
+        digest=call.digest,
         retries=options.retries,
         start_deadline=options.start_deadline,
         sync=sync,
         webhook_url=options.webhook_url,
         max_queue_length=options.max_queue_length,
-        store_io=options.store_io,
+        store_io=options.store_io and not given.get("sync_mode"),  # its pictures are in the output itself
         file_lifetime=options.files.lifetime,
         file_acl=options.files.acl,
         tags=options.tags,
@@ -136,7 +148,8 @@ def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | 
 
 def _digest(call: Call, body: Body) -> str:
     """The same for a POST that is sent again: same key, path, query and body."""
-    parts = (call.key_id, call.params["endpoint"].strip("/"), str(call.http.query_params), body.digest)
+    query = [(name, value) for name, value in call.http.query_params.multi_items() if name != tokens.PARAMETER]
+    parts = (call.key_id, call.params["endpoint"].strip("/"), str(query), body.digest)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 

@@ -36,8 +36,8 @@ const asked = (options) => new Promise((resolve, reject) => {
 await ask("https", () => asked({}));
 await ask("https, checks off", () => asked({ rejectUnauthorized: false, agent: false }));
 await ask("token", async () => {
-  const answer = await fetch("https://rest.fal.ai/tokens/", { method: "POST", body: "{}" });
-  return (await answer.json()).detail;
+  const body = JSON.stringify({ allowed_apps: ["flux-lora"], token_expiration: 120 });
+  return typeof (await (await fetch("https://rest.fal.ai/tokens/", { method: "POST", body })).json());
 });
 await ask("another way to fal", () => new Promise((resolve, reject) => {
   const plain = net.connect(process.env.IMPOSTOR, "127.0.0.1");

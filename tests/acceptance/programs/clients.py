@@ -43,7 +43,14 @@ def ask(name: str, call: Callable[[], Any]) -> None:
 ask("fal_client", lambda: drawn(fal_client.SyncClient(key=sys.argv[1]).subscribe("fal-ai/flux-lora", DRAWING)))
 ask("status_url", lambda: fal_client.submit("fal-ai/flux-lora", DRAWING).status_url)
 ask("upload", lambda: httpx.get(fal_client.upload(b"hello", "text/plain", file_name="a.txt")).text)
-ask("realtime", lambda: fal_client.realtime("fal-ai/flux-lora").__enter__())
+
+
+def realtime() -> Any:
+    with fal_client.realtime("fal-ai/flux-lora") as connection:
+        return connection.recv()
+
+
+ask("realtime", realtime)
 ask("requests", lambda: given(requests.post(URL, json={}, headers=KEY, timeout=60).json()))
 ask("requests, own roots", lambda: given(requests.post(URL, json={}, verify=requests.certs.where()).json()))
 ask("httpx", lambda: given(httpx.post(URL, json={}, headers=KEY, timeout=60).json()))
