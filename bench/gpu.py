@@ -184,7 +184,7 @@ class Bench:
             noisy = Latents(item.latents[None].to(self.device), item.rows, item.columns)
             features = _placed(cache.features, self.device)
             transformer = self.family.load_transformer()
-            with compiling(self.family.blocks if compiled else []), torch.no_grad():
+            with compiling(self.family.blocks_of(transformer) if compiled else []), torch.no_grad():
                 yield lambda: self.family.predict_velocity(transformer, noisy, torch.tensor([0.5]), features, 3.5)
 
         return prepared

@@ -28,6 +28,15 @@ def test_no_final_answer_uses_a_status_that_clients_repeat(error: type[TintypeEr
     assert error.status not in {408, 409, 502, 503} - ({503} if error is errors.StorageUnavailable else set())
 
 
+def test_every_error_says_in_both_of_fals_words_whether_to_send_it_again() -> None:
+    advice = {c.__name__: c("").failure().headers for c in every_error() if c.__name__ != "Cancelled"}
+    assert {headers["X-Fal-Retryable"] == "true" for headers in advice.values()} == {True, False}
+    for headers in advice.values():
+        assert (headers["X-Fal-Retryable"], headers["X-Fal-Needs-Retry"]) in {("true", "1"), ("false", "0")}
+    again = {name for name, headers in advice.items() if headers["X-Fal-Needs-Retry"] == "1"}
+    assert again == {"QueueFull", "StorageUnavailable", "StartDeadlinePassed"}
+
+
 def test_an_input_error_has_fals_detail() -> None:
     error = TooFewFiles("Two pictures.", loc=("body", "images_data_url"), ctx={"min_count": 4}, remedy="Add some.")
     (entry,) = error.failure().body["detail"]

@@ -59,6 +59,7 @@ class TintypeError(Exception):
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal_error"
+    passing: ClassVar[bool] = False  # whether the very same request may be answered better later
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         self.message = f"{message} {remedy}".strip()
@@ -67,7 +68,11 @@ class TintypeError(Exception):
     def failure(self) -> Failure:
         """The answer fal's clients expect for this error."""
         body = {"detail": self.message, "message": self.message, "error_type": self.type}
-        return Failure(self.status, body, self.type, {"X-Fal-Error-Type": self.type})
+        return Failure(self.status, body, self.type, {"X-Fal-Error-Type": self.type, **self._advice()})
+
+    def _advice(self) -> dict[str, str]:
+        """Whether to send it again. fal's pages name the header in two ways."""
+        return {"X-Fal-Retryable": str(self.passing).lower(), "X-Fal-Needs-Retry": str(int(self.passing))}
 
 
 class InputError(TintypeError):
@@ -103,7 +108,7 @@ class InputError(TintypeError):
     def failure(self) -> Failure:
         body = {"detail": self.details, "message": self.message}
         error_type = str(self.details[0]["type"]) if self.details else self.type
-        return Failure(self.status, body, error_type, {"X-Fal-Retryable": "false", "X-Fal-Needs-Retry": "0"})
+        return Failure(self.status, body, error_type, self._advice())
 
 
 def detail(*, loc: Sequence[str | int], message: str, type_: str, ctx: Json | None, given: object = None) -> Json:
@@ -243,7 +248,7 @@ class RangeNotSatisfiable(RequestError):
 class QueueFull(RequestError):
     """More requests wait than the caller allowed (`fal_max_queue_length`)."""
 
-    status, type = 429, "queue_full"
+    status, type, passing = 429, "queue_full", True
 
 
 class IdempotencyKeyReused(RequestError):
@@ -276,13 +281,13 @@ class StorageFull(RequestError):
 class StorageUnavailable(RequestError):
     """The bucket does not answer, or refuses; asking again may help."""
 
-    status, type = 503, "storage_unavailable"
+    status, type, passing = 503, "storage_unavailable", True
 
 
 class StartDeadlinePassed(RequestError):
     """The caller's X-Fal-Request-Timeout ran out before the work began."""
 
-    status, type = 504, "request_timeout"
+    status, type, passing = 504, "request_timeout", True
 
     def failure(self) -> Failure:
         plain = super().failure()

@@ -93,11 +93,15 @@ class Around:
 
     def asked(self, request: str, credentials: str | None = None) -> str:
         """The first line of the gate's answer."""
+        return self.head_of(request, credentials)[0]
+
+    def head_of(self, request: str, credentials: str | None = None) -> list[str]:
+        """The gate's answer, up to its body."""
         given = f"direct:{self.signpost.password}" if credentials is None else credentials
         basic = base64.b64encode(given.encode()).decode()
         with socket.create_connection(("127.0.0.1", self.signpost.gate_port), timeout=30) as connection:
             connection.sendall(f"{request}\r\nProxy-Authorization: Basic {basic}\r\n\r\n".encode())
-            return until_blank(connection).splitlines()[0]
+            return until_blank(connection).splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +155,9 @@ def test_nobody_gets_in_without_the_password(around: Around, credentials: str) -
     ],
 )
 def test_what_cannot_be_turned_or_reached_is_refused(around: Around, request_line: str, answer: str) -> None:
-    assert around.asked(request_line) == answer
+    head = around.head_of(request_line)
+    assert head[0] == answer
+    assert {line.partition(":")[0].lower() for line in head[1:]} >= {"content-type", "x-fal-request-id"}
 
 
 def test_other_hosts_show_their_own_certificate_through_the_tunnel(around: Around, theirs: Authority) -> None:

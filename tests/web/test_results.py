@@ -56,6 +56,24 @@ def test_a_failed_request_answers_as_its_job_did(client, server):
     assert answer.headers["x-fal-request-id"] == request_id
 
 
+@pytest.mark.parametrize("words", ["x", "fail"])
+def test_an_answer_names_the_worker_whose_it_is(client, server, words):
+    request_id = submit(client, words)
+    server.wait(request_id, "COMPLETED")
+    [attempt] = server.call(lambda queue: queue.attempts(request_id))
+    assert client.get(f"{DRAWER}/requests/{request_id}").headers["x-fal-served-from"] == attempt.worker_id
+    ran = client.post(DRAWER.replace("queue", "run"), json={"prompt": words})
+    assert ran.headers["x-fal-served-from"] == attempt.worker_id
+
+
+def test_pictures_that_are_in_the_output_itself_are_not_kept_in_the_history(client, server):
+    request_id = client.post(DRAWER, json={"prompt": "x", "sync_mode": True}).json()["request_id"]
+    server.wait(request_id, "COMPLETED")
+    kept = server.call(lambda queue: queue.get(request_id))
+    assert (kept.store_io, kept.input) == (False, {})
+    assert client.get(f"{DRAWER}/requests/{request_id}").status_code == 200
+
+
 def test_cancelling_a_queued_request_ends_it_and_twice_is_told(client, server):
     server.hold()
     request_id = submit(client)

@@ -35,6 +35,12 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
         assert (route.action, route.params["id"]) == (action, RID)
 
 
+def test_a_slash_too_many_between_base_and_path_is_none():
+    assert routing.find("POST", "/queue//fal-ai/flux-lora").params == {"endpoint": "fal-ai/flux-lora"}
+    assert routing.find("GET", f"//queue//ideogram//v4/requests/{RID}//status").action == "status"
+    assert routing.is_file_path(f"/cdn//files/{FILE}/a.zip")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "action"),
     [

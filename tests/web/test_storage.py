@@ -51,6 +51,15 @@ def test_a_signed_url_that_was_changed_or_is_over_is_refused(client, anyone, ser
     assert "expired" in anyone.put(url, content=b"x").json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("content_type", "name"),
+    [("application/zip", "file.zip"), ("image/png", "file.png"), ("", "file"), ("a/b", "file")],
+)
+def test_a_file_without_a_name_is_called_after_its_type(client, content_type, name):
+    answer = client.post("/cdn/files/upload", content=b"x", headers={"content-type": content_type})
+    assert answer.json()["access_url"].rsplit("/", 1)[1] == name
+
+
 def test_initiating_needs_a_key_and_forgives_a_poor_body(client, anyone):
     assert anyone.post("/rest/storage/upload/initiate", json={}).status_code == 401
     for body in (b"", b"{}", b"[]", b'{"file_name": 3, "content_type": "a\\nb"}'):

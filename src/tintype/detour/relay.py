@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 from contextlib import suppress
@@ -158,5 +159,5 @@ def refusal(status: int, message: str, *headers: str) -> bytes:
     phrases = {400: "Bad Request", 403: "Forbidden", 407: "Proxy Authentication Required", 502: "Bad Gateway"}
     body = json.dumps({"detail": message, "message": message}).encode()
     head = (f"HTTP/1.1 {status} {phrases[status]}", "Content-Type: application/json", f"Content-Length: {len(body)}",
-            "Connection: close", *headers)  # fmt: skip
+            f"x-fal-request-id: {uuid.uuid4()}", "Connection: close", *headers)  # fmt: skip
     return ("\r\n".join(head) + "\r\n\r\n").encode() + body

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, Ideogram4Transformer2DModel
 
-from tintype.families.family import Features, Habits
+from tintype.families.family import Features
 from tintype.families.flux import FluxFamily
 from tintype.families.ideogram4 import Ideogram4Family
 from tintype.families.ideogram_pass import pin_rotary
@@ -39,8 +39,6 @@ NARROW = REAL | {
     "pooled_projection_dim": 16,
     "axes_dims_rope": (4, 6, 6),
 }
-
-
 NARROW_IDEOGRAM: dict[str, Any] = {
     "in_channels": 16,
     "num_layers": 2,
@@ -78,14 +76,9 @@ class WeightlessIdeogram4(Ideogram4Family):
     def __init__(
         self, device: torch.device, dtype: torch.dtype = torch.bfloat16, config: dict[str, Any] | None = None
     ) -> None:
-        # Nothing of a folder is checked or read, so the family's own __init__ has nothing to do here.
-        self.weights = BaseWeights("ideogram4", Path("."), "random weights", "made for a measurement")
-        self.device, self.dtype = device, dtype
-        self.nominal_scale, self.token_pixels, self.max_sequence_length = 1, 16, 2048
-        self.guidance_strength, self.habits = 1.0, Habits(sigma_std=1.5)
-        self.remarks, self._encoders, self._pipeline = [], None, None
+        super().__init__(BaseWeights("ideogram4", Path("."), "random weights", "made for a measurement"), device, dtype)
         self._config = config or {}
-        self._transformer, self._unconditional = self._network(), None
+        self._transformer = self._network()
 
     def load_unconditional(self) -> Any:
         if self._unconditional is None:

@@ -71,9 +71,14 @@ def suffix_for(url: str, *, content_type: str = "", disposition: str = "", head:
         suffix_of_name(unquote(urlsplit(url).path))
         or (suffix_of_name(unquote(named.group(1))) if named else "")
         or suffix_of_bytes(head)
-        or _BY_CONTENT_TYPE.get(content_type.split(";")[0].strip().lower(), "")
+        or suffix_of_type(content_type)
         or ".bin"
     )
+
+
+def suffix_of_type(content_type: str) -> str:
+    """The suffix that a content type speaks for, or nothing."""
+    return _BY_CONTENT_TYPE.get(content_type.split(";")[0].strip().lower(), "")
 
 
 def suffix_of_bytes(head: bytes) -> str:

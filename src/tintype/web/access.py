@@ -33,7 +33,8 @@ _ALLOWED_HEADERS = ", ".join(
 _EXPOSED_HEADERS = ", ".join(
     (
         "x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "x-fal-billable-units", "x-fal-retryable",
-        "x-fal-needs-retry", "etag", "content-range", "accept-ranges", "content-disposition", "content-length",
+        "x-fal-needs-retry", "x-fal-served-from", "etag", "content-range", "accept-ranges",
+        "content-disposition", "content-length",
     )
 )  # fmt: skip
 

@@ -112,9 +112,11 @@ def _is_whole(text: str) -> bool:
 
 
 def _not_json(message: str, position: int | None = None) -> InputError:
-    loc: list[str | int] = ["body"] if position is None else ["body", position]
-    remedy = " Send a JSON object with Content-Type: application/json."
-    return InputError.from_details([detail(loc=loc, message=message + remedy, type_="json_invalid", ctx=None)])
+    message += " Send a JSON object with Content-Type: application/json."
+    problem = InputError(message)
+    loc: list[str | int] = ["body"] if position is None else ["body", position]  # of the byte, which is no list's index
+    problem.details = [detail(loc=loc, message=message, type_="json_invalid", ctx=None)]
+    return problem
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

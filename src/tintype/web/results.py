@@ -9,7 +9,7 @@ from tintype.files import render
 from tintype.queue.records import Outcome, Request, Status
 from tintype.web.answers import answer, failed
 from tintype.web.services import Call
-from tintype.web.status import failure_of, find, unknown_request
+from tintype.web.status import attempts_of, failure_of, find, unknown_request
 
 
 async def result(call: Call) -> Response:
@@ -17,20 +17,25 @@ async def result(call: Call) -> Response:
     request = await find(call)
     if request.status is not Status.COMPLETED:
         raise StillInProgress("Request is still in progress.", remedy="Ask its status until it is COMPLETED.")
-    return outcome(call, request)
+    return await outcome(call, request)
 
 
-def outcome(call: Call, request: Request) -> Response:
+async def outcome(call: Call, request: Request) -> Response:
     """The answer to a completed request, with file URLs as the caller can reach them. Raises NotFound for one that has
     been forgotten."""
     if request.is_erased:
         raise NotFound(
             "The result of this request is not kept any more.",
-            remedy="One sent with X-Fal-Store-IO: 0 is there for an hour, others until `tintype gc --older-than`.",
+            remedy="With X-Fal-Store-IO: 0 or sync_mode it is there for an hour, else until `tintype gc --older-than`.",
         )
     if request.outcome is Outcome.OK:
-        return answer(render(request.output, call.origin), headers={"X-Fal-Billable-Units": "0"})
-    return failed(failure_of(request), call.origin)
+        response = answer(render(request.output, call.origin), headers={"X-Fal-Billable-Units": "0"})
+    else:
+        response = failed(failure_of(request), call.origin)
+    attempts = await attempts_of(call, request)
+    if attempts:
+        response.headers["X-Fal-Served-From"] = attempts[-1].worker_id
+    return response
 
 
 async def cancel(call: Call) -> Response:

@@ -140,12 +140,12 @@ def methods_of(path: str, face: str | None = None) -> list[str]:
 
 
 def _matches(path: str, face: str | None) -> Iterator[tuple[Rule, dict[str, str]]]:
-    prefix, _, rest = path.strip("/").partition("/")
+    plain = _plain(path)
+    prefix, _, rest = plain.partition("/")
     if prefix in FACES:  # also under a host name of its own: the URLs in answers have prefixes
         rules, plain = FACES[prefix], rest
     else:
         rules = UNPREFIXED if face is None else (*FACES[face], *PAGES)
-        plain = path.strip("/")
     for rule in rules:
         match = rule.pattern.fullmatch(plain)
         if match is not None:
@@ -154,5 +154,9 @@ def _matches(path: str, face: str | None) -> Iterator[tuple[Rule, dict[str, str]
 
 def is_file_path(path: str) -> bool:
     """Whether a path names a stored file; those may be read by any page."""
-    plain = path.strip("/")
-    return re.fullmatch(_FILE, plain.removeprefix("cdn/")) is not None
+    return re.fullmatch(_FILE, _plain(path).removeprefix("cdn/")) is not None
+
+
+def _plain(path: str) -> str:
+    """Without a slash at either end, nor two in a row: a base URL that ends in one is easily joined to a path."""
+    return re.sub("/{2,}", "/", path).strip("/")

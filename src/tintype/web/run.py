@@ -34,7 +34,7 @@ async def run(call: Call) -> Response:
             tasks.cancel_scope.cancel()
         if done is None:
             raise ClientDisconnect
-    return outcome(call, done)
+    return await outcome(call, done)
 
 
 async def run_stream(call: Call) -> Response:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 
 from tintype.errors import BadRequest, Forbidden, NotFound
 from tintype.files import new_file_id, public_url, safe_file_name
-from tintype.files.formats import content_type_of_name
+from tintype.files.formats import content_type_of_name, suffix_of_type
 from tintype.files.spool import Spool
 from tintype.files.uploads import MOST_PARTS, Upload
 from tintype.files.urls import is_file_id
@@ -178,8 +178,9 @@ def _from_headers(call: Call) -> tuple[str, str]:
     headers = call.http.headers
     # HTTP header values are bytes; names beyond ASCII arrive as UTF-8.
     raw = headers.get("x-fal-file-name", "").encode("latin-1", "replace").decode("utf-8", "replace")
-    name = safe_file_name(raw)
-    return name, _safe_type(headers.get("content-type", ""), name)
+    said = headers.get("content-type", "")
+    name = safe_file_name(raw, default="file" + suffix_of_type(said))
+    return name, _safe_type(said, name)
 
 
 def _safe_type(content_type: str, name: str) -> str:

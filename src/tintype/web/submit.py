@@ -125,7 +125,7 @@ def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Optio
         sync=sync,
         webhook_url=options.webhook_url,
         max_queue_length=options.max_queue_length,
-        store_io=options.store_io,
+        store_io=options.store_io and not given.get("sync_mode"),  # its pictures are in the output itself
         file_lifetime=options.files.lifetime,
         file_acl=options.files.acl,
         tags=options.tags,
