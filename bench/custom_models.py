@@ -47,6 +47,7 @@ PHOTOS = 12
 class Drawn:
     """One picture's figures."""
 
+    subject: int
     speed: RenderingSpeed
     branch: NegativeBranch | None  # None: the base without the LoRA
     prompt: str
@@ -82,19 +83,19 @@ def draw(
         drawn = sampler.draw(wish, sampler.word(wish), range(seeds))
         for reading in judge().read(drawn):
             adherence = reading.adherence(asked_beside_marks(prompt))
-            found.append(Drawn(speed, branch, prompt, reading.likeness(marks), adherence))
+            found.append(Drawn(seed, speed, branch, prompt, reading.likeness(marks), adherence))
         pictures += drawn[:2]
     return found, pictures
 
 
 def summary(found: list[Drawn]) -> dict[str, float]:
-    """Means; of the page's prompt by itself first."""
-    return {
-        "pictures": len(found),
+    """Means, those of the page's prompt by itself first."""
+    means = {
         "likeness, page's prompt": statistics.fmean(one.likeness for one in found if one.prompt == PAGES_PROMPT),
         "likeness": statistics.fmean(one.likeness for one in found),
         "adherence": statistics.fmean(one.adherence for one in found if one.adherence is not None),
     }
+    return {"pictures": len(found), **{name: round(value, 3) for name, value in means.items()}}
 
 
 def main() -> None:
@@ -123,16 +124,20 @@ def main() -> None:
     rows = []
     for speed in chosen.speeds:
         for branch in (None, *chosen.branches):
-            chosen_ones = [one for one in found if (one.speed, one.branch) == (speed, branch)]
-            figures = {name: round(value, 3) for name, value in summary(chosen_ones).items()}
-            rows.append({"speed": speed, "away from": branch or "(base, no LoRA)", **figures})
+            ours = [one for one in found if (one.speed, one.branch) == (speed, branch)]
+            row = {"speed": speed, "away from": branch or "(base, no LoRA)", **summary(ours)}
+            for seed in chosen.subjects:
+                its = summary([one for one in ours if one.subject == seed])
+                row[str(seed)] = f"{its['likeness']:.2f}, {its['adherence']:.2f}"
+            rows.append(row)
     if chosen.json:
         print(json.dumps({"subjects": chosen.subjects, "inputs": chosen.inputs, "figures": rows}))
         return
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*map(str, row.values()))
-    Console().print(table, f"contact sheets, each row below the photos one of the rows above: {chosen.out}")
+    sheets = f"contact sheets, each row below the photos one of the rows above: {chosen.out}"
+    Console().print(table, "under each subject: likeness, adherence", sheets)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from safetensors.torch import save_file
 from tintype.errors import UnusableAdapter
 from tintype.families.ideogram4 import Ideogram4Family, adapter_targets, fused_groups
 from tintype.families.ideogram_lora import FORMS, METADATA_KEY, Form, fused, match, read, write
+from tintype.families.ideogram_lora_file import IDEOGRAM_LAYOUT
 from tintype.families.lora_pairs import Pair
+from tintype.training.adapters import Adapter
+from tintype.training.export import export_all
 
 Layers = dict[str, Pair]
 
@@ -86,32 +89,20 @@ def test_the_plain_pipeline_loads_it_with_this_very_effect(
         torch.testing.assert_close(weight - before[name], factors.change(), atol=1e-5, rtol=1e-4)
 
 
-def test_fals_file_of_the_real_model_has_the_published_shape(tmp_path: Path) -> None:
+def test_files_of_the_real_model_have_the_published_size(tmp_path: Path) -> None:
     with torch.device("meta"):
         network = Ideogram4Transformer2DModel()
-    layers = {}
-    for group_of in fused_groups(network):
-        shared = torch.empty(16, 4608, dtype=torch.bfloat16, device="meta")
-        layers |= {name: Pair(shared, torch.empty(4608, 16, device="meta"), 16.0) for name in group_of}
-    for name in adapter_targets(network):
-        layer = network.get_submodule(name)
-        layers.setdefault(
-            name,
-            Pair(
-                torch.empty(16, layer.in_features, device="meta"),
-                torch.empty(layer.out_features, 16, device="meta"),
-                16.0,
-            ),
-        )
-    # torch.equal cannot look into meta tensors; that q, k and v share is what the fused names say here.
-    count, size = 0, 0
-    for name, factors in layers.items():
-        if name.endswith(("to_k", "to_v")):
-            size += factors.up.numel() * 2
-            continue
-        count += 3
-        size += (factors.up.numel() + factors.down.numel()) * 2 + 4
-    assert (count, size) == (510, 85_230_248)
+    targets, shared = tuple(adapter_targets(network)), fused_groups(network)
+    new = Adapter.for_transformer(network, targets, rank=16, seed=0, device=torch.device("cpu"), shared=shared)
+    written = export_all(IDEOGRAM_LAYOUT, new, tmp_path, weights=None, dtype=torch.bfloat16, header={})
+    sizes = {}
+    for form, path in written.items():
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            tensors = json.loads(file.read(length).decode()).keys() - {"__metadata__"}
+        sizes[form] = len(tensors), path.stat().st_size - 8 - length
+    fused_form = (510, 85_230_248)  # of a LoRA that fal publishes
+    assert sizes == {"fal": fused_form, "comfy": fused_form, "kohya": fused_form, "diffusers": (476, 95_256_576)}
 
 
 @pytest.mark.parametrize("prefix", ["", "base_model.model.", "conditional_transformer.", "diffusion_model."])

@@ -28,7 +28,14 @@ from .word_training import train_words
 STAGES = ("autoencoder", "words", "transformer", "judge", "release")
 
 #: Measured on the released weights; see docs/miniature-build.md.
-TRAITS: dict[str, Any] = {"learning_rate_scale": 11, "batch_size": 4, "training_guidance": 1.0, "guidance_scale": 3.5}
+TRAITS: dict[str, Any] = {
+    "learning_rate_scale": 22,
+    "final_rate": 0.0,
+    "sigma_mean": 0.4,
+    "batch_size": 4,
+    "training_guidance": 1.0,
+    "guidance_scale": 3.5,
+}
 
 
 def _arguments() -> argparse.Namespace:
