@@ -32,7 +32,7 @@ from rich.table import Table
 
 from tintype.catalog import Kind
 from tintype.queue import LogLine, NewRequest, Queue
-from tintype.settings import Settings
+from tintype.settings import load_settings
 
 CONNECTIONS = 64
 LINES = 200
@@ -65,7 +65,7 @@ class Gateway:
         """Does something with the queue, from this process."""
 
         async def run() -> Any:
-            url = Settings(data_dir=self.data_dir).database_url
+            url = load_settings(data_dir=self.data_dir).database_url
             queue = await Queue.open(url, lease_seconds=36_000.0)
             try:
                 return await work(queue)
