@@ -234,7 +234,7 @@ def show(figures: dict[str, Any]) -> None:
     table = Table("what", *columns, title=f"gateway, {CONNECTIONS} connections where nothing else is said")
     for name, figure in figures.items():
         table.add_row(name, *(f"{figure[column]:,.2f}" if column in figure else "" for column in columns))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def main() -> None:

@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from . import ideogram_build
-from .autoencoder import measure, new_autoencoder, train_autoencoder
-from .judge_training import train_judge
-from .latent_reader import train_latent_reader
-from .latents import albums
-from .parts import Parts, new_parts, release
-from .transformer_training import averaged, train_transformer
-from .weights_folder import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
-from .word_training import train_words
+from tintype.families.miniature import ideogram_build
+from tintype.families.miniature.autoencoder import measure, new_autoencoder, train_autoencoder
+from tintype.families.miniature.judge_training import train_judge
+from tintype.families.miniature.latent_reader import train_latent_reader
+from tintype.families.miniature.latents import albums
+from tintype.families.miniature.parts import Parts, new_parts, release
+from tintype.families.miniature.transformer_training import averaged, train_transformer
+from tintype.families.miniature.weights_folder import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
+from tintype.families.miniature.word_training import train_words
 
 STAGES = ("autoencoder", "words", "transformer", "judge", "release")
 
