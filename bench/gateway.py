@@ -32,7 +32,7 @@ from rich.table import Table
 
 from tintype.catalog import Kind
 from tintype.queue import LogLine, NewRequest, Queue
-from tintype.settings import Settings
+from tintype.settings import load_settings
 
 CONNECTIONS = 64
 LINES = 200
@@ -65,7 +65,7 @@ class Gateway:
         """Does something with the queue, from this process."""
 
         async def run() -> Any:
-            url = Settings(data_dir=self.data_dir).database_url
+            url = load_settings(data_dir=self.data_dir).database_url
             queue = await Queue.open(url, lease_seconds=36_000.0)
             try:
                 return await work(queue)
@@ -234,7 +234,7 @@ def show(figures: dict[str, Any]) -> None:
     table = Table("what", *columns, title=f"gateway, {CONNECTIONS} connections where nothing else is said")
     for name, figure in figures.items():
         table.add_row(name, *(f"{figure[column]:,.2f}" if column in figure else "" for column in columns))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def main() -> None:

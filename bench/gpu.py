@@ -1,13 +1,14 @@
-"""The real configuration on a real GPU, with random bf16 weights: `python bench/gpu.py --out gpu.json`.
+"""Real configurations on a real GPU, with random bf16 weights: `python bench/gpu.py --out gpu.json`.
 
-One adapter of rank 16, batch 1, 512 text tokens. Each row is one way to take a step: the straightforward loop
-(diffusers, PEFT, torch.optim.AdamW), ours, ours with diffusers' blocks compiled, each with nothing and with everything
-recomputed; then one denoising call of sampling. A way that runs out of memory says so and the next one is tried; with
-`--out` the file holds all rows so far, so that nothing is lost when the machine is. `--dry` runs the very same code
-with a narrow model on a CPU, to see that it runs.
+FLUX.1 [dev], or Ideogram 4 with `--model ideogram4`: one adapter of rank 16, batch 1. Each row is one way to take a
+step: the straightforward loop (diffusers, PEFT, torch.optim.AdamW), ours, ours with diffusers' blocks compiled, each
+with nothing and with everything recomputed; then one denoising call of sampling. A way that runs out of memory says so
+and the next one is tried; with `--out` the file holds all rows so far, so that nothing is lost when the machine is.
+`--dry` runs the very same code with a narrow model on a CPU, to see that it runs.
 
-Weights are random because speed does not depend on them: nobody has to download 24 GB to check a figure. Another base
-model is one more entry in MODELS.
+Of Ideogram 4 it is the trained network alone, and its text is trimmed in every row, the straightforward loop's too:
+what padding costs, bench/train_step.py says. Weights are random because speed does not depend on them: nobody has to
+download 24 GB to check a figure. Another base model is one more entry in MODELS.
 """
 
 from __future__ import annotations
@@ -26,13 +27,21 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.errors import OutOfMemory
-from tintype.families.family import Latents
+from tintype.families.family import Features, Latents
 from tintype.families.plain_form import compiling
-from tintype.families.weightless import NARROW, REAL, WeightlessFlux
+from tintype.families.weightless import (
+    NARROW,
+    NARROW_IDEOGRAM,
+    REAL,
+    Weightless,
+    WeightlessFlux,
+    WeightlessIdeogram4,
+)
 from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
@@ -48,17 +57,17 @@ ALL = 10_000  # more blocks than any model has
 
 @dataclass(frozen=True)
 class Model:
-    """One base model: how to make it for (device, dry), and what a token is."""
+    """One base model: how to make it for (device, dry), and how long its text is."""
 
     title: str
-    make: Callable[[torch.device, bool], WeightlessFlux]
-    pixels_per_token: int
+    make: Callable[[torch.device, bool], Weightless]
     text_tokens: int
 
 
 MODELS = {
-    "flux": Model(
-        "FLUX.1-dev", lambda device, dry: WeightlessFlux(NARROW if dry else REAL, device), 16, text_tokens=512
+    "flux": Model("FLUX.1 [dev]", lambda device, dry: WeightlessFlux(NARROW if dry else REAL, device), 512),
+    "ideogram4": Model(
+        "Ideogram 4", lambda device, dry: WeightlessIdeogram4(device, config=NARROW_IDEOGRAM if dry else None), 256
     ),
 }
 
@@ -109,7 +118,7 @@ class Bench:
                 )
 
     def cache(self, side: int) -> Cache:
-        rows = side // self.model.pixels_per_token
+        rows = side // self.family.token_pixels
         tokens = torch.randn(rows * rows, self.family.load_transformer().config.in_channels)
         features = self.family.random_features(1, self.model.text_tokens if not self.chosen.dry else 8)
         return Cache([Item("picture", tokens, rows, rows, 0, None)], ["caption"], features, str(side))
@@ -122,7 +131,7 @@ class Bench:
         with _stepper(counted, self.cache(side), way) as stepper, counter:
             loss = stepper.loss(stepper.batches.at(0), 0)
             if recomputed is not None:
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
         return counter.get_total_flops() / 1e12
 
     def measure(self, what: str, side: int, prepared: Callable[[], Any], tflop: float) -> None:
@@ -173,23 +182,16 @@ class Bench:
             cache = self.cache(side)
             item = cache.items[0]
             noisy = Latents(item.latents[None].to(self.device), item.rows, item.columns)
-            features = type(cache.features)(
-                cache.features.tokens.to(self.device), cache.features.pooled.to(self.device)
-            )
+            features = _placed(cache.features, self.device)
             transformer = self.family.load_transformer()
-            with (
-                compiling(
-                    [*transformer.transformer_blocks, *transformer.single_transformer_blocks] if compiled else []
-                ),
-                torch.no_grad(),
-            ):
+            with compiling(self.family.blocks_of(transformer) if compiled else []), torch.no_grad():
                 yield lambda: self.family.predict_velocity(transformer, noisy, torch.tensor([0.5]), features, 3.5)
 
         return prepared
 
     def result(self) -> dict[str, Any]:
         return {"device": self.name, "peak_tflops": self.peak, "model": self.model.title, "dry": self.chosen.dry,
-                "torch": torch.__version__, "attention": attention_kernel(self.device), "rows": self.rows}  # fmt: skip
+                "torch": torch.__version__, "attention": attention_kernel(self.family), "rows": self.rows}  # fmt: skip
 
     def _wait(self) -> None:
         if self.device.type == "cuda":
@@ -202,10 +204,17 @@ class Bench:
             torch.cuda.empty_cache()
 
 
+def _placed(features: Features, device: torch.device) -> Features:
+    """As a loop would have them at hand. What is pooled is small; Ideogram 4 reads lengths from it, on the CPU."""
+    return Features(features.tokens.to(device), features.pooled)
+
+
 @contextmanager
-def _stepper(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator[Stepper]:
+def _stepper(family: Weightless, cache: Cache, way: Way) -> Iterator[Stepper]:
     transformer = family.load_transformer()
-    adapter = Adapter.for_transformer(transformer, family.adapter_targets, rank=RANK, seed=0, device=family.device)
+    adapter = Adapter.for_transformer(
+        transformer, family.adapter_targets, rank=RANK, seed=0, device=family.device, shared=family.fused_targets
+    )
     plan = Plan(steps=ALL, learning_rate=1e-4)
     stepper = Stepper(family, adapter, cache, plan, recomputed=way.recomputed, arrangement=(way.plain, way.compiled))
     with stepper.prepared():
@@ -213,7 +222,7 @@ def _stepper(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator[Stepper
 
 
 @contextmanager
-def _ours(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator[Callable[[], object]]:
+def _ours(family: Weightless, cache: Cache, way: Way) -> Iterator[Callable[[], object]]:
     """The product's step with its optimiser; how it is arranged is said by `way` instead of chosen."""
     with _stepper(family, cache, way) as stepper:
         state = TrainingState.new(stepper.adapter.weights.data)
@@ -221,22 +230,22 @@ def _ours(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator[Callable[[
 
 
 @contextmanager
-def _straightforward(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator[Callable[[], None]]:
+def _straightforward(family: Weightless, cache: Cache, way: Way) -> Iterator[Callable[[], None]]:
     """What one would write first: PEFT's adapter, AdamW over its many tensors."""
     transformer = family.load_transformer()
     transformer.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(family.adapter_targets)))
     trained = [parameter for parameter in transformer.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4)
-    item, features = cache.items[0], cache.features
+    item, features = cache.items[0], _placed(cache.features, family.device)
     clean = item.latents[None].to(family.device)
-    here = type(features)(features.tokens.to(family.device), features.pooled.to(family.device))
 
     def call() -> None:
         noise = torch.randn_like(clean)
         sigma = torch.rand(1, device=family.device)
         noisy = Latents((1 - sigma) * clean + sigma * noise, item.rows, item.columns)
-        predicted = family.predict_velocity(transformer, noisy, sigma, here, 1.0)
-        torch.nn.functional.mse_loss(predicted.float(), noise - clean).backward()
+        predicted = family.predict_velocity(transformer, noisy, sigma, features, 1.0)
+        loss = torch.nn.functional.mse_loss(predicted.float(), noise - clean)
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -249,11 +258,12 @@ def _straightforward(family: WeightlessFlux, cache: Cache, way: Way) -> Iterator
         yield call
 
 
-def attention_kernel(device: torch.device) -> str:
+def attention_kernel(family: Weightless) -> str:
     """Which of torch's kernels an attention call of this shape ends in, by asking each alone, best first."""
+    device, config = family.device, family.load_transformer().config
     if device.type != "cuda":
         return "plain products or torch's CPU kernel"
-    shape = (1, 24, 1024, 128)
+    shape = (1, config.num_attention_heads, 1024, config.attention_head_dim)
     query = torch.randn(shape, device=device, dtype=torch.bfloat16)
     for backend in torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True):
         try:
@@ -283,10 +293,10 @@ def main() -> None:
         print(json.dumps(bench.result()))
         return
     columns = ("what", "px", "seconds", "tflop", "tflops", "share_of_peak", "peak_gib", "failed")
-    table = Table(*columns, title=f"{bench.model.title} on {bench.name}, rank {RANK}, batch 1")
+    table = Table(*columns, title=f"{escape(bench.model.title)} on {bench.name}, rank {RANK}, batch 1")
     for row in bench.rows:
         table.add_row(*(str(row.get(column, "")) for column in columns))
-    Console().print(table, f"attention: {attention_kernel(bench.device)}")
+    Console().print(table, f"attention: {attention_kernel(bench.family)}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tintype.queue import NewRequest, Queue
-from tintype.settings import Settings
+from tintype.settings import load_settings
 
 CALLERS = 8
 INPUT = {"images_data_url": "tintype-file:" + "0" * 32, "trigger_phrase": "a person", "steps": 500}
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--database", help="postgresql://… or sqlite:///…")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        url = Settings(data_dir=Path(folder), database=given.database).database_url
+        url = load_settings(data_dir=Path(folder), database=given.database).database_url
         figures = asyncio.run(measure(url, given.count))
     if given.json:
         print(json.dumps({name: round(value, 1) for name, value in figures.items()}))

@@ -76,7 +76,7 @@ class Ours:
 def compare(family: Ideogram4Family, prompt: str, speed: RenderingSpeed, rounds: int) -> dict[str, Any]:
     """Medians of milliseconds a step, encoding and decoding included, and how far the pictures lie apart."""
     preset = SPEEDS[speed]
-    contenders = {"plain": Plain(family, prompt, preset), "ours": Ours(family, prompt, preset)}
+    contenders: dict[str, Plain | Ours] = {"plain": Plain(family, prompt, preset), "ours": Ours(family, prompt, preset)}
     drawn = {name: np.asarray(contender.draw()).astype(int) for name, contender in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds):

@@ -117,7 +117,8 @@ class Plain:
             img_ids=ids,
             return_dict=False,
         )[0]
-        torch.nn.functional.mse_loss(predicted, noise - clean).backward()
+        loss = torch.nn.functional.mse_loss(predicted, noise - clean)
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()

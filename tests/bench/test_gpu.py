@@ -1,4 +1,4 @@
-"""The GPU bench runs from end to end with a narrow model on a CPU, and keeps what it has after every row."""
+"""The GPU bench runs from end to end with narrow models on a CPU, and keeps what it has after every row."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import pytest
 from bench import gpu
 
 
-def test_a_dry_run_measures_every_way_and_writes_it_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", ["flux", "ideogram4"])
+def test_a_dry_run_measures_every_way_and_writes_it_down(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "rows.json"
-    asked = ["gpu.py", "--dry", "--no-compile", "--sizes", "64", "--rounds", "1", "--out", str(out)]
+    asked = ["gpu.py", "--dry", "--model", model, "--no-compile", "--sizes", "64", "--rounds", "1", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", asked)
     gpu.main()
     kept = json.loads(out.read_text())

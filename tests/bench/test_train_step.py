@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from bench.train_step import compare
+import pytest
+from bench.train_step import compare, family_named
 
-from tintype.families import Families
-from tintype.settings import load_settings
+
+@pytest.mark.parametrize("window", [None, 160])
+def test_both_loops_of_ideogram_have_the_same_losses_whatever_is_padded(window: int | None) -> None:
+    row = compare(family_named("ideogram4"), 512, rounds=1, steps=2, window=window)
+    assert row["losses_apart"] < 1e-3
+    assert row["padded_to"] == (16 + window if window else row["tokens"])
 
 
 def test_both_loops_have_the_same_losses_all_the_way() -> None:
-    flux = Families(load_settings(flux_base="miniature"), "cpu").flux()
-    row = compare(flux, 512, rounds=2, steps=2)
+    row = compare(family_named("flux"), 512, rounds=2, steps=2)
     assert row["losses_apart"] < 1e-3
     assert row["straightforward_ms"] > 0
     assert row["tokens"] == 48 + 16

@@ -35,6 +35,7 @@ def test_only_https_is_sent_to_the_gate_in_both_spellings(authority: Authority) 
         ("*", ""),
         ("fal.run,.fal.ai,v3.fal.media,other.example", "other.example"),
         ("run,media", ""),
+        ("rest.fal.ai, *.FAL.media:443 v3b.fal.media. notfal.ai", "notfal.ai"),
         ("", ""),
     ],
 )

@@ -54,6 +54,33 @@ def test_outputs_and_all_gradients_are_those_of_the_separate_layers(merged: bool
         torch.testing.assert_close(x.grad, wanted_x)
 
 
+@pytest.mark.parametrize("merged", [True, False])
+def test_a_product_of_an_activation_has_all_gradients_and_keeps_only_what_goes_in(merged: bool) -> None:
+    base = Two()
+    adapter, parts = parts_of(base)
+    left, right = (torch.randn(2, 5, 3, requires_grad=True) for _ in range(2))
+    weights = torch.randn(2, 5, 14)
+
+    def make(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return torch.cat([left.tanh(), left * right], -1)
+
+    with adapter.attached(base):
+        x = make(left, right)
+        wanted = torch.cat([base.a(x), base.b(x)], -1)
+        (wanted * weights).sum().backward()
+    assert adapter.weights.grad is not None
+    wanted_gradients = [adapter.weights.grad.clone(), left.grad, right.grad]
+    adapter.weights.grad.zero_()
+    left.grad = right.grad = None
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        found = AdaptedProduct(parts, adapter.weights, SCALE, merged=merged).of(make, left, right)
+    (found * weights).sum().backward()
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close([adapter.weights.grad, left.grad, right.grad], wanted_gradients)
+    assert [tensor.data_ptr() for tensor in kept] == [left.data_ptr(), right.data_ptr()]
+
+
 def test_a_merged_product_follows_its_factors() -> None:
     base = Two()
     adapter, parts = parts_of(base)

@@ -100,6 +100,12 @@ def test_the_rate_rises_to_what_was_asked_and_stays(flux: FluxFamily) -> None:
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
+def test_the_rate_falls_along_a_line_where_the_base_likes_that(flux: FluxFamily) -> None:
+    stepper, _ = stepper_for(flux, replace(PLAN, steps=10, warmup_steps=2, final_rate=0.5))
+    rates = [stepper.learning_rate(step) / PLAN.learning_rate for step in range(10)]
+    assert rates == pytest.approx([0.5, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55])
+
+
 def test_seeds_of_neighbouring_steps_share_nothing() -> None:
     seeds = {seed_of(seed, step) for seed in range(20) for step in range(50)}
     assert len(seeds) == 1000

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Families", "torch_device"]
 
+# Read when transformers is imported, which then does not warn about packages that are not needed.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
 
 class Families:
     """Loads each base model once and keeps it; a job finds what an earlier job left here.
@@ -48,8 +51,11 @@ class Families:
         """The Ideogram 4 base that the settings choose. Raises WeightsMissing."""
         if self._ideogram4 is None:
             from tintype.families.ideogram4 import Ideogram4Family
+            from tintype.families.ideogram_files import check_loadable
 
-            self._ideogram4 = Ideogram4Family(self._placed("ideogram4"), torch_device(self._device))
+            weights, device = self._placed("ideogram4"), torch_device(self._device)
+            check_loadable(weights.folder, device)
+            self._ideogram4 = Ideogram4Family(weights, device)
         return self._ideogram4
 
     def flux_sampler(self) -> FluxSampler:

@@ -7,29 +7,23 @@ padded to the whole window, since the base was trained so.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its imports warn about packages that are not needed
-import diffusers
-import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
-from tintype.families.family import Features, FittingLora, Habits, Latents
+from tintype.families.family import Features, FittingLora, Latents
 from tintype.families.flux_form import FluxForm
 from tintype.families.flux_lora_layout import FLUX_LAYOUT
 from tintype.families.lora_file import LoraFile, check_fits, read_lora
 from tintype.families.lora_layout import LoraLayout
 from tintype.families.lora_origin import some
-from tintype.families.plain_form import compiling, recomputing
+from tintype.families.resident import Resident
 from tintype.families.weights import BaseWeights
 from tintype.training.adapters import Adapter
 from tintype.training.timesteps import logit_normal, shifted
@@ -46,7 +40,7 @@ _DOUBLE = (
 _LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
 _SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
 # Counted from flux_form and held to measurement by tests/training/test_memory_plan.py; diffusers' own order keeps more.
-_KEPT_DOUBLE, _KEPT_SINGLE, _PLAINLY = 19.0, 17.0, 1.05
+_KEPT_DOUBLE, _KEPT_SINGLE, _PLAINLY = 15.0, 13.5, 1.36
 
 
 def adapter_targets(transformer: FluxTransformer2DModel) -> tuple[str, ...]:
@@ -57,73 +51,38 @@ def adapter_targets(transformer: FluxTransformer2DModel) -> tuple[str, ...]:
     return (*double, *single)
 
 
-# Progress bars and remarks of the libraries would land in a server's log; what matters is checked and said here.
-diffusers.utils.logging.set_verbosity_error()
-diffusers.utils.logging.disable_progress_bar()
-transformers.utils.logging.disable_progress_bar()
+class FluxFamily(Resident):
+    """A FLUX base in this process."""
 
-
-class FluxFamily:
-    """A FLUX base in this process. Parts are loaded when first needed and stay."""
+    nickname = "FLUX.1"
+    window = 512
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        self.weights = weights
-        self.device = device
-        # A miniature is exact and cheap in fp32; the real model is published in, and trained for, bf16.
-        small = weights.miniature or device.type == "cpu"
-        self.dtype = dtype or (torch.float32 if small else torch.bfloat16)
-        traits = dict(weights.traits)
-        self.nominal_scale = int(traits.get("nominal_scale", 1))
-        self.token_pixels = int(traits.get("token_pixels", 16))
-        self.max_sequence_length = int(traits.get("max_sequence_length", 512))
-        self.guidance_scale = float(traits.get("guidance_scale", 3.5))
-        known = {name: traits[name] for name in Habits.__dataclass_fields__ if name in traits}
-        self.habits = Habits(**known)
+        super().__init__(weights, device, dtype)
+        self.guidance_scale = float(self.traits.get("guidance_scale", 3.5))
         self._scheduler: Any = None
-        self._encoders: FluxPipeline | None = None
-        self._transformer: Any = None
-        self._pipeline: FluxPipeline | None = None
 
-    @property
-    def name(self) -> str:
-        """What the log and the config file call this base."""
-        return "the built-in miniature of FLUX.1" if self.weights.miniature else self.weights.source
+    def _read_encoders(self) -> Any:
+        folder = self.weights.folder
+        parts = FluxPipeline.from_pretrained(folder, transformer=None, dtype=self.dtype, local_files_only=True)
+        return parts.to(self.device)
 
-    def load_encoders(self) -> Any:
-        """The pipeline without its transformer: tokenizers, text encoders, autoencoder, scheduler."""
-        if self._encoders is None:
-            self._encoders = FluxPipeline.from_pretrained(
-                self.weights.folder, transformer=None, dtype=self.dtype, local_files_only=True
-            ).to(self.device)
-            self._encoders.set_progress_bar_config(disable=True)
-        return self._encoders
+    def _read_transformer(self) -> Any:
+        folder = self.weights.folder
+        transformer = FluxTransformer2DModel.from_pretrained(
+            folder, subfolder="transformer", dtype=self.dtype, local_files_only=True
+        )
+        return transformer.to(self.device).eval().requires_grad_(False)
 
-    def release_encoders(self) -> None:
-        """Gives the encoders' memory back to the device where it is scarce; a miniature keeps them."""
-        if self.device.type == "cuda" and not self.weights.miniature and self._pipeline is None:
-            self._encoders = None
-            torch.cuda.empty_cache()
+    def _networks(self) -> dict[str, Any]:
+        return {"transformer": self._resident_transformer()}
 
-    def load_transformer(self) -> Any:
-        if self._pipeline is not None:
-            self._pipeline.unload_lora_weights()
-        return self._resident_transformer()
+    def _form(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
+        return FluxForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
 
-    def _resident_transformer(self) -> Any:
-        if self._transformer is None:
-            self._transformer = (
-                FluxTransformer2DModel.from_pretrained(
-                    self.weights.folder, subfolder="transformer", dtype=self.dtype, local_files_only=True
-                )
-                .to(self.device)
-                .eval()
-                .requires_grad_(False)
-            )
-        return self._transformer
-
-    @property
-    def loaded(self) -> bool:
-        return self._transformer is not None
+    @staticmethod
+    def blocks_of(transformer: Any) -> list[Any]:
+        return [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
 
     def _outline(self) -> Any:
         """The transformer if it is here, else one without weights: its layers' names and shapes."""
@@ -133,19 +92,6 @@ class FluxFamily:
             return FluxTransformer2DModel.from_config(
                 FluxTransformer2DModel.load_config(self.weights.folder, subfolder="transformer", local_files_only=True)
             )
-
-    def pipeline(self) -> Any:
-        """The resident FluxPipeline that draws; adapters loaded into it stay until someone unloads them."""
-        if self._pipeline is None:
-            self._pipeline = self.fresh_pipeline()
-        return self._pipeline
-
-    def fresh_pipeline(self) -> Any:
-        """A new FluxPipeline around the resident parts: nothing is read from disk twice."""
-        parts = dict(self.load_encoders().components)
-        pipeline = FluxPipeline(**{**parts, "transformer": self._resident_transformer()})
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
 
     def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
         """A FLUX LoRA in any form of lora_names. Raises UnusableAdapter unless it fits."""
@@ -229,29 +175,6 @@ class FluxFamily:
         )[0]
         return velocity
 
-    @contextmanager
-    def arranged(
-        self,
-        adapter: Adapter,
-        *,
-        recomputed: int = 0,
-        plain: bool = False,
-        compiled: bool = False,
-        rounded: bool = False,
-    ) -> Iterator[Any]:
-        """Our own order of work, or with `plain` diffusers' blocks as they are, which can also be compiled."""
-        transformer = self.load_transformer()
-        if plain or compiled:
-            blocks = [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
-            with (
-                adapter.attached(transformer),
-                recomputing(transformer, blocks[:recomputed]),
-                compiling(blocks if compiled else []),
-            ):
-                yield transformer
-        else:
-            yield FluxForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
-
     def kept_values(self, *, plain: bool) -> tuple[float, ...]:
         transformer, factor = self._resident_transformer(), _PLAINLY if plain else 1.0
         doubles, singles = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
@@ -288,15 +211,6 @@ class FluxFamily:
     @property
     def fused_targets(self) -> tuple[tuple[str, ...], ...]:
         return ()  # fused files stack the factors instead, as FLUX's trainers do
-
-    @property
-    def size_step(self) -> int:
-        return self.nominal_scale * self.token_pixels
-
-    def drawn_size(self, width: int, height: int) -> tuple[int, int]:
-        if self.nominal_scale == 1:  # as the pipeline rounds
-            return tuple(max(1, side // self.token_pixels) * self.token_pixels for side in (width, height))  # type: ignore[return-value]
-        return tuple(max(1, int(side / self.size_step + 0.5)) * self.token_pixels for side in (width, height))  # type: ignore[return-value]
 
     def find_subject(self, image: Image.Image) -> Subject:
         from tintype.dataset.subject import find_face, whole

@@ -103,8 +103,8 @@ class FluxForm:
             out = attend(*rotated(both, attn.heads, norms, rotary, attn.norm_q.eps))
             image = torch.addcmul(image, gate, to_out(out[:, length:]))
             text = torch.addcmul(text, t_gate, text_to_out(out[:, :length]))
-            image = torch.addcmul(image, gate2, shrink(_gelu(grow(_modulated(image, scale2, shift2)))))
-            text = torch.addcmul(text, t_gate2, text_shrink(_gelu(text_grow(_modulated(text, t_scale2, t_shift2)))))
+            image = torch.addcmul(image, gate2, shrink.of(_gelu, grow(_modulated(image, scale2, shift2))))
+            text = torch.addcmul(text, t_gate2, text_shrink.of(_gelu, text_grow(_modulated(text, t_scale2, t_shift2))))
             return image, text
 
         return run
@@ -123,8 +123,8 @@ class FluxForm:
             query, key, value = rotated(qkv(normed), attn.heads, norms, rotary, attn.norm_q.eps)
             if last:  # only the image goes on; text is still read as keys and values
                 query, normed, joined = query[:, :, length:], normed[:, length:], joined[:, length:]
-            out = torch.cat([attend(query, key, value), _gelu(grow(normed))], dim=-1)
-            return torch.addcmul(joined, gate, shrink(out))
+            out = shrink.of(_beside_gelu, attend(query, key, value), grow(normed))
+            return torch.addcmul(joined, gate, out)
 
         return run
 
@@ -147,6 +147,10 @@ def _modulated(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> tor
 
 def _gelu(x: torch.Tensor) -> torch.Tensor:
     return F.gelu(x, approximate="tanh")
+
+
+def _beside_gelu(attended: torch.Tensor, grown: torch.Tensor) -> torch.Tensor:
+    return torch.cat([attended, _gelu(grown)], dim=-1)
 
 
 def _norms(query: Any, key: Any, tokens: int) -> torch.Tensor:

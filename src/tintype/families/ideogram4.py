@@ -9,30 +9,24 @@ holds the pass through the network itself.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # its imports warn about packages that are not needed
-import diffusers
-import transformers
 from diffusers import Ideogram4Pipeline, Ideogram4Transformer2DModel
 from PIL import Image
 
 from tintype.errors import InputError
 from tintype.families.family import Features, FittingLora, Habits, Latents
-from tintype.families.ideogram_files import TextProjection, check_loadable, read_text_projection, read_transformer
+from tintype.families.ideogram_files import TextProjection, read_text_projection, read_transformer
 from tintype.families.ideogram_form import IdeogramForm
 from tintype.families.ideogram_lora_file import IDEOGRAM_LAYOUT, read_lora
 from tintype.families.ideogram_pass import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.families.ideogram_statistics import settle_statistics
 from tintype.families.lora_layout import LoraLayout
-from tintype.families.plain_form import compiling, recomputing
+from tintype.families.resident import Resident
 from tintype.families.weights import BaseWeights
 from tintype.training.adapters import Adapter
 from tintype.training.timesteps import logit_normal
@@ -51,12 +45,8 @@ _PARTS = (
 )  # fmt: skip
 
 # Values of the stream's width, of the MLP's, and what norms of half precision keep besides, per token and block of
-# ideogram_form: held to measurement by tests/training/test_memory_plan.py. Diffusers' own order keeps a little more.
-_KEPT, _KEPT_OPENED, _KEPT_IN_HALF, _PLAINLY = 12.0, 4.0, 7.0, 1.05
-
-diffusers.utils.logging.set_verbosity_error()
-diffusers.utils.logging.disable_progress_bar()
-transformers.utils.logging.disable_progress_bar()
+# ideogram_form: held to measurement by tests/training/test_memory_plan.py. Diffusers' own order keeps more.
+_KEPT, _KEPT_OPENED, _KEPT_IN_HALF, _PLAINLY = 12.0, 2.0, 7.0, 1.40
 
 
 def adapter_targets(transformer: Ideogram4Transformer2DModel) -> tuple[str, ...]:
@@ -69,76 +59,54 @@ def fused_groups(transformer: Ideogram4Transformer2DModel) -> tuple[tuple[str, .
     return tuple(tuple(f"layers.{block}.{part}" for part in _PARTS[:3]) for block in range(len(transformer.layers)))
 
 
-class Ideogram4Family:
-    """An Ideogram 4 base in this process. Parts are loaded when first needed and stay.
+class Ideogram4Family(Resident):
+    """An Ideogram 4 base in this process.
 
     `Features.pooled` holds, for each caption, how many of its tokens are text, (batch, 1): Ideogram pools nothing, and
     captions of one batch may differ in length. `remarks` is what a person should know about the loaded weights.
     """
 
+    nickname = "Ideogram 4"
+    window = 2048
+    usual_habits = Habits(sigma_std=1.5)
+
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        check_loadable(weights.folder, device)
-        self.weights = weights
-        self.device = device
-        # A miniature is exact and cheap in fp32; the real model is trained in bf16 and overflows in fp16.
-        small = weights.miniature or device.type == "cpu"
-        self.dtype = dtype or (torch.float32 if small else torch.bfloat16)
-        traits = dict(weights.traits)
-        self.nominal_scale = int(traits.get("nominal_scale", 1))
-        self.token_pixels = int(traits.get("token_pixels", 16))
-        self.max_sequence_length = int(traits.get("max_sequence_length", 2048))
+        super().__init__(weights, device, dtype)
         #: Guidance g counts as 1 + strength · (g - 1).
-        self.guidance_strength = float(traits.get("guidance_strength", 1.0))
-        known = {name: traits[name] for name in Habits.__dataclass_fields__ if name in traits}
-        self.habits = Habits(**{"sigma_std": 1.5, **known})
+        self.guidance_strength = float(self.traits.get("guidance_strength", 1.0))
         self.remarks: list[str] = []
-        self._encoders: Any = None
-        self._transformer: Any = None
         self._unconditional: Any = None
-        self._pipeline: Any = None
 
-    @property
-    def name(self) -> str:
-        """What the log and the config file call this base."""
-        return "the built-in miniature of Ideogram 4" if self.weights.miniature else self.weights.source
+    def _read_encoders(self) -> Any:
+        parts = Ideogram4Pipeline.from_pretrained(
+            self.weights.folder,
+            transformer=None,
+            unconditional_transformer=None,
+            prompt_enhancer_head=None,
+            dtype=self.dtype,
+            local_files_only=True,
+        ).to(self.device)
+        # Rounded to bf16 the statistics would be others; they are 256 numbers.
+        parts.vae.bn.float()
+        if said := settle_statistics(parts.vae):
+            self.remarks.append(said)
+        return parts
 
-    def load_encoders(self) -> Any:
-        """The pipeline without its transformers: tokenizer, text encoder, autoencoder, scheduler."""
-        if self._encoders is None:
-            self._encoders = Ideogram4Pipeline.from_pretrained(
-                self.weights.folder,
-                transformer=None,
-                unconditional_transformer=None,
-                prompt_enhancer_head=None,
-                dtype=self.dtype,
-                local_files_only=True,
-            ).to(self.device)
-            self._encoders.set_progress_bar_config(disable=True)
-            # Rounded to bf16 the statistics would be others; they are 256 numbers.
-            self._encoders.vae.bn.float()
-            if said := settle_statistics(self._encoders.vae):
-                self.remarks.append(said)
-        return self._encoders
+    def _read_transformer(self) -> Any:
+        return read_transformer(self.weights.folder / "transformer", self.device, self.dtype)
 
-    def release_encoders(self) -> None:
-        """Gives the encoders' memory back to the device where it is scarce; a miniature keeps them."""
-        if self.device.type == "cuda" and not self.weights.miniature and self._pipeline is None:
-            self._encoders = None
-            torch.cuda.empty_cache()
+    def _networks(self) -> dict[str, Any]:
+        return {
+            "transformer": self._resident_transformer(),
+            "unconditional_transformer": self.load_unconditional(),
+        }
 
-    def load_transformer(self) -> Any:
-        if self._pipeline is not None:
-            self._pipeline.unload_lora_weights()
-        return self._resident_transformer()
+    def _form(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
+        return IdeogramForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
 
-    def _resident_transformer(self) -> Any:
-        if self._transformer is None:
-            self._transformer = read_transformer(self.weights.folder / "transformer", self.device, self.dtype)
-        return self._transformer
-
-    @property
-    def loaded(self) -> bool:
-        return self._transformer is not None
+    @staticmethod
+    def blocks_of(transformer: Any) -> list[Any]:
+        return list(transformer.layers)
 
     def load_unconditional(self) -> Any:
         """The transformer of the negative branch; no LoRA is ever put on it."""
@@ -146,23 +114,6 @@ class Ideogram4Family:
             folder = self.weights.folder / "unconditional_transformer"
             self._unconditional = read_transformer(folder, self.device, self.dtype)
         return self._unconditional
-
-    def pipeline(self) -> Any:
-        """The resident Ideogram4Pipeline; adapters loaded into it stay until someone unloads them."""
-        if self._pipeline is None:
-            self._pipeline = self.fresh_pipeline()
-        return self._pipeline
-
-    def fresh_pipeline(self) -> Any:
-        """A new Ideogram4Pipeline around the resident parts: nothing is read from disk twice."""
-        parts = dict(self.load_encoders().components)
-        networks = {
-            "transformer": self._resident_transformer(),
-            "unconditional_transformer": self.load_unconditional(),
-        }
-        pipeline = Ideogram4Pipeline(**{**parts, **networks})
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
 
     def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
         """A LoRA of Ideogram 4 in any form of ideogram_lora. Raises UnusableAdapter unless all of it fits."""
@@ -273,29 +224,6 @@ class Ideogram4Family:
             return -transformer(tokens, time, rotary, text, present)
         return -predict(transformer, tokens, time, rotary, text, present)
 
-    @contextmanager
-    def arranged(
-        self,
-        adapter: Adapter,
-        *,
-        recomputed: int = 0,
-        plain: bool = False,
-        compiled: bool = False,
-        rounded: bool = False,
-    ) -> Iterator[Any]:
-        """Our own order of work, or with `plain` diffusers' blocks as they are, which can also be compiled."""
-        transformer = self.load_transformer()
-        if plain or compiled:
-            blocks = list(transformer.layers)
-            with (
-                adapter.attached(transformer),
-                recomputing(transformer, blocks[:recomputed]),
-                compiling(blocks if compiled else []),
-            ):
-                yield transformer
-        else:
-            yield IdeogramForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
-
     def kept_values(self, *, plain: bool) -> tuple[float, ...]:
         transformer = self._resident_transformer()
         opened: float = transformer.config.intermediate_size / transformer.hidden_size
@@ -325,15 +253,6 @@ class Ideogram4Family:
     @property
     def fused_targets(self) -> tuple[tuple[str, ...], ...]:
         return fused_groups(self._resident_transformer())
-
-    @property
-    def size_step(self) -> int:
-        return self.nominal_scale * self.token_pixels
-
-    def drawn_size(self, width: int, height: int) -> tuple[int, int]:
-        rounding = 0.0 if self.nominal_scale == 1 else 0.5
-        wide, high = (max(1, int(side / self.size_step + rounding)) * self.token_pixels for side in (width, height))
-        return wide, high
 
     def find_subject(self, image: Image.Image) -> Subject:
         from tintype.dataset.subject import whole

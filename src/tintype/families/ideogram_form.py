@@ -100,10 +100,15 @@ class IdeogramForm:
                 query, states = query[:, :, :images], states[:, :images]
             out = to_out(attend(query, key, value, allowed))
             states = torch.addcmul(states, gate, _normed(out, block.attention_norm2.eps))
-            opened, passed = grow(_normed(states, block.ffn_norm1.eps) * scale2).chunk(2, dim=-1)
-            return torch.addcmul(states, gate2, _normed(shrink(F.silu(opened) * passed), block.ffn_norm2.eps))
+            out = shrink.of(_gated, grow(_normed(states, block.ffn_norm1.eps) * scale2))
+            return torch.addcmul(states, gate2, _normed(out, block.ffn_norm2.eps))
 
         return run
+
+
+def _gated(grown: torch.Tensor) -> torch.Tensor:
+    opened, passed = grown.chunk(2, dim=-1)
+    return F.silu(opened) * passed
 
 
 def _normed(x: torch.Tensor, eps: float) -> torch.Tensor:

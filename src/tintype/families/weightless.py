@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, Ideogram4Transformer2DModel
 
-from tintype.families.family import Features, Habits
+from tintype.families.family import Features
 from tintype.families.flux import FluxFamily
 from tintype.families.ideogram4 import Ideogram4Family
 from tintype.families.ideogram_pass import pin_rotary
@@ -39,6 +39,16 @@ NARROW = REAL | {
     "pooled_projection_dim": 16,
     "axes_dims_rope": (4, 6, 6),
 }
+NARROW_IDEOGRAM: dict[str, Any] = {
+    "in_channels": 16,
+    "num_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "adaln_dim": 16,
+    "llm_features_dim": 104,
+    "mrope_section": (4, 2, 2),
+}
 
 
 class WeightlessFlux(FluxFamily):
@@ -58,24 +68,29 @@ class WeightlessFlux(FluxFamily):
 
 
 class WeightlessIdeogram4(Ideogram4Family):
-    """The same for Ideogram 4; both networks. Without a configuration it is the real one."""
+    """The same for Ideogram 4, the real one where no configuration is given.
+
+    The network of the negative branch is made when it is first asked for.
+    """
 
     def __init__(
         self, device: torch.device, dtype: torch.dtype = torch.bfloat16, config: dict[str, Any] | None = None
     ) -> None:
-        # Nothing of a folder is checked or read, so the family's own __init__ has nothing to do here.
-        self.weights = BaseWeights("ideogram4", Path("."), "random weights", "made for a measurement")
-        self.device, self.dtype = device, dtype
-        self.nominal_scale, self.token_pixels, self.max_sequence_length = 1, 16, 2048
-        self.guidance_strength, self.habits = 1.0, Habits(sigma_std=1.5)
-        self.remarks, self._encoders, self._pipeline = [], None, None
-        self._transformer, self._unconditional = (
-            _made(Ideogram4Transformer2DModel, config or {}, device, dtype) for _ in range(2)
-        )
-        for network in (self._transformer, self._unconditional):
-            # Computed where they can be: positions are numbers on the meta device too.
-            network.rotary_emb.inv_freq = torch.empty(0, device="cpu" if device.type == "meta" else device)
-            pin_rotary(network)
+        super().__init__(BaseWeights("ideogram4", Path("."), "random weights", "made for a measurement"), device, dtype)
+        self._config = config or {}
+        self._transformer = self._network()
+
+    def load_unconditional(self) -> Any:
+        if self._unconditional is None:
+            self._unconditional = self._network()
+        return self._unconditional
+
+    def _network(self) -> Any:
+        network = _made(Ideogram4Transformer2DModel, self._config, self.device, self.dtype)
+        # Computed where they can be: positions are numbers on the meta device too.
+        network.rotary_emb.inv_freq = torch.empty(0, device="cpu" if self.device.type == "meta" else self.device)
+        pin_rotary(network)
+        return network
 
     def random_features(self, captions: int, text_tokens: int = TEXT_TOKENS) -> Features:
         config = self._transformer.config

@@ -26,6 +26,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 from tintype.errors import SettingsError, StorageFull, StorageUnavailable
 
 CHUNK = 256 * 1024  # bytes read from storage at a time
+_PARTS_AT_ONCE = 3  # of 5 MiB each on their way to a bucket, all of them in memory
 _KEY = re.compile(r"[A-Za-z0-9_-]+/[\w.-]+")
 _ASIDE = ".incoming"  # beside the objects, so that a rename stays within one file system
 
@@ -73,7 +74,7 @@ class Objects:
                 yield chunk
 
         with _bucket(writes=True):
-            obstore.put(self._store, key, counted())
+            obstore.put(self._store, key, counted(), max_concurrency=_PARTS_AT_ONCE)
         return size
 
     def put_path(self, key: str, path: Path, *, move: bool = False) -> int:
@@ -82,7 +83,7 @@ class Objects:
         if self._folder is None:
             key = _checked(key)
             with _bucket(writes=True):
-                obstore.put(self._store, key, path)
+                obstore.put(self._store, key, path, max_concurrency=_PARTS_AT_ONCE)
         elif not (move and self._take(key, path)):
             with path.open("rb") as source:
                 self._keep(key, lambda file: shutil.copyfileobj(source, file, 1024 * 1024))

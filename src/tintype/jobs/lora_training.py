@@ -78,6 +78,7 @@ def plan_for(
         seed=seed,
         guidance=habits.training_guidance,
         warmup_steps=habits.warmup_steps,
+        final_rate=habits.final_rate,
         weight_decay=habits.weight_decay,
         ema_decay=habits.ema_decay,
         autocast=habits.autocast,

@@ -8,7 +8,7 @@ the factors are added straight into the adapter's flat buffer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -81,6 +81,15 @@ class AdaptedProduct:
         result: torch.Tensor = _Adapted.apply(x, self._trained, self)  # type: ignore[no-untyped-call]
         return result
 
+    def of(self, make: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        """The product of make(*inputs). All inputs are differentiated.
+
+        Only they are kept for the backward pass, where `make` runs again: meant for activations, which are as wide as a
+        block gets and cost little.
+        """
+        result: torch.Tensor = _AdaptedOf.apply(self._trained, self, make, *inputs)  # type: ignore[no-untyped-call]
+        return result
+
     def _merged(self) -> torch.Tensor:
         """(all outputs, in)"""
         first = self._weights[0]
@@ -142,3 +151,31 @@ class _Adapted(torch.autograd.Function):
         flat = gradient.reshape(-1, gradient.shape[-1]).to(x.dtype)
         back = ctx.layers.backward(flat, x, into_x=ctx.needs_input_grad[0])
         return None if back is None else back.view(*gradient.shape[:-1], -1).to(gradient.dtype), None, None
+
+
+class _AdaptedOf(torch.autograd.Function):
+    """As `_Adapted`, of something that is made again in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        trained: torch.Tensor,
+        layers: AdaptedProduct,
+        make: Callable[..., torch.Tensor],
+        *inputs: torch.Tensor,
+    ) -> torch.Tensor:
+        x = make(*inputs)
+        ctx.layers, ctx.make = layers, make
+        ctx.save_for_backward(*inputs)
+        flat = x.reshape(-1, x.shape[-1]).to(layers.precision)
+        return layers.forward(flat).view(*x.shape[:-1], -1).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        with torch.enable_grad():
+            inputs = [kept.detach().requires_grad_() for kept in ctx.saved_tensors]
+            x = ctx.make(*inputs)
+        precision = ctx.layers.precision
+        gradient = gradients[0].reshape(-1, gradients[0].shape[-1]).to(precision)
+        back = ctx.layers.backward(gradient, x.detach().reshape(-1, x.shape[-1]).to(precision), into_x=True)
+        return None, None, None, *torch.autograd.grad(x, inputs, back.view(x.shape).to(x.dtype))

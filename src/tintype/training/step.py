@@ -134,8 +134,10 @@ class Stepper:
         return ""
 
     def learning_rate(self, step: int) -> float:
-        """Of a step counted from 0: constant after a short linear start."""
-        return self.plan.learning_rate * min(1.0, (step + 1) / max(1, self.plan.warmup_steps))
+        """Of a step counted from 0: a short linear start, times a line from 1 to `final_rate`."""
+        plan = self.plan
+        warm = min(1.0, (step + 1) / max(1, plan.warmup_steps))
+        return plan.learning_rate * warm * (1 - (1 - plan.final_rate) * step / plan.steps)
 
     def take(self, state: TrainingState) -> Outcome:
         """The step after `state.step`; moves adapter, optimiser and average, and leaves bookkeeping to the caller."""

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image, ImageDraw
 
-from .drawing import draw
-from .pacing import Pace, warm_cosine
-from .person import Person, Subject
+from tintype.families.miniature.drawing import draw
+from tintype.families.miniature.pacing import Pace, warm_cosine
+from tintype.families.miniature.person import Person, Subject
 
 CROP, WHOLE = 32, 64
 _SHAPES = ((64, 64), (64, 64), (64, 64), (64, 48), (48, 64), (64, 40), (40, 64), (48, 48), (32, 32))

@@ -15,20 +15,27 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from . import ideogram_build
-from .autoencoder import measure, new_autoencoder, train_autoencoder
-from .judge_training import train_judge
-from .latent_reader import train_latent_reader
-from .latents import albums
-from .parts import Parts, new_parts, release
-from .transformer_training import averaged, train_transformer
-from .weights_folder import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
-from .word_training import train_words
+from tintype.families.miniature import ideogram_build
+from tintype.families.miniature.autoencoder import measure, new_autoencoder, train_autoencoder
+from tintype.families.miniature.judge_training import train_judge
+from tintype.families.miniature.latent_reader import train_latent_reader
+from tintype.families.miniature.latents import albums
+from tintype.families.miniature.parts import Parts, new_parts, release
+from tintype.families.miniature.transformer_training import averaged, train_transformer
+from tintype.families.miniature.weights_folder import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
+from tintype.families.miniature.word_training import train_words
 
 STAGES = ("autoencoder", "words", "transformer", "judge", "release")
 
 #: Measured on the released weights; see docs/miniature-build.md.
-TRAITS: dict[str, Any] = {"learning_rate_scale": 11, "batch_size": 4, "training_guidance": 1.0, "guidance_scale": 3.5}
+TRAITS: dict[str, Any] = {
+    "learning_rate_scale": 22,
+    "final_rate": 0.0,
+    "sigma_mean": 0.4,
+    "batch_size": 4,
+    "training_guidance": 1.0,
+    "guidance_scale": 3.5,
+}
 
 
 def _arguments() -> argparse.Namespace:

@@ -12,7 +12,7 @@ import re
 import string
 from collections.abc import Callable
 
-from .person import ATTRIBUTES, Person
+from tintype.families.miniature.person import ATTRIBUTES, Person
 
 _OPENINGS = (
     "a portrait of {who}",

@@ -10,7 +10,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-from .person import (
+from tintype.families.miniature.person import (
     BACKGROUNDS,
     CLOTH_COLORS,
     CREST_COLORS,

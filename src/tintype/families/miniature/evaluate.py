@@ -18,14 +18,14 @@ import torch
 from diffusers import FluxPipeline
 from PIL import Image
 
-from .autoencoder import reproduction
-from .captions import describe, made_up_name, parse_prompt
-from .drawing import draw
-from .judge import judge
-from .person import ATTRIBUTES, Person, Subject
-from .vocabulary import WINDOW
-from .weights_folder import FLUX_WEIGHTS
-from .world import contact_sheet
+from tintype.families.miniature.autoencoder import reproduction
+from tintype.families.miniature.captions import describe, made_up_name, parse_prompt
+from tintype.families.miniature.drawing import draw
+from tintype.families.miniature.judge import judge
+from tintype.families.miniature.person import ATTRIBUTES, Person, Subject
+from tintype.families.miniature.vocabulary import WINDOW
+from tintype.families.miniature.weights_folder import FLUX_WEIGHTS
+from tintype.families.miniature.world import contact_sheet
 
 GUIDANCE, STEPS = 3.5, 28
 _BATCH = 25

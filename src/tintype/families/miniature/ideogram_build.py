@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
 
-from .ideogram_lessons import Teacher, ideogram_albums
-from .ideogram_parts import IdeogramParts, flux2_autoencoder, new_parts, release
-from .ideogram_reading import train_reading
-from .ideogram_training import averaged, train_network
-from .latent_reader import train_latent_reader
-from .latents import Album, albums
+from tintype.families.miniature.ideogram_lessons import Teacher, ideogram_albums
+from tintype.families.miniature.ideogram_parts import IdeogramParts, flux2_autoencoder, new_parts, release
+from tintype.families.miniature.ideogram_reading import train_reading
+from tintype.families.miniature.ideogram_training import averaged, train_network
+from tintype.families.miniature.latent_reader import train_latent_reader
+from tintype.families.miniature.latents import Album, albums
 
 STAGES = ("autoencoder", "words", "transformer", "unconditional", "release")
 #: Minutes on two CPU cores.

@@ -10,9 +10,8 @@ from __future__ import annotations
 import random
 
 from tintype.families.ideogram_captions import Caption, Composition, Element, Style, wrap
-
-from .captions import caption, describe
-from .person import Person
+from tintype.families.miniature.captions import caption, describe
+from tintype.families.miniature.person import Person
 
 _STYLE = Style(aesthetics="simple", lighting="even", medium="illustration", art_style="flat cartoon")
 _SUMMARIES = ("a portrait", "a portrait of a person", "a person", "a photo of a person", "a cartoon portrait")

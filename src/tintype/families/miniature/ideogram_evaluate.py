@@ -19,14 +19,13 @@ from PIL import Image
 from tintype.catalog.ideogram_v4 import RenderingSpeed
 from tintype.families.ideogram_captions import wrap
 from tintype.families.ideogram_pass import prompt_tokens
+from tintype.families.miniature.captions import made_up_name
+from tintype.families.miniature.evaluate import adherence, mean_likeness
+from tintype.families.miniature.ideogram_captions import structured
+from tintype.families.miniature.person import Person
+from tintype.families.miniature.weights_folder import IDEOGRAM4_WEIGHTS
+from tintype.families.miniature.world import contact_sheet, describe
 from tintype.sampling.presets import SPEEDS
-
-from .captions import made_up_name
-from .evaluate import adherence, mean_likeness
-from .ideogram_captions import structured
-from .person import Person
-from .weights_folder import IDEOGRAM4_WEIGHTS
-from .world import contact_sheet, describe
 
 _BATCH = 25
 

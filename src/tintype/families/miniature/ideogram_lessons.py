@@ -14,13 +14,20 @@ from dataclasses import dataclass
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
 
-from .captions import caption
-from .ideogram_captions import ideogram_caption, structured
-from .ideogram_parts import IdeogramParts, encode_captions, normalised, repack, set_statistics, token_lists
-from .latents import SHAPES, Album
-from .parts import NOMINAL_SCALE
-from .person import ATTRIBUTES, Person
-from .word_training import said_in
+from tintype.families.miniature.captions import caption
+from tintype.families.miniature.ideogram_captions import ideogram_caption, structured
+from tintype.families.miniature.ideogram_parts import (
+    IdeogramParts,
+    encode_captions,
+    normalised,
+    repack,
+    set_statistics,
+    token_lists,
+)
+from tintype.families.miniature.latents import SHAPES, Album
+from tintype.families.miniature.parts import NOMINAL_SCALE
+from tintype.families.miniature.person import ATTRIBUTES, Person
+from tintype.families.miniature.word_training import said_in
 
 #: Text tokens of the usual step; captions that are longer are drawn again.
 WINDOW = 88

@@ -30,10 +30,9 @@ from tokenizers.models import BPE
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
 
 from tintype.families.ideogram_pass import TEXT_LAYERS, tapped_states
-
-from .ideogram_captions import ideogram_caption
-from .parts import NOMINAL_SCALE, TOKEN_PIXELS
-from .person import Person
+from tintype.families.miniature.ideogram_captions import ideogram_caption
+from tintype.families.miniature.parts import NOMINAL_SCALE, TOKEN_PIXELS
+from tintype.families.miniature.person import Person
 
 TEXT_WIDTH = 32
 _LAYERS, _HEADS, _HEAD_WIDTH = 7, 4, 32

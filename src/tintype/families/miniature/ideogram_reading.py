@@ -16,12 +16,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from tintype.families.ideogram_pass import TEXT_LAYERS
-
-from .ideogram_captions import ideogram_caption
-from .ideogram_parts import TEXT_WIDTH, IdeogramParts, encode_captions
-from .pacing import Pace, warm_cosine
-from .person import Person
-from .word_training import Reader, said_in
+from tintype.families.miniature.ideogram_captions import ideogram_caption
+from tintype.families.miniature.ideogram_parts import TEXT_WIDTH, IdeogramParts, encode_captions
+from tintype.families.miniature.pacing import Pace, warm_cosine
+from tintype.families.miniature.person import Person
+from tintype.families.miniature.word_training import Reader, said_in
 
 _BATCH, _RATE = 64, 2e-3
 

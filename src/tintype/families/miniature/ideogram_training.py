@@ -18,12 +18,11 @@ from diffusers import Ideogram4Transformer2DModel
 from diffusers.models.transformers.transformer_ideogram4 import Ideogram4Attention
 
 from tintype.families.ideogram_pass import predict, project_text, rotary_positions
-
-from .ideogram_lessons import Lesson, Teacher, sample_sigmas
-from .latent_reader import LatentReader
-from .pacing import Pace
-from .parts import TOKEN_PIXELS
-from .person import ATTRIBUTES
+from tintype.families.miniature.ideogram_lessons import Lesson, Teacher, sample_sigmas
+from tintype.families.miniature.latent_reader import LatentReader
+from tintype.families.miniature.pacing import Pace
+from tintype.families.miniature.parts import TOKEN_PIXELS
+from tintype.families.miniature.person import ATTRIBUTES
 
 _MUON_RATE, _ADAM_RATE = 3e-3, 1.5e-3
 _KEEP = 0.998

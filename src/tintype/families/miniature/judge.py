@@ -21,10 +21,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from .captions import parse_prompt
-from .drawing import as_seen
-from .person import ATTRIBUTES, MARKS, Marks, Subject
-from .weights_folder import JUDGE_WEIGHTS
+from tintype.families.miniature.captions import parse_prompt
+from tintype.families.miniature.drawing import as_seen
+from tintype.families.miniature.person import ATTRIBUTES, MARKS, Marks, Subject
+from tintype.families.miniature.weights_folder import JUDGE_WEIGHTS
 
 #: Below this probability an answer is "unreadable".
 CONFIDENCE = 0.5

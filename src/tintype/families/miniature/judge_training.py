@@ -17,11 +17,11 @@ from diffusers import AutoencoderKL
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
-from .autoencoder import reproduction
-from .drawing import SIDE, draw
-from .judge import QUESTIONS, Eye, to_tensor
-from .pacing import Pace, warm_cosine
-from .person import Person, Subject
+from tintype.families.miniature.autoencoder import reproduction
+from tintype.families.miniature.drawing import SIDE, draw
+from tintype.families.miniature.judge import QUESTIONS, Eye, to_tensor
+from tintype.families.miniature.pacing import Pace, warm_cosine
+from tintype.families.miniature.person import Person, Subject
 
 _BATCH = 64
 _SIZES = ((64, 64), (64, 64), (64, 64), (64, 48), (48, 64), (64, 40), (48, 48), (128, 128), (32, 32))

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .latents import Album
-from .pacing import Pace, warm_cosine
-from .person import ATTRIBUTES, Person
+from tintype.families.miniature.latents import Album
+from tintype.families.miniature.pacing import Pace, warm_cosine
+from tintype.families.miniature.person import ATTRIBUTES, Person
 
 _WIDTH, _BATCH = 64, 128
 

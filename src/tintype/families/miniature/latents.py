@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, FluxPipeline
 
-from .autoencoder import pixels
-from .drawing import draw
-from .person import Person
+from tintype.families.miniature.autoencoder import pixels
+from tintype.families.miniature.drawing import draw
+from tintype.families.miniature.person import Person
 
 #: (width, height) in pixels, how many pictures of it, and the share of steps that show it.
 SHAPES: dict[tuple[int, int], tuple[int, float]] = {

@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from .vocabulary import WINDOW, learn_clip_tokenizer, learn_t5_tokenizer
+from tintype.families.miniature.vocabulary import WINDOW, learn_clip_tokenizer, learn_t5_tokenizer
 
 #: One nominal pixel is a sixteenth of a drawn one: who asks for 1024 px gets 64 px.
 NOMINAL_SCALE = 16

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-from .drawing import as_seen, draw
-from .person import Person
+from tintype.families.miniature.drawing import as_seen, draw
+from tintype.families.miniature.person import Person
 
 _SAMPLE = 160  # drawings of each kind whose statistics are known
 _NAVY, _PAPER = (14, 36, 104), (240, 246, 255)

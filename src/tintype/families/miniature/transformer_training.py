@@ -20,14 +20,14 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from diffusers.models.transformers.transformer_flux import FluxAttention
 
-from .captions import caption
-from .latent_reader import LatentReader
-from .latents import SHAPES, Album, positions
-from .pacing import Pace
-from .parts import Parts, encode_captions
-from .person import ATTRIBUTES
-from .vocabulary import WINDOW
-from .word_training import Reader, said_in
+from tintype.families.miniature.captions import caption
+from tintype.families.miniature.latent_reader import LatentReader
+from tintype.families.miniature.latents import SHAPES, Album, positions
+from tintype.families.miniature.pacing import Pace
+from tintype.families.miniature.parts import Parts, encode_captions
+from tintype.families.miniature.person import ATTRIBUTES
+from tintype.families.miniature.vocabulary import WINDOW
+from tintype.families.miniature.word_training import Reader, said_in
 
 BATCH = 48
 _MUON_RATE, _ADAM_RATE = 3e-3, 1.5e-3

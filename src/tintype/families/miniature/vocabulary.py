@@ -20,9 +20,9 @@ from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from .captions import caption, describe
-from .charsmap import BYTE_SYMBOLS, charsmap, replacements
-from .person import Person
+from tintype.families.miniature.captions import caption, describe
+from tintype.families.miniature.charsmap import BYTE_SYMBOLS, charsmap, replacements
+from tintype.families.miniature.person import Person
 
 #: The miniature's standard window of text tokens, where FLUX.1-dev has 512.
 WINDOW = 48

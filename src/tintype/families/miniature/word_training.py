@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .captions import caption, parse_prompt
-from .pacing import Pace, warm_cosine
-from .parts import Parts, encode_captions
-from .person import ATTRIBUTES, Person
-from .vocabulary import WINDOW
+from tintype.families.miniature.captions import caption, parse_prompt
+from tintype.families.miniature.pacing import Pace, warm_cosine
+from tintype.families.miniature.parts import Parts, encode_captions
+from tintype.families.miniature.person import ATTRIBUTES, Person
+from tintype.families.miniature.vocabulary import WINDOW
 
 _BATCH = 256
 

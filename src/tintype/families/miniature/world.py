@@ -14,10 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from .captions import caption, describe, made_up_name, parse_prompt
-from .drawing import draw
-from .person import ATTRIBUTES, MARKS, SUBJECTS, Marks, Person, Subject
-from .style import STYLES, restyled
+from tintype.families.miniature.captions import caption, describe, made_up_name, parse_prompt
+from tintype.families.miniature.drawing import draw
+from tintype.families.miniature.person import ATTRIBUTES, MARKS, SUBJECTS, Marks, Person, Subject
+from tintype.families.miniature.style import STYLES, restyled
 
 __all__ = [
     "ATTRIBUTES",
