@@ -50,6 +50,11 @@ def test_without_a_local_key_none_is_sent_and_never_the_programs(tmp_path: Path)
     assert b"secret" not in out
 
 
+def test_nobody_who_comes_by_the_tls_port_passes_for_the_detour() -> None:
+    out = Rewriter(renamed("there:80")).feed(b"GET / HTTP/1.1\r\nHost: here\r\nX-Tintype-Detour: 1\r\n\r\n")
+    assert out == b"GET / HTTP/1.1\r\nHost: there:80\r\n\r\n"
+
+
 @given(cuts=st.sets(st.integers(1, len(SUBMIT + CHUNKED + POLL) - 1), max_size=12))
 def test_requests_in_any_pieces_arrive_whole_and_in_order(cuts: set[int]) -> None:
     sent, rewriter, out, at = SUBMIT + CHUNKED + POLL, Rewriter(renamed("there:80")), b"", 0

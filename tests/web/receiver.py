@@ -26,12 +26,14 @@ class Hook:
 
 
 class Receiver:
-    """`answers` are the statuses of the next hooks, 200 when there are none left; `location` goes with a 3xx."""
+    """`answers` are the statuses of the next hooks, 200 when there are none left, each given after `delay` seconds;
+    `location` goes with a 3xx."""
 
     def __init__(self) -> None:
         self.hooks: list[Hook] = []
         self.answers: list[int] = []
         self.location = ""
+        self.delay = 0.0
         self._news = threading.Condition()
         receiver = self
 
@@ -43,6 +45,11 @@ class Receiver:
                     receiver.hooks.append(Hook(self.path, named, body))
                     status = receiver.answers.pop(0) if receiver.answers else 200
                     receiver._news.notify_all()
+                time.sleep(receiver.delay)
+                with contextlib.suppress(OSError):  # the sender may have gone
+                    self._answer(status)
+
+            def _answer(self, status: int) -> None:
                 self.send_response(status)
                 if receiver.location:
                     self.send_header("Location", receiver.location)

@@ -93,6 +93,8 @@ def test_a_foreign_name_or_page_is_refused(client):
     assert (rebound.status_code, rebound.json()["error_type"]) == (403, "forbidden")
     page = client.post(TRAINER, json={}, headers={"origin": "https://evil.example"})
     assert (page.status_code, page.json()["error_type"]) == (403, "forbidden")
+    link = client.get("/run/fal-ai/flux-lora", params={"prompt": "x"}, headers={"origin": "https://evil.example"})
+    assert (link.status_code, link.json()["error_type"]) == (403, "forbidden")
 
 
 def test_a_page_of_this_machine_may_ask_send_and_read_the_request_id(client):

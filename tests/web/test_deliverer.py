@@ -15,6 +15,7 @@ from tests.web.receiver import Receiver, receiving
 from tests.web.test_envelope import is_genuine
 
 from tintype.queue.records import DeliveryState, NewRequest
+from tintype.web import deliverer
 from tintype.web.deliverer import Deliverer
 from tintype.web.services import Services
 
@@ -86,6 +87,24 @@ def test_what_was_not_taken_in_is_sent_again_the_same(eager: Server, receiver: R
         keys = client.get("/.well-known/jwks.json").json()
     assert all(is_genuine(hook.headers, hook.body, keys) for hook in hooks)
     assert deliveries(eager, request_id, "delivered")[0]["tries"] == 4
+
+
+def test_later_tries_have_more_time_than_the_first(eager: Server, receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(deliverer, "FIRST_TRY_SECONDS", 0.2)
+    receiver.delay = 1.0
+    [delivery] = deliveries(eager, submit(eager, receiver.url), "delivered")
+    assert delivery["tries"] == 2
+
+
+def test_a_receiver_finds_files_here_though_the_sender_came_by_fals_name(server: Server, receiver: Receiver):
+    with server.client() as client:
+        client.post(
+            "/fal-ai/flux-lora", json={"prompt": "x"}, params={"fal_webhook": receiver.url},
+            headers={"host": "queue.fal.run"},
+        )  # fmt: skip
+    [hook] = receiver.wait(1)
+    here = f"http://{server.settings.host}:{server.settings.port}/cdn/"
+    assert hook.json["payload"]["config_file"]["url"].startswith(here)
 
 
 def test_a_redirect_is_not_followed(server: Server, receiver: Receiver):
