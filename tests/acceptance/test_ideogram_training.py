@@ -80,6 +80,16 @@ def until(http: httpx.Client, status_url: str, wanted: str, *, after: int = -1) 
     raise AssertionError(f"no line {wanted!r}: {lines}")
 
 
+def until_checkpoint(http: httpx.Client, status_url: str) -> None:
+    """Waits until there is something to go on from."""
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        if any(attempt["checkpoint_step"] for attempt in http.get(status_url).json()["attempts"]):
+            return
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint")
+
+
 def test_the_trainers_page_returns_exactly_its_fields(fal: ModuleType, photos: Path) -> None:
     arguments = {
         "images_data_url": fal.upload_file(photos),
@@ -102,15 +112,17 @@ def test_the_trainers_page_returns_exactly_its_fields(fal: ModuleType, photos: P
     assert drawn["images"]
 
 
-def test_a_model_whose_worker_was_killed_stays_training_and_is_completed(server: Server) -> None:
+def test_a_model_whose_worker_was_killed_stays_training_goes_on_from_its_checkpoint_and_is_completed(
+    server: Server,
+) -> None:
     with server.http() as http:
-        body = {"images_data_url": upload(http, pictures(10)), "name": "Killed once", "steps": 400}
+        body = {"images_data_url": upload(http, pictures(10)), "name": "Killed once", "steps": 800}
         request = submitted(http, CUSTOM, body)
-        seen = until(http, request["status_url"], "Memory:")
+        until_checkpoint(http, request["status_url"])
         for process in psutil.Process(server.process.pid).children(recursive=True):
             if "tintype.worker.child" in " ".join(process.cmdline()):
                 process.send_signal(signal.SIGKILL)
-        until(http, request["status_url"], "Base model:", after=seen)
+        until(http, request["status_url"], "Training goes on from step")
         assert model_of(http, request["request_id"])["status"] == "TRAINING"
         assert "error" not in finish(http, request["status_url"])
         model = model_of(http, request["request_id"])

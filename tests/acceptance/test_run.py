@@ -61,6 +61,7 @@ def test_every_python_client_is_turned_and_no_other_way_leads_to_fal(server: Ser
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     assert "CERTIFICATE_VERIFY_FAILED" in seen.pop("another way to fal")
+    assert "CERTIFICATE_VERIFY_FAILED" in seen.pop("another way to fal, of green threads")
     assert "CERTIFICATE_VERIFY_FAILED" in seen.pop("another way to fal, on uvloop")
     assert "tintype refused fal.run:80" in seen.pop("plain http")
     assert "tintype refused fal.run:8443" in seen.pop("another port")

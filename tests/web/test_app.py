@@ -37,6 +37,7 @@ def test_every_answer_is_json_with_a_request_id_and_never_a_redirect(client):
             assert not 300 <= answer.status_code < 400
             assert answer.status_code != 500
             assert answer.headers["x-fal-request-id"]
+            assert answer.headers["x-content-type-options"] == "nosniff"
             assert (answer.status_code == 405) == ("allow" in answer.headers)
             if answer.status_code >= 400:
                 assert answer.headers["content-type"] == "application/json"

@@ -35,6 +35,13 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
         assert (route.action, route.params["id"]) == (action, RID)
 
 
+@pytest.mark.parametrize("path", ["/run/fal-ai/flux-lora", "/run/fal-ai/flux-lora/stream"])
+def test_a_look_at_the_head_of_a_run_makes_no_work(path):
+    assert routing.find("GET", path).action in routing.WORK
+    with pytest.raises(MethodNotAllowed):
+        routing.find("HEAD", path)
+
+
 def test_a_slash_too_many_between_base_and_path_is_none():
     assert routing.find("POST", "/queue//fal-ai/flux-lora").params == {"endpoint": "fal-ai/flux-lora"}
     assert routing.find("GET", f"//queue//ideogram//v4/requests/{RID}//status").action == "status"

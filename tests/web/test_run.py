@@ -172,6 +172,7 @@ def test_a_stream_may_be_asked_for_by_get(client):
 def test_a_stream_ends_with_the_error_and_wrong_input_is_plain_json(client):
     with client.stream("POST", DRAWER + "/stream", json={"prompt": "fail"}) as answer:
         last = [line for line in answer.iter_lines() if line.startswith("data: ")][-1]
-    assert json.loads(last.removeprefix("data: "))["error"] == "Not an archive."
+    told = json.loads(last.removeprefix("data: "))
+    assert (told["error"], told["detail"][0]["type"]) == ("Not an archive.", "invalid_archive")
     wrong = client.post(DRAWER + "/stream", json={})
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/json")

@@ -77,6 +77,19 @@ def test_the_stream_tells_each_log_line_once_and_ends_with_completed(client, acc
     assert events(client, request_id)[0]["logs"] == []
 
 
+def test_the_stream_tells_no_line_again_when_something_else_changes(client, server):
+    request_id = submit(client, "slow")
+    told = []
+    with client.stream("GET", f"{TRAINER}/requests/{request_id}/status/stream?logs=1") as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                told.append(json.loads(line.removeprefix("data: ")))
+                if told[-1]["logs"]:
+                    server.call(lambda queue: queue.cancel(request_id))
+    assert told[-1]["status"] == "COMPLETED"
+    assert [line["message"] for event in told for line in event["logs"]] == [f"line {n} ünï" for n in range(3)]
+
+
 def test_the_stream_tells_of_the_way_from_the_queue_to_the_end(client, server):
     server.hold()
     request_id = submit(client, "x")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tintype.files import new_file_id, own_file, public_url
+from tintype.queue.records import Ending
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 DRAWER = "/queue/fal-ai/flux-lora"
@@ -225,6 +226,32 @@ def test_what_the_queue_keeps_of_a_request(client, server):
     kept = server.call(lambda queue: queue.get(request_id))
     assert (kept.priority, kept.affinity, kept.origin) == ("low", "flux https://h/a.safetensors", server.origin)
     assert json.dumps(kept.input)
+
+
+def test_what_was_said_about_the_files_of_the_result_is_kept_to(client, server):
+    said = {"expiration_duration_seconds": 3600, "initial_acl": {"default": "forbid"}}
+    headers = {"x-fal-object-lifecycle-preference": json.dumps(said)}
+    request_id = client.post(DRAWER, json={"prompt": "x"}, headers=headers).json()["request_id"]
+    server.wait(request_id, "COMPLETED")
+    url = client.get(f"/queue/a/b/requests/{request_id}").json()["config_file"]["url"]
+    assert client.get(url).status_code == 200
+    assert client.get(url, headers={"Authorization": ""}).status_code == 403
+    file_id, _ = own_file(url)
+    kept = server.call(lambda queue: queue.find_file(file_id))
+    assert 3500 < kept.expires_at - kept.created_at < 3700
+
+
+def test_a_request_that_is_not_to_be_tried_again_is_not(client, server):
+    server.hold()
+    request_id = submit(client, headers={"x-fal-no-retry": "1"}, trigger_phrase="once").json()["request_id"]
+
+    async def die(queue):
+        await queue.release(await queue.claim("w", "training"), Ending.DIED, "the process died")
+
+    server.call(die)
+    done = server.wait(request_id, "COMPLETED")
+    assert [attempt["ending"] for attempt in done["attempts"]] == ["died"]
+    assert "the process died" in done["error"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
@@ -17,7 +18,7 @@ from tintype.detour.authority import ADDING, Authority
 from tintype.detour.gate import Way
 from tintype.detour.signpost import Signpost
 from tintype.errors import SettingsError
-from tintype.web.routing import FALS_NAMES
+from tintype.web.routing import FALS_NAMES, is_fals
 
 DETOUR_VARIABLE = "_TINTYPE_DETOUR"  # read by the hooks; not TINTYPE_…, which are settings
 PLACEHOLDER_KEY = "any-key-works-here"  # fal's Python client sends nothing without one
@@ -44,6 +45,8 @@ def variables(signpost: Signpost, authority: Authority, environment: Mapping[str
         ADDING: str(authority.addition(own)),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_HOOKS / "python"), own.get("PYTHONPATH")))),
         "NODE_OPTIONS": " ".join(filter(None, (own.get("NODE_OPTIONS"), f"--require {json.dumps(hook)}"))),
+        # Bun understands quotes only around its first option.
+        "BUN_OPTIONS": " ".join(filter(None, (json.dumps(f"--preload={hook}"), own.get("BUN_OPTIONS")))),
     }  # fmt: skip
     if not any(own.get(name) for name in _CREDENTIALS):
         given["FAL_KEY"] = PLACEHOLDER_KEY
@@ -72,10 +75,13 @@ def untouched(environment: Mapping[str, str]) -> dict[str, str]:
 def _not_around_us(direct: str) -> str:
     """NO_PROXY without what would let a program pass the gate on its way to fal."""
     names = [name for domain in FALS_NAMES for name in (domain, f"queue.{domain}", f"v3.{domain}")]
-    kept = (entry.strip() for entry in direct.split(","))
-    return ",".join(
-        entry for entry in kept if entry and not any(proxy_bypass_environment(name, {"no": entry}) for name in names)
-    )
+
+    def leads_around(entry: str) -> bool:
+        below = is_fals(entry.lstrip("*.").partition(":")[0])
+        return below or any(proxy_bypass_environment(name, {"no": entry}) for name in names)
+
+    # Some programs take blanks for commas.
+    return ",".join(entry for entry in re.split(r"[,\s]+", direct) if entry and not leads_around(entry))
 
 
 def _without_password(proxy: str) -> str:

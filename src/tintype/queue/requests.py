@@ -145,7 +145,7 @@ class Requests(Room):
                 return request
             if not request.store_io or request.is_erased:
                 raise BadRequest(
-                    "The input of this request was not kept (X-Fal-Store-IO: 0, or `tintype gc`).",
+                    "The input of this request was not kept (X-Fal-Store-IO: 0, sync_mode, or `tintype gc`).",
                     remedy="Send it again.",
                 )
             return await change(

@@ -105,9 +105,10 @@ def _turn(detour: dict[str, Any]) -> None:
     socket.socket.connect = turned_connect  # type: ignore[method-assign,assignment]
     socket.socket.connect_ex = turned_connect_ex  # type: ignore[method-assign,assignment]
 
-    # TLS.
+    # TLS. These two are what every way of it comes to: ssl's own functions, and the copies of them that gevent and
+    # eventlet have.
 
-    wrap_socket, wrap_bio = ssl.SSLContext.wrap_socket, ssl.SSLContext.wrap_bio
+    wrap_socket, wrap_bio = ssl.SSLContext._wrap_socket, ssl.SSLContext._wrap_bio  # type: ignore[attr-defined]
     trusting: list[ssl.SSLContext] = []
 
     def of_ours() -> ssl.SSLContext:
@@ -117,22 +118,22 @@ def _turn(detour: dict[str, Any]) -> None:
             trusting.append(context)
         return trusting[0]
 
-    def turned_wrap_socket(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        name = kwargs.get("server_hostname") or (args[4] if len(args) > 4 else None)
+    def turned_wrap_socket(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
+        name = kwargs.get("server_hostname") or (args[2] if len(args) > 2 else None)
         if fals(name):
             kwargs.pop("session", None)
-            return wrap_socket(of_ours(), *args[:5], **kwargs)
+            return wrap_socket(of_ours(), *args, **kwargs)
         return wrap_socket(self, *args, **kwargs)
 
-    def turned_wrap_bio(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+    def turned_wrap_bio(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
         name = kwargs.get("server_hostname") or (args[3] if len(args) > 3 else None)
         if fals(name):
             kwargs.pop("session", None)
-            return wrap_bio(of_ours(), *args[:4], **kwargs)
+            return wrap_bio(of_ours(), *args, **kwargs)
         return wrap_bio(self, *args, **kwargs)
 
-    ssl.SSLContext.wrap_socket = turned_wrap_socket  # type: ignore[method-assign]
-    ssl.SSLContext.wrap_bio = turned_wrap_bio  # type: ignore[method-assign]
+    ssl.SSLContext._wrap_socket = turned_wrap_socket  # type: ignore[attr-defined]
+    ssl.SSLContext._wrap_bio = turned_wrap_bio  # type: ignore[attr-defined]
 
 
 def _go_on() -> None:
