@@ -20,8 +20,8 @@ def authority(tmp_path: Path) -> Authority:
     return Authority.of(tmp_path)
 
 
-def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> None:
-    """A whole TLS handshake in memory. Raises what the client raises."""
+def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> bytes:
+    """A whole TLS handshake in memory; the certificate that was shown. Raises what the client raises."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = client.wrap_bio(to_client, to_server, server_hostname=name)
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
@@ -33,6 +33,9 @@ def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> No
                 done.add(end)
             except ssl.SSLWantReadError:
                 continue
+    shown = ours.getpeercert(binary_form=True)
+    assert shown is not None
+    return shown
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,20 @@ def test_every_name_of_fals_is_vouched_for_also_to_strict_clients(authority: Aut
     client = ssl.create_default_context(cafile=str(authority.certificate))
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     shake_hands(client, authority.server_context(), name)
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1"])
+def test_this_server_is_vouched_for_under_its_own_addresses(authority: Authority, name: str) -> None:
+    client = ssl.create_default_context(cafile=str(authority.certificate))
+    shake_hands(client, authority.server_context(), name)
+
+
+def test_no_address_is_in_the_certificate_of_fals_names(authority: Authority) -> None:
+    """BoringSSL refuses addresses from an authority that may vouch for certain ones only."""
+    client = ssl.create_default_context(cafile=str(authority.certificate))
+    shown = x509.load_der_x509_certificate(shake_hands(client, authority.server_context(), "queue.fal.run"))
+    names = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.IPAddress) == []
 
 
 def test_a_stolen_key_can_vouch_for_no_other_name(authority: Authority, tmp_path: Path) -> None:
@@ -75,10 +92,11 @@ def test_a_stolen_key_can_vouch_for_no_other_name(authority: Authority, tmp_path
 
 
 def test_it_is_made_once_and_its_keys_are_for_their_owner_alone(authority: Authority, tmp_path: Path) -> None:
-    before = {path: path.read_bytes() for path in (authority.certificate, authority.key, authority.host)}
-    again = Authority.of(tmp_path)
-    assert {path: path.read_bytes() for path in (again.certificate, again.key, again.host)} == before
-    assert [path.stat().st_mode & 0o777 for path in (authority.key, authority.host)] == [0o600, 0o600]
+    made = (authority.certificate, authority.key, authority.host, authority.fal)
+    before = {path: path.read_bytes() for path in made}
+    Authority.of(tmp_path)
+    assert {path: path.read_bytes() for path in made} == before
+    assert [path.stat().st_mode & 0o777 for path in made[1:]] == [0o600] * 3
     assert authority.folder.stat().st_mode & 0o777 == 0o700
 
 

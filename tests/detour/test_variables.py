@@ -45,10 +45,12 @@ def test_no_proxy_keeps_what_does_not_lead_around_the_gate(authority: Authority,
 
 
 def test_what_the_person_has_set_is_added_to_rather_than_lost(authority: Authority) -> None:
-    own = {"PYTHONPATH": "/mine", "NODE_OPTIONS": "--max-old-space-size=99", "FAL_KEY": "real"}
+    own = {"PYTHONPATH": "/mine", "NODE_OPTIONS": "--max-old-space-size=99", "BUN_OPTIONS": "--smol", "FAL_KEY": "real"}
     given = variables(HERE, authority, own)
     assert given["PYTHONPATH"].endswith(":/mine")
     assert given["NODE_OPTIONS"].startswith("--max-old-space-size=99 --require ")
+    assert given["BUN_OPTIONS"].startswith('"--preload=/')
+    assert given["BUN_OPTIONS"].endswith('/detour.cjs" --smol')
     assert "FAL_KEY" not in given
     assert variables(HERE, authority, {})["FAL_KEY"] == PLACEHOLDER_KEY
     assert "FAL_KEY" not in variables(HERE, authority, {"FAL_KEY_ID": "a", "FAL_KEY_SECRET": "b"})

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from filelock import FileLock
 
-from tintype.web.routing import FALS_NAMES
+from tintype.web.routing import FALS_NAMES, is_fals
 
 AUTHORITY_DAYS = 3650
 HOST_DAYS = 397  # the most that strict verifiers accept
@@ -52,8 +52,14 @@ class Authority:
         return self.folder / "ca-key.pem"
 
     @property
+    def fal(self) -> Path:
+        """Key and certificate of fal's names, and of no addresses: those, where an authority may vouch for certain ones
+        only, are more than BoringSSL understands (Bun, Electron)."""
+        return self.folder / "fal.pem"
+
+    @property
     def host(self) -> Path:
-        """Key and certificate of fal's names, for the relay."""
+        """Key and certificate of loopback, for whoever speaks TLS with this server by its own address."""
         return self.folder / "host.pem"
 
     @classmethod
@@ -64,17 +70,23 @@ class Authority:
         with FileLock(authority.folder / "lock"):
             if not (authority.certificate.exists() and authority.key.exists()):
                 _make_authority(authority)
-                authority.host.unlink(missing_ok=True)
-            if not authority.host.exists() or _ends(authority.host) < datetime.now(UTC) + timedelta(days=RENEW_DAYS):
-                _make_host(authority)
+                for path in (authority.fal, authority.host):
+                    path.unlink(missing_ok=True)
+            for path, names in ((authority.fal, _fals_names()), (authority.host, _own_names())):
+                if not path.exists() or _ends(path) < datetime.now(UTC) + timedelta(days=RENEW_DAYS):
+                    _make_host(authority, path, names)
         return authority
 
     def server_context(self) -> ssl.SSLContext:
-        """For whoever answers in fal's place."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.host)
-        context.set_alpn_protocols(["http/1.1"])
-        return context
+        """For whoever answers in fal's place, or as this server."""
+        own, fal = _context(self.host), _context(self.fal)
+
+        def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            if name and is_fals(name):
+                connection.context = fal
+
+        own.sni_callback = choose
+        return own
 
     def bundle(self, environment: Mapping[str, str]) -> Path:
         """A file of every root that a program of this environment trusts now, and the authority.
@@ -95,6 +107,22 @@ class Authority:
         if not path.exists():
             _write(path, text.encode())
         return path
+
+
+def _context(path: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _fals_names() -> list[x509.GeneralName]:
+    hosts = [name for domain in FALS_NAMES for name in (domain, f"*.{domain}")]
+    return [x509.DNSName(name) for name in (*hosts, "*.alpha.fal.ai")]
+
+
+def _own_names() -> list[x509.GeneralName]:
+    return [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_address(address)) for address in _LOOPBACK)]
 
 
 def _roots(paths: Iterable[str]) -> list[str]:
@@ -131,14 +159,11 @@ def _make_authority(authority: Authority) -> None:
     _write(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def _make_host(authority: Authority) -> None:
+def _make_host(authority: Authority, path: Path, names: Sequence[x509.GeneralName]) -> None:
     issuer_key = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
     issuer = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
     key = ec.generate_private_key(ec.SECP256R1())
-    hosts = [name for domain in FALS_NAMES for name in (domain, f"*.{domain}")]
-    names: list[x509.GeneralName] = [x509.DNSName(name) for name in (*hosts, "*.alpha.fal.ai", "localhost")]
-    names += [x509.IPAddress(ipaddress.ip_address(address)) for address in _LOOPBACK]
     builder = (
         _dated(HOST_DAYS)
         .subject_name(_name("tintype"))
@@ -152,7 +177,7 @@ def _make_host(authority: Authority) -> None:
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
     certificate = builder.sign(issuer_key, hashes.SHA256())
-    _write(authority.host, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
+    _write(path, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
 
 
 def _dated(days: int) -> x509.CertificateBuilder:

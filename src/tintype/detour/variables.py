@@ -45,6 +45,8 @@ def variables(signpost: Signpost, authority: Authority, environment: Mapping[str
         ADDING: str(authority.addition(own)),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(_HOOKS / "python"), own.get("PYTHONPATH")))),
         "NODE_OPTIONS": " ".join(filter(None, (own.get("NODE_OPTIONS"), f"--require {json.dumps(hook)}"))),
+        # Bun understands quotes only around its first option.
+        "BUN_OPTIONS": " ".join(filter(None, (json.dumps(f"--preload={hook}"), own.get("BUN_OPTIONS")))),
     }  # fmt: skip
     if not any(own.get(name) for name in _CREDENTIALS):
         given["FAL_KEY"] = PLACEHOLDER_KEY
