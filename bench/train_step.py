@@ -4,8 +4,8 @@ The straightforward loop is what one writes first with features cached: diffuser
 same layers with the same first weights, torch.optim.AdamW, gradient clipping, nothing recomputed. Both take the same
 batches, times and noise, in turns within one process, so that whatever else the machine does hits both; what is
 compared is the median of the rounds. Our step keeps a moving average besides. Memory is the most that a fresh process
-holds above what it held before its first step, the median of several for each. On a busy machine, `--cpu-time --threads
-1` counts the processor's time instead of the clock's.
+holds above what it held before its first step, the median of several for each. On a busy machine,
+`--cpu-time --threads 1` counts the processor's time instead of the clock's.
 
 FLUX's text is padded to the model's window by both. Ideogram 4's is not padded by ours. The straightforward loop caches
 what the pipeline's own `encode_prompt` gives, as diffusers' example trainer does: text padded on the left to the window
