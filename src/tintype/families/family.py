@@ -44,8 +44,8 @@ class Habits:
     """How a base likes to be trained; the real models have the defaults, a miniature states its own.
 
     `learning_rate_scale` multiplies every requested rate, and `decay_power` says how it falls over the run (see Plan; 0
-    is constant). `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma; `sigma_shift` says
-    whether sigma is then shifted as sampling shifts it.
+    is constant). `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma;
+    `sigma_shift` says whether sigma is then shifted as sampling shifts it.
     """
 
     learning_rate_scale: float = 1.0
