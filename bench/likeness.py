@@ -61,10 +61,9 @@ def learn(seed: int, order: dict[str, Any], families: Families, settings: Settin
         base, base_marks, base_asked = draw(context, [], subject, out / f"{seed}-base")
         ours, marks, asked = draw(context, [{"path": lora}], subject, out / f"{seed}-lora")
         shown = [_saved(picture, Path(folder) / f"shown-{n}.png") for n, (picture, _) in enumerate(taken)]
-    titles = [f"{prompt.replace(TRIGGER, '…')} · seed {s}" for prompt in PROMPTS for s in SEEDS]
-    rows = (Row(f"photos of subject {seed}", shown, []), Row("base", base, titles), Row("with the LoRA", ours, []))
-    if out.exists():
-        contact_sheet([row for row in rows if all(p.exists() for p in row.pictures)], out / f"subject-{seed}.png")
+        titles = [f"{prompt.replace(TRIGGER, '…')} · seed {s}" for prompt in PROMPTS for s in SEEDS]
+        rows = [Row(f"photos of subject {seed}", shown, []), Row("base", base, titles), Row("with the LoRA", ours, [])]
+        contact_sheet(rows, out / f"subject-{seed}.png")
     return Learned(seed, round(seconds, 1), marks, base_marks, asked, base_asked)
 
 

@@ -3,8 +3,8 @@
 The plain recipe is what public example scripts do: diffusers' transformer with a PEFT adapter of the same rank on the
 same layers, features cached, torch.optim.AdamW with its default betas and weight decay 1e-4 at a constant rate, one
 picture a step, drawn by lot, sigma logit-normal (0, 1) without shift, guidance 1, gradients clipped to 1, no average
-over steps. Its rate is the best of three (--rates): the endpoint's default scaled as the base asks, and a third and
-three times of it. Ours is the portrait endpoint's: the same cache, its own batch size, times, warm-up and average.
+over steps. For each subject it has the best of three rates (--rates): the one that ours begins with, a third and a
+ninth of it. Ours is the portrait endpoint's: the same cache, its own batch size, times, warm-up, decay and average.
 
 Both are stopped every --every steps outside of the timing, and the weights they would hand over are judged: three
 prompts, two seeds each. The time to likeness is that of the first of two judgements in a row at or above --target;
@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=25, help="steps between two judgements")
     parser.add_argument("--steps", type=int, default=500, help="most steps of ours")
     parser.add_argument("--plain-steps", type=int, default=2000, help="most steps of the plain recipe")
-    parser.add_argument("--rates", type=float, nargs="+", default=[1 / 3, 1.0, 3.0], help="of the plain recipe")
+    parser.add_argument("--rates", type=float, nargs="+", default=[1 / 9, 1 / 3, 1.0], help="of the plain recipe")
     parser.add_argument("--target", type=float, default=0.8)
     parser.add_argument("--order", type=json.loads, default={}, help="other inputs of the endpoint, as JSON")
     parser.add_argument("--cpu-time", action="store_true", help="processor time, whatever else runs")

@@ -4,8 +4,8 @@ The straightforward loop is what one writes first with features cached: diffuser
 same layers with the same first weights, torch.optim.AdamW, gradient clipping, nothing recomputed. Both take the same
 batches, times and noise, in turns within one process, so that whatever else the machine does hits both; what is
 compared is the median of the rounds. Our step keeps a moving average besides. Memory is the most that a fresh process
-holds above what it held before its first step, one process for each. On a busy machine, `--cpu-time --threads 1` counts
-the processor's time instead of the clock's.
+holds above what it held before its first step, the median of several for each. On a busy machine,
+`--cpu-time --threads 1` counts the processor's time instead of the clock's.
 
 FLUX's text is padded to the model's window by both. Ideogram 4's is not padded by ours. The straightforward loop caches
 what the pipeline's own `encode_prompt` gives, as diffusers' example trainer does: text padded on the left to the window
@@ -53,7 +53,7 @@ CAPTIONS = ["a portrait of TOK", "a portrait of a person, long red hair, round g
 PLAN = Plan(steps=10_000, learning_rate=1e-3, batch_size=4)
 RANK = 16
 FAMILIES: dict[str, tuple[int | None, ...]] = {"flux": (None,), "ideogram4": (2048, None)}  # windows; None: no wider
-MEMORY_STEPS = 5
+MEMORY_STEPS, MEMORY_PROCESSES = 5, 5
 
 
 def family_named(name: str) -> Trained:
@@ -286,10 +286,15 @@ def _status(name: str) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
 
 
-def measured_memory(name: str, family: str, side: int, window: int | None, threads: int) -> int:
+def measured_memory(name: str, family: str, side: int, window: int | None, threads: int) -> float:
+    """The median of fresh processes; of one where the window makes it slow and the difference large."""
     command = [sys.executable, __file__, "--memory-of", name, "--family", family, "--areas", str(side)]
     command += ["--threads", str(threads), "--window", str(window or 0)]
-    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    held = [
+        int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        for _ in range(MEMORY_PROCESSES if window is None else 1)
+    ]
+    return statistics.median(held)
 
 
 def rows_of(name: str, chosen: argparse.Namespace) -> list[dict[str, Any]]:

@@ -37,6 +37,12 @@ def test_create_prints_the_key_alone_and_it_is_good_before_the_first_serve(tmp_p
     assert found.name == "laptop"
 
 
+def test_a_key_without_a_name_would_be_everyones(tmp_path: Path) -> None:
+    done = runner.invoke(app, ["keys", "create", "--name", " ", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert not (tmp_path / "tintype.db").exists()
+
+
 def test_the_list_never_shows_a_secret_and_a_revoked_key_is_refused(tmp_path: Path) -> None:
     text = keys("create", "--name", "laptop", data_dir=tmp_path).strip()
     assert text.split(":")[1] not in keys("list", data_dir=tmp_path)

@@ -150,11 +150,11 @@ def test_a_full_disk_costs_the_checkpoints_and_not_the_run(
     assert context.checkpoint.latest() is None
 
 
-@pytest.mark.parametrize(("final_rate", "resumed"), [(1.0, 3), (0.0, 0)])
+@pytest.mark.parametrize(("decay_power", "resumed"), [(0.0, 3), (1.0, 0)])
 def test_more_steps_go_on_from_a_checkpoint_only_where_the_rate_is_the_same(
-    families: Families, cache: Cache, tmp_path: Path, final_rate: float, resumed: int
+    families: Families, cache: Cache, tmp_path: Path, decay_power: float, resumed: int
 ) -> None:
-    plan = replace(PLAN, checkpoint_steps=3, final_rate=final_rate)
+    plan = replace(PLAN, checkpoint_steps=3, decay_power=decay_power)
     with pytest.raises(Killed):
         run(families, cache, tmp_path, plan, kill_after=4)
     trained, _ = run(families, cache, tmp_path, replace(plan, steps=plan.steps + 2))

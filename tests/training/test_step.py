@@ -100,10 +100,10 @@ def test_the_rate_rises_to_what_was_asked_and_stays(flux: FluxFamily) -> None:
     assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
 
 
-def test_the_rate_falls_along_a_line_where_the_base_likes_that(flux: FluxFamily) -> None:
-    stepper, _ = stepper_for(flux, replace(PLAN, steps=10, warmup_steps=2, final_rate=0.5))
+def test_the_rate_decays_where_the_base_likes_that(flux: FluxFamily) -> None:
+    stepper, _ = stepper_for(flux, replace(PLAN, steps=10, warmup_steps=2, decay_power=2))
     rates = [stepper.learning_rate(step) / PLAN.learning_rate for step in range(10)]
-    assert rates == pytest.approx([0.5, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55])
+    assert rates == pytest.approx([0.5, 0.81, 0.64, 0.49, 0.36, 0.25, 0.16, 0.09, 0.04, 0.01])
 
 
 def test_seeds_of_neighbouring_steps_share_nothing() -> None:

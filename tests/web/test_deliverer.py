@@ -148,6 +148,22 @@ def test_a_private_receiver_is_refused_where_it_is_named(client):
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("url", ["http://[bad", "http://h:99999/"])
+async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_request(settings, queue, url):
+    request, _ = await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
+    await queue.cancel(request.id)
+    running = asyncio.create_task(Deliverer(await Services.open(settings, queue)).run())
+    deadline = asyncio.get_running_loop().time() + 30
+    while (delivery := (await queue.deliveries(request.id))[0]).state != DeliveryState.GIVEN_UP:
+        assert asyncio.get_running_loop().time() < deadline, delivery
+        await asyncio.sleep(0.05)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert delivery.tries == 1
+
+
+@pytest.mark.anyio
 async def test_whoever_stops_hands_back_what_was_begun(settings, queue):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"

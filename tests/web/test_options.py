@@ -59,6 +59,8 @@ def test_retries_are_bounded_by_either_header():
         ("", {"x_idempotency_key": "a\tb"}), ("fal_max_queue_length=-1", {}), ("fal_max_queue_length=x", {}),
         ("fal_webhook=ftp://h/x", {}), ("fal_webhook=http://h/%00", {}), ("fal_webhook=http://[::1", {}),
         ("fal_webhook=http://xn--a.com/", {}), ("fal_webhook=http://h:port/", {}), ("fal_webhook=http:///x", {}),
+        ("fal_webhook=http://[bad", {}), ("fal_webhook=http://h:99999/", {}), ("fal_webhook=http://h:0/", {}),
+        ("fal_webhook=http://a%20b/", {}), ("fal_webhook=http://%2500/", {}),
         ("", {"x_fal_object_lifecycle_preference": "soon"}), ("", {"x_fal_no_retry": "maybe"}),
         ("", {"x_fal_store_io": "maybe"}), ("", {"x_fal_retry_config": "[]"}),
         ("", {"x_fal_retry_config": '{"server_error": 3}'}), ("", {"x_fal_retry_config": '{"eror": {"retries": 3}}'}),

@@ -27,7 +27,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run)
 app.command()(env)
-app.command()(demo)
+app.command(epilog="Example: [bold]tintype demo --steps 300 --out my-demo[/]")(demo)
 app.command()(local.train)
 app.command()(local.generate)
 app.add_typer(keys.app, name="keys")
@@ -35,8 +35,8 @@ app.add_typer(requests.app, name="requests")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(models.app, name="models")
 app.add_typer(weights.app, name="weights")
-app.command()(doctor.doctor)
-app.command()(gc)
+app.command(epilog="Example: [bold]tintype doctor --data-dir ./tintype-data[/]")(doctor.doctor)
+app.command(epilog="Example: [bold]tintype gc --data-dir ./tintype-data[/]")(gc)
 
 
 def main() -> None:

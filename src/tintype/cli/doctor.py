@@ -17,6 +17,8 @@ from rich.text import Text
 
 from tintype.cli.data import DataDir
 from tintype.cli.listing import show_table
+from tintype.detour import signpost
+from tintype.detour.signpost import Signpost
 from tintype.errors import TintypeError
 from tintype.families.weights import FLUX_GPU_BYTES, describe, resolve
 from tintype.files import Objects, new_file_id
@@ -131,6 +133,9 @@ def _weights(settings: Settings) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
+    here = Signpost.read(settings.data_dir) if signpost.is_serving(settings.data_dir) else None
+    if here is not None and here.server.endswith(f":{settings.port}"):
+        return Finding("port", True, f"tintype serves {settings.data_dir} on {here.server}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

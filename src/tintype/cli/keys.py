@@ -26,13 +26,16 @@ def create(
 ) -> None:
     """Make a key and print it, alone, on standard output. Works before the first `serve` too."""
 
+    if not name.strip():
+        raise BadRequest("A key needs a name: whoever has a key of that name sees the same requests.")
+
     async def work(queue: Queue, _: Settings) -> str:
         return (await queue.create_key(name))[1]
 
     typer.echo(with_queue(data_dir, work, begins=True))
 
 
-@app.command("list")
+@app.command("list", epilog="Example: [bold]tintype keys list[/]")
 def list_keys(data_dir: DataDir = None) -> None:
     """List all keys, without their secrets."""
 

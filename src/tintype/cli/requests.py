@@ -41,7 +41,7 @@ def list_requests(
     show_table(("id", "endpoint", "status", "progress", "sent", "attempts"), rows)
 
 
-@app.command()
+@app.command(epilog="Example: [bold]tintype requests show 5b1c0000[/]")
 def show(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Show one request whole, as JSON: input, output or failure, and its attempts."""
 
@@ -72,7 +72,7 @@ def show(request_id: RequestId, data_dir: DataDir = None) -> None:
     typer.echo(json.dumps(with_queue(data_dir, work), indent=2, ensure_ascii=False))
 
 
-@app.command()
+@app.command(epilog="Example: [bold]tintype requests logs 5b1c0000[/]")
 def logs(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Print a request's log."""
 
@@ -84,7 +84,7 @@ def logs(request_id: RequestId, data_dir: DataDir = None) -> None:
     with_queue(data_dir, work)
 
 
-@app.command()
+@app.command(epilog="Example: [bold]tintype requests cancel 5b1c0000[/]")
 def cancel(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Cancel a request; one that runs stops at its next step."""
 
@@ -98,7 +98,7 @@ def cancel(request_id: RequestId, data_dir: DataDir = None) -> None:
     typer.echo(with_queue(data_dir, work))
 
 
-@app.command()
+@app.command(epilog="Example: [bold]tintype requests retry 5b1c0000[/]")
 def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Put a failed or cancelled request back in the queue, under its id, from its last checkpoint."""
 

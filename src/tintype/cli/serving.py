@@ -18,10 +18,12 @@ def serve(
     host: Annotated[
         str | None, typer.Option(help="Address to listen on (default 127.0.0.1).", show_default=False)
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port (default 8787; 0 picks one).", show_default=False)] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port (default 8787; 0 picks one).", show_default=False)
+    ] = None,
     tls_port: Annotated[
         int | None,
-        typer.Option(help="A second port, behind TLS, which FAL_RUN_HOST needs.", show_default=False),
+        typer.Option(min=0, max=65535, help="A second port, behind TLS, which FAL_RUN_HOST needs.", show_default=False),
     ] = None,
     data_dir: DataDir = None,
     public_url: Annotated[str | None, typer.Option(help="Origin that clients see behind a proxy.")] = None,

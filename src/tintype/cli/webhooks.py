@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="List and replay webhooks; change t
 LATEST = 50
 
 
-@app.command("list")
+@app.command("list", epilog="Example: [bold]tintype webhooks list --request 5b1c0000-…[/]")
 def list_webhooks(
     request_id: Annotated[str | None, typer.Option("--request", help="Only those of this request.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = LATEST,
@@ -50,7 +50,7 @@ def replay(
     typer.echo(f"on its way to {delivery.url}")
 
 
-@app.command("rotate-key")
+@app.command("rotate-key", epilog="Example: [bold]tintype webhooks rotate-key[/]")
 def rotate_key(
     now: Annotated[
         bool, typer.Option("--now", help="Sign with it at once and forget the others, as when one was stolen.")

@@ -71,7 +71,7 @@ IDEOGRAM4 = Published(
 KNOWN: Mapping[str, Published] = {published.name: published for published in (FLUX, IDEOGRAM4)}
 
 
-@app.command("list")
+@app.command("list", epilog="Example: [bold]tintype weights list[/]")
 def list_weights() -> None:
     """Show each base model, whether its weights are here, and which one a server would use."""
     rows = []

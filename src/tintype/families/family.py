@@ -43,9 +43,9 @@ class Features:
 class Habits:
     """How a base likes to be trained; the real models have the defaults, a miniature states its own.
 
-    `learning_rate_scale` multiplies every requested rate, which falls along a line to `final_rate` of itself over the
-    run. `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma; `sigma_shift` says
-    whether sigma is then shifted as sampling shifts it.
+    `learning_rate_scale` multiplies every requested rate, and `decay_power` says how it falls over the run (see Plan; 0
+    is constant). `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma;
+    `sigma_shift` says whether sigma is then shifted as sampling shifts it.
     """
 
     learning_rate_scale: float = 1.0
@@ -56,7 +56,7 @@ class Habits:
     sigma_shift: bool = True
     ema_decay: float = 0.99
     warmup_steps: int = 20
-    final_rate: float = 1.0
+    decay_power: float = 0.0
     weight_decay: float = 1e-4
     autocast: bool = False  # bf16 matrix products where the weights are fp32; measured: no faster on a small CPU model
 

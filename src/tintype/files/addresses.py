@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -32,6 +34,7 @@ _REFUSED = tuple(
     )
 )  # fmt: skip
 _LONGEST_LABEL = 63  # of DNS
+_HOST = re.compile(r"[A-Za-z0-9._-]*")  # as DNS is asked for it
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "metadata.google.internal")
 
@@ -88,12 +91,18 @@ def literal(host: str) -> Address | None:
 
 
 def parsed_url(text: str) -> httpx.URL:
-    """A URL taken apart, its host readable. Raises httpx.InvalidURL, and nothing else, for whatever is not one."""
+    """A URL taken apart, its host readable and such as can be asked, for httpx and for urllib alike. Raises
+    httpx.InvalidURL, and nothing else, for whatever is not one."""
     try:
+        urlsplit(text)
         url = httpx.URL(text)
         host = url.host  # decodes punycode, which may be malformed
     except ValueError as problem:  # lone surrogates and host names beyond IDNA, which httpx lets through as they are
         raise httpx.InvalidURL(f"{problem}") from None
+    if literal(host) is None and not _HOST.fullmatch(url.raw_host.decode("latin-1")):
+        raise httpx.InvalidURL(f"{host[:100]!r} is no host name")
+    if url.port is not None and not 0 < url.port < 65536:
+        raise httpx.InvalidURL(f"there is no port {url.port}")
     if any(len(label) > _LONGEST_LABEL for label in url.raw_host.split(b".")) and literal(host) is None:
         raise httpx.InvalidURL(f"a part of its host name is longer than {_LONGEST_LABEL} characters")
     return url

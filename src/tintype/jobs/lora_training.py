@@ -78,7 +78,7 @@ def plan_for(
         seed=seed,
         guidance=habits.training_guidance,
         warmup_steps=habits.warmup_steps,
-        final_rate=habits.final_rate,
+        decay_power=habits.decay_power,
         weight_decay=habits.weight_decay,
         ema_decay=habits.ema_decay,
         autocast=habits.autocast,

@@ -83,7 +83,8 @@ def _effective(order: EndpointInput, plan: Plan, family: Family) -> dict[str, An
         "learning_rate_scale": habits.learning_rate_scale,
         "rank": asked["rank"],
         "alpha": asked["rank"],
-        "schedule": "linear warm-up, then " + ("constant" if plan.final_rate == 1 else "linear fall"),
+        "schedule": "linear warm-up, then "
+        + ("constant" if plan.decay_power == 0 else f"polynomial decay of power {plan.decay_power:g}"),
         "sigmas": {
             "distribution": "logit-normal",
             "mean": habits.sigma_mean,

@@ -148,10 +148,18 @@ async def enclose(connection: AsyncConnection, request: Request, *, encodable: b
         ended,
         request_id=request.id,
         url=url,
-        target=urlsplit(url).netloc.rpartition("@")[2].lower(),
+        target=_target(url),
         message=_message(request, encodable=encodable),
         expires_at=None if lifetime is None else ended + lifetime,
     )
+
+
+def _target(url: str) -> str:
+    """Whom a webhook goes to. Whatever URL was once accepted, that its request ends cannot fail on it."""
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return ""
 
 
 def _message(request: Request, *, encodable: bool) -> Json:

@@ -17,14 +17,14 @@ _SHORT = 512  # tokens up to which the scores of all heads are of the size of a 
 def rotated(
     qkv: torch.Tensor, heads: int, norms: torch.Tensor, rotary: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """qkv (batch, tokens, 3 · heads · width) to query, key, value of (batch, heads, tokens, width).
+    """qkv (batch, tokens, 3 · heads · width) to query, key, value of (batch, heads, tokens, width), value a view of it.
 
     Queries and keys pass an RMS norm with weights `norms` (tokens or 1, 2, 1, width), and are turned by `rotary`
     (tokens, width / 2), unit complex numbers; neighbouring channels form a pair (Su et al. 2021, arXiv 2104.09864).
     """
-    split = qkv.view(*qkv.shape[:-1], 3, heads, -1)
-    query, key, value = _Rotated.apply(split, norms, rotary[:, None, None], eps)  # type: ignore[no-untyped-call]
-    return query, key, value
+    pair, value = qkv.view(*qkv.shape[:-1], 3, heads, -1).split_with_sizes((2, 1), dim=2)
+    query, key = _Rotated.apply(pair, norms, rotary[:, None, None], eps)  # type: ignore[no-untyped-call]
+    return query, key, value.squeeze(2).transpose(1, 2)
 
 
 def kernel_of(device: torch.device, dtype: torch.dtype, tokens: int, autocast: bool = False) -> str:
@@ -56,29 +56,26 @@ class _Rotated(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, qkv: torch.Tensor, norms: torch.Tensor, rotary: torch.Tensor, eps: float
+        ctx: Any, pair: torch.Tensor, norms: torch.Tensor, rotary: torch.Tensor, eps: float
     ) -> tuple[torch.Tensor, ...]:
-        batch, tokens, _, heads, width = qkv.shape
-        pair = qkv[:, :, :2].float()
-        inverse = torch.linalg.vector_norm(pair, dim=-1, keepdim=True).square_().div_(width).add_(eps).rsqrt_()
-        normed = (pair * inverse).mul_(norms)
-        turned = qkv.new_empty(2, batch, heads, tokens, width)
+        batch, tokens, _, heads, width = pair.shape
+        wide = pair.float()
+        inverse = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(width).add_(eps).rsqrt_()
+        normed = (wide * inverse).mul_(norms)
+        turned = pair.new_empty(2, batch, heads, tokens, width)
         turned.permute(1, 3, 0, 2, 4).copy_(torch.view_as_real(_complex(normed).mul_(rotary)).flatten(-2))
-        ctx.save_for_backward(qkv, inverse, norms, rotary)
-        return turned[0], turned[1], qkv[:, :, 2].transpose(1, 2).contiguous()
+        ctx.save_for_backward(pair, inverse, norms, rotary)
+        return turned[0], turned[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        qkv, inverse, norms, rotary = ctx.saved_tensors
-        back = torch.empty_like(qkv)
-        back[:, :, 2].copy_(gradients[2].transpose(1, 2))
-        turned = torch.stack([part.transpose(1, 2) for part in gradients[:2]], dim=2).float()
+        pair, inverse, norms, rotary = ctx.saved_tensors
+        turned = torch.stack([part.transpose(1, 2) for part in gradients], dim=2).float()
         slope = torch.view_as_real(_complex(turned).mul_(rotary.conj())).flatten(-2).mul_(norms)
-        normed = qkv[:, :, :2].float() * inverse
+        normed = pair.float() * inverse
         along = (slope * normed).mean(-1, keepdim=True)
         torch.mul(slope.addcmul_(normed, along, value=-1), inverse, out=slope)
-        back[:, :, :2].copy_(slope)
-        return back, None, None, None
+        return slope.to(pair.dtype), None, None, None
 
 
 class _Short(torch.autograd.Function):
@@ -89,14 +86,14 @@ class _Short(torch.autograd.Function):
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None
     ) -> torch.Tensor:
         flat = [part.flatten(0, 1) for part in (query, key, value)]
-        ctx.save_for_backward(*flat)
+        ctx.save_for_backward(query, key, value)  # made flat again later: what is a view now would be kept twice
         ctx.shape = query.shape[:2]
         ctx.closed = None if allowed is None else ~allowed.repeat_interleave(query.shape[1], 0)[:, None]
         return torch.bmm(_shares(flat[0], flat[1], ctx.closed), flat[2]).view(*query.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value = ctx.saved_tensors
+        query, key, value = (part.flatten(0, 1) for part in ctx.saved_tensors)
         shares = _shares(query, key, ctx.closed)
         gradient = gradients[0].reshape(-1, *gradients[0].shape[2:])
         into_value = torch.bmm(shares.transpose(1, 2), gradient)

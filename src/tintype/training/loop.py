@@ -166,7 +166,7 @@ def _identity(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> str
     """Of everything that decides what a step does: base, data, start, and settings. A checkpoint belongs to one."""
     start = hashlib.sha256(adapter.weights.detach().cpu().numpy().tobytes()).hexdigest()[:16]
     cadence = {"checkpoint_steps", "checkpoint_seconds", "keep_every"}
-    if plan.final_rate == 1.0:
+    if plan.decay_power == 0:
         cadence.add("steps")  # no step depends on how many there are
     settings = {name: value for name, value in plan.to_json().items() if name not in cadence}
     return f"{family.weights.fingerprint} {cache.digest} {start} {json.dumps(settings)}"

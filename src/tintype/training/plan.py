@@ -8,7 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train. `learning_rate` is the effective one; it falls along a line towards `final_rate` of itself.
+    """How to train. `learning_rate` is the effective one at its highest; 1 - (share of the run that is done), to the
+    power `decay_power`, is what is left of it.
 
     A checkpoint comes after `checkpoint_steps` or `checkpoint_seconds`, whichever is first.
     """
@@ -19,7 +20,7 @@ class Plan:
     seed: int = 0
     guidance: float = 1.0
     warmup_steps: int = 20
-    final_rate: float = 1.0
+    decay_power: float = 0.0
     weight_decay: float = 1e-4
     largest_gradient: float = 1.0
     ema_decay: float = 0.99

@@ -134,10 +134,10 @@ class Stepper:
         return ""
 
     def learning_rate(self, step: int) -> float:
-        """Of a step counted from 0: a short linear start, times a line from 1 to `final_rate`."""
+        """Of a step counted from 0: a short linear start, then polynomial decay of the power `decay_power`."""
         plan = self.plan
         warm = min(1.0, (step + 1) / max(1, plan.warmup_steps))
-        return plan.learning_rate * warm * (1 - (1 - plan.final_rate) * step / plan.steps)
+        return plan.learning_rate * warm * math.pow(1 - step / plan.steps, plan.decay_power)
 
     def take(self, state: TrainingState) -> Outcome:
         """The step after `state.step`; moves adapter, optimiser and average, and leaves bookkeeping to the caller."""

@@ -23,7 +23,7 @@ from tintype.web.services import Call
 
 MOST_RANGES = 16  # in one request; more of them are no use to anyone honest
 _CACHED_SECONDS = 3600
-_RANGE = re.compile(r"\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*")
+_RANGE = re.compile(r"\s*([0-9]{0,99})\s*-\s*([0-9]{0,99})\s*")
 
 Span = tuple[int, int]  # first byte, and the one past the last
 

@@ -29,8 +29,8 @@ STAGES = ("autoencoder", "words", "transformer", "judge", "release")
 
 #: Measured on the released weights; see docs/miniature-build.md.
 TRAITS: dict[str, Any] = {
-    "learning_rate_scale": 22,
-    "final_rate": 0.0,
+    "learning_rate_scale": 70,
+    "decay_power": 3,
     "sigma_mean": 0.4,
     "batch_size": 4,
     "training_guidance": 1.0,
