@@ -15,10 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+
+from tests.acceptance.wiretap import Wiretap, tapping
+
+if TYPE_CHECKING:
+    from fal_client import SyncClient
 
 START_SECONDS = 120  # generous: the machine may be busy
 
@@ -102,14 +107,44 @@ def swept() -> Iterator[None]:
 def fal(server: Server, swept: None, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """fal's Python client, unmodified, pointed here by recipe B."""
     import fal_client
-    import fal_client.client as client
 
     monkeypatch.setenv("FAL_KEY", server.key)
-    monkeypatch.setattr(client, "RUN_URL_FORMAT", f"{server.origin}/run/")
-    monkeypatch.setattr(client, "QUEUE_URL_FORMAT", f"{server.origin}/queue/")
-    monkeypatch.setattr(client, "REST_URL", f"{server.origin}/rest")
-    monkeypatch.setattr(client, "CDN_URL", f"{server.origin}/cdn")
+    turn(server.origin, monkeypatch)
     return fal_client
+
+
+def turn(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipe B: where fal's Python client goes."""
+    import fal_client.client as names
+
+    monkeypatch.setattr(names, "RUN_URL_FORMAT", f"{origin}/run/")
+    monkeypatch.setattr(names, "QUEUE_URL_FORMAT", f"{origin}/queue/")
+    monkeypatch.setattr(names, "REST_URL", f"{origin}/rest")
+    monkeypatch.setattr(names, "CDN_URL", f"{origin}/cdn")
+
+
+@pytest.fixture
+def tap(server: Server) -> Iterator[Wiretap]:
+    """Hears all that is asked of the server by way of its origin."""
+    with tapping(server.origin) as heard:
+        yield heard
+
+
+@pytest.fixture
+def turned(tap: Wiretap, monkeypatch: pytest.MonkeyPatch) -> Wiretap:
+    """Whatever fal's Python client asks goes by way of the wiretap."""
+    turn(tap.origin, monkeypatch)
+    return tap
+
+
+@pytest.fixture
+def client(turned: Wiretap, server: Server) -> Iterator[SyncClient]:
+    """fal's Python client, by way of the wiretap."""
+    from fal_client import SyncClient
+
+    speaking = SyncClient(key=server.key)
+    yield speaking
+    speaking._client.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import pytest
 
 from tests.acceptance.conftest import Server, finish
 from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap, tapping
+from tests.acceptance.wiretap import Wiretap
 
 pytestmark = [
     pytest.mark.usefixtures("swept"),
@@ -49,21 +49,6 @@ def busy(server: Server, photos_url: str) -> Iterator[str]:
         yield submitted["request_id"]
         http.put(submitted["cancel_url"])
         finish(http, submitted["status_url"])
-
-
-@pytest.fixture
-def tap(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wiretap]:
-    with tapping(server.origin) as heard:
-        monkeypatch.setattr(names, "RUN_URL_FORMAT", f"{heard.origin}/run/")
-        monkeypatch.setattr(names, "QUEUE_URL_FORMAT", f"{heard.origin}/queue/")
-        yield heard
-
-
-@pytest.fixture
-def client(tap: Wiretap, server: Server) -> Iterator[fal_client.SyncClient]:
-    speaking = fal_client.SyncClient(key=server.key)
-    yield speaking
-    speaking._client.close()
 
 
 def raised(call, *arguments: object, **named: object) -> names.FalClientHTTPError:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import fal_client
-import fal_client.client as names
 import pytest
 from fal_client.client import FalClientHTTPError
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Exchange, Wiretap, tapping
+from tests.acceptance.wiretap import Exchange, Wiretap
 from tintype import catalog
 
 pytestmark = [
@@ -53,20 +51,6 @@ NAMED = [pytest.param(each, id=each.full) for each in IDS]
 def unaccepted(each: Id) -> int:
     """The answer to an empty input: refused where the endpoint is known, not found elsewhere."""
     return 422 if catalog.find(each.full) else 404
-
-
-@pytest.fixture
-def tap(server: Server) -> Iterator[Wiretap]:
-    with tapping(server.origin) as heard:
-        yield heard
-
-
-@pytest.fixture
-def turned(tap: Wiretap, monkeypatch: pytest.MonkeyPatch) -> Wiretap:
-    """Recipe B, by way of the wiretap."""
-    monkeypatch.setattr(names, "RUN_URL_FORMAT", f"{tap.origin}/run/")
-    monkeypatch.setattr(names, "QUEUE_URL_FORMAT", f"{tap.origin}/queue/")
-    return tap
 
 
 @pytest.fixture(scope="module")

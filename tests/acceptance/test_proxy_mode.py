@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import httpx
-import pytest
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap, tapping
+from tests.acceptance.wiretap import Wiretap
 
 DRAWING = {"prompt": "a portrait of a person", "num_inference_steps": 4, "image_size": "square", "seed": 3, "größe": 1}
-
-
-@pytest.fixture
-def tap(server: Server) -> Iterator[Wiretap]:
-    with tapping(server.origin) as heard:
-        yield heard
 
 
 def test_the_javascript_client_subscribes_uploads_and_runs(server: Server, tap: Wiretap) -> None:

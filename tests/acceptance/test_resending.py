@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fal_client
-import fal_client.client as names
 import pytest
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap, tapping
+from tests.acceptance.wiretap import Wiretap
 
 pytestmark = [
     pytest.mark.usefixtures("swept"),
@@ -23,22 +21,6 @@ pytestmark = [
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
 PAINTER = "fal-ai/flux-lora"
 DRAWING = {"prompt": "a portrait of a person", "num_inference_steps": 1, "image_size": "square"}
-
-
-@pytest.fixture
-def tap(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wiretap]:
-    with tapping(server.origin) as heard:
-        monkeypatch.setattr(names, "QUEUE_URL_FORMAT", f"{heard.origin}/queue/")
-        monkeypatch.setattr(names, "REST_URL", f"{heard.origin}/rest")
-        monkeypatch.setattr(names, "CDN_URL", f"{heard.origin}/cdn")
-        yield heard
-
-
-@pytest.fixture
-def client(tap: Wiretap, server: Server) -> Iterator[fal_client.SyncClient]:
-    speaking = fal_client.SyncClient(key=server.key)
-    yield speaking
-    speaking._client.close()
 
 
 @pytest.fixture

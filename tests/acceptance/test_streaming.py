@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from types import ModuleType
 
 import pytest
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap, tapping
+from tests.acceptance.wiretap import Wiretap
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -18,12 +17,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 FIELD = "größe_шаг_写真_🖼"
 DRAWING = {"prompt": "a portrait of a person", "num_inference_steps": 8, "image_size": "square", "seed": 3, FIELD: 1}
 FIELDS = {"images", "timings", "seed", "has_nsfw_concepts", "prompt"}
-
-
-@pytest.fixture
-def tap(server: Server) -> Iterator[Wiretap]:
-    with tapping(server.origin) as heard:
-        yield heard
 
 
 def test_the_javascript_client_follows_a_stream(server: Server, tap: Wiretap) -> None:

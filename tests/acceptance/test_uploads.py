@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import io
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,7 +20,7 @@ from PIL import Image
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap, tapping
+from tests.acceptance.wiretap import Wiretap
 
 pytestmark = [
     pytest.mark.usefixtures("swept"),
@@ -30,21 +29,6 @@ pytestmark = [
 
 TOKEN = "POST /rest/storage/auth/token?storage_type=fal-cdn-v3"
 LARGE = names.MULTIPART_THRESHOLD + 1
-
-
-@pytest.fixture
-def tap(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wiretap]:
-    with tapping(server.origin) as heard:
-        monkeypatch.setattr(names, "REST_URL", f"{heard.origin}/rest")
-        monkeypatch.setattr(names, "CDN_URL", f"{heard.origin}/cdn")
-        yield heard
-
-
-@pytest.fixture
-def client(tap: Wiretap, server: Server) -> Iterator[fal_client.SyncClient]:
-    speaking = fal_client.SyncClient(key=server.key)
-    yield speaking
-    speaking._client.close()
 
 
 def read(url: str) -> httpx.Response:
@@ -107,7 +91,7 @@ def fingerprint(url: str) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def test_from_asynchronous_python(tap: Wiretap, server: Server, tmp_path: Path) -> None:
+def test_from_asynchronous_python(turned: Wiretap, server: Server, tmp_path: Path) -> None:
     path = tmp_path / "photos.zip"
     path.write_bytes(b"PK\x03\x04 and more")
 
@@ -126,7 +110,7 @@ def test_from_asynchronous_python(tap: Wiretap, server: Server, tmp_path: Path) 
     assert read(file).content == path.read_bytes()
     assert read(older).content == b"abc"
     assert read(picture).headers["content-type"] == "image/jpeg"
-    assert {exchange.status for exchange in tap.heard} == {200}
+    assert {exchange.status for exchange in turned.heard} == {200}
 
 
 def test_from_javascript_and_what_is_in_an_input(server: Server, tap: Wiretap, photos: Path) -> None:
