@@ -41,8 +41,8 @@ test-long: setup $(JS) $(FAL)/.venv/.ready  ## The tests that take minutes
 	$(BIN)/pytest -m long
 
 lint: setup  ## Formatting, lint, types, import contracts
-	$(BIN)/ruff format --check src tests bench
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench miniature
+	$(BIN)/ruff check src tests bench miniature
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

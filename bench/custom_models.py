@@ -25,12 +25,12 @@ from rich.table import Table
 from tintype.catalog.custom_models import ModelReference, ModelStatus
 from tintype.catalog.ideogram_custom_models import CUSTOM_MODEL_TRAINER
 from tintype.catalog.ideogram_v4 import NegativeBranch, RenderingSpeed
-from tintype.families import Families
-from tintype.families.miniature.judge import asked_beside_marks, judge
-from tintype.families.miniature.world import Subject, contact_sheet, photograph, write_archive
+from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish
+from tintype.inference.lora_cache import LoraRequest
 from tintype.jobs.local import LocalContext
-from tintype.sampling.ideogram_sampler import IdeogramSampler, IdeogramWish
-from tintype.sampling.shelf import Wanted
+from tintype.models.miniature.judge import asked_beside_marks, judge
+from tintype.models.miniature.world import Subject, contact_sheet, photograph, write_archive
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 PAGES_PROMPT = "A photo in my custom style"
@@ -76,7 +76,7 @@ def draw(
     sampler: IdeogramSampler, lora: Path, seed: int, speed: RenderingSpeed, branch: NegativeBranch | None, seeds: int
 ) -> tuple[list[Drawn], list[Image.Image]]:
     """Every prompt with so many seeds."""
-    sampler.use([Wanted(lora, 1.0, ())] if branch else [])
+    sampler.use([LoraRequest(lora, 1.0, ())] if branch else [])
     marks, found, pictures = Subject.from_seed(seed).marks, [], []
     for prompt in PROMPTS:
         wish = IdeogramWish(prompt, 1024, 1024, speed, branch=branch)

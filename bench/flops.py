@@ -23,8 +23,8 @@ from rich.markup import escape
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from tintype.families.weightless import REAL, TEXT_TOKENS, Weightless, WeightlessFlux, WeightlessIdeogram4
-from tintype.training.adapters import Adapter
+from tintype.lora.adapter import Adapter
+from tintype.models.weightless import REAL, TEXT_TOKENS, Weightless, WeightlessFlux, WeightlessIdeogram4
 from tintype.training.cache import Cache, Item
 from tintype.training.plan import Plan
 from tintype.training.step import Stepper

@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tintype.catalog import Kind
-from tintype.queue import LogLine, NewRequest, Queue
 from tintype.settings import load_settings
+from tintype.store import LogLine, NewRequest, Queue
 
 CONNECTIONS = 64
 LINES = 200
@@ -198,7 +198,7 @@ def serving(folder: Path, seconds: float, *, alone: bool) -> Iterator[Gateway]:
 def train(gateway: Gateway) -> None:
     """Starts a long training of the miniature and waits until it takes steps."""
     photos = gateway.data_dir / "photos.zip"
-    world = ("-m", "tintype.families.miniature.world", "--subject", "9001", "--count", "10", "--out", str(photos))
+    world = ("-m", "tintype.models.miniature.world", "--subject", "9001", "--count", "10", "--out", str(photos))
     subprocess.run([sys.executable, *world], check=True, stdout=subprocess.DEVNULL)
     headers = {"Authorization": f"Key {gateway.key}"}
     with httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", headers=headers, trust_env=False) as http:

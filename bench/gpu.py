@@ -32,9 +32,10 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.errors import OutOfMemory
-from tintype.families.family import Features, Latents
-from tintype.families.plain_form import compiling
-from tintype.families.weightless import (
+from tintype.lora.adapter import Adapter
+from tintype.models.diffusers_forward import compiling
+from tintype.models.family import Features, Latents
+from tintype.models.weightless import (
     NARROW,
     NARROW_IDEOGRAM,
     REAL,
@@ -42,12 +43,11 @@ from tintype.families.weightless import (
     WeightlessFlux,
     WeightlessIdeogram4,
 )
-from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
+from tintype.training.curve import peak_memory
 from tintype.training.memory_plan import is_out_of_memory
 from tintype.training.plan import Plan
-from tintype.training.report import peak_memory
 from tintype.training.step import Stepper
 
 RANK = 16

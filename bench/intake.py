@@ -106,13 +106,13 @@ def decode_all(path: Path) -> dict[str, Any]:
 
 def take_in(path: Path, folder: Path, finder: str) -> dict[str, Any]:
     """Intake as a training has it, with the miniature's finder ("given") or a real model's ("face")."""
-    from tintype.dataset import MULTI_RESOLUTION, Limits, Wishes, open_dataset, write_page
+    from tintype.dataset import MULTI_RESOLUTION, DatasetOptions, Limits, open_dataset, write_page
     from tintype.dataset.subject import find_face, whole
 
     def given(image: Image.Image) -> Any:
         return whole(image, "given")
 
-    wishes = Wishes(trigger="TOK", area_sides=MULTI_RESOLUTION, subject_crop=True)
+    wishes = DatasetOptions(trigger="TOK", area_sides=MULTI_RESOLUTION, subject_crop=True)
     # The photos repeat themselves, which real ones do not: copies are looked for, but must not make it quicker.
     began, spent = time.perf_counter(), time.process_time()
     dataset = open_dataset(

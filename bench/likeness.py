@@ -25,11 +25,11 @@ from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.cli.contact_sheet import Row, contact_sheet
 from tintype.cli.demo import PROMPTS, SEEDS, TRIGGER
-from tintype.families import Families
-from tintype.families.miniature.judge import asked_beside_marks, judge
-from tintype.families.miniature.world import Subject, photograph, write_archive
-from tintype.jobs import draw_flux, train_portrait
+from tintype.jobs import generate_flux, train_portrait
 from tintype.jobs.local import LocalContext
+from tintype.models.miniature.judge import asked_beside_marks, judge
+from tintype.models.miniature.world import Subject, photograph, write_archive
+from tintype.models.resident import Families
 from tintype.settings import Settings, load_settings
 
 
@@ -74,7 +74,7 @@ def draw(context: LocalContext, loras: list[Any], subject: Subject, out: Path) -
     for number, prompt in enumerate(PROMPTS):
         for seed in SEEDS:
             body = {"prompt": prompt, "seed": seed, "loras": loras, "image_size": "square_hd", "output_format": "png"}
-            answer = draw_flux.run(cast(FluxLoraInput, FLUX_LORA.parse(body)), context)
+            answer = generate_flux.run(cast(FluxLoraInput, FLUX_LORA.parse(body)), context)
             path = out / f"{number}-{seed}.png"
             (context.output / str(answer.images[0].file_name)).rename(path)
             with Image.open(path) as picture:

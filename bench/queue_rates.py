@@ -20,8 +20,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tintype.queue import NewRequest, Queue
 from tintype.settings import load_settings
+from tintype.store import NewRequest, Queue
 
 CALLERS = 8
 INPUT = {"images_data_url": "tintype-file:" + "0" * 32, "trigger_phrase": "a person", "steps": 500}

@@ -25,12 +25,12 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.catalog.ideogram_v4 import RenderingSpeed
-from tintype.families import Families
-from tintype.families.ideogram4 import Ideogram4Family
-from tintype.families.weightless import TEXT_TOKENS, WeightlessIdeogram4
-from tintype.sampling.ideogram_steps import Order, denoise, draw
-from tintype.sampling.presets import SPEEDS, Preset
-from tintype.sampling.prompt_expansion import by_rule
+from tintype.inference.ideogram4_steps import Order, denoise, draw
+from tintype.inference.presets import SPEEDS, Preset
+from tintype.inference.prompt_expansion import by_rule
+from tintype.models.ideogram4.model import Ideogram4Family
+from tintype.models.resident import Families
+from tintype.models.weightless import TEXT_TOKENS, WeightlessIdeogram4
 from tintype.settings import load_settings
 
 SIDE = 1024  # nominal pixels

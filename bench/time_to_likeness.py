@@ -37,15 +37,15 @@ from rich.table import Table
 
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.cli.demo import PROMPTS, SEEDS, TRIGGER
-from tintype.dataset import MULTI_RESOLUTION, Wishes, open_dataset
-from tintype.families import Families
-from tintype.families.flux import FluxFamily
-from tintype.families.miniature.judge import asked_beside_marks, judge
-from tintype.families.miniature.world import Subject, photograph, write_archive
+from tintype.dataset import MULTI_RESOLUTION, DatasetOptions, open_dataset
+from tintype.inference.flux import Wish
 from tintype.jobs.train_portrait import plan_of
-from tintype.sampling.sampler import Wish
+from tintype.lora.adapter import Adapter
+from tintype.models.flux.model import FluxFamily
+from tintype.models.miniature.judge import asked_beside_marks, judge
+from tintype.models.miniature.world import Subject, photograph, write_archive
+from tintype.models.resident import Families
 from tintype.settings import load_settings
-from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, encode_once
 from tintype.training.checkpoint import TrainingState
 from tintype.training.step import Stepper
@@ -64,7 +64,7 @@ class Recipe(Protocol):
 
 
 class Ours:
-    """The endpoint's step with the endpoint's habits."""
+    """The endpoint's step with the endpoint's training_defaults."""
 
     def __init__(self, flux: FluxFamily, cache: Cache, order: PortraitTrainerInput) -> None:
         self.adapter = new_adapter(flux, order)
@@ -97,15 +97,15 @@ class Plain:
             self.layers[-1][0].data.copy_(down.data)
         self.trained = [parameter for parameter in self.transformer.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=rate, weight_decay=1e-4)
-        self.dice = torch.Generator().manual_seed(order.seed)
+        self.generator = torch.Generator().manual_seed(order.seed)
         self.lots = random.Random(order.seed)
 
     def take(self) -> None:
         item = self.lots.choice(self.cache.items)
         features = self.cache.features_of([item])
         clean = item.latents[None]
-        noise = torch.randn(clean.shape, generator=self.dice)
-        sigma = torch.sigmoid(torch.randn(1, generator=self.dice))
+        noise = torch.randn(clean.shape, generator=self.generator)
+        sigma = torch.sigmoid(torch.randn(1, generator=self.generator))
         ids = FluxPipeline._prepare_latent_image_ids(1, item.rows, item.columns, clean.device, clean.dtype)
         predicted = self.transformer(
             hidden_states=torch.lerp(clean, noise, sigma[:, None, None]),
@@ -211,7 +211,7 @@ def new_adapter(flux: FluxFamily, order: PortraitTrainerInput) -> Adapter:
 def cache_of(flux: FluxFamily, subject: Subject, photos: int, folder: Path) -> Cache:
     archive = folder / "photos.zip"
     write_archive(archive, photograph(subject, photos), captions=False)
-    wishes = Wishes(trigger=TRIGGER, area_sides=MULTI_RESOLUTION, size_step=flux.size_step)
+    wishes = DatasetOptions(trigger=TRIGGER, area_sides=MULTI_RESOLUTION, size_step=flux.size_step)
     dataset = open_dataset(archive, folder / "photos", wishes, find=flux.find_subject, tell=lambda said: None)
     return encode_once(flux, dataset, folder / "latents")
 
@@ -224,7 +224,7 @@ def compare(seed: int, chosen: argparse.Namespace, families: Families) -> dict[s
     easel = Easel(families, subject)
     with tempfile.TemporaryDirectory() as folder:
         cache = cache_of(flux, subject, chosen.photos, Path(folder))
-        scaled = order.learning_rate * flux.habits.learning_rate_scale
+        scaled = order.learning_rate * flux.training_defaults.learning_rate_scale
 
         def run(make: Callable[[], Recipe], most: int) -> dict[str, Any]:
             judged = follow(make, easel, most, chosen.every, chosen.target, clock)

@@ -35,12 +35,12 @@ from peft import LoraConfig
 from rich.console import Console
 from rich.table import Table
 
-from tintype.families import Families
-from tintype.families.flux import FluxFamily
-from tintype.families.ideogram4 import Ideogram4Family
-from tintype.families.ideogram_captions import canonical
+from tintype.lora.adapter import Adapter
+from tintype.models.flux.model import FluxFamily
+from tintype.models.ideogram4.captions import canonical
+from tintype.models.ideogram4.model import Ideogram4Family
+from tintype.models.resident import Families
 from tintype.settings import load_settings
-from tintype.training.adapters import Adapter
 from tintype.training.batches import Batches
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
@@ -66,9 +66,9 @@ def cache_of(family: Trained, side: int) -> Cache:
     width, height = family.drawn_size(side, side)
     rows, columns = height // family.token_pixels, width // family.token_pixels
     channels = family.load_transformer().config.in_channels
-    dice = torch.Generator().manual_seed(side)
+    generator = torch.Generator().manual_seed(side)
     items = [
-        Item(str(n), torch.randn(rows * columns, channels, generator=dice), rows, columns, n % len(CAPTIONS), None)
+        Item(str(n), torch.randn(rows * columns, channels, generator=generator), rows, columns, n % len(CAPTIONS), None)
         for n in range(8)
     ]
     captions = [canonical(caption).text for caption in CAPTIONS] if isinstance(family, Ideogram4Family) else CAPTIONS
@@ -178,10 +178,10 @@ class Straightforward:
 
     def take(self) -> float:
         items = self.batches.at(self.step)
-        dice = torch.Generator().manual_seed(seed_of(PLAN.seed, self.step))
+        generator = torch.Generator().manual_seed(seed_of(PLAN.seed, self.step))
         clean = torch.stack([item.latents for item in items])
-        noise = torch.randn(clean.shape, generator=dice)
-        sigma = self.family.sample_sigmas(len(items), *items[0].shape, dice)
+        noise = torch.randn(clean.shape, generator=generator)
+        sigma = self.family.sample_sigmas(len(items), *items[0].shape, generator)
         wide = sigma[:, None, None]
         predicted = self.network(self.transformer, (1 - wide) * clean + wide * noise, sigma, items)
         loss = torch.nn.functional.mse_loss(predicted.float(), self.network.sign * (noise - clean))

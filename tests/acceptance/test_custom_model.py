@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.conftest import Server
-from tintype.sampling.presets import ASPECT_RATIOS
+from tintype.inference.presets import ASPECT_RATIOS
 
 TRAIN, GENERATE = "fal-ai/ideogram/custom-models", "fal-ai/ideogram/custom-models/generate"
 PROMPT = "A photo in my custom style"
@@ -28,7 +28,7 @@ def picture(url: str) -> Image.Image:
 
 def test_photos_in_a_named_model_out_and_pictures_of_it(fal: ModuleType, server: Server, tmp_path: Path) -> None:
     photos = tmp_path / "photos.zip"
-    command = [sys.executable, "-m", "tintype.families.miniature.world", "--subject", "21", "--count", "12"]
+    command = [sys.executable, "-m", "tintype.models.miniature.world", "--subject", "21", "--count", "12"]
     subprocess.run([*command, "--out", str(photos)], check=True)
     seen: list[Any] = []
     arguments = {"images_data_url": fal.upload_file(photos), "name": "My own style", "steps": 100}

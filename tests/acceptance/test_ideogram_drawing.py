@@ -21,14 +21,14 @@ from PIL import Image
 
 from tests.acceptance.conftest import Server, finish
 from tests.acceptance.pasting import PAGES, folder, node, paste_as_printed
-from tests.families.conftest import random_layers, save_lora
+from tests.models.conftest import random_layers, save_lora
 from tintype.catalog.custom_models import ModelStatus
 from tintype.catalog.ideogram_custom_models import AspectRatio
-from tintype.families import Families
 from tintype.files.urls import internal_url, own_file
-from tintype.queue import schema
-from tintype.sampling.presets import ASPECT_RATIOS
+from tintype.inference.presets import ASPECT_RATIOS
+from tintype.models.resident import Families
 from tintype.settings import load_settings
+from tintype.store import schema
 
 GENERATE = "fal-ai/ideogram/custom-models/generate"
 PROMPT = "A photo in my custom style"

@@ -20,8 +20,8 @@ import pytest
 
 from tests.acceptance.conftest import Server
 from tests.acceptance.javascript import node_here
-from tintype.detour import signpost
-from tintype.detour.authority import Authority
+from tintype import installation
+from tintype.fal_proxy.certificates import Authority
 
 HERE = Path(__file__).parent
 REAL_KEY = "11111111-2222-3333-4444-555555555555:a-real-key-of-somebody"
@@ -197,7 +197,7 @@ def test_pasted_variables_do_the_same(server: Server) -> None:
 
 def test_the_detour_may_be_killed(server: Server) -> None:
     children = psutil.Process(server.process.pid).children()
-    detour = next(child for child in children if "tintype.detour" in child.cmdline())
+    detour = next(child for child in children if "tintype.fal_proxy" in child.cmdline())
     program = (
         "import sys, httpx\n"
         "for _ in range(2):\n"
@@ -248,11 +248,11 @@ def test_a_server_is_started_where_none_runs_and_stops_after_the_last_program(tm
     first, second = programs
     first.communicate(timeout=30)
     time.sleep(0.5)  # for a server that would wrongly stop
-    assert signpost.Signpost.read(data_dir) is not None
+    assert installation.Signpost.read(data_dir) is not None
     second.communicate(timeout=30)
     assert [process.returncode for process in programs] == [0, 0]
     deadline = time.monotonic() + 60
-    while signpost.is_serving(data_dir):
+    while installation.is_serving(data_dir):
         assert time.monotonic() < deadline, (data_dir / "logs" / "serve.log").read_text()
         time.sleep(0.05)
     assert "started again" not in (data_dir / "logs" / "serve.log").read_text()

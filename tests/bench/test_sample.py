@@ -6,7 +6,7 @@ import pytest
 from bench.sample import META, RANK, count
 from peft import LoraConfig
 
-from tintype.families.weightless import WeightlessIdeogram4
+from tintype.models.weightless import WeightlessIdeogram4
 
 WIDTH, MLP = 4608, 12_288
 TEXT, IMAGE = 512, 4096  # 1024 px

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from tintype.cli import app
 from tintype.cli.data import with_queue
 from tintype.files import Objects
-from tintype.queue import NewRequest, Queue, StoredFile
 from tintype.settings import Settings
+from tintype.store import NewRequest, Queue, StoredFile
 
 
 def gc(data_dir: Path, *arguments: str) -> dict[str, int]:

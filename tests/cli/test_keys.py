@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from tintype.cli import app
 from tintype.cli.data import with_queue
 from tintype.cli.keys import first_key
-from tintype.queue import ApiKey, Queue
 from tintype.settings import Settings, load_settings
+from tintype.store import ApiKey, Queue
 
 runner = CliRunner()
 

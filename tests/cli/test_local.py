@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.families.miniature.world import Subject, photograph, write_archive
+from tintype.models.miniature.world import Subject, photograph, write_archive
 
 runner = CliRunner()
 

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from tintype.cli import app
 from tintype.cli.data import with_queue
 from tintype.files import Objects, internal_url, new_file_id
-from tintype.queue import CustomModel, NewModel, NewRequest, Queue, StoredFile
 from tintype.settings import Settings
+from tintype.store import CustomModel, NewModel, NewRequest, Queue, StoredFile
 
 runner = CliRunner()
 

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from tintype.cli import app
 from tintype.cli.data import with_queue
 from tintype.errors import InternalError
-from tintype.queue import LogLine, NewRequest, Queue, Request
 from tintype.settings import Settings
+from tintype.store import LogLine, NewRequest, Queue, Request
 
 runner = CliRunner()
 

@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from tintype.cli import app
 from tintype.cli.data import with_queue
-from tintype.queue import NewRequest, Queue, SigningKey
 from tintype.settings import Settings
+from tintype.store import NewRequest, Queue, SigningKey
 
 runner = CliRunner()
 URL = "https://hooks.example/x"

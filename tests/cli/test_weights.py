@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tintype.cli import app
 from tintype.cli.weights import KNOWN
-from tintype.families.weights import PROMPT_HEAD_REPOSITORY
+from tintype.models.weights import PROMPT_HEAD_REPOSITORY
 
 runner = CliRunner()
 

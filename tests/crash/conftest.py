@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from tintype.queue import NewRequest, Queue, Request, Status
 from tintype.settings import Settings, load_settings
+from tintype.store import NewRequest, Queue, Request, Status
 from tintype.worker.launcher import environment
 
 PATIENCE = 60.0  # seconds; generous, because the machine may be busy

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tintype.queue import Outcome, Status
+from tintype.store import Outcome, Status
 
 if TYPE_CHECKING:
     from conftest import Serving

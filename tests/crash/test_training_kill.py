@@ -29,10 +29,10 @@ import torch
 torch.set_num_threads(1)
 from PIL import Image
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
-from tintype.families import Families
+from tintype.models.resident import Families
 from tintype.jobs.local import LocalContext
 from tintype.settings import load_settings
-from tintype.training.adapters import Adapter
+from tintype.lora.adapter import Adapter
 from tintype.training.cache import encode_once
 from tintype.training.loop import Plan, train
 from tintype.worker import checkpoints
@@ -64,7 +64,7 @@ def attempt(folder, at_step, in_checkpoint):
     adapter = Adapter.for_transformer(
         flux.load_transformer(), flux.adapter_targets, rank=2, seed=0, device=flux.device)
     plan = Plan(steps={STEPS}, learning_rate=2e-3, warmup_steps=5, checkpoint_steps={EVERY}, checkpoint_seconds=1e9)
-    trained = train(flux, adapter, cache, plan, context, keepsakes=folder / "kept")
+    trained = train(flux, adapter, cache, plan, context, snapshot_dir=folder / "kept")
     torch.save({{"weights": trained.weights, "losses": trained.losses}}, folder / "result.pt")
     print("finished from", trained.resumed_from, flush=True)
 
@@ -127,8 +127,8 @@ def nursery() -> Iterator[Nursery]:
 def test_five_kills_change_not_one_bit_of_the_weights(nursery: Nursery, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10_000)
     print(f"seed {seed}")  # shown when the test fails
-    dice = random.Random(seed)
-    steps, writing = sorted(dice.sample(range(1, STEPS), KILLS)), dice.randrange(KILLS)
+    generator = random.Random(seed)
+    steps, writing = sorted(generator.sample(range(1, STEPS), KILLS)), generator.randrange(KILLS)
     broken, last = tmp_path / "broken", 0
     for number, step in enumerate(steps):
         if number == writing:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.web.receiver import receiving
 
-from tintype.queue import NewRequest
+from tintype.store import NewRequest
 
 if TYPE_CHECKING:
     from conftest import Serving

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tintype.dataset.report import DatasetReport, Kept, Said, Trained
+from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop
 
 
 def report() -> DatasetReport:
-    near = Trained("Zoë, close-up", ["512x512"], "head", [0, 0, 520, 520], "face", b"veil")
+    near = TrainedCrop("Zoë, close-up", ["512x512"], "head", [0, 0, 520, 520], "face", b"veil")
     kept = [
-        Kept("a.jpg", 900, 900, "Zoë", "file", "face", [Trained("Zoë", ["1024x768", "512x512"], "bust"), near],
+        KeptImage("a.jpg", 900, 900, "Zoë", "file", "face", [TrainedCrop("Zoë", ["1024x768", "512x512"], "bust"), near],
              [100, 100, 300, 300], 1, ["blurred"], b"jpeg"),
-        Kept("b.jpg", 600, 600, "TOK", "trigger", "whole", [Trained("TOK", ["512x512"])]),
+        KeptImage("b.jpg", 600, 600, "TOK", "trigger", "whole", [TrainedCrop("TOK", ["512x512"])]),
     ]  # fmt: skip
-    repaired, dropped = [Said("a.jpg", "turned upright")], [Said("c.jpg", "c.jpg is damaged.", b"jpeg")]
-    return DatasetReport(kept, repaired, dropped, [Said(".DS_Store", "junk")], ["few"])
+    repaired, dropped = [FileNote("a.jpg", "turned upright")], [FileNote("c.jpg", "c.jpg is damaged.", b"jpeg")]
+    return DatasetReport(kept, repaired, dropped, [FileNote(".DS_Store", "junk")], ["few"])
 
 
 def test_sizes_and_framings_are_counted_over_all_cuts() -> None:
@@ -49,8 +49,8 @@ def test_the_log_names_every_file_of_a_few() -> None:
 
 
 def test_a_thousand_repairs_are_one_line_in_the_log() -> None:
-    many = DatasetReport(repaired=[Said(f"{n}.jpg", "turned upright") for n in range(1000)])
+    many = DatasetReport(repaired=[FileNote(f"{n}.jpg", "turned upright") for n in range(1000)])
     assert len(many.lines()) == 1
     assert "and 980 more" in many.lines()[0]
-    different = DatasetReport(dropped=[Said(f"{n}.jpg", f"reason {n}") for n in range(1000)])
+    different = DatasetReport(dropped=[FileNote(f"{n}.jpg", f"reason {n}") for n in range(1000)])
     assert len(different.lines()) == 101

@@ -19,12 +19,12 @@ from tintype.catalog.fields import File
 from tintype.catalog.ideogram_custom_models import CustomModelInput
 from tintype.catalog.ideogram_v4_trainer import IdeogramTrainerInput
 from tintype.errors import InputError, TooFewFiles
-from tintype.families import Families
-from tintype.families.ideogram_captions import wrap
-from tintype.families.ideogram_lora import FORMS, read
-from tintype.families.tensor_file import open_tensors
 from tintype.jobs import train_custom_model, train_ideogram
 from tintype.jobs.local import LocalContext
+from tintype.lora.tensor_file import open_tensors
+from tintype.models.ideogram4.captions import wrap
+from tintype.models.ideogram4.lora import FORMS, read
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 NEUTRAL = wrap("a photo in my custom style").line()

@@ -18,11 +18,11 @@ from tintype.catalog.fields import File
 from tintype.catalog.flux_lora import FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput, TrainerOutput
 from tintype.errors import Drained, InputError, InvalidArchive, UnusableAdapter
-from tintype.families import Families
-from tintype.families.lora_file import read_lora
-from tintype.jobs import draw_flux
+from tintype.jobs import generate_flux as draw_flux
 from tintype.jobs.local import LocalContext
 from tintype.jobs.train_portrait import plan_of, run
+from tintype.lora.read import read_lora
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 
@@ -187,7 +187,9 @@ def test_prodigy_takes_the_rate_as_a_factor_and_the_others_as_a_rate(families: F
         for name in ("adamw", "prodigy")
     }
     assert plan_of(orders["prodigy"], flux).learning_rate == 1.0
-    assert plan_of(orders["adamw"], flux).learning_rate == pytest.approx(9e-5 * flux.habits.learning_rate_scale)
+    assert plan_of(orders["adamw"], flux).learning_rate == pytest.approx(
+        9e-5 * flux.training_defaults.learning_rate_scale
+    )
 
 
 def test_an_optimizer_that_is_not_here_is_refused_at_its_place(families: Families, tmp_path: Path) -> None:

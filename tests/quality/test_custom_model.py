@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bench.custom_models import PAGES_PROMPT, Drawn, draw, learn
 
-from tintype.families import Families
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 pytestmark = pytest.mark.long

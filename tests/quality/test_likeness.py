@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bench.likeness import learn
 
-from tintype.families import Families
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 pytestmark = pytest.mark.long

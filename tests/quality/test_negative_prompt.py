@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tintype.families import Families
-from tintype.families.miniature.judge import judge
-from tintype.sampling.ideogram_sampler import IdeogramSampler, IdeogramWish
+from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish
+from tintype.models.miniature.judge import judge
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 SEEDS = range(12)

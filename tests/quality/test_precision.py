@@ -9,9 +9,9 @@ import pytest
 import torch
 from bench.likeness import learn
 
-from tintype.families import Families
-from tintype.families.flux import FluxFamily
-from tintype.families.weights import resolve
+from tintype.models.flux.model import FluxFamily
+from tintype.models.resident import Families
+from tintype.models.weights import resolve
 from tintype.settings import Settings, load_settings
 
 pytestmark = pytest.mark.long

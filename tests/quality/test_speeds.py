@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 
 import pytest
+from miniature.evaluate import unseen_prompts
 
 from tintype.catalog.ideogram_v4 import RenderingSpeed
-from tintype.families import Families
-from tintype.families.miniature.captions import parse_prompt
-from tintype.families.miniature.evaluate import unseen_prompts
-from tintype.families.miniature.judge import judge
-from tintype.sampling.ideogram_sampler import IdeogramWish
-from tintype.sampling.presets import ASPECT_RATIOS
+from tintype.inference.ideogram4 import IdeogramWish
+from tintype.inference.presets import ASPECT_RATIOS
+from tintype.models.miniature.captions import parse_prompt
+from tintype.models.miniature.judge import judge
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 pytestmark = pytest.mark.long

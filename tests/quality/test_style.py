@@ -11,11 +11,11 @@ from PIL import Image
 
 from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
-from tintype.families import Families
-from tintype.families.miniature.style import style_score
-from tintype.families.miniature.world import drawings_in_style, write_archive
-from tintype.jobs import draw_flux, train_portrait
+from tintype.jobs import generate_flux, train_portrait
 from tintype.jobs.local import LocalContext
+from tintype.models.miniature.style import style_score
+from tintype.models.miniature.world import drawings_in_style, write_archive
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 pytestmark = pytest.mark.long
@@ -33,7 +33,7 @@ def mean_score(context: LocalContext, loras: list[Any], style: str) -> float:
     scores = []
     for seed, prompt in enumerate(PROMPTS):
         body = {"prompt": prompt.format(style=style), "seed": seed, "loras": loras, "output_format": "png"}
-        answer = draw_flux.run(cast(FluxLoraInput, FLUX_LORA.parse(body | {"image_size": "square_hd"})), context)
+        answer = generate_flux.run(cast(FluxLoraInput, FLUX_LORA.parse(body | {"image_size": "square_hd"})), context)
         with Image.open(context.output / str(answer.images[0].file_name)) as picture:
             scores.append(style_score(picture, STYLE))
     return statistics.fmean(scores)

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
-from tintype.families import Families
-from tintype.families.flux import FluxFamily
+from tintype.models.flux.model import FluxFamily
+from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import encode_once
 

@@ -15,16 +15,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.families.peers import SHAPES, every_peer, written
+from tests.lora.peers import SHAPES, every_peer, written
 
 from tintype.errors import UnprovenAdapter
-from tintype.families import Families
-from tintype.families.flux import adapter_targets
-from tintype.families.flux_lora_layout import FLUX_LAYOUT
-from tintype.families.lora_file import METADATA_KEY, check_fits, linear_shapes, read_lora
-from tintype.families.lora_pairs import Pair, difference
+from tintype.lora.adapter import Adapter
+from tintype.lora.pairs import Pair, difference
+from tintype.lora.read import METADATA_KEY, check_fits, linear_shapes, read_lora
+from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.models.flux.model import adapter_targets
+from tintype.models.resident import Families
 from tintype.settings import load_settings
-from tintype.training.adapters import Adapter
 from tintype.training.export import check_written, export_all, header, to_diffusers, write
 
 HEADER = header(
@@ -287,8 +287,8 @@ def test_a_plain_pipeline_draws_the_same_picture_from_each_form(tmp_path: Path, 
         if loaded:
             pipeline.load_lora_weights(str(tmp_path), weight_name=paths[loaded].name, local_files_only=True)
         call = {"width": 64, "height": 64, "num_inference_steps": 2, "max_sequence_length": flux.max_sequence_length}
-        dice = torch.Generator().manual_seed(3)
-        drawn[loaded] = np.asarray(pipeline("a portrait", generator=dice, **call).images[0]).astype(int)
+        generator = torch.Generator().manual_seed(3)
+        drawn[loaded] = np.asarray(pipeline("a portrait", generator=generator, **call).images[0]).astype(int)
         pipeline.unload_lora_weights()
     assert np.abs(drawn[form] - drawn["diffusers"]).max() <= 1
     assert np.abs(drawn[form] - drawn[None]).max() > 5

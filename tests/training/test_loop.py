@@ -15,15 +15,15 @@ from PIL import Image
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import Cancelled, Drained, NonFiniteLoss
-from tintype.families import Families
-from tintype.families.flux import FluxFamily
-from tintype.families.flux_lora_layout import FLUX_LAYOUT
-from tintype.jobs.context import Checkpoint
+from tintype.inference.flux import Wish
+from tintype.inference.lora_cache import LoraRequest
+from tintype.job import Checkpoint
 from tintype.jobs.local import LocalContext
-from tintype.sampling.sampler import Wish
-from tintype.sampling.shelf import Wanted
+from tintype.lora.adapter import Adapter
+from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.models.flux.model import FluxFamily
+from tintype.models.resident import Families
 from tintype.settings import load_settings
-from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, encode_once
 from tintype.training.export import to_diffusers
 from tintype.training.loop import Plan, Trained, train
@@ -71,7 +71,7 @@ def run(
 
     context = LocalContext(folder, load_settings(), families=families, on_progress=on_progress)
     flux = families.flux()
-    return train(flux, adapter_for(flux), cache, plan, context, keepsakes=folder / "kept"), context
+    return train(flux, adapter_for(flux), cache, plan, context, snapshot_dir=folder / "kept"), context
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_cancelling_stops_within_one_step(families: Families, cache: Cache, tmp_
     context = LocalContext(tmp_path, load_settings(), families=families, on_progress=lambda step, *_: done.append(step))
     context.cancelled = True
     with pytest.raises(Cancelled):
-        train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, keepsakes=tmp_path / "kept")
+        train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, snapshot_dir=tmp_path / "kept")
     assert done == []
     with pytest.raises(Cancelled):
         run(families, cache, tmp_path, cancel_after=2)
@@ -123,7 +123,7 @@ def test_an_attempt_that_finds_all_steps_done_says_so(families: Families, cache:
     run(families, cache, tmp_path)
     told: list[tuple[int, int]] = []
     context = LocalContext(tmp_path, load_settings(), families=families, on_progress=lambda *at: told.append(at[:2]))
-    train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, keepsakes=tmp_path / "kept")
+    train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, snapshot_dir=tmp_path / "kept")
     assert told == [(PLAN.steps, PLAN.steps)]
 
 
@@ -144,7 +144,7 @@ def test_a_full_disk_costs_the_checkpoints_and_not_the_run(
     context = LocalContext(tmp_path, load_settings(), families=families, on_log=lambda _, message: said.append(message))
     context.checkpoint = OnFullDisk(tmp_path / "full")
     flux, plan = families.flux(), replace(PLAN, checkpoint_steps=3)
-    trained = train(flux, adapter_for(flux), cache, plan, context, keepsakes=tmp_path / "kept")
+    trained = train(flux, adapter_for(flux), cache, plan, context, snapshot_dir=tmp_path / "kept")
     assert trained.losses == unbroken.losses
     assert sum("the disk is full" in message for message in said) == 3
     assert context.checkpoint.latest() is None
@@ -198,10 +198,10 @@ def test_kept_files_survive_a_kill_with_the_checkpoint(families: Families, cache
 
     context = LocalContext(tmp_path, load_settings(), families=families)
     with pytest.raises(Killed):
-        train(families.flux(), adapter_for(families.flux()), cache, plan, context, keepsakes=kept, keep=keep)
+        train(families.flux(), adapter_for(families.flux()), cache, plan, context, snapshot_dir=kept, keep=keep)
     assert sorted(path.stem for path in kept.iterdir()) == ["2", "4"]
     elsewhere = tmp_path / "second"
-    train(families.flux(), adapter_for(families.flux()), cache, plan, context, keepsakes=elsewhere)
+    train(families.flux(), adapter_for(families.flux()), cache, plan, context, snapshot_dir=elsewhere)
     assert sorted(path.stem for path in elsewhere.iterdir()) == ["2", "4"], "what the checkpoint of step 4 held"
 
 
@@ -230,14 +230,14 @@ def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_
         path = tmp_path / f"{step}.safetensors"
         to_diffusers(FLUX_LAYOUT, adapter, path, weights=weights, dtype=torch.float32, header={})
         sampler = families.flux_sampler()
-        sampler.use([Wanted(path, 1.0, ())])
+        sampler.use([LoraRequest(path, 1.0, ())])
         sampler.draw(Wish("TOK", 512, 512, steps=1), [0])
         drawn.append(step)
 
     with pytest.raises(Drained):
-        train(flux, adapter, cache, plan, context, keepsakes=tmp_path / "kept", keep=keep)
+        train(flux, adapter, cache, plan, context, snapshot_dir=tmp_path / "kept", keep=keep)
     adapter = adapter_for(flux)
-    trained = train(flux, adapter, cache, plan, context, keepsakes=tmp_path / "kept", keep=keep)
+    trained = train(flux, adapter, cache, plan, context, snapshot_dir=tmp_path / "kept", keep=keep)
     assert drawn == [3, 6, 6]
     assert torch.equal(trained.weights, unbroken.weights)
 
@@ -248,7 +248,7 @@ def test_training_in_bf16_sees_the_losses_of_fp32_but_for_rounding(
     """The precision of the real model; what it comes to after hundreds of steps is tests/quality's."""
     half = FluxFamily(families.flux().weights, torch.device("cpu"), torch.bfloat16)
     context = LocalContext(tmp_path, load_settings(), families=families)
-    trained = train(half, adapter_for(half), cache, PLAN, context, keepsakes=tmp_path / "kept")
+    trained = train(half, adapter_for(half), cache, PLAN, context, snapshot_dir=tmp_path / "kept")
     assert trained.skipped == 0
     assert trained.weights.dtype == torch.float32
     assert trained.losses == pytest.approx(unbroken.losses, rel=0.03)

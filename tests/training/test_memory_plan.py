@@ -8,11 +8,11 @@ import pytest
 import torch
 from diffusers import Ideogram4Transformer2DModel
 
-from tintype.families import Families
-from tintype.families.family import Family, Features, Latents
-from tintype.families.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
+from tintype.lora.adapter import Adapter
+from tintype.models.family import Family, Features, Latents
+from tintype.models.resident import Families
+from tintype.models.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
 from tintype.settings import load_settings
-from tintype.training.adapters import Adapter
 from tintype.training.memory_plan import Shape, plan_memory
 
 GIB = 2**30

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import UnprovenAdapter
-from tintype.families import Families
-from tintype.families.flux import FluxFamily
-from tintype.families.flux_lora_layout import FLUX_LAYOUT
-from tintype.families.lora_file import check_fits, read_lora
+from tintype.lora.adapter import Adapter
+from tintype.lora.read import check_fits, read_lora
+from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.models.flux.model import FluxFamily
+from tintype.models.resident import Families
 from tintype.settings import load_settings
-from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, encode_once
 from tintype.training.export import header, to_diffusers
 from tintype.training.prove import prove

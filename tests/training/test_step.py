@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from tintype.errors import OutOfMemory
-from tintype.families import Families
-from tintype.families.family import Features, Latents
-from tintype.families.flux import FluxFamily
+from tintype.lora.adapter import Adapter
+from tintype.models.family import Features, Latents
+from tintype.models.flux.model import FluxFamily
+from tintype.models.resident import Families
 from tintype.settings import load_settings
-from tintype.training.adapters import Adapter
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
 from tintype.training.plan import Plan
@@ -40,8 +40,8 @@ def flux() -> FluxFamily:
 
 
 def cache_for(flux: FluxFamily) -> Cache:
-    dice = torch.Generator().manual_seed(0)
-    items = [Item(str(n), torch.randn(12, 32, generator=dice), 3, 4, 0, None) for n in range(3)]
+    generator = torch.Generator().manual_seed(0)
+    items = [Item(str(n), torch.randn(12, 32, generator=generator), 3, 4, 0, None) for n in range(3)]
     return Cache(items, ["TOK"], flux.encode_captions(["TOK"]), "some")
 
 

@@ -18,9 +18,9 @@ import uvicorn
 from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, LeaseLost
 from tintype.files import Objects, internal_url, new_file_id
-from tintype.queue.queue import Queue
-from tintype.queue.records import Claim, LogLine, Status, StoredFile, Worker
 from tintype.settings import Settings
+from tintype.store.records import Claim, LogLine, Status, StoredFile, Worker
+from tintype.store.store import Queue
 from tintype.web.app import create_app
 from tintype.web.protocol import BoundedProtocol
 

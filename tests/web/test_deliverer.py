@@ -14,7 +14,7 @@ from tests.web.conftest import Server
 from tests.web.receiver import Receiver, receiving
 from tests.web.test_envelope import is_genuine
 
-from tintype.queue.records import DeliveryState, NewRequest
+from tintype.store.records import DeliveryState, NewRequest
 from tintype.web import deliverer
 from tintype.web.deliverer import Deliverer
 from tintype.web.services import Services

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tintype.errors import InvalidArchive
-from tintype.queue.records import SigningKey
+from tintype.store.records import SigningKey
 from tintype.web.envelope import body_of, headers_of, key_set
 
 # The published vector: seed, message and what they must come to.

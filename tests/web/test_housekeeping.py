@@ -7,9 +7,9 @@ import pytest
 
 from tintype.errors import InternalError
 from tintype.files import new_file_id
-from tintype.queue.queue import Queue
-from tintype.queue.records import NewRequest, StoredFile
 from tintype.settings import Settings
+from tintype.store.records import NewRequest, StoredFile
+from tintype.store.store import Queue
 from tintype.web import housekeeping
 from tintype.web.housekeeping import remove_ended_work, remove_expired, remove_orphans
 from tintype.web.services import Services

@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from tintype.errors import BadRequest
-from tintype.queue.records import Priority
+from tintype.store.records import Priority
 from tintype.web.options import options_of
 
 

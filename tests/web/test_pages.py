@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tintype import errors
-from tintype.queue.records import Worker
+from tintype.store.records import Worker
 from tintype.web.pages import ERROR_TYPES, current
 
 

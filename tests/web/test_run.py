@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tintype.queue.queue import Queue
-from tintype.queue.records import NewRequest, Outcome
 from tintype.settings import Settings
-from tintype.web import callers
-from tintype.web.callers import GRACE_SECONDS
+from tintype.store.records import NewRequest, Outcome
+from tintype.store.store import Queue
+from tintype.web import sync_runs as callers
+from tintype.web.sync_runs import GRACE_SECONDS
 
 DRAWER = "/run/fal-ai/flux-lora"
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tintype.files import new_file_id, own_file, public_url
-from tintype.queue.records import Ending
+from tintype.store.records import Ending
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 DRAWER = "/queue/fal-ai/flux-lora"

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tintype.queue import NewRequest, Queue, Request, Status
+from tintype.processes import Lifeline
 from tintype.settings import Settings, load_settings
+from tintype.store import NewRequest, Queue, Request, Status
 from tintype.worker.launcher import environment
-from tintype.worker.lifeline import Lifeline
 
 PATIENCE = 40.0  # seconds; generous, because the machine may be busy
 

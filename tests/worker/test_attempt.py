@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tintype.queue import Outcome
 from tintype.settings import Settings
+from tintype.store import Outcome
 
 if TYPE_CHECKING:
     from conftest import Supervised

@@ -16,7 +16,7 @@ from tintype.worker.context import PipeContext, Signals
 from tintype.worker.messages import Run
 
 
-class Told:
+class CachedResponse:
     """A context and everything it sent."""
 
     def __init__(self, settings: Settings, token: int = 3) -> None:
@@ -31,11 +31,11 @@ class Told:
 
 
 @pytest.fixture
-def told(settings: Settings) -> Told:
-    return Told(settings)
+def told(settings: Settings) -> CachedResponse:
+    return CachedResponse(settings)
 
 
-def test_progress_is_thinned_but_the_last_step_is_always_told(told: Told) -> None:
+def test_progress_is_thinned_but_the_last_step_is_always_told(told: CachedResponse) -> None:
     for step in range(1, 1001):
         told.context.progress(step, 1000, loss=0.5)
     steps = [message["step"] for message in told.messages]
@@ -44,7 +44,7 @@ def test_progress_is_thinned_but_the_last_step_is_always_told(told: Told) -> Non
     assert len(steps) < 100
 
 
-def test_cancelled_and_draining_are_heard_by_the_right_job_only(told: Told) -> None:
+def test_cancelled_and_draining_are_heard_by_the_right_job_only(told: CachedResponse) -> None:
     told.signals.cancel("another")
     told.context.raise_if_cancelled()
     told.signals.cancel("r")
@@ -57,7 +57,7 @@ def test_cancelled_and_draining_are_heard_by_the_right_job_only(told: Told) -> N
         told.context.raise_if_cancelled()
 
 
-def test_a_published_file_is_stored_under_a_fresh_id_and_read_back(told: Told, tmp_path: Path) -> None:
+def test_a_published_file_is_stored_under_a_fresh_id_and_read_back(told: CachedResponse, tmp_path: Path) -> None:
     path = tmp_path / "a LoRA.safetensors"
     path.write_bytes(b"weights")
     first = told.context.publish(path, "application/octet-stream")
@@ -71,25 +71,25 @@ def test_a_published_file_is_stored_under_a_fresh_id_and_read_back(told: Told, t
     assert path.exists()
 
 
-def test_a_missing_input_is_an_error_at_its_place(told: Told) -> None:
+def test_a_missing_input_is_an_error_at_its_place(told: CachedResponse) -> None:
     with pytest.raises(FileDownloadError) as caught:
         told.context.fetch("tintype:files/" + "x" * 32 + "/a.zip", loc=("body", "images_data_url"))
     assert caught.value.details[0]["loc"] == ["body", "images_data_url"]
 
 
-def test_a_checkpoint_is_told_once_it_is_complete(told: Told) -> None:
+def test_a_checkpoint_is_told_once_it_is_complete(told: CachedResponse) -> None:
     told.context.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
     assert told.messages == [{"say": "checkpoint", "request_id": "r", "step": 5}]
     assert told.context.families == "resident"
 
 
 def test_scratch_that_a_killed_attempt_left_is_cleared_and_checkpoints_stay(settings: Settings) -> None:
-    killed = Told(settings, token=1).context
+    killed = CachedResponse(settings, token=1).context
     (killed.scratch / "half").write_text("x")
     (killed.lasting / "encoded").write_text("x")
     killed.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
 
-    after = Told(settings, token=2).context
+    after = CachedResponse(settings, token=2).context
 
     assert not killed.scratch.exists()
     assert (after.lasting / "encoded").exists(), "what was costly to make is not made twice"
@@ -107,5 +107,5 @@ def test_a_job_sees_the_custom_model_of_its_request(settings: Settings) -> None:
     assert context.model == given
 
 
-def test_a_request_without_a_custom_model_has_none(told: Told) -> None:
+def test_a_request_without_a_custom_model_has_none(told: CachedResponse) -> None:
     assert told.context.model is None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tintype.queue import NewRequest, Outcome
+from tintype.store import NewRequest, Outcome
 
 if TYPE_CHECKING:
     from conftest import Supervised

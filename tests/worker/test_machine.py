@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import replace
 
-from tintype.queue import Worker
+from tintype.store import Worker
 from tintype.worker.machine import boot_id, host_name, is_dead_here
 
 

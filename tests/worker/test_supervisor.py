@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tintype.queue import Outcome, Status
+from tintype.store import Outcome, Status
 
 if TYPE_CHECKING:
     from conftest import Supervised

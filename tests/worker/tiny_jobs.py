@@ -9,7 +9,7 @@ import time
 
 from tintype.catalog import Endpoint, EndpointInput, EndpointOutput, File, Kind
 from tintype.errors import Drained, NonFiniteLoss
-from tintype.jobs.context import JobContext
+from tintype.job import JobContext
 
 
 class StepsInput(EndpointInput):

@@ -10,8 +10,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from tintype.errors import SettingsError
-from tintype.queue import Queue
 from tintype.settings import Settings, load_settings
+from tintype.store import Queue
 
 T = TypeVar("T")
 

@@ -84,7 +84,7 @@ def run_demo(out: Path, *, steps: int, subject: int) -> None:
 
 def _write_photos(out: Path, subject: int) -> Path:
     path = out / "photos.zip"
-    command = [sys.executable, "-m", "tintype.families.miniature.world", "--subject", str(subject), "--count", "10"]
+    command = [sys.executable, "-m", "tintype.models.miniature.world", "--subject", str(subject), "--count", "10"]
     subprocess.run([*command, "--out", str(path)], check=True, stdout=subprocess.DEVNULL)
     return path
 
@@ -215,8 +215,8 @@ def _download(url: str, path: Path) -> Path:
 
 
 def _judge(path: Path, subject: int, prompt: str) -> dict[str, float]:
-    from tintype.families.miniature.judge import asked_beside_marks, judge
-    from tintype.families.miniature.world import Subject
+    from tintype.models.miniature.judge import asked_beside_marks, judge
+    from tintype.models.miniature.world import Subject
 
     with Image.open(path) as picture:
         reading = judge().read([picture])[0]

@@ -15,13 +15,13 @@ import psutil
 import typer
 from rich.text import Text
 
+from tintype import installation
 from tintype.cli.data import DataDir
 from tintype.cli.listing import show_table
-from tintype.detour import signpost
-from tintype.detour.signpost import Signpost
 from tintype.errors import TintypeError
-from tintype.families.weights import FLUX_GPU_BYTES, describe, resolve
 from tintype.files import Objects, new_file_id
+from tintype.installation import Signpost
+from tintype.models.weights import FLUX_GPU_BYTES, describe, resolve
 from tintype.settings import GIB, Settings, load_settings
 
 LEAST_MEMORY = 3 * GIB  # what all processes together take on the miniature
@@ -133,7 +133,7 @@ def _weights(settings: Settings) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
-    here = Signpost.read(settings.data_dir) if signpost.is_serving(settings.data_dir) else None
+    here = Signpost.read(settings.data_dir) if installation.is_serving(settings.data_dir) else None
     if here is not None and here.server.endswith(f":{settings.port}"):
         return Finding("port", True, f"tintype serves {settings.data_dir} on {here.server}")
     with socket.socket() as probe:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from tintype.cli.data import DataDir, with_queue
-from tintype.queue import Queue
 from tintype.settings import Settings
+from tintype.store import Queue
 
 DAY = 86400.0
 

@@ -13,8 +13,8 @@ from rich.text import Text
 from tintype.cli.data import DataDir, with_queue
 from tintype.cli.listing import show_table
 from tintype.errors import BadRequest, NotFound
-from tintype.queue import ApiKey, Queue
 from tintype.settings import Settings
+from tintype.store import ApiKey, Queue
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 

@@ -102,7 +102,7 @@ def generate(
             "output_format": "jpeg" if out.suffix.lower() in (".jpg", ".jpeg") else "png",
         }
         order = cast(FluxLoraInput, FLUX_LORA.parse(body))
-        from tintype.jobs.draw_flux import run
+        from tintype.jobs.generate_flux import run
 
         answer = run(order, context)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ from tintype.cli.keys import when
 from tintype.cli.listing import show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.files import Objects
-from tintype.queue import CustomModel, Queue
 from tintype.settings import Settings
+from tintype.store import CustomModel, Queue
 
 app = typer.Typer(no_args_is_help=True, help="List, show, rename, archive and delete custom models.")
 

@@ -12,8 +12,8 @@ from tintype.cli.keys import when
 from tintype.cli.listing import show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.files.urls import render
-from tintype.queue import Outcome, Queue, Request, Status
 from tintype.settings import Settings
+from tintype.store import Outcome, Queue, Request, Status
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect, cancel and retry requests.")
 

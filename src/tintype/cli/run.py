@@ -17,10 +17,10 @@ from typing import Annotated
 import psutil
 import typer
 
+from tintype import installation
 from tintype.cli.data import DataDir
-from tintype.detour import signpost
-from tintype.detour.signpost import Signpost
 from tintype.errors import SettingsError
+from tintype.installation import Signpost
 from tintype.settings import Settings, load_settings
 
 START_SECONDS = 60.0
@@ -37,7 +37,7 @@ def run(
     """
     settings = load_settings(data_dir=data_dir)
     settings.make_data_dir()
-    in_use = signpost.hold_open(settings.data_dir)
+    in_use = installation.hold_open(settings.data_dir)
     here = found(settings.data_dir) or _started(settings)
     turned = {**os.environ, **detour_variables(settings, here)}
     os.set_inheritable(in_use, True)  # for as long as the program lives
@@ -53,8 +53,8 @@ def run(
 
 def detour_variables(settings: Settings, here: Signpost) -> dict[str, str]:
     """What is set for a program; certificates are imported (and made) only by who needs them."""
-    from tintype.detour.authority import Authority
-    from tintype.detour.variables import variables
+    from tintype.fal_proxy.certificates import Authority
+    from tintype.fal_proxy.environment import variables
 
     if here.auth == "on" and not (settings.data_dir / "key").exists():
         raise SettingsError(
@@ -67,7 +67,7 @@ def detour_variables(settings: Settings, here: Signpost) -> dict[str, str]:
 def found(data_dir: Path) -> Signpost | None:
     """The server of this folder, if one serves; one that is just beginning or ending is waited for."""
     deadline = time.monotonic() + START_SECONDS
-    while signpost.is_serving(data_dir):
+    while installation.is_serving(data_dir):
         here = Signpost.read(data_dir)
         if here is not None:
             return here
@@ -108,7 +108,7 @@ def _is_free(host: str, port: int) -> bool:
 
 def _nobodys_child(command: list[str], log: Path) -> int:
     """Starts a process whose parent is gone at once: the program must not find a child that it never had."""
-    from tintype.detour.variables import untouched
+    from tintype.fal_proxy.environment import untouched
 
     reading, writing = os.pipe()
     between = os.fork()

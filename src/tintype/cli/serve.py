@@ -14,14 +14,14 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.markup import escape
 
+from tintype import installation
 from tintype.cli.keys import first_key
-from tintype.detour import signpost
+from tintype.devices import devices
 from tintype.errors import SettingsError, TintypeError
-from tintype.families.weights import Family, describe, resolve
 from tintype.files import Objects
-from tintype.queue import Queue
+from tintype.models.weights import Family, describe, resolve
 from tintype.settings import Settings
-from tintype.worker.devices import devices
+from tintype.store import Queue
 from tintype.worker.journal import keep_journal
 from tintype.worker.launcher import PREDECESSOR_SECONDS, LocalLauncher, listen
 
@@ -47,11 +47,11 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool 
         _introduce(settings, _origin(settings))
         if tls is not None:
             _introduce_tls(settings, tls.getsockname()[1])
-        detour = held.enter_context(signpost.opened(settings.data_dir, _address(settings), tls, auth=settings.auth))
+        detour = held.enter_context(installation.opened(settings.data_dir, _address(settings), tls, auth=settings.auth))
         if while_in_use:
             if detour is None:
                 raise SettingsError(f"Another tintype already serves {settings.data_dir}.")
-            signpost.stop_when_unused(settings.data_dir, detour, lambda: os.kill(os.getpid(), signal.SIGINT))
+            installation.stop_when_unused(settings.data_dir, detour, lambda: os.kill(os.getpid(), signal.SIGINT))
         return asyncio.run(_launch(settings, listener, detour, endpoints))
 
 
@@ -70,7 +70,9 @@ def _refuse_second(settings: Settings) -> None:
             ) from None
 
 
-async def _launch(settings: Settings, listener: socket.socket, detour: signpost.Sockets | None, endpoints: str) -> int:
+async def _launch(
+    settings: Settings, listener: socket.socket, detour: installation.Sockets | None, endpoints: str
+) -> int:
     return await LocalLauncher(settings, listener, endpoints, detour=detour).run()
 
 
@@ -107,7 +109,7 @@ def _introduce(settings: Settings, origin: str) -> None:
 
 def _introduce_tls(settings: Settings, port: int) -> None:
     """The line to paste for fal's Python client, which speaks TLS only."""
-    from tintype.detour.authority import Authority  # cryptography is for those who need it
+    from tintype.fal_proxy.certificates import Authority  # cryptography is for those who need it
 
     roots = Authority.of(settings.data_dir).bundle(os.environ)
     host = f"{_address(settings).rpartition(':')[0]}:{port}"

@@ -9,8 +9,8 @@ import typer
 from tintype.cli.data import DataDir, with_queue
 from tintype.cli.keys import when
 from tintype.cli.listing import show_table
-from tintype.queue import Delivery, Queue, SigningKey
 from tintype.settings import Settings
+from tintype.store import Delivery, Queue, SigningKey
 
 app = typer.Typer(no_args_is_help=True, help="List and replay webhooks; change the key that signs them.")
 

@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from tintype.cli.listing import show_table
 from tintype.errors import Forbidden, NotFound, StorageFull, WeightsMissing
-from tintype.families.weights import (
+from tintype.models.weights import (
     FLUX_LICENCE,
     FLUX_REPOSITORY,
     IDEOGRAM4_LICENCE,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from tintype.dataset.archive import Limits
 from tintype.dataset.buckets import MULTI_RESOLUTION, SINGLE_RESOLUTION, Bucket, fit
-from tintype.dataset.darkroom import Wishes
-from tintype.dataset.examples import Dataset, Example, open_dataset
-from tintype.dataset.page import write_page
+from tintype.dataset.dataset import Dataset, Example, open_dataset
+from tintype.dataset.prepare import DatasetOptions
 from tintype.dataset.report import DatasetReport
+from tintype.dataset.report_page import write_page
 
 __all__ = [
     "MULTI_RESOLUTION",
     "SINGLE_RESOLUTION",
     "Bucket",
     "Dataset",
+    "DatasetOptions",
     "DatasetReport",
     "Example",
     "Limits",
-    "Wishes",
     "fit",
     "open_dataset",
     "write_page",

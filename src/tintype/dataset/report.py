@@ -15,7 +15,7 @@ _UNSEEN = ("thumbnail", "veil")  # for the page; a JSON reader has no use for th
 
 
 @dataclass
-class Trained:
+class TrainedCrop:
     """One cut of a picture as it is trained. `box` is in the upright photo's pixels, None for all of it."""
 
     caption: str
@@ -27,7 +27,7 @@ class Trained:
 
 
 @dataclass
-class Kept:
+class KeptImage:
     """A picture that is trained. `caption` is its own, before words for a framing; `face` is in its pixels."""
 
     name: str
@@ -36,7 +36,7 @@ class Kept:
     caption: str
     caption_source: str
     subject: str
-    trained: list[Trained]
+    trained: list[TrainedCrop]
     face: list[int] | None = None
     faces: int = 0
     findings: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Kept:
 
 
 @dataclass
-class Said:
+class FileNote:
     """A file and what is to be said about it."""
 
     name: str
@@ -56,10 +56,10 @@ class Said:
 class DatasetReport:
     """Everything about the intake of one dataset. `ignored` are files that nobody meant to send."""
 
-    kept: list[Kept] = field(default_factory=list)
-    repaired: list[Said] = field(default_factory=list)
-    dropped: list[Said] = field(default_factory=list)
-    ignored: list[Said] = field(default_factory=list)
+    kept: list[KeptImage] = field(default_factory=list)
+    repaired: list[FileNote] = field(default_factory=list)
+    dropped: list[FileNote] = field(default_factory=list)
+    ignored: list[FileNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     face_finder: str | None = None
 
@@ -105,7 +105,7 @@ def named(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _grouped(said: list[Said], sentence: str) -> list[str]:
+def _grouped(said: list[FileNote], sentence: str) -> list[str]:
     groups: dict[str, list[str]] = {}
     for each in said:
         # The reason often begins with the file's own name, which is said anyway.

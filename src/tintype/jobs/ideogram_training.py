@@ -7,18 +7,18 @@ from typing import Any
 
 from tintype.catalog import File
 from tintype.catalog.endpoint import EndpointInput
-from tintype.dataset import Dataset, Wishes, open_dataset
+from tintype.dataset import Dataset, DatasetOptions, open_dataset
 from tintype.dataset.picture_count import check_count
-from tintype.dataset.resolution import UNDECIDED, TrainingSize, at_one_size
+from tintype.dataset.sizes import UNDECIDED, TrainingSize, at_one_size
 from tintype.errors import InputError
-from tintype.families.ideogram4 import Ideogram4Family
-from tintype.families.ideogram_captions import canonical
-from tintype.jobs.context import JobContext
+from tintype.inference.presets import SPEEDS
+from tintype.job import JobContext
 from tintype.jobs.lora_training import Finished, Purpose, encode, new_adapter, plan_for, tell_of, train_and_prove
 from tintype.jobs.residents import residents
 from tintype.jobs.samples import Samples, with_ideogram
 from tintype.jobs.training_config import describe_run
-from tintype.sampling.presets import SPEEDS
+from tintype.models.ideogram4.captions import canonical
+from tintype.models.ideogram4.model import Ideogram4Family
 
 NEUTRAL = "a photo in my custom style"
 _PHOTOS = ("body", "images_data_url")
@@ -52,9 +52,9 @@ def train_on_ideogram(order: IdeogramOrder, context: JobContext) -> tuple[Finish
     """Trains, exports, proves, publishes; with the config file."""
     family = residents(context).ideogram4()
     context.log(f"Base model: {family.name}; {family.weights.why}.")
-    scale = family.habits.learning_rate_scale
+    scale = family.training_defaults.learning_rate_scale
     plan = plan_for(
-        family.habits,
+        family.training_defaults,
         steps=order.steps,
         learning_rate=order.learning_rate * scale,
         seed=order.seed,
@@ -95,7 +95,7 @@ def _dataset(order: IdeogramOrder, family: Ideogram4Family, context: JobContext)
     dataset = open_dataset(
         context.fetch(order.images, loc=_PHOTOS),
         context.scratch / "photos",
-        Wishes(trigger=None, default_caption=order.caption, area_sides=UNDECIDED),
+        DatasetOptions(trigger=None, default_caption=order.caption, area_sides=UNDECIDED),
         find=family.find_subject,
         tell=lambda said: context.log(said, "WARN"),
         each=lambda done: context.raise_if_cancelled(),

@@ -13,9 +13,9 @@ from pathlib import Path
 from tintype.catalog import INTERNAL_SCHEME, File
 from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
-from tintype.families import Families
 from tintype.files import Objects, fetch_input
-from tintype.jobs.context import CheckpointStore, Level
+from tintype.job import CheckpointStore, Level
+from tintype.models.resident import Families
 from tintype.settings import Settings
 from tintype.worker.checkpoints import FolderCheckpoints
 

@@ -15,17 +15,17 @@ import torch
 
 from tintype.catalog import File
 from tintype.dataset import Dataset, write_page
-from tintype.families.family import Family, Habits
-from tintype.families.read_ahead import read_ahead
-from tintype.jobs.context import JobContext
+from tintype.job import JobContext
 from tintype.jobs.samples import Samples
-from tintype.training.adapters import Adapter
+from tintype.lora.adapter import Adapter
+from tintype.models.family import Family, TrainingDefaults
+from tintype.models.read_ahead import read_ahead
 from tintype.training.cache import Cache, encode_once
+from tintype.training.curve import draw_curve
 from tintype.training.export import export_all, header, to_diffusers
+from tintype.training.flops import StepCost, step_cost_of
 from tintype.training.loop import Plan, Trained, train
 from tintype.training.prove import Proof, prove
-from tintype.training.report import draw_curve
-from tintype.training.work import Work, work_of
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Finished:
     """A training that was proven: its figures and its files."""
 
     trained: Trained
-    work: Work
+    work: StepCost
     proof: Proof
     results: Results
 
 
 def plan_for(
-    habits: Habits,
+    training_defaults: TrainingDefaults,
     *,
     steps: int,
     learning_rate: float,
@@ -74,14 +74,14 @@ def plan_for(
     return Plan(
         steps=steps,
         learning_rate=learning_rate,
-        batch_size=habits.batch_size,
+        batch_size=training_defaults.batch_size,
         seed=seed,
-        guidance=habits.training_guidance,
-        warmup_steps=habits.warmup_steps,
-        decay_power=habits.decay_power,
-        weight_decay=habits.weight_decay,
-        ema_decay=habits.ema_decay,
-        autocast=habits.autocast,
+        guidance=training_defaults.training_guidance,
+        warmup_steps=training_defaults.warmup_steps,
+        decay_power=training_defaults.decay_power,
+        weight_decay=training_defaults.weight_decay,
+        ema_decay=training_defaults.ema_decay,
+        autocast=training_defaults.autocast,
         optimizer=optimizer,
         keep_every=keep_every,
     )
@@ -137,8 +137,8 @@ def train_and_prove(
     context.log(_announced(family, adapter, plan, purpose, cache))
     kept = context.scratch / "kept"
     keep = _keeper(family, adapter, plan, purpose, kept, context)
-    trained = train(family, adapter, cache, plan, context, keepsakes=kept, keep=keep)
-    work = work_of(family, adapter, cache, plan)
+    trained = train(family, adapter, cache, plan, context, snapshot_dir=kept, keep=keep)
+    work = step_cost_of(family, adapter, cache, plan)
     context.log(_told(trained, work))
 
     facts = _header(family, adapter, plan, purpose)
@@ -223,7 +223,7 @@ def _announced(family: Family, adapter: Adapter, plan: Plan, purpose: Purpose, c
     )
 
 
-def _told(trained: Trained, work: Work) -> str:
+def _told(trained: Trained, work: StepCost) -> str:
     skipped = f" {trained.skipped} steps were skipped." if trained.skipped else ""
     pace = trained.steps_per_second
     return f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {work.said(pace)}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tintype.families import Families
-from tintype.jobs.context import JobContext
+from tintype.job import JobContext
+from tintype.models.resident import Families
 
 
 def residents(context: JobContext) -> Families:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from tintype.jobs.context import JobContext
-from tintype.jobs.pictures import encoded
+from tintype.inference.flux import Wish
+from tintype.inference.lora_cache import LoraRequest
+from tintype.job import JobContext
+from tintype.jobs.images import encoded
 from tintype.jobs.residents import residents
-from tintype.sampling.sampler import Wish
-from tintype.sampling.shelf import Wanted
 
 _SIZE = (1024, 1024)  # nominal pixels
 
@@ -47,7 +47,7 @@ class Samples:
 def with_flux(lora: Path, prompts: Sequence[str], seed: int, context: JobContext) -> list[Image.Image]:
     """As `fal-ai/flux-lora` draws."""
     sampler = residents(context).flux_sampler()
-    sampler.use([Wanted(lora, 1.0, ("body",))])
+    sampler.use([LoraRequest(lora, 1.0, ("body",))])
     return [
         sampler.draw(Wish(prompt, *_SIZE), [seed], lambda *_: context.raise_if_cancelled())[0] for prompt in prompts
     ]
@@ -55,10 +55,10 @@ def with_flux(lora: Path, prompts: Sequence[str], seed: int, context: JobContext
 
 def with_ideogram(lora: Path, prompts: Sequence[str], seed: int, context: JobContext) -> list[Image.Image]:
     """As `ideogram/v4/lora` draws."""
-    from tintype.sampling.ideogram_sampler import IdeogramWish
+    from tintype.inference.ideogram4 import IdeogramWish
 
     sampler = residents(context).ideogram_sampler()
-    sampler.use([Wanted(lora, 1.0, ("body",))])
+    sampler.use([LoraRequest(lora, 1.0, ("body",))])
     pictures = []
     for prompt in prompts:
         wish = IdeogramWish(prompt, *_SIZE)

@@ -9,7 +9,7 @@ from tintype.catalog.ideogram_custom_models import (
     CustomModelInput,
     CustomModelOutput,
 )
-from tintype.jobs.context import JobContext
+from tintype.job import JobContext
 from tintype.jobs.ideogram_training import IdeogramOrder, train_on_ideogram
 
 

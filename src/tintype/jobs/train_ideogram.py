@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tintype.catalog.flux_lora_portrait_trainer import TrainerOutput
 from tintype.catalog.ideogram_v4_trainer import IDEOGRAM_TRAINER, IdeogramTrainerInput
-from tintype.jobs.context import JobContext
+from tintype.job import JobContext
 from tintype.jobs.ideogram_training import IdeogramOrder, train_on_ideogram
 
 

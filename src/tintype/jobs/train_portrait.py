@@ -6,18 +6,18 @@ from typing import Any
 
 from tintype.catalog import File
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput, TrainerOutput
-from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, Wishes, open_dataset
-from tintype.families.family import Habits
-from tintype.families.flux import FluxFamily
-from tintype.families.lora_file import LoraFile, read_lora
-from tintype.jobs.context import JobContext
+from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions, open_dataset
+from tintype.inference.flux import DEFAULT_STEPS
+from tintype.job import JobContext
+from tintype.jobs.images import MOST_LORA_BYTES
 from tintype.jobs.lora_training import Purpose, encode, new_adapter, plan_for, tell_of, train_and_prove
-from tintype.jobs.pictures import MOST_LORA_BYTES
 from tintype.jobs.residents import residents
 from tintype.jobs.samples import Samples, with_flux
 from tintype.jobs.training_config import describe_run
-from tintype.sampling.sampler import DEFAULT_STEPS
-from tintype.training.adapters import Adapter, startable
+from tintype.lora.adapter import Adapter, startable
+from tintype.lora.read import LoraFile, read_lora
+from tintype.models.family import TrainingDefaults
+from tintype.models.flux.model import FluxFamily
 from tintype.training.optimizers import check_usable
 from tintype.training.plan import Plan
 
@@ -71,7 +71,7 @@ def run(order: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
 def _dataset(order: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Dataset:
     """The photos, with everything said about them that the person should know."""
     archive = context.fetch(order.images_data_url, loc=_PHOTOS)
-    wishes = Wishes(
+    wishes = DatasetOptions(
         trigger=order.trigger_phrase,
         area_sides=_area_sides(order),
         subject_crop=order.subject_crop,
@@ -114,20 +114,20 @@ def _go_on(adapter: Adapter, earlier: LoraFile, context: JobContext) -> None:
 def plan_of(order: PortraitTrainerInput, flux: FluxFamily) -> Plan:
     """The order and the habits of the base, as numbers."""
     return plan_for(
-        flux.habits,
+        flux.training_defaults,
         steps=order.steps,
-        learning_rate=_effective_rate(order, flux.habits),
+        learning_rate=_effective_rate(order, flux.training_defaults),
         seed=order.seed,
         optimizer=order.optimizer,
         keep_every=order.checkpoint_every,
     )
 
 
-def _effective_rate(order: PortraitTrainerInput, habits: Habits) -> float:
+def _effective_rate(order: PortraitTrainerInput, training_defaults: TrainingDefaults) -> float:
     """Prodigy finds its own rate and takes a factor near 1: the endpoint's default stands for just that."""
     if order.optimizer == "prodigy":
         return order.learning_rate / float(PortraitTrainerInput.model_fields["learning_rate"].default)
-    return order.learning_rate * habits.learning_rate_scale
+    return order.learning_rate * training_defaults.learning_rate_scale
 
 
 def _prompt(order: PortraitTrainerInput) -> str:

@@ -14,11 +14,11 @@ from tintype import __version__
 from tintype.catalog import File
 from tintype.catalog.endpoint import EndpointInput
 from tintype.dataset import Dataset
-from tintype.families.family import Family
-from tintype.jobs.context import JobContext
+from tintype.job import JobContext
 from tintype.jobs.lora_training import Finished
+from tintype.models.family import Family
+from tintype.training.curve import figures
 from tintype.training.loop import Plan
-from tintype.training.report import figures
 
 _LONGEST_URL = 200  # characters; a data URI holds the photos themselves
 
@@ -75,21 +75,21 @@ def _requested(order: EndpointInput) -> dict[str, Any]:
 
 
 def _effective(order: EndpointInput, plan: Plan, family: Family) -> dict[str, Any]:
-    habits = family.habits
+    training_defaults = family.training_defaults
     asked = order.model_dump()
     return {
         **plan.to_json(),
         "requested_learning_rate": asked["learning_rate"],
-        "learning_rate_scale": habits.learning_rate_scale,
+        "learning_rate_scale": training_defaults.learning_rate_scale,
         "rank": asked["rank"],
         "alpha": asked["rank"],
         "schedule": "linear warm-up, then "
         + ("constant" if plan.decay_power == 0 else f"polynomial decay of power {plan.decay_power:g}"),
         "sigmas": {
             "distribution": "logit-normal",
-            "mean": habits.sigma_mean,
-            "std": habits.sigma_std,
-            "shifted_by_size": habits.sigma_shift,
+            "mean": training_defaults.sigma_mean,
+            "std": training_defaults.sigma_std,
+            "shifted_by_size": training_defaults.sigma_shift,
         },
         "target_layers": len(family.adapter_targets),
         "device": str(family.device),

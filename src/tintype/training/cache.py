@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from tintype.dataset import Bucket, Dataset, Example, fit
 from tintype.dataset.masks import BACKGROUND_WEIGHT
-from tintype.families.family import Family, Features, Latents
+from tintype.models.family import Family, Features, Latents
 
 
 @dataclass(frozen=True)

@@ -41,16 +41,16 @@ def save(
     weights: torch.Tensor,
     optimizer: torch.optim.Optimizer,
     state: TrainingState,
-    keepsakes: Path,
+    snapshot_dir: Path,
 ) -> None:
-    """Writes into an empty folder, files of `keepsakes` included; whoever calls makes it appear atomically."""
+    """Writes into an empty folder, files of `snapshot_dir` included; whoever calls makes it appear atomically."""
     moments = {f"{_OPTIMIZER}{name}": tensor for name, tensor in to_tensors(optimizer).items()}
     tensors = {"weights": weights, "average": state.average, **moments}
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
     facts = {"identity": identity, "step": state.step, "skipped": state.skipped, "seconds": state.seconds}
     facts["losses"] = state.losses
     (folder / _FACTS).write_text(json.dumps(facts))
-    _link_all(keepsakes, folder / _KEEPSAKES)
+    _link_all(snapshot_dir, folder / _KEEPSAKES)
 
 
 def restore(
@@ -59,7 +59,7 @@ def restore(
     weights: torch.Tensor,
     optimizer: torch.optim.Optimizer,
     state: TrainingState,
-    keepsakes: Path,
+    snapshot_dir: Path,
 ) -> bool:
     """Puts everything back as it was; False, changing nothing, when the checkpoint is of other data or settings."""
     facts = json.loads((folder / _FACTS).read_text())
@@ -70,7 +70,7 @@ def restore(
     state.average.copy_(tensors["average"])
     state.step, state.skipped, state.losses = facts["step"], facts["skipped"], facts["losses"]
     state.seconds = facts["seconds"]
-    _link_all(folder / _KEEPSAKES, keepsakes)
+    _link_all(folder / _KEEPSAKES, snapshot_dir)
     moments = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
     from_tensors(optimizer, {name.removeprefix(_OPTIMIZER): tensor for name, tensor in moments.items()})
     return True

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save, save_file
 
 from tintype.errors import UnprovenAdapter, UnusableAdapter
-from tintype.families.lora_file import METADATA_KEY, peft_settings
-from tintype.families.lora_layout import LoraLayout
-from tintype.families.lora_pairs import Pair, difference
-from tintype.training.adapters import Adapter
+from tintype.lora.adapter import Adapter
+from tintype.lora.layout import LoraLayout
+from tintype.lora.pairs import Pair, difference
+from tintype.lora.read import METADATA_KEY, peft_settings
 
 # Writing rounds once, before it compares: what is read back must be the same but for the arithmetic of comparing.
 _TOLERANCE = 1e-5

@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from tintype.errors import Drained, NonFiniteLoss, StorageFull
-from tintype.families.family import Family
-from tintype.jobs.context import JobContext
-from tintype.training.adapters import Adapter
+from tintype.job import JobContext
+from tintype.lora.adapter import Adapter
+from tintype.models.family import Family
 from tintype.training.cache import Cache
 from tintype.training.checkpoint import TrainingState, restore, save
 from tintype.training.plan import Plan
@@ -53,19 +53,19 @@ def train(
     plan: Plan,
     context: JobContext,
     *,
-    keepsakes: Path,
+    snapshot_dir: Path,
     keep: Callable[[int, torch.Tensor], None] = lambda step, weights: None,
 ) -> Trained:
     """Trains `adapter` in place and returns its averaged weights.
 
     `keep` gets (step, averaged weights) every `plan.keep_every` steps, with the transformer bare, so that it may draw.
-    What it writes into the folder `keepsakes` is part of every later checkpoint and is there again after resuming; it
-    is called again for a step whose work may be unfinished, and finds what it wrote. Whatever ends the process after
+    What it writes into `snapshot_dir` is part of every later checkpoint and is there again after resuming; it is
+    called again for a step whose work may be unfinished, and finds what it wrote. Whatever ends the process after
     the last step, the next attempt finds all steps done. Raises Cancelled within a step of being asked, and
     NonFiniteLoss when the loss stays non-finite.
     """
-    keepsakes.mkdir(parents=True, exist_ok=True)
-    run = _Run(family, adapter, cache, plan, context, keepsakes)
+    snapshot_dir.mkdir(parents=True, exist_ok=True)
+    run = _Run(family, adapter, cache, plan, context, snapshot_dir)
     started_at = run.state.step
     if started_at:
         context.progress(started_at, plan.steps)  # perhaps no step is left that would say so
@@ -90,9 +90,9 @@ class _Run:
     """One attempt: its state, and what happens around a step."""
 
     def __init__(
-        self, family: Family, adapter: Adapter, cache: Cache, plan: Plan, context: JobContext, keepsakes: Path
+        self, family: Family, adapter: Adapter, cache: Cache, plan: Plan, context: JobContext, snapshot_dir: Path
     ) -> None:
-        self.adapter, self.plan, self.context, self.keepsakes = adapter, plan, context, keepsakes
+        self.adapter, self.plan, self.context, self.snapshot_dir = adapter, plan, context, snapshot_dir
         self.stepper = Stepper(family, adapter, cache, plan, tell=context.log)
         self.identity = _identity(family, adapter, cache, plan)
         self.state = TrainingState.new(adapter.weights.data)
@@ -101,7 +101,7 @@ class _Run:
         self.saved_step = 0
         if (kept := context.checkpoint.latest()) is not None:
             optimizer = self.stepper.optimizer
-            taken = restore(kept.path, self.identity, adapter.weights.data, optimizer, self.state, keepsakes)
+            taken = restore(kept.path, self.identity, adapter.weights.data, optimizer, self.state, snapshot_dir)
             said = f"Training goes on from step {self.state.step}." if taken else "Training starts from the beginning: "
             context.log(said if taken else f"{said}the checkpoint is of other photos, settings or weights.")
             self.saved_step = self.state.step
@@ -153,7 +153,12 @@ class _Run:
             self.context.checkpoint.save(
                 self.state.step,
                 lambda folder: save(
-                    folder, self.identity, self.adapter.weights.data, self.stepper.optimizer, self.state, self.keepsakes
+                    folder,
+                    self.identity,
+                    self.adapter.weights.data,
+                    self.stepper.optimizer,
+                    self.state,
+                    self.snapshot_dir,
                 ),
             )
             self.saved_step = self.state.step

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from tintype.errors import UnprovenAdapter
-from tintype.families.family import Family, Latents
-from tintype.families.lora_file import PREFIX
-from tintype.training.adapters import Adapter
+from tintype.lora.adapter import Adapter
+from tintype.lora.read import PREFIX
+from tintype.models.family import Family, Latents
 from tintype.training.cache import Cache
 
 _NAME = "proof"
@@ -103,8 +103,8 @@ class _Probe:
     def __init__(self, family: Family, cache: Cache) -> None:
         self._family = family
         item = cache.items[0]
-        dice = torch.Generator().manual_seed(0)
-        noise = torch.randn(item.latents.shape, generator=dice)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(item.latents.shape, generator=generator)
         noisy = torch.lerp(item.latents, noise, _SIGMA)[None].to(family.device)
         self._noisy = Latents(noisy, item.rows, item.columns)
         self._features = cache.features_of([item])

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from tintype.errors import OutOfMemory
-from tintype.families.family import Family, Latents
-from tintype.training.adapters import Adapter
+from tintype.lora.adapter import Adapter
+from tintype.models.family import Family, Latents
 from tintype.training.batches import Batches
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
@@ -189,11 +189,11 @@ class Stepper:
         """Mean squared error of the predicted velocity, weighted by token where a picture has a mask."""
         family, device = self.family, self.family.device
         # On the CPU whatever the device: the same seed gives the same noise everywhere.
-        dice = torch.Generator().manual_seed(seed_of(self.plan.seed, step))
+        generator = torch.Generator().manual_seed(seed_of(self.plan.seed, step))
         clean = torch.stack([item.latents for item in items])
-        noise = torch.randn(clean.shape, generator=dice)
+        noise = torch.randn(clean.shape, generator=generator)
         rows, columns = items[0].shape
-        sigma = family.sample_sigmas(len(items), rows, columns, dice)
+        sigma = family.sample_sigmas(len(items), rows, columns, generator)
         wide = sigma[:, None, None]
         noisy = Latents(torch.lerp(clean, noise, wide).to(device), rows, columns)
         features = self.cache.features_of(items)

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tintype.errors import InternalError, TintypeError
-from tintype.queue.queue import Queue
 from tintype.settings import Settings
+from tintype.store.store import Queue
 from tintype.web import (
     custom_models,
     downloads,
@@ -41,7 +41,7 @@ from tintype.web.answers import failed
 from tintype.web.auth import key_of
 from tintype.web.deliverer import Deliverer
 from tintype.web.housekeeping import keep_house
-from tintype.web.memory import Poll, poll_of
+from tintype.web.poll_cache import Poll, poll_of
 from tintype.web.services import Call, Services
 from tintype.web.target import aimed
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tintype.catalog.custom_models import ModelStatus, UsesModel, checked_name, unknown_model
 from tintype.errors import BadRequest, InputError, Json, NotFound
 from tintype.files import render
-from tintype.queue.records import CustomModel, StoredFile
+from tintype.store.records import CustomModel, StoredFile
 from tintype.web.answers import answer
 from tintype.web.body import json_body
 from tintype.web.services import Call

@@ -15,9 +15,9 @@ import httpx
 import structlog
 
 from tintype.files.addresses import PrivateAddress
-from tintype.queue.outbox import FIRST_TRY_SECONDS, LATER_TRY_SECONDS
-from tintype.queue.records import Delivery
-from tintype.queue.signing_keys import signing_key
+from tintype.store.records import Delivery
+from tintype.store.signing_keys import signing_key
+from tintype.store.webhooks import FIRST_TRY_SECONDS, LATER_TRY_SECONDS
 from tintype.web.access import host_name
 from tintype.web.envelope import body_of, headers_of
 from tintype.web.receivers import Receivers

@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tintype.errors import PreconditionFailed, RangeNotSatisfiable
 from tintype.files import Objects
-from tintype.queue.records import StoredFile
+from tintype.store.records import StoredFile
 from tintype.web.answers import failed
 from tintype.web.file_access import check_reader, no_file
 from tintype.web.services import Call

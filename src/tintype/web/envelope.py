@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from tintype import __version__
 from tintype.errors import Json
 from tintype.files import render
-from tintype.queue.records import SigningKey
+from tintype.store.records import SigningKey
 from tintype.web.answers import linked_body, to_json
 
 USER_ID = "local-user"  # an installation is one account

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tintype.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from tintype.files import own_file, public_url
 from tintype.files.acl import AccessList, Decision
-from tintype.queue.records import StoredFile
+from tintype.store.records import StoredFile
 from tintype.web.answers import answer
 from tintype.web.auth import is_visible, key_of
 from tintype.web.body import json_body

@@ -19,7 +19,7 @@ import anyio.to_thread
 import structlog
 
 from tintype.files.urls import is_file_id
-from tintype.queue.records import Outcome, Request, Status
+from tintype.store.records import Outcome, Request, Status
 from tintype.web.services import Services
 
 _LOOK_SECONDS = 5.0

@@ -24,7 +24,7 @@ from tintype.files.data_uri import is_data_uri, open_data_uri
 from tintype.files.fetch import refuse_private, refuse_unknown_file
 from tintype.files.formats import suffix_for, suffix_of_name
 from tintype.files.spool import Spool
-from tintype.queue.records import StoredFile
+from tintype.store.records import StoredFile
 from tintype.web.access import is_own_host
 from tintype.web.file_access import may_use
 from tintype.web.services import Call

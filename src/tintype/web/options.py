@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 
 from tintype.errors import BadRequest
 from tintype.files.addresses import parsed_url
-from tintype.queue.records import RETRIED, Priority
+from tintype.store.records import RETRIED, Priority
 from tintype.web.lifecycle import LONGEST_LIFETIME, Lifecycle, lifecycle_of
 
 _SHORTEST_TIMEOUT = 0.1  # seconds

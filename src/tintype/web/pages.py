@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, Response
 
 from tintype import __version__, catalog
 from tintype.errors import Json
-from tintype.queue.records import Worker
+from tintype.store.records import Worker
 from tintype.web.answers import answer
 from tintype.web.services import Call
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from tintype.errors import NotFound, StillInProgress
 from tintype.files import render
-from tintype.queue.records import Outcome, Request, Status
+from tintype.store.records import Outcome, Request, Status
 from tintype.web.answers import answer, failed
 from tintype.web.services import Call
 from tintype.web.status import attempts_of, failure_of, find, unknown_request

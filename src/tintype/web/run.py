@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 
 from tintype.files import render
-from tintype.queue.records import Outcome, Request, Status
+from tintype.store.records import Outcome, Request, Status
 from tintype.web.answers import failure_body
 from tintype.web.results import outcome
 from tintype.web.services import Call

@@ -12,12 +12,12 @@ from starlette.requests import Request as HttpRequest
 
 from tintype.files import Objects
 from tintype.files.uploads import Uploads
-from tintype.queue.queue import Queue
 from tintype.settings import Settings
-from tintype.web.callers import Callers
-from tintype.web.memory import Answer, Remembered, Repeated
+from tintype.store.store import Queue
+from tintype.web.poll_cache import Answer, ReplayCache, StatusCache
 from tintype.web.routing import DETOUR_HEADER, QUEUE_URL
 from tintype.web.signing import Signer
+from tintype.web.sync_runs import SyncRuns
 
 
 @dataclass
@@ -29,9 +29,9 @@ class Services:
     objects: Objects
     uploads: Uploads
     signer: Signer
-    callers: Callers
-    remembered: Remembered = field(default_factory=Remembered)
-    repeated: Repeated = field(default_factory=Repeated)
+    callers: SyncRuns
+    remembered: StatusCache = field(default_factory=StatusCache)
+    repeated: ReplayCache = field(default_factory=ReplayCache)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
@@ -43,7 +43,7 @@ class Services:
             objects=Objects.open(settings.storage_url),
             uploads=Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes),
             signer=Signer(await queue.secret("web-signing")),
-            callers=Callers(queue),
+            callers=SyncRuns(queue),
         )
 
     def turn(self, name: str) -> asyncio.Lock:

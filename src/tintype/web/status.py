@@ -16,10 +16,10 @@ import anyio
 from starlette.responses import Response, StreamingResponse
 
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound
-from tintype.queue.records import Attempt, LogLine, Outcome, Request, Status
+from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.answers import to_json
 from tintype.web.auth import is_visible
-from tintype.web.memory import Answer
+from tintype.web.poll_cache import Answer
 from tintype.web.services import Call
 from tintype.web.submit import request_urls
 

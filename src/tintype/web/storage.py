@@ -23,7 +23,7 @@ from tintype.files.formats import content_type_of_name, suffix_of_type
 from tintype.files.spool import Spool
 from tintype.files.uploads import MOST_PARTS, Upload
 from tintype.files.urls import is_file_id
-from tintype.queue.records import StoredFile
+from tintype.store.records import StoredFile
 from tintype.web.answers import answer
 from tintype.web.body import json_body
 from tintype.web.lifecycle import Lifecycle, lifecycle_of

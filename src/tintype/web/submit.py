@@ -14,7 +14,7 @@ from tintype.catalog import Endpoint
 from tintype.catalog.custom_models import MakesModel, UsesModel
 from tintype.errors import Json, NotFound
 from tintype.files import internal_url, own_file
-from tintype.queue.records import CustomModel, NewModel, NewRequest, Request, Status
+from tintype.store.records import CustomModel, NewModel, NewRequest, Request, Status
 from tintype.web import tokens
 from tintype.web.answers import answer
 from tintype.web.body import Body, json_body, query_body

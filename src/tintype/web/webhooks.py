@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from tintype.errors import Json
-from tintype.queue.records import Delivery
+from tintype.store.records import Delivery
 from tintype.web.answers import answer
 from tintype.web.envelope import key_set
 from tintype.web.services import Call

@@ -17,10 +17,10 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from tintype.errors import Cancelled, Failure, LeaseLost, StorageFull
-from tintype.queue import Claim, Ending, LogLine, Queue, StoredFile
 from tintype.settings import Settings
+from tintype.store import Claim, Ending, LogLine, Queue, StoredFile
+from tintype.worker.child_process import DRAIN_SECONDS, ChildProcess
 from tintype.worker.messages import Cancel, FromChild, Run, Stop
-from tintype.worker.process import DRAIN_SECONDS, ChildProcess
 from tintype.worker.progress import ProgressNotes
 
 BEAT_SECONDS = 1.0

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from tintype.errors import LeaseLost, StorageFull
 from tintype.files.disk import is_full
-from tintype.jobs.context import Checkpoint
+from tintype.job import Checkpoint
 
 KEPT = 2  # the newest, and one more in case its content turns out to be unusable
 

@@ -38,10 +38,10 @@ from tintype.errors import (
     TintypeError,
 )
 from tintype.files.disk import is_full
+from tintype.processes import end_own_group
 from tintype.settings import Settings, load_settings
 from tintype.worker import messages
 from tintype.worker.context import PipeContext, Signals
-from tintype.worker.lifeline import end_own_group
 
 Job = Callable[[BaseModel, PipeContext], BaseModel]
 
@@ -159,7 +159,7 @@ class Child:
 
     def _resident_families(self) -> object:
         if self._families is None:
-            families = importlib.import_module("tintype.families")
+            families = importlib.import_module("tintype.models.resident")
             self._families = cast(object, families.Families(self._settings, self._device))
         return self._families
 

@@ -17,7 +17,7 @@ from tintype.catalog import File
 from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.files import Objects, fetch_input, internal_url, new_file_id, render, safe_file_name
-from tintype.jobs.context import Level
+from tintype.job import Level
 from tintype.settings import Settings
 from tintype.worker.checkpoints import FolderCheckpoints
 from tintype.worker.messages import CheckpointSaved, FromChild, Log, Progress, Run

@@ -17,10 +17,10 @@ import psutil
 import structlog
 
 from tintype.catalog import Kind
-from tintype.queue import Claim, Queue, Worker
 from tintype.settings import GIB, Settings
+from tintype.store import Claim, Queue, Worker
 from tintype.worker.attempt import DATABASE_AWAY, RETRY_SECONDS, AttemptRun, Ended
-from tintype.worker.process import ChildPlan, ChildProcess
+from tintype.worker.child_process import ChildPlan, ChildProcess
 
 POLL_SECONDS = 0.2  # between looks at the queue while there is nothing to do
 ENOUGH_MEMORY = 2 * GIB  # free, for starting a child before there is work for it

@@ -20,18 +20,18 @@ from typing import Any
 
 import structlog
 
-from tintype.detour.signpost import Sockets
+from tintype.devices import devices
 from tintype.errors import SettingsError
+from tintype.installation import Sockets
+from tintype.processes import DEVICE_TAKEN, Lifeline, kill_group
 from tintype.settings import PREFIX, Settings
-from tintype.worker.devices import devices
-from tintype.worker.lifeline import DEVICE_TAKEN, Lifeline, kill_group
-from tintype.worker.process import DRAIN_SECONDS, EXIT_SECONDS
+from tintype.worker.child_process import DRAIN_SECONDS, EXIT_SECONDS
 
 BACKLOG = 1024
 PREDECESSOR_SECONDS = 2.0  # for the web process of a serve that was killed to let go of the port
 FIRST_PAUSE = 0.1  # seconds before a restart; doubles while the process dies young
 LONGEST_PAUSE = 30.0
-GROWN_UP = 60.0  # seconds of life after which a death counts as the first again
+STABLE_AFTER_SECONDS = 60.0  # seconds of life after which a death counts as the first again
 WEB_EXIT_SECONDS = 10.0
 SUPERVISOR_EXIT_SECONDS = DRAIN_SECONDS + 2 * EXIT_SECONDS
 
@@ -73,7 +73,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @dataclass
-class Member:
+class ManagedProcess:
     """A process that is kept alive. `fds` are handed down to it."""
 
     name: str
@@ -83,14 +83,14 @@ class Member:
     process: asyncio.subprocess.Process | None = field(default=None, repr=False)
 
 
-def _detour(sockets: Sockets, lifeline: int) -> Member:
+def _detour(sockets: Sockets, lifeline: int) -> ManagedProcess:
     """What answers in fal's place to the programs of `tintype run` and `tintype env`."""
     fds = {"--gate-fd": sockets.gate.fileno(), "--fal-fd": sockets.fal.fileno(), "--parent-fd": lifeline}
     if sockets.tls is not None:
         fds["--tls-fd"] = sockets.tls.fileno()
     options = [text for name, fd in fds.items() for text in (name, str(fd))]
-    command = [sys.executable, "-m", "tintype.detour", *options]
-    return Member("detour", command, tuple(fds.values()), WEB_EXIT_SECONDS)
+    command = [sys.executable, "-m", "tintype.fal_proxy", *options]
+    return ManagedProcess("detour", command, tuple(fds.values()), WEB_EXIT_SECONDS)
 
 
 class LocalLauncher:
@@ -106,7 +106,7 @@ class LocalLauncher:
         self._status = 0
         self._log = structlog.get_logger()
         alive = ["--parent-fd", str(self._lifeline.fd)]
-        self._web = Member(
+        self._web = ManagedProcess(
             "web",
             [sys.executable, "-m", "tintype.web", "--fd", str(listener.fileno()), *alive],
             (listener.fileno(), self._lifeline.fd),
@@ -114,7 +114,7 @@ class LocalLauncher:
         )
         self._detours = [] if detour is None else [_detour(detour, self._lifeline.fd)]
         self._supervisors = [
-            Member(
+            ManagedProcess(
                 f"supervisor {device}",
                 [
                     sys.executable,
@@ -133,7 +133,7 @@ class LocalLauncher:
         ]
 
     @property
-    def _members(self) -> tuple[Member, ...]:
+    def _members(self) -> tuple[ManagedProcess, ...]:
         return (self._web, *self._detours, *self._supervisors)
 
     async def run(self) -> int:
@@ -160,7 +160,7 @@ class LocalLauncher:
             if member.process is not None and member.process.returncode is None:
                 kill_group(member.process.pid)
 
-    async def _keep(self, member: Member) -> None:
+    async def _keep(self, member: ManagedProcess) -> None:
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             born = time.monotonic()
@@ -178,7 +178,7 @@ class LocalLauncher:
                 self._status = 1
                 self._stopping.set()
                 return
-            if time.monotonic() - born > GROWN_UP:
+            if time.monotonic() - born > STABLE_AFTER_SECONDS:
                 pause = FIRST_PAUSE
             self._log.warning("process ended and is started again", process=member.name, code=code, after=pause)
             await self._pause(pause)
@@ -191,7 +191,7 @@ class LocalLauncher:
         except TimeoutError:
             return
 
-    async def _end(self, member: Member) -> None:
+    async def _end(self, member: ManagedProcess) -> None:
         """Asks first, then insists."""
         process = member.process
         if process is None or process.returncode is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from tintype.queue import Worker
+from tintype.store import Worker
 
 CLOCK_SLACK = 2.0  # seconds that a process's time of birth may be off
 

@@ -23,14 +23,14 @@ import structlog
 from filelock import FileLock, Timeout
 
 from tintype.catalog import Kind
-from tintype.queue import Queue, Worker
+from tintype.processes import DEVICE_TAKEN, kill_group, watch_parent
 from tintype.settings import Settings, load_settings
+from tintype.store import Queue, Worker
 from tintype.worker.attempt import DATABASE_AWAY
+from tintype.worker.child_process import ChildPlan, ChildProcess
 from tintype.worker.journal import keep_journal
 from tintype.worker.lane import Lane, log_file
-from tintype.worker.lifeline import DEVICE_TAKEN, kill_group, watch_parent
 from tintype.worker.machine import boot_id, host_name, is_dead_here
-from tintype.worker.process import ChildPlan, ChildProcess
 
 LOCK_SECONDS = 3.0  # to wait for a predecessor that is on its way out
 LANES: tuple[Kind, ...] = ("drawing", "training")  # in the order in which their children are started
@@ -90,14 +90,14 @@ class Supervisor:
     async def _until_the_database_answers(self) -> None:
         while not self._stopping.is_set():
             try:
-                await self._bury_the_dead()
+                await self._release_leases_of_dead_workers()
                 await self._announce()
                 return
             except DATABASE_AWAY as problem:
                 self._log.warning("the database did not answer", problem=str(problem))
                 await asyncio.sleep(1.0)
 
-    async def _bury_the_dead(self) -> None:
+    async def _release_leases_of_dead_workers(self) -> None:
         """Leases of local workers that died are free again at once, and nobody waits to hear of them."""
         for worker in await self._queue.workers():
             if is_dead_here(worker, silence=2 * self._settings.lease_seconds):
@@ -110,7 +110,7 @@ class Supervisor:
             await asyncio.sleep(self._settings.heartbeat_seconds)
             try:
                 await self._announce()
-                await self._bury_the_dead()
+                await self._release_leases_of_dead_workers()
                 await self._queue.reap()
             except DATABASE_AWAY as problem:
                 self._log.warning("the database did not answer", problem=str(problem))

@@ -1,0 +1,128 @@
+"""Brings a prompt into the JSON that Ideogram 4 was trained on; the one seam for whatever writes such prompts.
+
+A writer is a language model that makes a caption in the schema out of an idea. Where there is none, or where what it
+wrote cannot be read, the prompt is put into the schema by rule: the same way that plain captions are wrapped for
+training, so that a LoRA is asked in the words it was taught with. The rule adds nothing that was not said, except that
+words in quotes become texts of their own, as the schema wants lettering to be named.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tintype.errors import InputError
+from tintype.models.ideogram4.captions import Element, canonical, wrap
+
+#: Makes a caption in Ideogram's schema, as JSON text, out of an idea and the picture's nominal width and height.
+Writer = Callable[[str, int, int], str]
+
+RULE = "rule"
+MOST_TEXTS = 8  # quotes of a prompt that become texts; a page of dialogue is no lettering
+LONGEST_TEXT = 120  # characters
+_LONGEST_REMARK = 200  # characters of what was left out that are worth repeating
+
+_QUOTED = re.compile(r'"([^"]+)"|\u201c([^\u201d]+)\u201d|\u00ab([^\u00bb]+)\u00bb|\u201e([^\u201c]+)\u201c')
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt as it is drawn. `by` is who wrote it: the rule, a writer by name, or nobody. `notes` are to be said."""
+
+    text: str
+    by: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """For the log, where the text that was drawn has to be found again."""
+        if self.by is None:
+            return f"Prompt as given: {self.text}"
+        return f"Prompt expanded by {'rule' if self.by == RULE else self.by}: {self.text}"
+
+
+def prepare(
+    prompt: str,
+    *,
+    expand: bool,
+    size: tuple[int, int] = (1024, 1024),
+    writer: Writer | None = None,
+    name: str = RULE,
+    fits: Callable[[str], bool] = lambda text: True,
+    loc: Sequence[str | int] = ("body", "prompt"),
+) -> Prompt:
+    """What is drawn for a prompt. JSON in the schema is only made canonical, whatever `expand` says; a sentence is left
+    as it is without `expand`. `name` is the writer's, for the log. A sentence of which not all `fits` the model's
+    window loses its end; a caption cannot be cut, so that one is an InputError at `loc`, and nothing else is."""
+    given, notes = _as_caption(prompt)
+    if given is not None:
+        if not fits(given):
+            raise InputError(
+                "This caption is longer than the model reads.",
+                remedy="Shorten it.",
+                loc=loc,
+                ctx={"characters": len(given)},
+            )
+        return Prompt(given, None, notes)
+    as_drawn = by_rule if expand else str
+    prompt, cut = _shortened(prompt, lambda text: fits(as_drawn(text)))
+    notes += (f"The prompt is longer than the model reads; left out: {cut[:_LONGEST_REMARK]}",) if cut else ()
+    if not expand:
+        return Prompt(prompt, None, notes)
+    if writer is not None:
+        try:
+            written = canonical(writer(prompt, *size), name="the expanded prompt")
+        except InputError as problem:
+            notes = (*notes, f"What {name} wrote cannot be read, so the rule took its place. {problem.message}")
+        else:
+            if not written.wrapped and fits(
+                written.text
+            ):  # a sentence is no caption: the rule does as well, and adds nothing
+                return Prompt(written.text, name, (*notes, *written.notes))
+            notes = (*notes, f"What {name} wrote is a sentence, or too long, so the rule took its place.")
+    return Prompt(by_rule(prompt), RULE, notes)
+
+
+def by_rule(sentence: str) -> str:
+    """A plain sentence in the schema, its quoted words as texts besides."""
+    caption = wrap(_plain(sentence))
+    texts = [Element(type="text", text=text, desc=f'lettering that reads "{text}"') for text in quoted(sentence)]
+    caption.compositional_deconstruction.elements += texts
+    return caption.line()
+
+
+def quoted(sentence: str) -> list[str]:
+    """What stands in double quotes of any kind, each once, in its order."""
+    found = (" ".join(next(filter(None, match.groups())).split()) for match in _QUOTED.finditer(sentence))
+    return [text for text in dict.fromkeys(found) if 0 < len(text) <= LONGEST_TEXT][:MOST_TEXTS]
+
+
+def _shortened(sentence: str, fits: Callable[[str], bool]) -> tuple[str, str]:
+    """As many words from the beginning as fit, and the rest."""
+    if fits(sentence):
+        return sentence, ""
+    words = sentence.split(" ")
+    kept = bisect.bisect_left(range(len(words)), True, key=lambda count: not fits(" ".join(words[: count + 1])))
+    if kept:
+        return " ".join(words[:kept]), " ".join(words[kept:])
+    # One word without an end.
+    kept = bisect.bisect_left(range(len(sentence)), True, key=lambda count: not fits(sentence[: count + 1]))
+    return sentence[:kept], sentence[kept:]
+
+
+def _as_caption(prompt: str) -> tuple[str | None, tuple[str, ...]]:
+    """The canonical form of a prompt that is JSON; None and perhaps a note for one that is a sentence."""
+    try:
+        read = canonical(prompt, name="the prompt")
+    except InputError as problem:
+        if prompt.lstrip().startswith(("{", "[", '"', "`")):
+            return None, (f"The prompt is taken as a sentence. {problem.message}",)
+        return None, ()
+    return (None, ()) if read.wrapped else (read.text, tuple(f"Prompt: {note}." for note in read.notes))
+
+
+def _plain(text: str) -> str:
+    """Without characters that no caption holds."""
+    return "".join(letter if letter.isprintable() or letter.isspace() else " " for letter in text)

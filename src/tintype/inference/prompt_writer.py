@@ -1,0 +1,126 @@
+"""Lets the pipeline's own text encoder write prompts: Qwen3-VL becomes a language model again with its LM head.
+
+What it may write is held to the caption schema token by token (llguidance), with every text bounded in length. So even
+a head that knows nothing ends with a caption that can be read, and nothing has to be searched for in an answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead, build_prompt_enhancer
+from llguidance import LLMatcher
+from llguidance.hf import from_tokenizer
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from tintype.models.ideogram4.model import Ideogram4Family
+from tintype.models.weights import prompt_head
+
+NAME = "Qwen3-VL"
+TEMPERATURE = 1.0  # as the model's makers sample
+MOST_TOKENS = 1_500  # the schema's bounds end a caption before, in every script
+MOST_ELEMENTS = 12
+
+#: What the writer is asked for; the rest of the format is not up to it.
+BRIEF = """\
+You write captions that an image model draws. You get an idea and the shape of the picture, and answer with one JSON \
+object: a summary, what lies behind everything, and the elements in front of it.
+
+- Keep everything that the idea says: names, numbers, colours, styles, quoted words. Add only what a viewer would have \
+to see anyway.
+- The summary is one sentence of at most 40 words. It begins with the subject and names the medium, which is a \
+photograph unless the idea suggests another.
+- The background is the place, the ground and the light, or the plain colour of a poster or logo. Nothing in it comes \
+again as an element.
+- Each separate person, animal or thing is one element of 25 to 60 words, the subject first: what it is, its material \
+and colours, its clothes and pose, and where it stands, in words that can be checked by looking.
+- Every quoted word or lettering is a text element with exactly those characters, and how it is set.
+- No moods, no praise, no choices: one colour, one count, one style.
+"""
+ASKED = "Shape of the picture, width to height: {ratio}\nIdea: {idea}"
+
+
+def schema() -> dict[str, Any]:
+    """The part of Ideogram's caption schema that is written here, its keys in the order of training. No boxes: a
+    language model's are guesses, and the makers of Ideogram drop them too."""
+    thing = {"type": {"const": "obj"}, "desc": _text(600)}
+    lettering = {"type": {"const": "text"}, "text": _text(120), "desc": _text(400)}
+    elements = {
+        "type": "array", "minItems": 1, "maxItems": MOST_ELEMENTS,
+        "items": {"anyOf": [_object(thing), _object(lettering)]},
+    }  # fmt: skip
+    composition = _object({"background": _text(800), "elements": elements})
+    return _object({"high_level_description": _text(400), "compositional_deconstruction": composition})
+
+
+def _text(longest: int) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": longest}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object", "properties": properties, "required": list(properties), "additionalProperties": False,
+    }  # fmt: skip
+
+
+class PromptWriter:
+    """The text encoder with its head. The same idea for the same shape of picture gives the same caption, whatever the
+    request's seed, or picture k of several would not be the one that seed + k gives alone."""
+
+    def __init__(self, text_encoder: Any, head: Ideogram4PromptEnhancerHead, tokenizer: Any) -> None:
+        self._model = build_prompt_enhancer(text_encoder, head)
+        self._tokenizer = tokenizer
+        words = head.lm_head.out_features
+        self._vocabulary = from_tokenizer(tokenizer, n_vocab=words, eos_token=tokenizer.eos_token_id)
+        compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+        self._grammar = LLMatcher.grammar_from_json_schema(schema(), overrides=compact)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def write(self, idea: str, width: int, height: int, each_token: Callable[[], None] = lambda: None) -> str:
+        """A caption as JSON, for a picture of this nominal size. `each_token` may raise."""
+        shape = math.gcd(width, height)
+        asked = ASKED.format(ratio=f"{width // shape}:{height // shape}", idea=idea)
+        turns = [{"role": "system", "content": BRIEF}, {"role": "user", "content": asked}]
+        said = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        given = self._tokenizer(said, add_special_tokens=False, return_tensors="pt").to(self._model.device)
+        held = _Held(LLMatcher(self._vocabulary, self._grammar), given["input_ids"].shape[1], each_token)
+        with torch.random.fork_rng(devices=[self._model.device] if self._model.device.type == "cuda" else []):
+            torch.manual_seed(0)
+            written = self._model.generate(
+                **given, max_new_tokens=MOST_TOKENS, do_sample=True, temperature=TEMPERATURE, top_k=0, top_p=1.0,
+                pad_token_id=self._tokenizer.pad_token_id, eos_token_id=self._tokenizer.eos_token_id,
+                logits_processor=LogitsProcessorList([held]),
+            )  # fmt: skip
+        caption: str = self._tokenizer.decode(written[0, given["input_ids"].shape[1] :], skip_special_tokens=True)
+        return caption
+
+
+def writer_of(family: Ideogram4Family) -> PromptWriter | None:
+    """The writer that a base's own text encoder makes with its head; None where no head that fits it is here."""
+    folder = prompt_head(family.weights)
+    if folder is None:
+        return None
+    text_encoder = family.load_encoders().text_encoder
+    head = Ideogram4PromptEnhancerHead.from_pretrained(folder, dtype=family.dtype, local_files_only=True)
+    if head.lm_head.in_features != text_encoder.config.text_config.hidden_size:
+        return None
+    return PromptWriter(text_encoder, head.to(family.device), family.load_encoders().tokenizer)
+
+
+class _Held(LogitsProcessor):  # type: ignore[misc]
+    """Rules out every token that would leave the grammar."""
+
+    def __init__(self, matcher: LLMatcher, prompt_tokens: int, each_token: Callable[[], None]) -> None:
+        self._matcher = matcher
+        self._seen = prompt_tokens
+        self._each_token = each_token
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self._each_token()
+        self._matcher.consume_tokens(input_ids[0, self._seen :].tolist())
+        self._seen = input_ids.shape[1]
+        allowed = torch.frombuffer(bytearray(self._matcher.compute_logit_bias()), dtype=torch.uint8) != 0
+        return scores.masked_fill(~allowed.to(scores.device), -torch.inf)

@@ -1,0 +1,102 @@
+"""`ideogram/v4`, `ideogram/v4/lora` and `fal-ai/ideogram/custom-models/generate`: pictures from Ideogram 4."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from PIL import Image
+
+from tintype.catalog.custom_models import MODEL_ID, unknown_model
+from tintype.catalog.ideogram_custom_models import CustomModelGenerateInput, CustomModelGenerateOutput
+from tintype.catalog.ideogram_v4 import IdeogramInput, IdeogramLoraInput, IdeogramOutput
+from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish, Wording
+from tintype.inference.lora_cache import LoraRequest
+from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
+from tintype.job import JobContext
+from tintype.jobs.images import as_image, published, seed_for, wanted, wanted_file
+from tintype.jobs.residents import residents
+
+
+def run(order: IdeogramInput, context: JobContext) -> IdeogramOutput:
+    """Draws `num_images` pictures, with LoRAs or without; picture k is that of seed + k alone."""
+    sampler = residents(context).ideogram_sampler()
+    loras, branch = (order.loras, order.negative_branch) if isinstance(order, IdeogramLoraInput) else ([], None)
+    _wear(sampler, wanted(loras, context), context)
+    width, height = order.pixels
+    wish = IdeogramWish(order.prompt, width, height, order.rendering_speed, order.expands, branch=branch)
+    wording = _worded(sampler, wish, context)
+    seed = seed_for(order.seed, order.num_images)
+    pictures, took = _drawn(sampler, wish, wording, range(seed, seed + order.num_images), context)
+    return IdeogramOutput(
+        images=[
+            as_image(published(picture, number, order.output_format, context, inline=order.sync_mode), picture)
+            for number, picture in enumerate(pictures)
+        ],
+        timings={"inference": took},
+        seed=seed,
+        has_nsfw_concepts=[False] * len(pictures),
+        prompt=wording.prompt.text,
+    )
+
+
+def run_custom_model(order: CustomModelGenerateInput, context: JobContext) -> CustomModelGenerateOutput:
+    """Draws with a custom model, which may have been archived since the request was sent."""
+    if context.model is None:
+        raise unknown_model(order.model_id)
+    lora = wanted_file(context.model.usable_lora(), 1.0, MODEL_ID, context)
+    sampler = residents(context).ideogram_sampler()
+    _wear(sampler, [lora], context)
+    width, height = ASPECT_RATIOS[order.aspect_ratio]
+    wish = IdeogramWish(
+        order.prompt,
+        width,
+        height,
+        order.rendering_speed,
+        order.expand_prompt,
+        order.negative_prompt,
+        order.negative_branch,
+    )
+    wording = _worded(sampler, wish, context)
+    seed = seed_for(order.seed, order.num_images)
+    pictures, _ = _drawn(sampler, wish, wording, range(seed, seed + order.num_images), context)
+    return CustomModelGenerateOutput(
+        images=[
+            published(picture, number, "png", context, inline=order.sync_mode)
+            for number, picture in enumerate(pictures)
+        ],
+        seed=seed,
+    )
+
+
+def _wear(sampler: IdeogramSampler, loras: Sequence[LoraRequest], context: JobContext) -> None:
+    for remark in (*sampler.use(loras), *sampler.family.remarks):
+        context.log(remark, "WARN")
+
+
+def _worded(sampler: IdeogramSampler, wish: IdeogramWish, context: JobContext) -> Wording:
+    wording = sampler.word(wish, context.raise_if_cancelled)
+    for note in wording.notes:
+        context.log(note, "WARN")
+    for line in wording.lines:
+        context.log(line)
+    return wording
+
+
+def _drawn(
+    sampler: IdeogramSampler, wish: IdeogramWish, wording: Wording, seeds: Sequence[int], context: JobContext
+) -> tuple[list[Image.Image], float]:
+    """The pictures and the seconds they took."""
+
+    def each_step(done: int, total: int) -> None:
+        context.raise_if_cancelled()
+        context.progress(done, total)
+
+    began = time.perf_counter()
+    pictures = sampler.draw(wish, wording, seeds, each_step)
+    took = time.perf_counter() - began
+    context.log(
+        f"Drew {len(pictures)} of {pictures[0].width}x{pictures[0].height} (asked for: {wish.width}x{wish.height}), "
+        f"{wish.speed} with {SPEEDS[wish.speed].steps} steps, from seed {seeds[0]}, with {sampler.family.name}."
+    )
+    return pictures, took

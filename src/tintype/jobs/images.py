@@ -1,0 +1,67 @@
+"""What all drawing jobs do alike: seeds chosen, LoRAs fetched, pictures written into the answer."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import secrets
+from collections.abc import Sequence
+from typing import Literal
+
+from PIL import Image as Pictures
+
+from tintype.catalog import File, Image
+from tintype.catalog.flux_lora import LoraWeight
+from tintype.files.urls import own_reference
+from tintype.inference.lora_cache import Loc, LoraRequest
+from tintype.job import JobContext
+
+MOST_LORA_BYTES = 4 * 1024**3
+LARGEST_SEED = 2**53  # JavaScript's clients lose digits above it
+_JPEG_QUALITY = 95
+
+Form = Literal["jpeg", "png"]
+
+
+def seed_for(given: int | None, count: int) -> int:
+    """The seed of the first of `count` pictures: the given one, or one by chance."""
+    return secrets.randbelow(LARGEST_SEED - count) if given is None else given
+
+
+def wanted(loras: Sequence[LoraWeight], context: JobContext) -> list[LoraRequest]:
+    """The LoRAs of an input, with the places where they were named."""
+    return [wanted_file(lora.path, lora.scale, ("body", "loras", n, "path"), context) for n, lora in enumerate(loras)]
+
+
+def wanted_file(url: str, scale: float, loc: Loc, context: JobContext) -> LoraRequest:
+    """One LoRA, fetched only if it is not in memory. A file of this server never changes; what others serve may."""
+    fetch = functools.partial(context.fetch, url, loc=loc, max_bytes=MOST_LORA_BYTES)
+    return LoraRequest(fetch, scale, loc, origin=url if own_reference(url) else "")
+
+
+def published(picture: Pictures.Image, number: int, form: Form, context: JobContext, *, inline: bool) -> File:
+    """The picture as a file of the answer, or `inline` as a data URI that is kept nowhere."""
+    content_type, written = f"image/{form}", encoded(picture, form)
+    if inline:
+        url = f"data:{content_type};base64,{base64.b64encode(written).decode()}"
+        return File(url=url, content_type=content_type, file_name=None, file_size=len(written))
+    path = context.scratch / f"{number}.{'jpg' if form == 'jpeg' else 'png'}"
+    path.write_bytes(written)
+    return context.publish(path, content_type)
+
+
+def as_image(file: File, picture: Pictures.Image) -> Image:
+    """The file with the true size of its picture."""
+    told = file.model_dump(include={"url", "content_type", "file_name", "file_size"})
+    return Image(**told, width=picture.width, height=picture.height)
+
+
+def encoded(picture: Pictures.Image, form: Form) -> bytes:
+    """The picture as JPEG (no colour subsampling: small pictures bleed) or PNG."""
+    target = io.BytesIO()
+    if form == "png":
+        picture.save(target, "PNG")
+    else:
+        picture.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return target.getvalue()

@@ -1,0 +1,150 @@
+"""A layer's two factors, and the exact ways between one fused layer and the separate ones it stacks.
+
+The original FLUX code keeps query, key and value (and in single blocks the MLP's entry) in one matrix, diffusers keeps
+them apart; trainers follow one or the other. With W = [W1; W2; …] stacked by output:
+
+* separate to fused: downs stacked, ups block-diagonal. The rank is the sum, alpha grows with it, nothing is lost.
+* fused to separate: where the blocks show, each part gets its own back; else all parts share the down and take their
+  rows of the up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tintype.lora.tensor_file import shown, unusable
+
+# The Frobenius norm of one layer's change; a layer of FLUX itself has about 60.
+_LARGEST_CHANGE = 1e6
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One layer's factors: its weight changes by (alpha / rank) · up @ down."""
+
+    down: torch.Tensor  # (rank, in)
+    up: torch.Tensor  # (out, rank)
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+    @property
+    def silent(self) -> bool:
+        """Whether the layer stays as it is."""
+        return self.alpha == 0 or not bool(self.up.any()) or not bool(self.down.any())
+
+    def change(self) -> torch.Tensor:
+        """(out, in): what is added to the layer's weight."""
+        return self.scale * (self.up.float() @ self.down.float())
+
+    def bound(self) -> float:
+        """At least the Frobenius norm of the change; not finite if a factor is not."""
+        down, up = (float(torch.linalg.vector_norm(factor.double())) for factor in (self.down, self.up))
+        return abs(self.scale) * down * up
+
+    def cast(self, dtype: torch.dtype) -> Pair:
+        """A copy that shares no memory with another pair's, as a file wants it."""
+        down, up = (
+            factor.to(dtype, copy=True, memory_format=torch.contiguous_format) for factor in (self.down, self.up)
+        )
+        return Pair(down, up, self.alpha)
+
+
+def check_sane(name: str, pair: Pair, loc: Sequence[str | int]) -> None:
+    """Raises UnusableAdapter: a file with NaN in it would load, and draw black."""
+    bound = pair.bound()
+    if not math.isfinite(bound):
+        raise unusable(f"This LoRA is broken: {shown(name)} holds values that are not finite (NaN or infinite).", loc)
+    if bound > _LARGEST_CHANGE:
+        raise unusable(f"This LoRA is broken: the values of {shown(name)} are far too large ({bound:.0e}).", loc)
+
+
+def fuse(parts: Sequence[Pair | None], sizes: Sequence[int]) -> Pair:
+    """One pair for the stack of these layers, of which None stay as they are. sizes: outputs of each part.
+
+    The scale is that of the first part that has one; where another's differs, it goes into that part's up.
+    """
+    present = [part for part in parts if part is not None]
+    scale = next((part.scale for part in present if part.scale), 0.0)
+    rank = sum(part.rank for part in present)
+    up = present[0].up.new_zeros(sum(sizes), rank)
+    row = column = 0
+    for part, size in zip(parts, sizes, strict=True):
+        if part is not None:
+            up[row : row + size, column : column + part.rank] = (
+                part.up if part.scale == scale else part.up * (part.scale / scale)
+            )
+            column += part.rank
+        row += size
+    return Pair(torch.cat([part.down for part in present]), up, scale * rank)
+
+
+def split(pair: Pair, sizes: Sequence[int]) -> list[Pair | None]:
+    """The parts of a fused pair, each with the same change as before; None where a part does not change at all.
+
+    If no part changes (a file written before the first step), all are kept.
+    """
+    blocks = torch.split(pair.up, list(sizes))
+    columns = None if pair.silent else _even_columns(blocks) or _own_columns(blocks)
+    parts: list[Pair | None] = []
+    for number, block in enumerate(blocks):
+        if columns is None:
+            parts.append(Pair(pair.down, block, pair.alpha))
+        else:
+            own = columns[number]
+            count = len(own)
+            parts.append(Pair(pair.down[own], block[:, own], pair.scale * count) if count else None)
+    if pair.silent:
+        return parts
+    return [None if part is None or not bool(part.up.any()) else part for part in parts]
+
+
+def difference(one: Pair, other: Pair) -> float:
+    """How far apart two changes of one layer are, as a share of the first's size (Frobenius norms)."""
+    if one.scale == other.scale and torch.equal(one.down, other.down) and torch.equal(one.up, other.up):
+        return 0.0
+    size = _norm(one.down.double(), one.up.double() * one.scale)
+    downs = torch.cat([one.down.double(), other.down.double()])
+    ups = torch.cat([one.up.double() * one.scale, -other.up.double() * other.scale], dim=1)
+    return _norm(downs, ups) / size if size else float(_norm(downs, ups) > 0)
+
+
+def _norm(down: torch.Tensor, up: torch.Tensor) -> float:
+    """The Frobenius norm of up @ down without forming it: QR leaves factors of the rank's size."""
+    left, right = torch.linalg.qr(up).R, torch.linalg.qr(down.T).R
+    return float(torch.linalg.matrix_norm(left @ right.T).item())
+
+
+def _even_columns(blocks: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
+    """Columns of each block if the up is block-diagonal with equal ranks, as adapters of one rank fuse; else None."""
+    rank = blocks[0].shape[1]
+    if rank % len(blocks):
+        return None
+    columns = list(torch.arange(rank).chunk(len(blocks)))
+    if all(not bool(block[:, _without(own, rank)].any()) for block, own in zip(blocks, columns, strict=True)):
+        return columns
+    return None
+
+
+def _own_columns(blocks: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
+    """Columns of each block if no two blocks use the same one; else None."""
+    used = torch.stack([block.any(dim=0) for block in blocks])
+    if bool((used.sum(dim=0) > 1).any()):
+        return None
+    return [row.nonzero().flatten() for row in used]
+
+
+def _without(columns: torch.Tensor, count: int) -> torch.Tensor:
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[columns] = False
+    return kept

@@ -1,0 +1,219 @@
+"""FLUX.1 [dev], and the miniature that is FLUX in every way but size: one class, told apart by traits.
+
+Every convention here is the pipeline's own, because a LoRA has to work there: 2x2 latent pixels make one token,
+channel slowest; sigma 1 is noise and the network predicts noise - x0 (Liu et al. 2022, Esser et al. 2024); text is
+padded to the whole window, since the base was trained so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from PIL import Image
+
+from tintype.lora.adapter import Adapter
+from tintype.lora.layout import LoraLayout
+from tintype.lora.origin import some
+from tintype.lora.read import LoraFile, check_fits, read_lora
+from tintype.models.family import Features, FittingLora, Latents
+from tintype.models.flux.forward import FluxForm
+from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.models.loaded import Resident
+from tintype.models.sigmas import logit_normal, shifted
+from tintype.models.weights import BaseWeights
+
+if TYPE_CHECKING:
+    from tintype.dataset.subject import Subject
+
+# What other trainers train too: attention and MLPs; modulation and embedders stay.
+_DOUBLE = (
+    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
+    "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
+    "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
+)  # fmt: skip
+_LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
+_SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
+# Counted from flux_form and held to measurement by tests/training/test_memory_plan.py; diffusers' own order keeps more.
+_KEPT_DOUBLE, _KEPT_SINGLE, _PLAINLY = 15.0, 13.2, 1.38
+
+
+def adapter_targets(transformer: FluxTransformer2DModel) -> tuple[str, ...]:
+    """Names of the linear layers that a LoRA of FLUX trains, in the order of the forward pass."""
+    double = [f"transformer_blocks.{n}.{part}" for n in range(len(transformer.transformer_blocks)) for part in _DOUBLE]
+    blocks = range(len(transformer.single_transformer_blocks))
+    single = [f"single_transformer_blocks.{n}.{part}" for n in blocks for part in _SINGLE]
+    return (*double, *single)
+
+
+class FluxFamily(Resident):
+    """A FLUX base in this process."""
+
+    nickname = "FLUX.1"
+    window = 512
+
+    def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        super().__init__(weights, device, dtype)
+        self.guidance_scale = float(self.traits.get("guidance_scale", 3.5))
+        self._scheduler: Any = None
+
+    def _read_encoders(self) -> Any:
+        folder = self.weights.folder
+        parts = FluxPipeline.from_pretrained(folder, transformer=None, dtype=self.dtype, local_files_only=True)
+        return parts.to(self.device)
+
+    def _read_transformer(self) -> Any:
+        folder = self.weights.folder
+        transformer = FluxTransformer2DModel.from_pretrained(
+            folder, subfolder="transformer", dtype=self.dtype, local_files_only=True
+        )
+        return transformer.to(self.device).eval().requires_grad_(False)
+
+    def _networks(self) -> dict[str, Any]:
+        return {"transformer": self._resident_transformer()}
+
+    def _form(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
+        return FluxForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
+
+    @staticmethod
+    def blocks_of(transformer: Any) -> list[Any]:
+        return [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
+
+    def _outline(self) -> Any:
+        """The transformer if it is here, else one without weights: its layers' names and shapes."""
+        if self._transformer is not None:
+            return self._transformer
+        with torch.device("meta"):
+            return FluxTransformer2DModel.from_config(
+                FluxTransformer2DModel.load_config(self.weights.folder, subfolder="transformer", local_files_only=True)
+            )
+
+    def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
+        """A FLUX LoRA in any form of lora_names. Raises UnusableAdapter unless it fits."""
+        lora = read_lora(path, loc=loc)
+        self.check_fits(lora, loc=loc)
+        others = lora.other_keys
+        said = f"{len(others)} tensors of a LoRA name no layer of the transformer and were left out: {some(others)}."
+        return FittingLora(lora.state, lora.config, (said,) if others else ())
+
+    def check_fits(self, lora: LoraFile, *, loc: Sequence[str | int]) -> None:
+        """Raises UnusableAdapter unless every layer of the file exists here with the same shape; loads no weights."""
+        check_fits(lora, self._outline(), loc=loc)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> Latents:
+        pipeline = self.load_encoders()
+        width, height = self.drawn_size(pixels.shape[-1], pixels.shape[-2])
+        if (width, height) != (pixels.shape[-1], pixels.shape[-2]):
+            pixels = F.interpolate(pixels, size=(height, width), mode="area")
+        vae = pipeline.vae
+        # The mode of the posterior: the same picture gives the same latents, so they can be kept.
+        latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
+        latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+        batch, channels, rows, columns = latents.shape
+        packed = FluxPipeline._pack_latents(latents, batch, channels, rows, columns)
+        return Latents(packed, rows // 2, columns // 2)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Latents) -> list[Image.Image]:
+        """The pictures of packed latents, as the pipeline would show them."""
+        pipeline = self.load_encoders()
+        vae, factor = pipeline.vae, pipeline.vae_scale_factor
+        height, width = latents.rows * 2 * factor, latents.columns * 2 * factor
+        spread = FluxPipeline._unpack_latents(latents.tokens, height, width, factor)
+        spread = spread / vae.config.scaling_factor + vae.config.shift_factor
+        pixels = vae.decode(spread.to(vae.dtype), return_dict=False)[0]
+        pictures: list[Image.Image] = pipeline.image_processor.postprocess(pixels, output_type="pil")
+        return pictures
+
+    @torch.no_grad()
+    def encode_captions(self, texts: Sequence[str]) -> Features:
+        tokens, pooled, _ = self.load_encoders().encode_prompt(
+            prompt=list(texts), prompt_2=None, device=self.device, max_sequence_length=self.max_sequence_length
+        )
+        return Features(tokens, pooled)
+
+    def cut_off(self, text: str) -> str:
+        """Where a prompt goes beyond the model's text window; empty when all of it fits."""
+        tokenizer = self.load_encoders().tokenizer_2
+        tokens = tokenizer(text, truncation=False, verbose=False).input_ids
+        left: str = tokenizer.decode(tokens[self.max_sequence_length - 1 : -1], skip_special_tokens=True)
+        return left.strip()[:_LONGEST_REMARK]
+
+    def count_tokens(self, text: str) -> int:
+        """How many of the window's tokens a prompt takes; the rest is padding."""
+        tokens = self.load_encoders().tokenizer_2(text, truncation=False, verbose=False).input_ids
+        return min(len(tokens), self.max_sequence_length)
+
+    def predict_velocity(
+        self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
+    ) -> torch.Tensor:
+        tokens = noisy.tokens.to(self.dtype)
+        if isinstance(transformer, FluxForm):
+            cast = Features(features.tokens.to(self.device, self.dtype), features.pooled.to(self.device, self.dtype))
+            arranged: torch.Tensor = transformer(
+                Latents(tokens, noisy.rows, noisy.columns), sigma.to(self.device), cast, guidance
+            )
+            return arranged
+        batch = tokens.shape[0]
+        ids = FluxPipeline._prepare_latent_image_ids(batch, noisy.rows, noisy.columns, self.device, self.dtype)
+        embeds = transformer.config.guidance_embeds
+        velocity: torch.Tensor = transformer(
+            hidden_states=tokens,
+            timestep=sigma.to(self.device, self.dtype),
+            guidance=torch.full((batch,), guidance, device=self.device) if embeds else None,
+            pooled_projections=features.pooled.to(self.device, self.dtype),
+            encoder_hidden_states=features.tokens.to(self.device, self.dtype),
+            txt_ids=torch.zeros(features.tokens.shape[1], 3, device=self.device, dtype=self.dtype),
+            img_ids=ids,
+            return_dict=False,
+        )[0]
+        return velocity
+
+    def kept_values(self, *, plain: bool) -> tuple[float, ...]:
+        transformer, factor = self._resident_transformer(), _PLAINLY if plain else 1.0
+        doubles, singles = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
+        return (_KEPT_DOUBLE * factor,) * doubles + (_KEPT_SINGLE * factor,) * singles
+
+    def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+        training_defaults = self.training_defaults
+        sigmas = logit_normal(count, training_defaults.sigma_mean, training_defaults.sigma_std, generator)
+        return shifted(sigmas, self._shift(rows * columns)) if training_defaults.sigma_shift else sigmas
+
+    def _shift(self, tokens: int) -> float:
+        """mu of the scheduler's dynamic shift for a picture of so many tokens; 0 shifts nothing."""
+        if self._scheduler is None:
+            self._scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
+                self.weights.folder, subfolder="scheduler"
+            )
+        config = self._scheduler.config
+        if not config.use_dynamic_shifting:
+            return float(torch.tensor(config.shift).log())
+        return float(
+            calculate_shift(
+                tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
+            )
+        )
+
+    @property
+    def adapter_targets(self) -> tuple[str, ...]:
+        return adapter_targets(self._outline())
+
+    @property
+    def lora_layout(self) -> LoraLayout:
+        return FLUX_LAYOUT
+
+    @property
+    def fused_targets(self) -> tuple[tuple[str, ...], ...]:
+        return ()  # fused files stack the factors instead, as FLUX's trainers do
+
+    def find_subject(self, image: Image.Image) -> Subject:
+        from tintype.dataset.subject import find_face, whole
+
+        # Portrait World's people fill the picture, and no cascade knows cartoons.
+        return whole(image, "given") if self.weights.miniature else find_face(image)

@@ -1,0 +1,262 @@
+"""Ideogram 4, and the miniature that is Ideogram 4 in every way but size.
+
+Every convention here is the pipeline's own, because a LoRA has to work there. They differ from FLUX's nearly
+everywhere: a token's channels run row, column, channel; the network is told 1 - sigma and predicts clean - noise; text
+is a row of tokens projected once by frozen layers, not padded; noise levels follow the picture's size. `ideogram_pass`
+holds the pass through the network itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import Ideogram4Pipeline, Ideogram4Transformer2DModel
+from PIL import Image
+
+from tintype.errors import InputError
+from tintype.lora.adapter import Adapter
+from tintype.lora.layout import LoraLayout
+from tintype.models.family import Features, FittingLora, Latents, TrainingDefaults
+from tintype.models.ideogram4.forward import IdeogramForm
+from tintype.models.ideogram4.layouts import TextProjection, read_text_projection, read_transformer
+from tintype.models.ideogram4.lora_file import IDEOGRAM_LAYOUT, read_lora
+from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions, tapped_states
+from tintype.models.ideogram4.statistics import settle_statistics
+from tintype.models.loaded import Resident
+from tintype.models.sigmas import logit_normal
+from tintype.models.weights import BaseWeights
+
+if TYPE_CHECKING:
+    from tintype.dataset.subject import Subject
+
+PATCH = 2  # latent pixels a side of one token
+#: Sigmas of log-SNR 18 and -15, between which the schedule is clamped.
+SIGMA_MIN, SIGMA_MAX = 1 / (1 + math.exp(7.5)), 1 - 1 / (1 + math.exp(9))
+_REFERENCE_PIXELS = 512**2  # at this size the noise levels are not shifted
+_LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
+_PARTS = (
+    "attention.to_q", "attention.to_k", "attention.to_v", "attention.to_out.0",
+    "feed_forward.w1", "feed_forward.w2", "feed_forward.w3",
+)  # fmt: skip
+
+# Values of the stream's width, of the MLP's, and what norms of half precision keep besides, per token and block of
+# ideogram_form: held to measurement by tests/training/test_memory_plan.py. Diffusers' own order keeps more.
+_KEPT, _KEPT_OPENED, _KEPT_IN_HALF, _PLAINLY = 11.2, 2.0, 7.0, 1.46
+
+
+def adapter_targets(transformer: Ideogram4Transformer2DModel) -> tuple[str, ...]:
+    """Names of the linear layers that a LoRA of Ideogram 4 trains: attention and MLP of every block."""
+    return tuple(f"layers.{block}.{part}" for block in range(len(transformer.layers)) for part in _PARTS)
+
+
+def fused_groups(transformer: Ideogram4Transformer2DModel) -> tuple[tuple[str, ...], ...]:
+    """Targets that are one matrix in the published layout, so that their adapters share the factor that reads."""
+    return tuple(tuple(f"layers.{block}.{part}" for part in _PARTS[:3]) for block in range(len(transformer.layers)))
+
+
+class Ideogram4Family(Resident):
+    """An Ideogram 4 base in this process.
+
+    `Features.pooled` holds, for each caption, how many of its tokens are text, (batch, 1): Ideogram pools nothing, and
+    captions of one batch may differ in length. `remarks` is what a person should know about the loaded weights.
+    """
+
+    nickname = "Ideogram 4"
+    window = 2048
+    default_training = TrainingDefaults(sigma_std=1.5)
+
+    def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        super().__init__(weights, device, dtype)
+        #: Guidance g counts as 1 + strength · (g - 1).
+        self.guidance_strength = float(self.traits.get("guidance_strength", 1.0))
+        self.remarks: list[str] = []
+        self._unconditional: Any = None
+
+    def _read_encoders(self) -> Any:
+        parts = Ideogram4Pipeline.from_pretrained(
+            self.weights.folder,
+            transformer=None,
+            unconditional_transformer=None,
+            prompt_enhancer_head=None,
+            dtype=self.dtype,
+            local_files_only=True,
+        ).to(self.device)
+        # Rounded to bf16 the statistics would be others; they are 256 numbers.
+        parts.vae.bn.float()
+        if said := settle_statistics(parts.vae):
+            self.remarks.append(said)
+        return parts
+
+    def _read_transformer(self) -> Any:
+        return read_transformer(self.weights.folder / "transformer", self.device, self.dtype)
+
+    def _networks(self) -> dict[str, Any]:
+        return {
+            "transformer": self._resident_transformer(),
+            "unconditional_transformer": self.load_unconditional(),
+        }
+
+    def _form(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
+        return IdeogramForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
+
+    @staticmethod
+    def blocks_of(transformer: Any) -> list[Any]:
+        return list(transformer.layers)
+
+    def load_unconditional(self) -> Any:
+        """The transformer of the negative branch; no LoRA is ever put on it."""
+        if self._unconditional is None:
+            folder = self.weights.folder / "unconditional_transformer"
+            self._unconditional = read_transformer(folder, self.device, self.dtype)
+        return self._unconditional
+
+    def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
+        """A LoRA of Ideogram 4 in any form of ideogram_lora. Raises UnusableAdapter unless all of it fits."""
+        return read_lora(path, self._resident_transformer(), loc=loc)
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> Latents:
+        vae = self.load_encoders().vae
+        width, height = self.drawn_size(pixels.shape[-1], pixels.shape[-2])
+        if (width, height) != (pixels.shape[-1], pixels.shape[-2]):
+            pixels = F.interpolate(pixels, size=(height, width), mode="area")
+        # The mode of the posterior: the same picture gives the same latents, so they can be kept.
+        latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
+        batch, channels, high, wide = latents.shape
+        rows, columns = high // PATCH, wide // PATCH
+        patches = latents.view(batch, channels, rows, PATCH, columns, PATCH).permute(0, 2, 4, 3, 5, 1)
+        tokens = patches.reshape(batch, rows * columns, PATCH * PATCH * channels)
+        mean, deviation = self._statistics()
+        return Latents((tokens - mean) / deviation, rows, columns)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Latents) -> list[Image.Image]:
+        """The pictures of packed latents, as the pipeline would show them."""
+        pipeline = self.load_encoders()
+        mean, deviation = self._statistics()
+        tokens = latents.tokens.float() * deviation + mean
+        batch, _, packed = tokens.shape
+        channels = packed // PATCH**2
+        spread = tokens.view(batch, latents.rows, latents.columns, PATCH, PATCH, channels).permute(0, 5, 1, 3, 2, 4)
+        spread = spread.reshape(batch, channels, latents.rows * PATCH, latents.columns * PATCH)
+        pixels = pipeline.vae.decode(spread.to(pipeline.vae.dtype), return_dict=False)[0]
+        pictures: list[Image.Image] = pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
+        return pictures
+
+    def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        vae = self.load_encoders().vae
+        return vae.bn.running_mean, (vae.bn.running_var + vae.config.batch_norm_eps).sqrt()
+
+    @torch.no_grad()
+    def encode_captions(self, texts: Sequence[str]) -> Features:
+        """Each text by itself and trimmed to its tokens; shorter ones are filled up with zeros that nothing reads.
+
+        Raises InputError for a text beyond the model's window.
+        """
+        pipeline, projection = self.load_encoders(), self._projection()
+        found = []
+        for text in texts:
+            ids = prompt_tokens(pipeline.tokenizer, text)
+            if len(ids) > self.max_sequence_length:
+                raise InputError(
+                    f"A caption has {len(ids)} tokens; Ideogram 4 reads {self.max_sequence_length}: "
+                    f"{text[:_LONGEST_REMARK]}…",
+                    remedy="Shorten it.",
+                )
+            states = tapped_states(pipeline.text_encoder, torch.tensor([ids], device=self.device))
+            found.append(project_text(projection, states.float())[0])
+        counts = torch.tensor([[float(len(tokens))] for tokens in found])  # on the CPU: they shape what the device does
+        return Features(torch.nn.utils.rnn.pad_sequence(found, batch_first=True), counts)
+
+    def _projection(self) -> Any:
+        """The layers that read text: from the transformer where it is resident, else these alone from its files."""
+        if self._transformer is not None:
+            return self._transformer
+        alone: TextProjection | None = read_text_projection(
+            self.weights.folder / "transformer", self.device, self.dtype
+        )
+        return alone or self._resident_transformer()
+
+    def count_tokens(self, text: str) -> int:
+        """As the text encoder reads it, the turn around it included."""
+        return len(prompt_tokens(self.load_encoders().tokenizer, text))
+
+    def cut_off(self, text: str) -> str:
+        """Where a prompt goes beyond the model's text window; empty when all of it fits."""
+        tokenizer = self.load_encoders().tokenizer
+        left: str = tokenizer.decode(prompt_tokens(tokenizer, text)[self.max_sequence_length :])
+        return left.strip()[:_LONGEST_REMARK]
+
+    def predict_velocity(
+        self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
+    ) -> torch.Tensor:
+        """As Family says; `guidance` is not an input of this network."""
+        counts = features.pooled[:, 0].long()
+        text = features.tokens[:, : int(counts.max())].to(self.device, self.dtype)
+        present = None
+        if bool((counts < text.shape[1]).any()):  # only then is a mask worth its cost
+            present = torch.arange(text.shape[1], device=self.device)[None] < counts[:, None].to(self.device)
+        return self._velocity(transformer, noisy, sigma, text, present)
+
+    def predict_wordless(self, transformer: Any, noisy: Latents, sigma: torch.Tensor) -> torch.Tensor:
+        """The velocity a network sees in the picture alone: the negative branch of guidance."""
+        return self._velocity(transformer, noisy, sigma, None, None)
+
+    def _velocity(
+        self,
+        transformer: Any,
+        noisy: Latents,
+        sigma: torch.Tensor,
+        text: torch.Tensor | None,
+        present: torch.Tensor | None,
+    ) -> torch.Tensor:
+        words = 0 if text is None else text.shape[1]
+        network = transformer.transformer if isinstance(transformer, IdeogramForm) else transformer
+        rotary = rotary_positions(network, noisy.rows, noisy.columns, words, self.device)
+        time = 1 - sigma.to(self.device, torch.float32)
+        tokens = noisy.tokens.to(self.dtype)
+        if isinstance(transformer, IdeogramForm):
+            return -transformer(tokens, time, rotary, text, present)
+        return -predict(transformer, tokens, time, rotary, text, present)
+
+    def kept_values(self, *, plain: bool) -> tuple[float, ...]:
+        transformer = self._resident_transformer()
+        opened: float = transformer.config.intermediate_size / transformer.hidden_size
+        halved = 0.0 if self.dtype == torch.float32 else _KEPT_IN_HALF
+        values = (_KEPT + _KEPT_OPENED * opened + halved) * (_PLAINLY if plain else 1.0)
+        return (values,) * len(transformer.layers)
+
+    def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+        """Logit-normal, its mean shifted by half the logarithm of the nominal pixels; no scheduler's grid bends it."""
+        pixels = rows * columns * self.size_step**2
+        shift = 0.5 * math.log(pixels / _REFERENCE_PIXELS) if self.training_defaults.sigma_shift else 0.0
+        sigmas = logit_normal(
+            count, self.training_defaults.sigma_mean + shift, self.training_defaults.sigma_std, generator
+        )
+        return sigmas.clamp(SIGMA_MIN, SIGMA_MAX)
+
+    def schedule_mean(self, mu: float) -> float:
+        """What to give the pipeline as `mu` for a preset's: it shifts by drawn pixels, not by nominal ones."""
+        return mu + math.log(self.nominal_scale)
+
+    @property
+    def adapter_targets(self) -> tuple[str, ...]:
+        return adapter_targets(self._resident_transformer())
+
+    @property
+    def lora_layout(self) -> LoraLayout:
+        return IDEOGRAM_LAYOUT
+
+    @property
+    def fused_targets(self) -> tuple[tuple[str, ...], ...]:
+        return fused_groups(self._resident_transformer())
+
+    def find_subject(self, image: Image.Image) -> Subject:
+        from tintype.dataset.subject import whole
+
+        return whole(image, "given")  # Ideogram's trainers crop to the middle, whatever is there

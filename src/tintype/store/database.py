@@ -1,0 +1,232 @@
+"""One connection to SQLite or Postgres that behaves the same, so that the rest of the queue is written once.
+
+What differs between the two is settled here and nowhere else:
+
+- SQLite has one writer. Writes begin with BEGIN IMMEDIATE (a deferred transaction that reads first and writes later
+  can fail at the upgrade, whatever the busy timeout), and writers of one process take turns at a lock instead of
+  polling the file. Reads are single statements, each its own snapshot (WAL), and need no BEGIN.
+- Python's sqlite3 module would begin transactions by its own rules; `isolation_level=None` turns that off.
+- A connection abandoned in the middle of a statement may hold the write lock for up to the busy timeout. So whoever
+  is cancelled while waiting here (its client hung up) stops waiting, but what was begun is finished.
+- An in-memory database is one connection, so reads take turns as well.
+- A row that is looked up by its key in a SQLite file is there in microseconds; handing that to a thread costs a hundred
+  times as much. So look_up, which every poll needs, reads on the spot.
+- Postgres has many writers: rows are locked where they are read for a change, and what spans rows (an idempotency key,
+  the order of a lane) is held by an advisory lock until the transaction ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from tintype.errors import SettingsError, StorageFull
+from tintype.store.schema import SCHEMA_VERSION
+
+BUSY_SECONDS = 30.0  # how long a writer waits for another process before it gives up
+POOL_SIZE = 5
+FULL_WORDS = frozenset({"full", "space"})  # "database or disk is full"; Postgres: "No space left on device"
+MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 0x74696E74  # "tint": the advisory lock that Postgres migrations take turns at
+
+AnyRow = sa.Row[*tuple[Any, ...]]
+R = TypeVar("R")
+
+
+class Database:
+    """Reads and writes; see the module's text."""
+
+    def __init__(self, engine: AsyncEngine, path: Path | None) -> None:
+        self.sqlite = engine.dialect.name == "sqlite"
+        self._path = path  # of a SQLite file; None for memory and Postgres
+        self._engine = engine
+        self._reader = engine if self.sqlite else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writer = engine.execution_options(writes=True)
+        self._turn = asyncio.Lock() if self.sqlite else None
+        self._in_memory = self.sqlite and path is None
+        self._unfinished: set[asyncio.Task[Any]] = set()
+        self._at_hand: sqlite3.Connection | None = None
+
+    @classmethod
+    async def open(cls, url: str) -> Database:
+        """Connects, and migrates if the schema is not the newest. Raises SettingsError for a database that cannot be
+        reached, or whose schema is from the future."""
+        try:
+            database = cls(*_connect(url))
+        except (sa.exc.ArgumentError, ImportError, OSError) as problem:
+            raise _unusable(url, problem) from problem
+        try:
+            if not await database._is_current():
+                await database._migrate()
+        except (sa.exc.DBAPIError, OSError) as problem:
+            await database.close()
+            raise _unusable(url, problem) from problem
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Lets what has begun be finished, then ends all connections."""
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
+        if self._at_hand is not None:
+            self._at_hand.close()
+        await self._engine.dispose()
+
+    async def to_the_end(self, work: Coroutine[Any, Any, R]) -> R:
+        """Runs `work` whole, whatever becomes of the caller."""
+        task = asyncio.create_task(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._unfinished.discard)
+        return await asyncio.shield(task)
+
+    async def fetch(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
+        """All rows of one read."""
+        return await self.to_the_end(self._fetch(query))
+
+    async def look_up(self, statement: str, key: str) -> Sequence[Any] | None:
+        """The one row that `statement` finds by `:key`; it has to be a look at an index, for nothing else runs
+        meanwhile."""
+        if self._path is not None:
+            try:
+                return self._look_up_now(statement, key)
+            except sqlite3.OperationalError:  # locked for a moment, or the disk is in trouble: the longer way knows
+                pass
+        rows = await self.to_the_end(self._fetch(sa.text(statement).bindparams(key=key)))
+        return rows[0] if rows else None
+
+    def _look_up_now(self, statement: str, key: str) -> Sequence[Any] | None:
+        if self._at_hand is None:
+            self._at_hand = sqlite3.connect(self._path or "", timeout=0, isolation_level=None, check_same_thread=False)
+        # All of them, though there is one: a statement that has not come to its end would hold on to what it saw.
+        rows: list[Sequence[Any]] = self._at_hand.execute(statement, {"key": key}).fetchall()
+        return rows[0] if rows else None
+
+    async def _fetch(self, query: sa.Executable) -> Sequence[AnyRow]:
+        async with self._read() as connection:
+            return (await connection.execute(query)).all()
+
+    @asynccontextmanager
+    async def _read(self) -> AsyncIterator[AsyncConnection]:
+        turn = self._turn if self._in_memory else None
+        async with turn or nullcontext(), self._reader.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, durable once the block has been left without an error; for methods that are run to_the_end.
+        Raises StorageFull."""
+        try:
+            async with self._turn or nullcontext(), self._writer.begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as problem:
+            if FULL_WORDS.isdisjoint(str(problem.orig).lower().split()):
+                raise
+            raise StorageFull(
+                "The disk that holds the database is full, so nothing new can be kept.",
+                remedy="Make room on it (`tintype doctor` shows how much there is), then send this again.",
+            ) from problem
+
+    async def take_turns(self, connection: AsyncConnection, subject: str) -> None:
+        """Until the transaction ends, no other one that names the same subject goes on. (SQLite writers always do.)"""
+        if not self.sqlite:
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:s, 0))"), {"s": subject})
+
+    async def _is_current(self) -> bool:
+        async with self._read() as connection:
+            if self._path and (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() != "wal":
+                return False
+            return await connection.run_sync(stored_version) == SCHEMA_VERSION
+
+    async def _migrate(self) -> None:
+        """Safe with several processes at once: all but the first wait, then find the work done."""
+        if self._path is None:
+            async with self.write() as connection:
+                if not self.sqlite:
+                    await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
+                await connection.run_sync(_upgrade)
+            return
+        # Switching to WAL does not honour the busy timeout, hence a lock beside the file.
+        from filelock import AsyncFileLock
+
+        async with AsyncFileLock(f"{self._path}.migrating", run_in_executor=True, thread_local=False):
+            async with self._read() as connection:
+                await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            async with self.write() as connection:
+                await connection.run_sync(_upgrade)
+
+
+def stored_version(connection: sa.Connection) -> str | None:
+    """The migration the database is at; None for an empty one."""
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    """Runs the missing migrations in the caller's transaction. Alembic is imported only here: it costs 0.3 s."""
+    stored = stored_version(connection)
+    if stored == SCHEMA_VERSION:
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    # The path goes through ConfigParser, to which a percent sign means a reference.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if stored is not None and stored not in known:
+        raise SettingsError(
+            f"The database was written by a newer tintype (schema {stored}, known here up to {SCHEMA_VERSION}).",
+            remedy="Install that version again, or start with another data directory.",
+        )
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _unusable(url: str, problem: Exception) -> SettingsError:
+    try:
+        shown = sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        shown = "the address given"
+    reason = str(getattr(problem, "orig", problem)).strip().split("\n")[0]
+    return SettingsError(
+        f"The database cannot be opened ({shown}): {reason}.",
+        remedy="Check that it is there, may be written, and is named as postgresql://… or sqlite:///… in --database.",
+    )
+
+
+def _connect(url: str) -> tuple[AsyncEngine, Path | None]:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_async_engine(parsed, pool_size=POOL_SIZE, pool_pre_ping=True), None
+    path = None
+    if parsed.database and parsed.database != ":memory:":
+        path = Path(parsed.database).resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {} if path is None else {"pool_size": POOL_SIZE}
+    engine = create_async_engine(parsed, connect_args={"isolation_level": None, "timeout": BUSY_SECONDS}, **options)
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys=ON")
+        # FULL: an answered request must survive a power cut, not only a crash of ours.
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.close()
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get("writes"):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine, path

@@ -1,0 +1,74 @@
+"""Which stored files may be downloaded: those with a row here. A result's files get theirs with the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tintype.errors import Json
+from tintype.store import schema
+from tintype.store.records import Request, StoredFile
+from tintype.store.repository import Repository, storable, uninterrupted
+
+table = schema.files
+
+
+class Files(Repository):
+    """The part of `Queue` that knows files; their bytes are kept elsewhere."""
+
+    @uninterrupted
+    async def add_file(self, file: StoredFile) -> None:
+        """Makes a file visible; one of the same id is replaced, without a moment in which there is none."""
+        async with self._database.write() as connection:
+            await connection.execute(sa.delete(table).where(table.c.id == file.id))
+            await insert(connection, [file])
+
+    async def find_file(self, file_id: str) -> StoredFile | None:
+        """None for unknown and for expired ones."""
+        if not storable(file_id):
+            return None
+        lasting = sa.or_(table.c.expires_at.is_(None), table.c.expires_at > self._now())
+        found = await self._select(sa.select(table).where(table.c.id == file_id, lasting))
+        return found[0] if found else None
+
+    async def files_of(self, request_id: str) -> list[StoredFile]:
+        """Files of a request's result, and of what it sent, oldest first."""
+        order = (table.c.created_at, table.c.id)
+        return await self._select(sa.select(table).where(table.c.request_id == request_id).order_by(*order))
+
+    async def expired_files(self, limit: int = 100) -> list[StoredFile]:
+        """Files whose time is over, for whoever removes their bytes; remove the row after the object."""
+        expired = table.c.expires_at <= self._now()
+        return await self._select(sa.select(table).where(expired).order_by(table.c.expires_at).limit(limit))
+
+    async def known_files(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids there are files of, expired ones too."""
+        query = sa.select(table.c.id).where(table.c.id.in_([file_id for file_id in ids if storable(file_id)]))
+        return {row.id for row in await self._database.fetch(query)}
+
+    @uninterrupted
+    async def set_acl(self, file_id: str, acl: Json | None) -> None:
+        """Replaces who may read a file."""
+        async with self._database.write() as connection:
+            await connection.execute(sa.update(table).where(table.c.id == file_id).values(acl=acl))
+
+    @uninterrupted
+    async def remove_file(self, file_id: str) -> None:
+        """Forgets a file; an unknown one is already forgotten."""
+        async with self._database.write() as connection:
+            await connection.execute(sa.delete(table).where(table.c.id == file_id))
+
+    async def _select(self, query: sa.Select[*tuple[Any, ...]]) -> list[StoredFile]:
+        return [StoredFile(**row._mapping) for row in await self._database.fetch(query)]
+
+
+async def insert(connection: AsyncConnection, files: Sequence[StoredFile], request: Request | None = None) -> None:
+    """Adds rows, as files of a request if one is given."""
+    if request is not None:
+        files = [replace(file, request_id=request.id, key_id=file.key_id or request.key_id) for file in files]
+    if files:
+        await connection.execute(sa.insert(table), [asdict(file) for file in files])

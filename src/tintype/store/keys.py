@@ -1,0 +1,122 @@
+"""API keys, kept as hashes, and the random secrets of the installation itself.
+
+A key's secret is 256 random bits, so one SHA-256 is enough to keep it: slow hashes exist for passwords that people
+think up and others can guess, and would cost every poll tens of milliseconds here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets as random
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tintype.store import schema
+from tintype.store.database import Database
+from tintype.store.records import ApiKey
+from tintype.store.repository import Repository, storable, uninterrupted
+
+SECRET_BYTES = 32
+REMEMBERED_SECONDS = 3.0  # how long another process's revocation may go unnoticed
+LAST_USED_SECONDS = 60.0  # last_used_at is no more exact than this: it must not cost every poll a write
+
+table = schema.api_keys
+RECORD = (table.c.id, table.c.name, table.c.created_at, table.c.last_used_at, table.c.revoked_at)
+
+
+class Keys(Repository):
+    """The part of `Queue` that knows who may ask."""
+
+    def __init__(self, database: Database, **settings: Any) -> None:
+        super().__init__(database, **settings)
+        self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
+
+    @uninterrupted
+    async def create_key(self, name: str) -> tuple[ApiKey, str]:
+        """A new key and its secret text `<id>:<secret>`, which is kept only as a hash."""
+        secret = random.token_hex(SECRET_BYTES)
+        key = ApiKey(str(uuid.uuid4()), name, self._now(), None, None)
+        async with self._database.write() as connection:
+            row = {"id": key.id, "name": name, "digest": _digest(secret), "created_at": key.created_at}
+            await connection.execute(sa.insert(table).values(row))
+        return key, f"{key.id}:{secret}"
+
+    async def check_key(self, text: str) -> ApiKey | None:
+        """The key of `<id>:<secret>`, unless unknown or revoked (by another process: within 3 s). Constant-time in
+        the secret; mostly answered from memory."""
+        key_id, _, secret = text.partition(":")
+        if not secret or not storable(text):
+            return None
+        now = self._now()
+        until, digest, key = self._remembered.get(key_id, (0.0, b"", None))
+        if key is None or not now <= until <= now + REMEMBERED_SECONDS:
+            usable = sa.select(table.c.digest, *RECORD).where(table.c.id == key_id, table.c.revoked_at.is_(None))
+            rows = await self._database.fetch(usable)
+            if not rows:
+                self._remembered.pop(key_id, None)
+                return None
+            digest, key = rows[0].digest, ApiKey(*rows[0][1:])
+            self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
+        if not hmac.compare_digest(digest, _digest(secret)):
+            return None
+        if key.last_used_at is None or now - key.last_used_at >= LAST_USED_SECONDS:
+            key = replace(key, last_used_at=now)
+            # Remembered before it is written, so that polls that come together write once.
+            self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
+            await self._note_use(key_id, now)
+        return key
+
+    async def is_in_use(self, key_id: str) -> bool:
+        """Whether there is such a key and it was not revoked."""
+        query = sa.select(table.c.id).where(table.c.id == key_id, table.c.revoked_at.is_(None))
+        return bool(await self._database.fetch(query))
+
+    async def keys(self) -> list[ApiKey]:
+        """All keys, revoked ones too, oldest first."""
+        rows = await self._database.fetch(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
+        return [ApiKey(*row) for row in rows]
+
+    async def are_namesakes(self, one: str, other: str) -> bool:
+        """Whether two keys (ids) have the same name, and so are the same person's."""
+        ids = [key_id for key_id in (one, other) if storable(key_id)]
+        query = sa.select(sa.func.count(), sa.func.count(table.c.name.distinct())).where(table.c.id.in_(ids))
+        [(keys, names)] = await self._database.fetch(query)
+        return bool(keys == 2 and names == 1)
+
+    @uninterrupted
+    async def revoke_key(self, name_or_id: str) -> ApiKey | None:
+        """Ends a key by its id, or every key of a name; returns the newest of them, None if none was in use."""
+        named = sa.or_(table.c.id == name_or_id, table.c.name == name_or_id)
+        statement = sa.update(table).where(named, table.c.revoked_at.is_(None)).values(revoked_at=self._now())
+        async with self._database.write() as connection:
+            rows = (await connection.execute(statement.returning(*RECORD))).all()
+        self._remembered.clear()
+        return max((ApiKey(*row) for row in rows), key=lambda key: key.created_at, default=None)
+
+    @uninterrupted
+    async def secret(self, name: str, *, size: int = 32) -> bytes:
+        """A random secret, made on first use and the same ever after, for all processes. `size` in bytes."""
+        stored = schema.secrets
+        query = sa.select(stored.c.value).where(stored.c.name == name)
+        rows = await self._database.fetch(query)
+        if rows:
+            return bytes(rows[0].value)
+        insert = sqlite.insert if self._database.sqlite else postgresql.insert
+        fresh = insert(stored).values(name=name, value=random.token_bytes(size)).on_conflict_do_nothing()
+        async with self._database.write() as connection:
+            await connection.execute(fresh)
+            return bytes((await connection.execute(query)).scalar_one())
+
+    @uninterrupted
+    async def _note_use(self, key_id: str, now: float) -> None:
+        async with self._database.write() as connection:
+            await connection.execute(sa.update(table).where(table.c.id == key_id).values(last_used_at=now))
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,302 @@
+"""Requests as the web half knows them: kept before they are answered, found again, cancelled, retried, listed.
+
+A request's row is written in the same transaction that decides whether it is a new one, so that a resent POST can never
+make two of them, and an answered id can never be lost.
+"""
+
+from __future__ import annotations
+
+import builtins
+import uuid
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused, Json, QueueFull
+from tintype.store import models, schema, webhooks
+from tintype.store.database import AnyRow
+from tintype.store.log import append
+from tintype.store.records import (
+    Attempt,
+    Ending,
+    LogLine,
+    NewRequest,
+    Outcome,
+    Priority,
+    Request,
+    Status,
+)
+from tintype.store.repository import Repository, finite, storable, uninterrupted
+
+COALESCING_SECONDS = 10.0
+PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored as an index of this
+
+table = schema.requests
+RECORD = tuple(table.c[field.name] for field in fields(Request))
+_INSERT = sa.insert(table).returning(*RECORD)  # built once: that costs more than to run it
+_COLUMNS = tuple(field.name for field in fields(NewRequest) if field.name in table.c)
+
+
+class Requests(Repository):
+    """The part of `Queue` that faces the web."""
+
+    @uninterrupted
+    async def submit(self, new: NewRequest) -> tuple[Request, bool]:
+        """Keeps a request durably; returns it and whether it is new (False: an idempotency key or, within 10 s and
+        while unfinished, an identical training request led to an existing one). Raises QueueFull, and
+        IdempotencyKeyReused for a key that came with another path, query or body before."""
+        async with self._database.write() as connection:
+            if new.max_queue_length is not None:
+                await self._database.take_turns(connection, f"length {new.endpoint_id}")
+            if new.idempotency_key is not None:
+                await self._database.take_turns(connection, f"idempotency {new.key_id} {new.idempotency_key}")
+            if new.coalesce_key is not None:
+                await self._database.take_turns(connection, f"coalesce {new.coalesce_key}")
+            earlier = await self._earlier(connection, new)
+            if earlier is not None:
+                if earlier.sync and not new.sync:  # whoever queued it may come for the result at any time
+                    earlier = await change(connection, earlier.id, sync=False)
+                return earlier, False
+            if new.max_queue_length is not None:
+                await _refuse_if_full(connection, new.endpoint_id, new.max_queue_length)
+            request = await self._insert(connection, new)
+            if new.notes:
+                lines = [LogLine(0, request.created_at, "WARN", note) for note in new.notes]
+                await append(connection, request.id, lines)
+            if new.file_ids:
+                mine = schema.files.c.id.in_(new.file_ids)
+                await connection.execute(sa.update(schema.files).where(mine).values(request_id=request.id))
+            return request, True
+
+    async def get(self, request_id: str) -> Request | None:
+        """The request as it stands now."""
+        if not storable(request_id):
+            return None
+        rows = await self._database.fetch(sa.select(*RECORD).where(table.c.id == request_id))
+        return as_request(rows[0]) if rows else None
+
+    async def unfinished_runs(self) -> builtins.list[tuple[str, str]]:
+        """Id and digest of every sync run that has not ended."""
+        query = sa.select(table.c.id, table.c.digest).where(schema.UNFINISHED, table.c.sync)
+        return [(row.id, row.digest or "") for row in await self._database.fetch(query)]
+
+    async def version(self, request_id: str) -> int | None:
+        """Only the version: one indexed read, for cached polls."""
+        if not storable(request_id):
+            return None
+        row = await self._database.look_up("SELECT version FROM requests WHERE id = :key", request_id)
+        return None if row is None else int(row[0])
+
+    async def position(self, request: Request) -> int:
+        """How many requests of its kind will run before it, from 0."""
+        if request.status is not Status.IN_QUEUE:
+            return 0
+        mine = sa.select(table.c.priority, table.c.place).where(table.c.id == request.id).subquery()
+        earlier = sa.tuple_(table.c.priority, table.c.place) < sa.tuple_(mine.c.priority, mine.c.place)
+        query = sa.select(sa.func.count()).where(schema.WAITING, table.c.kind == request.kind, earlier)
+        [(count,)] = await self._database.fetch(query)
+        return int(count)
+
+    async def logs(self, request_id: str, *, after: int = -1) -> builtins.list[LogLine]:
+        """Lines numbered above `after`, oldest first."""
+        if not storable(request_id):
+            return []
+        lines = schema.logs.c
+        query = (
+            sa.select(lines.number, lines.at, lines.level, lines.message, lines.source)
+            .where(lines.request_id == request_id, lines.number > after)
+            .order_by(lines.number)
+        )
+        return [LogLine(*row) for row in await self._database.fetch(query)]
+
+    async def attempts(self, request_id: str) -> builtins.list[Attempt]:
+        """Every try at a request, oldest first."""
+        tries = schema.attempts
+        query = sa.select(tries).where(tries.c.request_id == request_id).order_by(tries.c.number)
+        rows = await self._database.fetch(query)
+        return [Attempt(**{**row._mapping, "ending": row.ending and Ending(row.ending)}) for row in rows]
+
+    @uninterrupted
+    async def cancel(self, request_id: str) -> Request | None:
+        """Queued: ends at once as cancelled. Running: sets the flag. Completed or unknown: returned unchanged/None."""
+        if not storable(request_id):
+            return None
+        async with self._database.write() as connection:
+            request = await locked(connection, request_id)
+            if request is None or request.status is Status.COMPLETED or request.cancel_requested:
+                return request
+            if request.status is Status.IN_QUEUE:
+                return await finish(connection, request_id, self._now(), Cancelled().failure(), cancel_requested=True)
+            return await change(connection, request_id, cancel_requested=True)
+
+    @uninterrupted
+    async def retry(self, request_id: str) -> Request | None:
+        """Puts a failed or cancelled request back in the queue under its id (from its last checkpoint), at its old
+        place and without a start deadline. Any other is returned unchanged. Raises BadRequest for one whose input was
+        not to be kept."""
+        if not storable(request_id):
+            return None
+        async with self._database.write() as connection:
+            request = await locked(connection, request_id)
+            if request is None or request.status is not Status.COMPLETED or request.outcome is Outcome.OK:
+                return request
+            if not request.store_io or request.is_erased:
+                raise BadRequest(
+                    "The input of this request was not kept (X-Fal-Store-IO: 0, sync_mode, or `tintype gc`).",
+                    remedy="Send it again.",
+                )
+            return await change(
+                connection,
+                request_id,
+                status=Status.IN_QUEUE,
+                outcome=None,
+                failure=None,
+                ended_at=None,
+                start_deadline=None,
+                cancel_requested=False,
+                strikes=0,
+                overtaken=0,
+                overtaken_since=None,
+            )
+
+    async def list(
+        self,
+        *,
+        status: Status | None = None,
+        endpoint_id: str | None = None,
+        limit: int = 50,
+        before: float | None = None,
+    ) -> builtins.list[Request]:
+        """Newest first; `before` is the `created_at` of the last one seen."""
+        query = sa.select(*RECORD).order_by(table.c.created_at.desc(), table.c.place.desc()).limit(limit)
+        if status is not None:
+            query = query.where(table.c.status == status)
+        if endpoint_id is not None:
+            query = query.where(table.c.endpoint_id == endpoint_id)
+        if before is not None:
+            query = query.where(table.c.created_at < before)
+        return [as_request(row) for row in await self._database.fetch(query)]
+
+    async def _earlier(self, connection: AsyncConnection, new: NewRequest) -> Request | None:
+        """The request that this one is a repetition of."""
+        conditions: builtins.list[Sequence[sa.ColumnElement[bool]]] = []
+        if new.idempotency_key is not None:
+            conditions.append((table.c.key_id == new.key_id, table.c.idempotency_key == new.idempotency_key))
+        if new.coalesce_key is not None:
+            recent = table.c.created_at >= self._now() - COALESCING_SECONDS
+            # One that is being cancelled will give no result: whoever asks again wants a new one.
+            wanted = table.c.cancel_requested.is_(False)
+            conditions.append((schema.UNFINISHED, table.c.coalesce_key == new.coalesce_key, recent, wanted))
+        for condition in conditions:
+            query = sa.select(*RECORD).where(*condition).order_by(table.c.place.desc()).limit(1)
+            row = (await connection.execute(query)).one_or_none()
+            if row is not None:
+                earlier = as_request(row)
+                await _refuse_another_use(connection, earlier, new)
+                return earlier
+        return None
+
+    async def _insert(self, connection: AsyncConnection, new: NewRequest) -> Request:
+        given = {name: getattr(new, name) for name in _COLUMNS} | {
+            "id": str(uuid.uuid4()),
+            "status": Status.IN_QUEUE,
+            "priority": PRIORITIES.index(new.priority),
+            "created_at": self._now(),
+        }
+        if new.makes_model is not None:
+            given["model_id"] = models.new_id()
+        request = as_request((await connection.execute(_INSERT, given)).one())
+        if new.makes_model is not None:
+            await models.register(self._database, connection, new.makes_model, request)
+        return request
+
+
+async def locked(connection: AsyncConnection, request_id: str) -> Request | None:
+    """The request, held against other writers until the transaction ends."""
+    query = sa.select(*RECORD).where(table.c.id == request_id).with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    return None if row is None else as_request(row)
+
+
+async def change(connection: AsyncConnection, request_id: str, **values: Any) -> Request:
+    """Writes columns of a request and raises its version."""
+    statement = sa.update(table).where(table.c.id == request_id).values(version=table.c.version + 1, **values)
+    request = as_request((await connection.execute(statement.returning(*RECORD))).one())
+    await models.follow(connection, request)
+    return request
+
+
+async def finish(
+    connection: AsyncConnection,
+    request_id: str,
+    at: float,
+    failure: Failure | None,
+    *,
+    output: Json | None = None,
+    **values: Any,
+) -> Request:
+    """Ends a request: well without a failure, as cancelled with that of errors.Cancelled, else as failed. Its webhook
+    goes into the webhooks."""
+    outcome = Outcome.OK if failure is None else Outcome.FAILED
+    if failure is not None and failure.error_type == Cancelled.type:
+        outcome = Outcome.CANCELLED
+    stored = finite(output)
+    request = await change(
+        connection,
+        request_id,
+        status=Status.COMPLETED,
+        outcome=outcome,
+        output=stored,
+        failure=None if failure is None else failure.to_json(),
+        ended_at=at,
+        worker_id=None,
+        lease_until=None,
+        **values,
+    )
+    await webhooks.enqueue_webhook(connection, request, encodable=stored == output)
+    return request if request.store_io else await forget_input(connection, request, at)
+
+
+async def forget_input(connection: AsyncConnection, request: Request, at: float) -> Request:
+    """Forgets what an ended request was given; files made from its body (they are older than it) expire `at` once."""
+    files = schema.files.c
+    given = (files.request_id == request.id, files.created_at <= request.created_at)
+    await connection.execute(sa.update(schema.files).where(*given).values(expires_at=at))
+    statement = sa.update(table).where(table.c.id == request.id).values(input={})
+    return as_request((await connection.execute(statement.returning(*RECORD))).one())
+
+
+async def _refuse_another_use(connection: AsyncConnection, earlier: Request, new: NewRequest) -> None:
+    """Raises IdempotencyKeyReused if a key of this sender's now stands for another request than before."""
+    if new.idempotency_key is None or new.digest is None:
+        return
+    query = sa.select(table.c.digest).where(table.c.id == earlier.id, table.c.idempotency_key == new.idempotency_key)
+    digest = (await connection.execute(query)).scalar()
+    if digest is not None and digest != new.digest:
+        raise IdempotencyKeyReused(
+            f"This idempotency key was used before, for request {earlier.id}, which was not the same.",
+            remedy="Send a new key with every new request, and the old one only with the same URL and body.",
+        )
+
+
+async def _refuse_if_full(connection: AsyncConnection, endpoint_id: str, most: int) -> None:
+    query = sa.select(sa.func.count()).where(schema.WAITING, table.c.endpoint_id == endpoint_id)
+    waiting = (await connection.execute(query)).scalar_one()
+    if waiting > most:
+        raise QueueFull(
+            f"{waiting} requests for {endpoint_id} are waiting, and at most {most} were to be accepted.",
+            remedy="Send it again later, or with a larger fal_max_queue_length.",
+        )
+
+
+def as_request(row: AnyRow) -> Request:
+    """The record in a row that has RECORD's columns (and perhaps others)."""
+    stored: dict[str, Any] = {column.name: row._mapping[column] for column in RECORD}
+    stored["status"] = Status(stored["status"])
+    stored["outcome"] = stored["outcome"] and Outcome(stored["outcome"])
+    stored["priority"] = PRIORITIES[stored["priority"]]
+    stored["failure"] = stored["failure"] and Failure.from_json(stored["failure"])
+    return Request(**stored)

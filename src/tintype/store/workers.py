@@ -1,0 +1,40 @@
+"""Which supervisors there are, so that `/ready` can tell, and a restart finds the leases of dead local processes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tintype.store import schema
+from tintype.store.records import Worker
+from tintype.store.repository import Repository, uninterrupted
+
+table = schema.workers
+
+
+class Workers(Repository):
+    """The part of `Queue` that knows supervisors."""
+
+    @uninterrupted
+    async def announce(self, worker: Worker) -> None:
+        """Registers or refreshes a lane, as seen now."""
+        row = asdict(replace(worker, seen_at=self._now()))
+        insert = (sqlite.insert if self._database.sqlite else postgresql.insert)(table).values(row)
+        async with self._database.write() as connection:
+            await connection.execute(insert.on_conflict_do_update(index_elements=[table.c.id], set_=row))
+
+    @uninterrupted
+    async def retire(self, worker_id: str) -> None:
+        """Forgets a lane; its leases are not touched (see release_worker)."""
+        async with self._database.write() as connection:
+            await connection.execute(sa.delete(table).where(table.c.id == worker_id))
+
+    async def workers(self, *, seen_within: float | None = None) -> list[Worker]:
+        """Lanes that have not been retired, by id; with `seen_within`, only those announced in the last seconds."""
+        query = sa.select(table).order_by(table.c.id)
+        if seen_within is not None:
+            query = query.where(table.c.seen_at >= self._now() - seen_within)
+        rows = await self._database.fetch(query)
+        return [Worker(**{**row._mapping, "resident": tuple(row.resident)}) for row in rows]

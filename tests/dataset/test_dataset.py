@@ -1,0 +1,212 @@
+"""The whole way from an archive to examples, and what the person reads about it."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tests.dataset.pictures import encoded, person, scene
+
+from tintype.dataset import MULTI_RESOLUTION, Dataset, DatasetOptions, Limits, open_dataset
+from tintype.dataset.subject import Finder, find_face, whole
+from tintype.errors import ImageLoadError, ImageTooLarge, TooFewFiles, TooManyFiles
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (640, 640), form: str = "PNG") -> bytes:
+    return encoded(scene(seed, size), form)
+
+
+def opened(
+    tmp_path: Path, files: dict[str, bytes], limits: Limits | None = None, *, find: Finder = whole, **wishes: object
+) -> tuple[Dataset, list[str]]:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    told: list[str] = []
+    wished = DatasetOptions(**{"trigger": "TOK", "area_sides": MULTI_RESOLUTION, **wishes})  # type: ignore[arg-type]
+    dataset = open_dataset(tmp_path / "a.zip", tmp_path / "out", wished, find=find, tell=told.append, limits=limits)
+    return dataset, told
+
+
+def test_captions_belong_to_the_picture_of_their_name_and_folder(tmp_path: Path) -> None:
+    files = {"a.png": picture(), "a.txt": b"[trigger] here", "in/a.png": picture(1), "B.JPG": picture(2, form="JPEG")}
+    dataset, _ = opened(tmp_path, files)
+    assert {example.name: example.caption for example in dataset.examples} == {
+        "a.png": "TOK here", "in/a.png": "TOK", "B.JPG": "TOK",
+    }  # fmt: skip
+
+
+def test_one_broken_picture_among_good_ones_is_left_out_and_said(tmp_path: Path) -> None:
+    dataset, told = opened(
+        tmp_path, {"a.png": picture(), "b.png": picture()[:90], "notes.pdf": b"%PDF", "c.jpg": b"hi", ".DS_Store": b"x"}
+    )
+    assert [example.name for example in dataset.examples] == ["a.png"]
+    assert {said.name for said in dataset.report.dropped} == {"b.png", "notes.pdf", "c.jpg"}
+    assert [said.name for said in dataset.report.ignored] == [".DS_Store"]
+    assert any("b.png" in line for line in told)
+
+
+def test_repairs_are_said(tmp_path: Path) -> None:
+    image = scene()
+    image.putalpha(40)
+    target = io.BytesIO()
+    image.save(target, "PNG")
+    dataset, told = opened(tmp_path, {"a.png": target.getvalue()})
+    assert dataset.report.repaired[0].name == "a.png"
+    assert any("ransparency" in line for line in told)
+
+
+def test_nothing_but_broken_pictures_is_an_error_that_names_one(tmp_path: Path) -> None:
+    with pytest.raises(ImageLoadError, match=r"a\.png"):
+        opened(tmp_path, {"a.png": picture()[:90]})
+
+
+@pytest.mark.parametrize("files", [{}, {"readme.txt": b"hello"}, {"more.zip": b"PK"}])
+def test_no_picture_at_all_says_how_many_are_needed(tmp_path: Path, files: dict[str, bytes]) -> None:
+    with pytest.raises(TooFewFiles) as caught:
+        opened(tmp_path, files)
+    assert caught.value.details[0]["ctx"] == {"min_count": 1, "provided_count": 0}
+    assert "10" in caught.value.message
+
+
+def test_too_many_pictures_and_too_many_pixels_end_the_request(tmp_path: Path) -> None:
+    with pytest.raises(TooManyFiles):
+        opened(tmp_path, {f"{n}.png": picture() for n in range(3)}, Limits(pictures=2))
+    with pytest.raises(ImageTooLarge):
+        opened(tmp_path, {"a.png": picture()}, Limits(pixels=1000))
+
+
+def test_warnings_speak_of_few_photos_small_photos_and_missing_words(tmp_path: Path) -> None:
+    dataset, _ = opened(
+        tmp_path,
+        {"a.png": picture(size=(300, 300)), "lost.txt": b"x"},
+        trigger=None,
+        subject_crop=True,
+        create_masks=True,
+    )
+    said = " ".join(dataset.report.warnings)
+    for what in ("few", "512", "a photo of a person", "lost.txt", "No face", "No mask"):
+        assert what in said
+
+
+def test_the_report_lists_every_file_and_size_as_trained(tmp_path: Path) -> None:
+    dataset, _ = opened(tmp_path, {"a.png": picture(), "b.png": picture(1, size=(2048, 1024))})
+    kept = json.loads(dataset.report.write(tmp_path / "report.json").read_text())
+    assert [entry["name"] for entry in kept["kept"]] == ["a.png", "b.png"]
+    assert kept["kept"][0]["trained"][0]["buckets"] == ["512x512", "640x640"]
+    assert kept["kept"][0]["caption"] == "TOK"
+    assert sum(kept["buckets"].values()) == 2 + 3
+
+
+def test_pictures_are_kept_no_larger_than_they_are_trained(tmp_path: Path) -> None:
+    dataset, _ = opened(tmp_path, {"a.jpg": picture(size=(2100, 2100), form="JPEG")})
+    assert dataset.examples[0].image.size[0] < 1024 * 1.5
+
+
+def test_the_identity_of_a_dataset_changes_with_a_pixel_and_with_a_word(tmp_path: Path) -> None:
+    digests = set()
+    for n, files in enumerate([{"a.png": picture()}, {"a.png": picture(1)}, {"a.png": picture(), "a.txt": b"x"}]):
+        (tmp_path / str(n)).mkdir()
+        digests.add(opened(tmp_path / str(n), files)[0].digest)
+    assert len(digests) == 3
+
+
+def test_a_mask_has_the_size_of_its_picture(tmp_path: Path) -> None:
+    image = scene(0, (1200, 900))
+    image.putalpha(40)
+    target = io.BytesIO()
+    image.save(target, "PNG")
+    example = opened(tmp_path, {"a.png": target.getvalue()}, create_masks=True)[0].examples[0]
+    assert example.mask is not None
+    assert example.mask.size == example.image.size
+
+
+def test_captions_come_from_every_place_and_the_pictures_own_file_wins(tmp_path: Path) -> None:
+    lines = [{"file_name": name, "text": f"listed {name}"} for name in ("a.png", "b.png", "lost.png")]
+    files = {
+        "a.png": picture(0), "A.TXT": b"own [trigger]", "b.png": picture(1), "c.png": picture(2),
+        "c.png.txt": b"named for the file", "d.png": picture(3), "d.caption": b"another suffix",
+        "metadata.jsonl": "\n".join(json.dumps(line) for line in lines).encode(),
+    }  # fmt: skip
+    dataset, _ = opened(tmp_path, files)
+    captions = {example.name: example.caption for example in dataset.examples}
+    assert captions == {
+        "a.png": "own TOK", "b.png": "listed b.png", "c.png": "named for the file", "d.png": "another suffix",
+    }  # fmt: skip
+    assert [kept.caption_source for kept in dataset.report.kept] == ["file", "metadata", "file", "file"]
+    assert any("lost" in warning for warning in dataset.report.warnings)
+    assert any("do not name the trigger" in warning for warning in dataset.report.warnings)
+
+
+def test_a_second_copy_is_left_out_and_its_caption_is_not_lost(tmp_path: Path) -> None:
+    small = encoded(scene().resize((320, 320)), "JPEG")
+    dataset, told = opened(tmp_path, {"a.jpg": small, "a.txt": b"[trigger] here", "b.png": picture()})
+    assert [(example.name, example.caption) for example in dataset.examples] == [("b.png", "TOK here")]
+    assert "the same shot as b.png" in dataset.report.dropped[0].what
+    assert any("a.jpg" in line for line in told)
+
+
+def test_a_large_portrait_is_trained_in_several_framings_that_its_caption_states(tmp_path: Path) -> None:
+    portrait = encoded(person().resize((2560, 2560)), "JPEG")
+    files = {"a.jpg": portrait, "a.txt": b"[trigger] in orange", "b.jpg": encoded(scene(5), "JPEG")}
+    dataset, _ = opened(tmp_path, files, find=find_face, subject_crop=True)
+    captions = [example.caption for example in dataset.examples if example.name == "a.jpg"]
+    assert captions == ["TOK in orange, upper body", "TOK in orange, close-up"]
+    assert dataset.report.framings == {"half": 1, "head": 1}
+    assert dataset.report.face_finder
+    assert len({example.digest for example in dataset.examples}) == 3
+
+
+@pytest.mark.parametrize(("caption", "wishes"), [(b"close-up of [trigger]", {"subject_crop": True}),
+                                                 (b"[trigger] in orange", {"subject_crop": False})])  # fmt: skip
+def test_words_for_a_framing_are_not_added_where_they_would_be_wrong(
+    tmp_path: Path, caption: bytes, wishes: dict[str, bool]
+) -> None:
+    portrait = encoded(person().resize((2560, 2560)), "JPEG")
+    dataset, _ = opened(tmp_path, {"a.jpg": portrait, "a.txt": caption}, find=find_face, **wishes)
+    assert [example.caption for example in dataset.examples] == [caption.decode().replace("[trigger]", "TOK")]
+
+
+def test_several_people_blur_and_darkness_are_said_with_their_names(tmp_path: Path) -> None:
+    crowd = Image.new("RGB", (1600, 900), (90, 110, 130))
+    crowd.paste(person().resize((800, 800)), (0, 50))
+    crowd.paste(person().resize((700, 700)), (850, 100))
+    blurred = person().resize((64, 64)).resize((800, 800), Image.Resampling.BICUBIC)
+    night = Image.linear_gradient("L").resize((600, 600)).point(lambda level: level // 6)
+    files = {"crowd.jpg": encoded(crowd, "JPEG"), "soft.jpg": encoded(blurred, "JPEG"), "night.png": encoded(night)}
+    dataset, _ = opened(tmp_path, files, find=find_face, subject_crop=True)
+    said = " ".join(dataset.report.warnings)
+    for what in ("Several people are in crowd.jpg", "Blurred: soft.jpg", "Under-exposed: night.png"):
+        assert what in said
+    assert len(dataset.report.kept) == 3, "findings are said, not acted upon"
+
+
+def test_order_in_the_archive_and_threads_do_not_change_what_is_trained(tmp_path: Path) -> None:
+    files = {f"{n}.png": picture(n, size=(200 + n, 200)) for n in range(9)}
+    digests = set()
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        digests.add(opened(tmp_path / str(number), files)[0].digest)
+        files = dict(reversed(files.items()))
+    assert len(digests) == 1
+
+
+def test_intake_can_be_stopped_between_two_photos(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(9):
+            archive.writestr(f"{number}.png", picture(number, (90, 90)))
+
+    class Stopped(Exception):
+        pass
+
+    def each(done: int) -> None:
+        if done == 2:
+            raise Stopped
+
+    wishes = DatasetOptions("TOK", MULTI_RESOLUTION)
+    with pytest.raises(Stopped):
+        open_dataset(tmp_path / "a.zip", tmp_path / "out", wishes, find=whole, tell=lambda line: None, each=each)

@@ -1,0 +1,253 @@
+"""LoRAs come and go in the resident pipeline; the base underneath is never touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tests.models.conftest import random_layers, save_lora, save_tiny_ideogram
+
+from tintype.errors import UnusableAdapter
+from tintype.inference.lora_cache import LoraCache, LoraRequest, loaded_names, name_of
+from tintype.lora.adapter import Adapter
+from tintype.lora.read import METADATA_KEY, digest_of
+from tintype.models.family import Latents
+from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.models.flux.model import FluxFamily
+from tintype.models.ideogram4.model import Ideogram4Family
+from tintype.models.resident import Families
+from tintype.models.weights import BaseWeights
+from tintype.settings import load_settings
+from tintype.training.export import export_all, to_diffusers
+
+LOC = ("body", "loras", 0, "path")
+
+
+@pytest.fixture
+def flux() -> FluxFamily:
+    return Families(load_settings(), "cpu").flux()
+
+
+@pytest.fixture(scope="module")
+def portraits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three small LoRAs that change the picture visibly."""
+    flux = Families(load_settings(), "cpu").flux()
+    folder = tmp_path_factory.mktemp("loras")
+    made = []
+    for seed in range(3):
+        adapter = Adapter.for_transformer(
+            flux.load_transformer(), flux.adapter_targets, rank=2, seed=seed, device=flux.device
+        )
+        adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(seed))
+        path = folder / f"{seed}.safetensors"
+        made.append(to_diffusers(FLUX_LAYOUT, adapter, path, weights=None, dtype=torch.float32, header={}))
+    return made
+
+
+@pytest.fixture(scope="module")
+def ideogram_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_ideogram(tmp_path_factory.mktemp("ideogram"))
+
+
+@pytest.fixture
+def ideogram(ideogram_folder: Path) -> Ideogram4Family:
+    return Ideogram4Family(BaseWeights("ideogram4", ideogram_folder, "random", "a test"), torch.device("cpu"))
+
+
+@pytest.fixture(params=["flux", "ideogram"])
+def family(request: pytest.FixtureRequest) -> Any:
+    """The shelf is one piece for both bases, so what it promises is asked of both."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def loras(family: Any, portraits: list[Path], tmp_path: Path) -> list[Path]:
+    if isinstance(family, FluxFamily):
+        return portraits
+    return [save_lora(tmp_path / f"{seed}.safetensors", random_layers(family, seed=seed)) for seed in range(3)]
+
+
+@torch.no_grad()
+def answer(family: Any) -> torch.Tensor:
+    """What the resident transformer makes of one fixed question."""
+    transformer = family.pipeline().transformer
+    tokens = torch.randn(1, 12, transformer.config.in_channels, generator=torch.Generator().manual_seed(0))
+    features = family.encode_captions(["a portrait"])
+    return family.predict_velocity(transformer, Latents(tokens, 3, 4), torch.tensor([0.5]), features, 3.5)
+
+
+def wanted(path: Path, scale: float = 1.0) -> LoraRequest:
+    return LoraRequest(path, scale, LOC)
+
+
+def test_a_lora_acts_and_is_gone_without_a_trace(family: Any, loras: list[Path]) -> None:
+    shelf, base = LoraCache(family, 4), answer(family)
+    shelf.apply([wanted(loras[0])])
+    with_first = answer(family)
+    assert not torch.equal(with_first, base)
+    shelf.apply([])
+    assert torch.equal(answer(family), base)
+    shelf.apply([wanted(loras[0])])
+    assert torch.equal(answer(family), with_first)
+    shelf.apply([wanted(loras[0], 0.0)])
+    assert torch.equal(answer(family), base)
+
+
+def test_scales_and_company_are_those_of_this_request_only(family: Any, loras: list[Path]) -> None:
+    shelf = LoraCache(family, 4)
+    shelf.apply([wanted(loras[1])])
+    alone = answer(family)
+    shelf.apply([wanted(loras[0], 0.3), wanted(loras[1], 2.0), wanted(loras[2])])
+    assert not torch.equal(answer(family), alone)
+    shelf.apply([wanted(loras[1])])
+    assert torch.equal(answer(family), alone)
+
+
+def test_the_same_file_twice_acts_as_the_sum(family: Any, loras: list[Path], tmp_path: Path) -> None:
+    shelf = LoraCache(family, 4)
+    shelf.apply([wanted(loras[0], 1.0)])
+    once = answer(family)
+    copy = tmp_path / "copy"
+    copy.write_bytes(loras[0].read_bytes())
+    shelf.apply([wanted(loras[0], 0.25), wanted(copy, 0.75)])
+    torch.testing.assert_close(answer(family), once)
+
+
+def test_the_least_recently_used_goes_first(family: Any, loras: list[Path]) -> None:
+    shelf = LoraCache(family, 2)
+    for path in (loras[0], loras[1], loras[0], loras[2]):
+        shelf.apply([wanted(path)])
+    assert shelf.names == tuple(name_of(digest_of(path)) for path in (loras[0], loras[2]))
+    assert loaded_names(family.pipeline()) == set(shelf.names)
+
+
+def test_a_file_that_never_changes_is_asked_for_only_while_it_is_not_there(family: Any, loras: list[Path]) -> None:
+    asked: list[int] = []
+
+    def by_origin(number: int) -> LoraRequest:
+        def get() -> Path:
+            asked.append(number)
+            return loras[number]
+
+        return LoraRequest(get, 1.0, LOC, origin=f"tintype:files/{number}")
+
+    shelf = LoraCache(family, 2)
+    for number in (0, 0, 1, 0, 2, 0, 1):
+        shelf.apply([by_origin(number)])
+    assert asked == [0, 1, 2, 1], "1 was the least recently used when 2 came"
+    shelf.apply([by_origin(1), by_origin(0)])
+    both = answer(family)
+    family.load_transformer()  # a training takes every LoRA off
+    shelf.apply([by_origin(1), by_origin(0)])
+    assert torch.equal(answer(family), both)
+    assert asked == [0, 1, 2, 1, 1, 0]
+
+
+def test_more_loras_at_once_than_are_kept_all_act(family: Any, loras: list[Path]) -> None:
+    shelf = LoraCache(family, 1)
+    shelf.apply([wanted(path) for path in loras])
+    assert len(shelf.names) == 3
+
+
+def test_one_that_does_not_fit_leaves_everything_as_it_was(family: Any, loras: list[Path], tmp_path: Path) -> None:
+    shelf, base = LoraCache(family, 4), answer(family)
+    shelf.apply([wanted(loras[0])])
+    good = answer(family)
+    tensors = {
+        key: torch.zeros(tensor.shape[0] + 1, tensor.shape[1] + 1) for key, tensor in load_file(loras[1]).items()
+    }
+    save_file(tensors, tmp_path / "bad.safetensors")
+    bad = LoraRequest(tmp_path / "bad.safetensors", 1.0, ("body", "loras", 1, "path"))
+    with pytest.raises(UnusableAdapter) as caught:
+        shelf.apply([wanted(loras[2]), bad])
+    assert caught.value.details[0]["loc"] == ["body", "loras", 1, "path"]
+    shelf.apply([])
+    assert torch.equal(answer(family), base)
+    shelf.apply([wanted(loras[0])])
+    assert torch.equal(answer(family), good)
+
+
+def test_a_lora_that_is_not_finite_is_refused_and_leaves_no_trace(
+    family: Any, loras: list[Path], tmp_path: Path
+) -> None:
+    shelf, base = LoraCache(family, 4), answer(family)
+    tensors = load_file(loras[0])
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(UnusableAdapter, match="not finite"):
+        shelf.apply([wanted(tmp_path / "nan.safetensors")])
+    assert torch.equal(answer(family), base)
+    assert loaded_names(family.pipeline()) == set()
+
+
+def test_training_finds_a_bare_transformer_and_drawing_goes_on_afterwards(family: Any, loras: list[Path]) -> None:
+    shelf = LoraCache(family, 4)
+    shelf.apply([wanted(loras[0])])
+    before = answer(family)
+    assert not any("lora" in name for name, _ in family.load_transformer().named_modules())
+    assert shelf.names == ()
+    shelf.apply([wanted(loras[0])])
+    assert torch.equal(answer(family), before)
+
+
+def test_tensors_for_other_parts_are_left_out_and_said(flux: FluxFamily, portraits: list[Path], tmp_path: Path) -> None:
+    shelf = LoraCache(flux, 4)
+    shelf.apply([wanted(portraits[0])])
+    plain = answer(flux)
+    more = {**load_file(portraits[0]), "text_encoder.text_model.q_proj.lora_A.weight": torch.zeros(2, 4)}
+    save_file(more, tmp_path / "more.safetensors")
+    assert any("1 tensors" in remark for remark in shelf.apply([wanted(tmp_path / "more.safetensors")]))
+    torch.testing.assert_close(answer(flux), plain)
+
+
+def test_a_file_cannot_make_the_loader_rewrite_the_base(
+    flux: FluxFamily, portraits: list[Path], tmp_path: Path
+) -> None:
+    """PEFT's settings in a file may name an initialisation that changes the base's own weights; they are not obeyed."""
+    with safe_open(portraits[0], framework="pt") as opened:
+        settings = json.loads(opened.metadata()[METADATA_KEY])
+    settings["transformer.init_lora_weights"] = "pissa"
+    save_file(load_file(portraits[0]), tmp_path / "a.safetensors", metadata={METADATA_KEY: json.dumps(settings)})
+    shelf, base = LoraCache(flux, 4), answer(flux)
+    shelf.apply([wanted(portraits[0])])
+    plain = answer(flux)
+    shelf.apply([wanted(tmp_path / "a.safetensors")])
+    torch.testing.assert_close(answer(flux), plain)
+    shelf.apply([])
+    assert torch.equal(answer(flux), base)
+
+
+def test_ranks_and_alphas_may_differ_from_layer_to_layer(flux: FluxFamily, tmp_path: Path) -> None:
+    first, second = flux.adapter_targets[0], flux.adapter_targets[-1]
+    base, tensors, changed = flux.load_transformer(), {}, {}
+    for name, rank, alpha in ((first, 2, 6.0), (second, 5, 2.0)):
+        layer = base.get_submodule(name)
+        down, up = 0.1 * torch.randn(rank, layer.in_features), 0.1 * torch.randn(layer.out_features, rank)
+        tensors |= {f"transformer.{name}.lora_A.weight": down, f"transformer.{name}.lora_B.weight": up}
+        tensors[f"transformer.{name}.alpha"] = torch.tensor(alpha)
+        changed[name] = (alpha / rank) * up @ down
+    save_file(tensors, tmp_path / "a.safetensors")
+    LoraCache(flux, 4).apply([wanted(tmp_path / "a.safetensors")])
+    ours = answer(flux)
+    base = flux.load_transformer()
+    for name, change in changed.items():
+        base.get_submodule(name).weight.data += change
+    torch.testing.assert_close(answer(flux), ours, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["kohya", "comfy"])
+def test_other_forms_of_a_lora_draw_the_same_at_any_scale(flux: FluxFamily, tmp_path: Path, form: str) -> None:
+    adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=3, seed=0, device=flux.device)
+    adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(0))
+    paths = export_all(FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.float32, header={})
+    shelf = LoraCache(flux, 4)
+    for scale in (1.0, 0.4):
+        shelf.apply([wanted(paths["diffusers"], scale)])
+        ours = answer(flux)
+        assert shelf.apply([wanted(paths[form], scale)]) == []
+        assert torch.equal(answer(flux), ours)

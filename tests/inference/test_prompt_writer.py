@@ -1,0 +1,98 @@
+"""Whatever the language model would like to say, what comes out is a caption in the schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead
+from llguidance import LLMatcher
+from tests.models.conftest import save_tiny_ideogram
+
+from tintype.errors import Cancelled
+from tintype.inference import prompt_writer
+from tintype.inference.prompt_writer import PromptWriter, schema, writer_of
+from tintype.models.ideogram4.captions import canonical, verify
+from tintype.models.ideogram4.model import Ideogram4Family
+from tintype.models.weights import BaseWeights
+
+IDEA = 'a poster that says "SALE"'
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Ideogram4Family:
+    """A base with random weights, and a head that knows nothing beside them."""
+    folder: Path = save_tiny_ideogram(tmp_path_factory.mktemp("ideogram"))
+    torch.manual_seed(1)
+    Ideogram4PromptEnhancerHead(hidden_size=8, vocab_size=300).save_pretrained(folder / "prompt_enhancer_head")
+    return Ideogram4Family(BaseWeights("ideogram4", folder, "random", "a test"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def writer(family: Ideogram4Family) -> PromptWriter:
+    found = writer_of(family)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch, family: Ideogram4Family) -> PromptWriter:
+    """A writer whose texts end after a few letters: a head that knows nothing says all that it may."""
+    monkeypatch.setattr(prompt_writer, "BRIEF", "Write.")
+    monkeypatch.setattr(prompt_writer, "MOST_ELEMENTS", 2)
+    monkeypatch.setattr(prompt_writer, "_text", lambda longest: {"type": "string", "minLength": 1, "maxLength": 6})
+    found = writer_of(family)
+    assert found is not None
+    return found
+
+
+def test_a_head_that_knows_nothing_still_writes_captions(short: PromptWriter) -> None:
+    written = [short.write(idea, 1024, 768) for idea in (IDEA, "", "\u96e8 and \x00")]
+    for text in written:
+        assert canonical(text).text == text, "already in canonical form"
+        assert verify(text) == []
+    assert len(set(written)) > 1
+
+
+def test_the_same_idea_is_written_the_same_way_and_chance_elsewhere_is_left_alone(short: PromptWriter) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = short.write(IDEA, 1024, 1024)
+    assert torch.equal(torch.rand(1), expected)
+    assert short.write(IDEA, 2048, 2048) == first, "the same shape"
+
+
+def test_writing_can_be_stopped_at_every_token(writer: PromptWriter) -> None:
+    def stop() -> None:
+        raise Cancelled()
+
+    with pytest.raises(Cancelled):
+        writer.write(IDEA, 1024, 1024, stop)
+
+
+def test_the_whole_schema_is_a_grammar_and_takes_what_people_would_write(writer: PromptWriter) -> None:
+    matcher = LLMatcher(writer._vocabulary, writer._grammar)
+    assert not matcher.get_error()
+    caption = {
+        "high_level_description": "Grüße, a poster",
+        "compositional_deconstruction": {
+            "background": "plain red",
+            "elements": [{"type": "text", "text": "SALE", "desc": "white"}, {"type": "obj", "desc": "a hat"}],
+        },
+    }
+    text = json.dumps(caption, ensure_ascii=False, separators=(",", ":"))
+    assert canonical(text).text == text
+    assert matcher.consume_tokens(writer._tokenizer(text, add_special_tokens=False).input_ids)
+    assert matcher.is_accepting()
+    assert list(schema()["properties"]) == list(caption)
+
+
+def test_without_a_head_or_with_another_models_there_is_no_writer(family: Ideogram4Family, tmp_path: Path) -> None:
+    save_tiny_ideogram(tmp_path)
+    bare = Ideogram4Family(BaseWeights("ideogram4", tmp_path, "random", "a test"), torch.device("cpu"))
+    assert writer_of(bare) is None
+    Ideogram4PromptEnhancerHead(hidden_size=16, vocab_size=300).save_pretrained(tmp_path / "prompt_enhancer_head")
+    assert writer_of(bare) is None

@@ -1,0 +1,103 @@
+"""The drawing endpoint's job, in a folder instead of a server."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput
+from tintype.errors import Cancelled, UnusableAdapter
+from tintype.jobs.generate_flux import run
+from tintype.jobs.local import LocalContext
+from tintype.models.resident import Families
+from tintype.settings import load_settings
+
+
+@pytest.fixture(scope="module")
+def families() -> Families:
+    return Families(load_settings(), "cpu")
+
+
+@pytest.fixture
+def context(families: Families, tmp_path: Path) -> LocalContext:
+    return LocalContext(tmp_path, load_settings(), families=families)
+
+
+def order(**inputs: object) -> FluxLoraInput:
+    return FluxLoraInput.model_validate(
+        {"prompt": "a portrait", "image_size": "square", "num_inference_steps": 2, **inputs}
+    )
+
+
+def picture(output: FluxLoraOutput, number: int = 0) -> Image.Image:
+    url = output.images[number].url
+    content = (
+        base64.b64decode(url.partition(",")[2])
+        if url.startswith("data:")
+        else Path(unquote(urlparse(url).path)).read_bytes()
+    )
+    return Image.open(io.BytesIO(content))
+
+
+def test_the_answer_has_fals_fields_and_true_sizes(context: LocalContext) -> None:
+    output = run(order(seed=5, num_images=2), context)
+    assert set(output.model_dump()) == {"images", "timings", "seed", "has_nsfw_concepts", "prompt"}
+    assert (output.seed, output.prompt, output.has_nsfw_concepts) == (5, "a portrait", [False, False])
+    assert output.timings["inference"] > 0
+    for number, image in enumerate(output.images):
+        drawn = picture(output, number)
+        assert (image.width, image.height) == drawn.size == (32, 32)
+        assert (image.content_type, drawn.format) == ("image/jpeg", "JPEG")
+
+
+def test_each_picture_of_a_batch_is_that_of_its_own_seed_to_the_byte(context: LocalContext) -> None:
+    both = run(order(seed=5, num_images=2, output_format="png"), context)
+    second = run(order(seed=6, output_format="png", sync_mode=True), context)
+    assert (np.asarray(picture(both, 1)) == np.asarray(picture(second))).all()
+
+
+def test_sync_mode_answers_with_data_and_keeps_nothing(context: LocalContext) -> None:
+    output = run(order(sync_mode=True, output_format="png"), context)
+    assert output.images[0].url.startswith("data:image/png;base64,")
+    assert picture(output).format == "PNG"
+    assert list(context.output.iterdir()) == []
+
+
+def test_an_absent_seed_is_drawn_and_told(context: LocalContext) -> None:
+    first, second = (run(order(sync_mode=True), context) for _ in range(2))
+    assert first.seed != second.seed
+    assert 0 <= first.seed < 2**53
+    again = run(order(sync_mode=True, seed=first.seed), context)
+    assert again.images[0].url == first.images[0].url
+
+
+def test_a_file_that_is_no_lora_is_refused_at_its_place(context: LocalContext, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(UnusableAdapter) as caught:
+        run(order(loras=[{"path": context.offer(tmp_path / "notes.txt")}]), context)
+    assert caught.value.details[0]["loc"] == ["body", "loras", 0, "path"]
+
+
+def test_a_prompt_beyond_the_window_is_said(families: Families, tmp_path: Path) -> None:
+    said: list[str] = []
+    context = LocalContext(
+        tmp_path, load_settings(), families=families, on_log=lambda level, message: said.append(message)
+    )
+    run(order(prompt="a portrait of a person " * 10 + "in Venice", sync_mode=True), context)
+    assert any("venice" in line.lower() for line in said)
+
+
+def test_no_words_at_all_draw_something(context: LocalContext) -> None:
+    assert picture(run(order(prompt="", sync_mode=True), context)).size == (32, 32)
+
+
+def test_cancelling_stops_the_drawing(context: LocalContext) -> None:
+    context.cancelled = True
+    with pytest.raises(Cancelled):
+        run(order(), context)

@@ -1,0 +1,30 @@
+"""Which lanes are alive."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tintype.store import Queue, Worker
+
+pytestmark = pytest.mark.anyio
+
+WORKER = Worker("w1", "training", "cpu", "host", 123, "boot", 0.0, "idle", ("flux", "lora"))
+
+
+async def test_a_lane_is_known_from_its_announcement_until_it_retires(queue: Queue, clock: Any) -> None:
+    await queue.announce(WORKER)
+    assert await queue.workers() == [replace(WORKER, seen_at=clock.now)]
+    clock.advance(20)
+    await queue.announce(replace(WORKER, id="w2", lane="drawing"))
+    assert [worker.id for worker in await queue.workers(seen_within=10)] == ["w2"]
+    await queue.announce(replace(WORKER, state="busy", resident=()))
+    assert [(worker.id, worker.state, worker.resident) for worker in await queue.workers(seen_within=10)] == [
+        ("w1", "busy", ()),
+        ("w2", "idle", ("flux", "lora")),
+    ]
+    await queue.retire("w1")
+    await queue.retire("w1")
+    assert [worker.id for worker in await queue.workers()] == ["w2"]

@@ -1,0 +1,75 @@
+"""Descendants end when whoever holds the other end of their pipe does, whatever they are busy with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from tintype.processes import ORPHANED, Lifeline, kill_group
+
+WATCHING = (
+    "import sys, time; from tintype.processes import watch_parent\n"
+    "watch_parent(int(sys.argv[1]), lambda: print('last act', flush=True))\n"
+    "print('watching', flush=True); time.sleep(600)\n"
+)
+
+
+def test_a_descendant_ends_at_once_when_the_pipe_closes() -> None:
+    lifeline = Lifeline()
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", WATCHING, str(lifeline.fd)], pass_fds=(lifeline.fd,), stdout=subprocess.PIPE, text=True
+    )
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline() == "watching\n"
+
+    lifeline.close()
+
+    assert watcher.wait(30) == ORPHANED
+    assert watcher.stdout.read() == "last act\n"
+    watcher.stdout.close()
+
+
+def test_the_pipe_is_closed_by_the_kill_of_its_holder_and_by_nothing_else() -> None:
+    holder_program = (
+        "import subprocess, sys; from tintype.processes import Lifeline\n"
+        "lifeline = Lifeline()\n"
+        "for _ in range(2):\n"  # the second must not keep the write end of the first alive
+        f"    subprocess.Popen([sys.executable, '-c', {WATCHING!r}, str(lifeline.fd)], pass_fds=(lifeline.fd,))\n"
+        "import time; time.sleep(600)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", holder_program], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert [holder.stdout.readline() for _ in range(2)] == ["watching\n"] * 2
+
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+
+    assert sorted(holder.stdout.read().split("\n")) == ["", "last act", "last act"]  # the end of file: both have gone
+    holder.stdout.close()
+
+
+def test_a_group_is_killed_with_everything_it_started() -> None:
+    leader = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; wait"], process_group=0, stdout=subprocess.PIPE)
+    assert leader.stdout is not None
+    started = int(leader.stdout.readline())
+
+    kill_group(leader.pid)
+    leader.wait()
+
+    end = time.monotonic() + 30
+    while os.path.exists(f"/proc/{started}") and time.monotonic() < end and not _is_zombie(started):
+        time.sleep(0.02)
+    assert not os.path.exists(f"/proc/{started}") or _is_zombie(started)
+    kill_group(leader.pid)  # gone already is fine
+    leader.stdout.close()
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

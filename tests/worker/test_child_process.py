@@ -1,0 +1,97 @@
+"""The handle on a child: why it ended is known, whatever way it went."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tintype.worker.child_process import ChildPlan, ChildProcess
+
+pytestmark = pytest.mark.anyio
+
+
+@dataclass(frozen=True)
+class Program(ChildPlan):
+    """A child that runs a few lines of Python instead of jobs."""
+
+    program: str = ""
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", self.program]
+
+
+async def started(tmp_path: Path, program: str) -> ChildProcess:
+    return await ChildProcess.start(Program("training", "cpu", "", tmp_path / "logs" / "child.log", program))
+
+
+async def test_the_last_words_tell_why_a_child_died(tmp_path: Path) -> None:
+    program = (
+        "import sys; print('of an earlier job\\n--- next job', file=sys.stderr)\n"
+        "for i in range(3): print('line', i, file=sys.stderr)\n"
+        "sys.exit(3)"
+    )
+    child = await started(tmp_path, program)
+    assert await child.messages.get() is None
+    assert await child.wait() == "The compute process ended with exit code 3: line 0 | line 1 | line 2"
+    assert "of an earlier job" in (tmp_path / "logs" / "child.log").read_text()
+
+
+async def test_a_signal_is_named(tmp_path: Path) -> None:
+    child = await started(tmp_path, "import os; os.abort()")
+    assert await child.messages.get() is None
+    assert "signal SIGABRT" in await child.wait()
+
+
+async def test_a_child_that_speaks_nonsense_is_ended(tmp_path: Path) -> None:
+    child = await started(tmp_path, "import time; print('hello', flush=True); time.sleep(600)")
+    async with asyncio.timeout(30):
+        assert await child.messages.get() is None
+    assert "unintelligible message" in await child.wait()
+
+
+async def test_a_message_of_many_megabytes_arrives_whole(tmp_path: Path) -> None:
+    program = "import json; print(json.dumps({'say': 'log', 'message': 'x' * (20 << 20)}), flush=True)"
+    child = await started(tmp_path, program)
+    async with asyncio.timeout(30):
+        message = await child.messages.get()
+    assert message is not None
+    assert message["say"] == "log"
+    assert len(message["message"]) == 20 << 20
+    assert await child.messages.get() is None
+
+
+async def test_a_child_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tintype.worker.child_process.EXIT_SECONDS", 0.2)
+    child = await started(tmp_path, "import time; time.sleep(600)")
+    await child.stop()
+    assert not child.alive
+    assert child.pid not in ChildProcess.living
+
+
+async def test_telling_a_dead_child_something_is_no_error(tmp_path: Path) -> None:
+    child = await started(tmp_path, "")
+    assert await child.messages.get() is None
+    for _ in range(3):
+        await child.send({"say": "stop"})
+
+
+async def test_a_log_that_grew_too_long_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tintype.worker.child_process.LARGEST_LOG", 10)
+    for word in ("first time", "second time"):
+        child = await started(tmp_path, f"import sys; print({word!r}, file=sys.stderr)")
+        assert await child.messages.get() is None
+        await child.wait()
+    assert "first" in (tmp_path / "logs" / "child.old.log").read_text()
+    assert "second" in (tmp_path / "logs" / "child.log").read_text()
+
+
+async def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_text("in the way")
+    child = await started(tmp_path, "import sys; print('x' * 200_000, file=sys.stderr); sys.exit('told')")
+    assert await child.messages.get() is None
+    assert (await child.wait()).endswith("told")
