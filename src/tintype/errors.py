@@ -29,7 +29,8 @@ Nothing outside this module defines an exception that may leave tintype.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -105,10 +106,26 @@ class InputError(TintypeError):
         error.details = details
         return error
 
+    def place(self, path: Sequence[str | int]) -> None:
+        """Says which input every detail that names none is about; `path` starts below "body"."""
+        for entry in self.details:
+            if entry["loc"] == ["body"]:
+                entry["loc"] = ["body", *path]
+
     def failure(self) -> Failure:
         body = {"detail": self.details, "message": self.message}
         error_type = str(self.details[0]["type"]) if self.details else self.type
         return Failure(self.status, body, error_type, self._advice())
+
+
+@contextmanager
+def about_input(*path: str | int) -> Iterator[None]:
+    """Names the input that an InputError from inside is about. Jobs use it, so that nothing below them knows a path."""
+    try:
+        yield
+    except InputError as problem:
+        problem.place(path)
+        raise
 
 
 def detail(*, loc: Sequence[str | int], message: str, type_: str, ctx: Json | None, given: object = None) -> Json:
