@@ -36,7 +36,7 @@ def test_a_request_comes_with_the_local_key_and_names_the_url_it_was_meant_for(h
     assert head.split(b"\r\n") == [
         b"POST / HTTP/1.1",
         b"Host: 127.0.0.1:8787",
-        b"x-tintype-detour: 1",
+        b"x-tintype-fal-proxy: 1",
         b"x-fal-target-url: https://queue.fal.run/fal-ai/flux-lora?fal_webhook=http%3A%2F%2Fhere",
         b"Authorization: Key id:local",
         b"Content-Length: 15",
@@ -51,7 +51,7 @@ def test_without_a_local_key_none_is_sent_and_never_the_programs(tmp_path: Path)
 
 
 def test_nobody_who_comes_by_the_tls_port_passes_for_the_detour() -> None:
-    out = Rewriter(renamed("there:80")).feed(b"GET / HTTP/1.1\r\nHost: here\r\nX-Tintype-Detour: 1\r\n\r\n")
+    out = Rewriter(renamed("there:80")).feed(b"GET / HTTP/1.1\r\nHost: here\r\nX-Tintype-Fal-Proxy: 1\r\n\r\n")
     assert out == b"GET / HTTP/1.1\r\nHost: there:80\r\n\r\n"
 
 

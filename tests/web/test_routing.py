@@ -115,14 +115,8 @@ def test_a_host_name_tells_what_a_path_without_a_prefix_means(host, method, path
     assert routing.find(method, path, routing.face_of(host)).action == action
 
 
-@pytest.mark.parametrize("host", ["FAL.run", "fal.ai.", "Queue.Fal.Run."])
-def test_a_name_of_fals_is_one_however_it_is_written(host):
-    assert routing.is_fals(host)
-
-
 @pytest.mark.parametrize("host", ["evilfal.run", "fal.run.evil.example", "fal.ai.example.", ""])
-def test_what_only_looks_like_a_name_of_fals_is_none(host):
-    assert not routing.is_fals(host)
+def test_what_only_looks_like_a_name_of_fals_stands_for_no_part_of_its_api(host):
     assert routing.face_of(host) is None
 
 

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from filelock import FileLock
 
-from tintype.web.routing import FALS_NAMES, is_fals
+from tintype.fal import DOMAINS, is_fal_host
 
 AUTHORITY_DAYS = 3650
 HOST_DAYS = 397  # the most that strict verifiers accept
@@ -82,7 +82,7 @@ class Authority:
         own, fal = _context(self.host), _context(self.fal)
 
         def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-            if name and is_fals(name):
+            if name and is_fal_host(name):
                 connection.context = fal
 
         own.sni_callback = choose
@@ -117,7 +117,7 @@ def _context(path: Path) -> ssl.SSLContext:
 
 
 def _fals_names() -> list[x509.GeneralName]:
-    hosts = [name for domain in FALS_NAMES for name in (domain, f"*.{domain}")]
+    hosts = [name for domain in DOMAINS for name in (domain, f"*.{domain}")]
     return [x509.DNSName(name) for name in (*hosts, "*.alpha.fal.ai")]
 
 
@@ -142,7 +142,7 @@ def _ends(path: Path) -> datetime:
 def _make_authority(authority: Authority) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("tintype: fal's names on this machine")
-    permitted: list[x509.GeneralName] = [x509.DNSName(name) for name in (*FALS_NAMES, "localhost")]
+    permitted: list[x509.GeneralName] = [x509.DNSName(name) for name in (*DOMAINS, "localhost")]
     permitted += [x509.IPAddress(ipaddress.ip_network(address)) for address in _LOOPBACK]
     builder = (
         _dated(AUTHORITY_DAYS)

@@ -15,10 +15,10 @@ from pathlib import Path
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from tintype.errors import SettingsError
+from tintype.fal import DOMAINS, is_fal_host
 from tintype.fal_proxy.certificates import ADDING, Authority
 from tintype.fal_proxy.proxy import UpstreamProxy
 from tintype.installation import Signpost
-from tintype.web.routing import FALS_NAMES, is_fals
 
 DETOUR_VARIABLE = "_TINTYPE_DETOUR"  # read by the hooks; not TINTYPE_…, which are settings
 PLACEHOLDER_KEY = "any-key-works-here"  # fal's Python client sends nothing without one
@@ -55,7 +55,7 @@ def variables(signpost: Signpost, authority: Authority, environment: Mapping[str
         "credentials": f"{way.to_user()}:{signpost.password}",
         "fal": signpost.fal,
         "authority": str(authority.certificate),
-        "domains": FALS_NAMES,
+        "domains": DOMAINS,
         "before": {name: own.get(name) for name in given},
     }
     return {**given, DETOUR_VARIABLE: json.dumps(detour)}
@@ -74,10 +74,10 @@ def untouched(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _not_around_us(direct: str) -> str:
     """NO_PROXY without what would let a program pass the gate on its way to fal."""
-    names = [name for domain in FALS_NAMES for name in (domain, f"queue.{domain}", f"v3.{domain}")]
+    names = [name for domain in DOMAINS for name in (domain, f"queue.{domain}", f"v3.{domain}")]
 
     def leads_around(entry: str) -> bool:
-        below = is_fals(entry.lstrip("*.").partition(":")[0])
+        below = is_fal_host(entry.lstrip("*.").partition(":")[0])
         return below or any(proxy_bypass_environment(name, {"no": entry}) for name in names)
 
     # Some programs take blanks for commas.

@@ -21,10 +21,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 from tintype.errors import BadRequest
+from tintype.fal import is_fal_host
 from tintype.fal_proxy.pipes import close, splice
 from tintype.fal_proxy.relay import Header, Heading, refusal, relay, renamed, turned
 from tintype.installation import Signpost
-from tintype.web.routing import is_fals
 
 HEAD_SECONDS = 30.0
 CONNECT_SECONDS = 60.0
@@ -172,7 +172,7 @@ class Gate:
 
     async def _tunnel(self, client: Ends, target: str, way: UpstreamProxy) -> None:
         host, port = _split(target)
-        if not is_fals(host):
+        if not is_fal_host(host):
             async with asyncio.timeout(CONNECT_SECONDS):
                 ends = await way.open(host, port)
         elif port == 443:
@@ -189,7 +189,7 @@ class Gate:
         if url.scheme not in ("http", "https") or not url.hostname:
             await _refuse(client[1], 400, "This is a proxy: it takes CONNECT and whole URLs.")
             return
-        if is_fals(url.hostname):
+        if is_fal_host(url.hostname):
             await self._to_server(*client, self._turned, begun=head)
             return
         port = url.port or (443 if url.scheme == "https" else 80)

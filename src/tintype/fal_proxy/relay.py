@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 import httptools
 
 from tintype.errors import BadRequest
+from tintype.fal import FAL_PROXY_HEADER, TARGET_HEADER, is_fal_host
 from tintype.fal_proxy.pipes import CHUNK, close, copy
-from tintype.web.routing import DETOUR_HEADER, is_fals
 
 Header = tuple[bytes, bytes]
 Heading = Callable[[bytes, list[Header]], tuple[bytes, list[Header]]]  # (target, headers) as they arrive -> as they go
 
-_TARGET = b"x-fal-target-url"
-_DROPPED = (b"host", b"authorization", b"proxy-authorization", b"proxy-connection", _TARGET, DETOUR_HEADER.encode())
+_TARGET = TARGET_HEADER.encode()
+_DROPPED = (b"host", b"authorization", b"proxy-authorization", b"proxy-connection", _TARGET, FAL_PROXY_HEADER.encode())
 
 
 def turned(server: str, key_file: Path) -> Heading:
@@ -37,10 +37,10 @@ def turned(server: str, key_file: Path) -> Heading:
         if target.startswith((b"/", b"*")):  # else the whole URL, as of a proxy
             url = b"https://" + next((value for name, value in headers if name.lower() == b"host"), b"") + target
         host = (urlsplit(url.decode("latin-1")).hostname or "").rstrip(".")
-        if not is_fals(host):
+        if not is_fal_host(host):
             raise BadRequest(f"{host[:100]!r} is not one of fal's names.", remedy="Ask for it without the detour.")
         kept = [(name, value) for name, value in headers if name.lower() not in _DROPPED]
-        ours = [(b"Host", server.encode()), (DETOUR_HEADER.encode(), b"1"), (_TARGET, url)]
+        ours = [(b"Host", server.encode()), (FAL_PROXY_HEADER.encode(), b"1"), (_TARGET, url)]
         key = key_file.read_text().strip() if key_file.exists() else ""
         if key:
             ours.append((b"Authorization", f"Key {key}".encode()))
@@ -53,7 +53,7 @@ def renamed(server: str) -> Heading:
     """For requests that know this server and carry a key of it, but came by its TLS port."""
 
     def heading(target: bytes, headers: list[Header]) -> tuple[bytes, list[Header]]:
-        kept = [(name, value) for name, value in headers if name.lower() not in (b"host", DETOUR_HEADER.encode())]
+        kept = [(name, value) for name, value in headers if name.lower() not in (b"host", FAL_PROXY_HEADER.encode())]
         return target, [(b"Host", server.encode()), *kept]
 
     return heading

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 
 from tintype.errors import Forbidden
+from tintype.fal import is_fal_host
 from tintype.files.addresses import literal
 from tintype.settings import Settings
-from tintype.web.routing import is_fals
 
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 _WILDCARDS = ("0.0.0.0", "::", "")  # settings.host that listens on every address
@@ -45,7 +45,7 @@ def check_host(settings: Settings, headers: Headers) -> None:
     given = ", ".join(headers.getlist("host"))
     host = host_name(given)
     # It is written into the URLs of answers, so it has to be a whole one, not merely begin like one.
-    known = is_own_host(settings, host.removeprefix("queue.")) or is_fals(host)
+    known = is_own_host(settings, host.removeprefix("queue.")) or is_fal_host(host)
     if not _HOST.fullmatch(given.strip()) or not known:
         raise Forbidden(
             f"This server does not answer to the name {(host or given)[:100]!r}.",

@@ -14,6 +14,7 @@ import anyio
 import httpx
 import structlog
 
+from tintype.fal import is_fal_host
 from tintype.files.addresses import PrivateAddress
 from tintype.store.records import Delivery
 from tintype.store.signing_keys import signing_key
@@ -21,7 +22,6 @@ from tintype.store.webhooks import FIRST_TRY_SECONDS, LATER_TRY_SECONDS
 from tintype.web.access import host_name
 from tintype.web.envelope import body_of, headers_of
 from tintype.web.receivers import Receivers
-from tintype.web.routing import is_fals
 from tintype.web.services import Services
 
 MOST_UNDERWAY = 256  # tries at once
@@ -76,7 +76,7 @@ class Deliverer:
 
     def _origin(self, origin: str) -> str:
         """Where a receiver finds files: as the sender reached us, unless that was by one of fal's names."""
-        if not is_fals(host_name(urlsplit(origin).netloc)):
+        if not is_fal_host(host_name(urlsplit(origin).netloc)):
             return origin
         return self._settings.public_url or f"http://{self._settings.host}:{self._settings.port}"
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tintype.errors import MethodNotAllowed, NotFound
+from tintype.fal import is_fal_host
 
 _ENDPOINT = r"(?P<endpoint>[^/]+(?:/[^/]+)+)"
 _REQUEST = r"(?:[^/]+/)+requests/(?P<id>[^/]+)"
@@ -97,24 +98,15 @@ PAGES = (
 
 FACES: Mapping[str, tuple[Rule, ...]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
 WORK = ("run", "run_stream")  # what makes work even by GET, so that HEAD is not a harmless look at it
-FALS_NAMES = ("fal.run", "falrun.com", "fal.ai", "fal.media")
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
-QUEUE_URL = "https://queue.fal.run"
-DETOUR_HEADER = "x-tintype-detour"  # set on what a program meant for fal and the detour brought here
 UNPREFIXED = (*PAGES, *MODELS, *WEBHOOKS, *FILES, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
-
-
-def is_fals(host: str) -> bool:
-    """Whether a host name (without port) is one of fal's own, however it is written."""
-    plain = host.lower().rstrip(".")
-    return any(plain == name or plain.endswith(f".{name}") for name in FALS_NAMES)
 
 
 def face_of(host: str) -> str | None:
     """The part of fal's API that a host name stands for: of fal's own names, and of `queue.` before ours."""
     if host.startswith("queue."):
         return "queue"
-    if not is_fals(host):
+    if not is_fal_host(host):
         return None
     if host.endswith("fal.ai"):
         return "rest" if host.startswith("rest.") else None

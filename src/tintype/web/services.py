@@ -10,12 +10,12 @@ from weakref import WeakValueDictionary
 
 from starlette.requests import Request as HttpRequest
 
+from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN
 from tintype.files import Objects
 from tintype.files.uploads import Uploads
 from tintype.settings import Settings
 from tintype.store.store import Queue
 from tintype.web.poll_cache import Answer, ReplayCache, StatusCache
-from tintype.web.routing import DETOUR_HEADER, QUEUE_URL
 from tintype.web.signing import Signer
 from tintype.web.sync_runs import SyncRuns
 
@@ -71,8 +71,8 @@ class Call:
 
     @property
     def queue_url(self) -> str:
-        """What the URLs of requests start with. Whoever comes by the detour comes back by it: its key is not ours."""
-        return QUEUE_URL if self.http.headers.get(DETOUR_HEADER) else f"{self.origin}/queue"
+        """What the URLs of requests start with. Who comes by the fal proxy comes back by it: its key is not ours."""
+        return QUEUE_ORIGIN if self.http.headers.get(FAL_PROXY_HEADER) else f"{self.origin}/queue"
 
     @property
     def queue(self) -> Queue:

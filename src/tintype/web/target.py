@@ -11,16 +11,14 @@ from urllib.parse import unquote, urlsplit
 from starlette.requests import Request as HttpRequest
 
 from tintype.errors import BadRequest
+from tintype.fal import TARGET_HEADER, is_fal_host
 from tintype.settings import Settings
 from tintype.web.access import host_name, is_own_host
-from tintype.web.routing import is_fals
-
-HEADER = "x-fal-target-url"
 
 
 def aimed(http: HttpRequest, settings: Settings) -> tuple[HttpRequest, str]:
     """The request as it would have come without a proxy, and the host name it is meant for. Raises BadRequest."""
-    given = http.headers.get(HEADER)
+    given = http.headers.get(TARGET_HEADER)
     if given is None:
         return http, host_name(http.headers.get("host", ""))
     try:
@@ -28,9 +26,9 @@ def aimed(http: HttpRequest, settings: Settings) -> tuple[HttpRequest, str]:
         host = host_name(url.netloc)
     except ValueError:
         host = ""
-    if not host or url.scheme not in ("http", "https") or not (is_fals(host) or is_own_host(settings, host)):
+    if not host or url.scheme not in ("http", "https") or not (is_fal_host(host) or is_own_host(settings, host)):
         raise BadRequest(
-            f"{HEADER} names no URL of fal's or of this server: {given[:200]!r}.",
+            f"{TARGET_HEADER} names no URL of fal's or of this server: {given[:200]!r}.",
             remedy="It is the URL that would be asked without a proxy, such as https://queue.fal.run/fal-ai/flux-lora.",
         )
     raw_path = (url.path or "/").encode("utf-8", "replace")
