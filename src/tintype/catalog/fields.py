@@ -7,7 +7,8 @@ also send {"url": …}, which is unwrapped here.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field
 
@@ -37,6 +38,33 @@ def _as_required_url(given: Any) -> Any:
 
 FileUrl = Annotated[str, BeforeValidator(_as_required_url)]
 OptionalFileUrl = Annotated[str, BeforeValidator(_as_url)]
+_FILE_MARKS = (*get_args(FileUrl)[1:], *get_args(OptionalFileUrl)[1:])
+
+
+def file_references(value: BaseModel) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Yields the path to each file that an input names, and its URL; empty ones are left out."""
+    for name, declared in type(value).model_fields.items():
+        is_file = any(mark in _FILE_MARKS for mark in declared.metadata) or _names_file(declared.annotation)
+        for path, url in _references(getattr(value, name), is_file):
+            yield (name, *path), url
+
+
+def _references(value: object, is_file: bool) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    if isinstance(value, BaseModel):
+        yield from file_references(value)
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            for path, url in _references(part, is_file):
+                yield (index, *path), url
+    elif isinstance(value, str) and value and is_file:
+        yield (), value
+
+
+def _names_file(annotation: Any) -> bool:
+    """Whether an annotation such as `FileUrl | None` or `list[FileUrl]` holds a file URL."""
+    if get_origin(annotation) is Annotated:
+        return any(mark in _FILE_MARKS for mark in get_args(annotation)[1:])
+    return any(_names_file(part) for part in get_args(annotation) if not isinstance(part, str))
 
 
 class File(BaseModel):

@@ -13,6 +13,7 @@ from typing import Any
 from tintype import __version__
 from tintype.catalog import File
 from tintype.catalog.endpoint import EndpointInput
+from tintype.catalog.fields import file_references
 from tintype.dataset import Dataset
 from tintype.job import JobContext
 from tintype.jobs.lora_training import Finished
@@ -66,11 +67,15 @@ def describe_run(
     return path
 
 
-def _requested(order: EndpointInput) -> dict[str, Any]:
-    asked = order.model_dump()
-    for name in ("images_data_url", "resume_from_checkpoint"):
-        if len(asked.get(name) or "") > _LONGEST_URL:
-            asked[name] = f"{asked[name][:40]}… ({len(asked[name])} characters)"
+def _requested(input: EndpointInput) -> dict[str, Any]:
+    """The input as it came, but for files that it carries itself: those may be the photos."""
+    asked = input.model_dump()
+    for (*parents, last), url in file_references(input):
+        if len(url) > _LONGEST_URL:
+            place: Any = asked
+            for part in parents:
+                place = place[part]
+            place[last] = f"{url[:40]}… ({len(url)} characters)"
     return asked
 
 

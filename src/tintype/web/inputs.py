@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
 import anyio.to_thread
 import httpx
 from pydantic import BaseModel
 
 from tintype.catalog import INTERNAL_SCHEME
-from tintype.catalog.fields import FileUrl, OptionalFileUrl
+from tintype.catalog.fields import file_references
 from tintype.errors import FileDownloadError, FileTooLarge, InputError, Json, detail
 from tintype.files import internal_url, new_file_id, own_file, safe_file_name
 from tintype.files.addresses import is_plainly_private, parsed_url
@@ -33,31 +33,6 @@ Loc = tuple[str | int, ...]
 
 _PIECE = 1024 * 1024
 _KEPT_SECONDS = 30 * 86400.0  # how long a file that came as a data URI is kept, like the request it belongs to
-_MARKS = (*get_args(FileUrl)[1:], *get_args(OptionalFileUrl)[1:])
-
-
-def file_references(order: BaseModel, loc: Loc = ("body",)) -> Iterator[tuple[Loc, str]]:
-    """Where an input names files, and which; empty ones left out."""
-    for name, declared in type(order).model_fields.items():
-        is_file = any(mark in _MARKS for mark in declared.metadata) or _names_file(declared.annotation)
-        yield from _references(getattr(order, name), (*loc, name), is_file)
-
-
-def _references(value: object, loc: Loc, is_file: bool) -> Iterator[tuple[Loc, str]]:
-    if isinstance(value, BaseModel):
-        yield from file_references(value, loc)
-    elif isinstance(value, list):
-        for index, part in enumerate(value):
-            yield from _references(part, (*loc, index), is_file)
-    elif isinstance(value, str) and value and is_file:
-        yield loc, value
-
-
-def _names_file(annotation: Any) -> bool:
-    """Whether an annotation such as `FileUrl | None` or `list[FileUrl]` holds a file URL."""
-    if get_origin(annotation) is Annotated:
-        return any(mark in _MARKS for mark in get_args(annotation)[1:])
-    return any(_names_file(part) for part in get_args(annotation) if not isinstance(part, str))
 
 
 class InputFiles:
@@ -74,7 +49,7 @@ class InputFiles:
         """The input as it is queued. Raises InputError with everything that is wrong with its files."""
         given = order.model_dump(mode="json")
         problems: list[Json] = []
-        references = list(file_references(order))
+        references = [(("body", *path), url) for path, url in file_references(order)]
         used = {url for _, url in references}
         problems += [_misplaced(loc) for loc, text in _texts(given) if text in self._spools and text not in used]
         for loc, url in references:
