@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -10,6 +10,7 @@ from tintype.catalog.custom_models import LEAST_NAME, MOST_NAME, MakesModel, Use
 from tintype.catalog.endpoint import Endpoint, EndpointOutput
 from tintype.catalog.fields import File, FileUrl
 from tintype.catalog.ideogram_v4 import NegativeBranch, RenderingSpeed
+from tintype.catalog.ideogram_v4_trainer import AUTO, Caption, IdeogramTraining, LearningRate, Steps
 
 LEAST_IMAGES, MOST_IMAGES = 10, 100
 
@@ -18,7 +19,7 @@ AspectRatio = Literal[
 ]  # fmt: skip
 
 
-class CustomModelInput(MakesModel):
+class CustomModelInput(IdeogramTraining, MakesModel):
     """The archive is the one published input; the others are ours (marked so)."""
 
     images_data_url: FileUrl = Field(
@@ -29,14 +30,16 @@ class CustomModelInput(MakesModel):
         description=f"Name of the model, {LEAST_NAME} to {MOST_NAME} characters; without one it is made from the "
         "request's id (an extension of tintype).",
     )
-    steps: int = Field(1000, ge=100, le=40_000, description="Training steps (an extension of tintype).")
-    rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
-    learning_rate: float = Field(
-        0.0001, ge=1e-6, le=0.01, description="Learning rate of the adapter (an extension of tintype)."
+    steps: Steps = Field(1000, description="Training steps (an extension of tintype).")
+    learning_rate: LearningRate = Field(0.0001, description="Learning rate of the adapter (an extension of tintype).")
+    default_caption: Caption | None = Field(
+        None, description="Caption of images without their own (an extension of tintype)."
     )
-    default_caption: str | None = Field(
-        None, max_length=10_000, description="Caption of images without their own (an extension of tintype)."
-    )
+    # What only the other training asks.
+    force_default_caption: ClassVar[bool] = False
+    resolution: ClassVar[str] = AUTO
+    seed: ClassVar[int] = 0
+    checkpoint_every: ClassVar[int | None] = None
 
     @property
     def model_name(self) -> str | None:

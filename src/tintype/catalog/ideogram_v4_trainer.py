@@ -66,22 +66,31 @@ def _checked(given: str) -> str:
 
 
 Resolution = Annotated[str, AfterValidator(_checked)]
+Steps = Annotated[int, Field(ge=100, le=40_000)]
+LearningRate = Annotated[float, Field(ge=1e-6, le=0.01)]
+Caption = Annotated[str, Field(max_length=10_000)]
 
 
-class IdeogramTrainerInput(EndpointInput):
-    """The published inputs, `force_default_caption` of which the page only speaks, and our own (marked so)."""
+class IdeogramTraining(EndpointInput):
+    """Holds the inputs that both trainings of Ideogram 4 share; what only one of them asks is constant in the other."""
 
     images_data_url: FileUrl = Field(
         description="ZIP of pictures. A .txt file of a picture's name holds its caption: a sentence, or JSON in "
         "Ideogram's schema."
     )
-    steps: int = Field(1000, ge=100, le=40_000, description="Number of LoRA training steps.")
-    default_caption: str | None = Field(
+    steps: Steps = Field(1000, description="Number of LoRA training steps.")
+    default_caption: Caption | None = Field(
         None,
-        max_length=10_000,
         description="Caption to use when an image has no caption file. If force_default_caption is true, this caption "
         "replaces all caption files.",
     )
+    learning_rate: LearningRate = Field(0.0001, description="Learning rate of the adapter.")
+    rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
+
+
+class IdeogramTrainerInput(IdeogramTraining):
+    """The published inputs, `force_default_caption` of which the page only speaks, and our own (marked so)."""
+
     force_default_caption: bool = Field(False, description="Whether default_caption replaces all caption files.")
     resolution: Resolution = Field(
         AUTO,
@@ -90,12 +99,10 @@ class IdeogramTrainerInput(EndpointInput):
         "1024x1536, widescreen 1920x1088, ultrawide 2048x768, phone_wallpaper 1024x1792, social_banner 1584x400. You "
         "can also pass a custom WIDTHxHEIGHT string when both values are divisible by 16.",
     )
-    learning_rate: float = Field(0.0001, ge=1e-6, le=0.01, description="Learning rate of the adapter.")
     output_lora_format: Literal["fal", "comfy", "diffusers", "kohya"] = Field(
         "fal",
         description="Naming scheme of the weights; diffusers and kohya are extensions of tintype.",
     )
-    rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
     seed: int = Field(0, ge=0, lt=2**53, description="Seed of the run (an extension of tintype).")
     checkpoint_every: int | None = Field(
         None, ge=1, description="Steps between checkpoints that are kept (an extension of tintype)."
