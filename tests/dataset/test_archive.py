@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import struct
 import tarfile
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tintype.dataset.archive import Limits, Member, members
-from tintype.errors import FileTooLarge, InvalidArchive, TooManyFiles
+from tintype.dataset.archive import MIB, Limits, Member, members
+from tintype.dataset.bounded_stream import PIECE
+from tintype.errors import Cancelled, FileTooLarge, InvalidArchive, TooManyFiles
 
 FORMS = {"tar": "w", "tar.gz": "w:gz", "tgz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
 
@@ -201,3 +204,133 @@ def test_too_many_and_too_large_say_the_limit(tmp_path: Path) -> None:
     with pytest.raises(FileTooLarge) as large:
         unpack(path, tmp_path / "out", limits=Limits(file_bytes=4))
     assert large.value.details[0]["ctx"] == {"max_size": 4}
+
+
+def _header_of(kind: bytes, size: int) -> bytes:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _with_long_header(kind: bytes, size: int) -> Callable[[Path], None]:
+    """A tar that says of its next name, link or settings that they take `size` bytes, and holds that many zeros."""
+
+    def write(path: Path) -> None:
+        with tarfile.open(path, "w:gz") as archive:
+            assert archive.fileobj is not None
+            archive.fileobj.write(_header_of(kind, size))
+            for _ in range(size // (1 << 20)):
+                archive.fileobj.write(bytes(1 << 20))
+            archive.addfile(tarfile.TarInfo("a.jpg"))
+
+    return write
+
+
+def _with_chained_headers(path: Path) -> None:
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x" * 70_000}) as archive:
+        archive.addfile(tarfile.TarInfo("a.jpg"))
+
+
+def _with_many_headers(path: Path) -> None:
+    """A chain of headers of which each is short."""
+    with tarfile.open(path, "w:gz") as archive:
+        assert archive.fileobj is not None
+        for _ in range(10_000):
+            archive.fileobj.write(_header_of(tarfile.GNUTYPE_LONGNAME, 512) + b"n" * 512)
+        archive.addfile(tarfile.TarInfo("a.jpg"))
+
+
+def _with_long_sparse_map(path: Path) -> None:
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("a.jpg")
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
+        content = b"9999999\n" + b"0\n" * 5_000_000
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _with_long_header(tarfile.GNUTYPE_LONGNAME, 64 << 20),
+        _with_long_header(tarfile.GNUTYPE_LONGLINK, 64 << 20),
+        _with_long_header(tarfile.XHDTYPE, 64 << 20),
+        _with_long_header(tarfile.XGLTYPE, 64 << 20),
+        _with_chained_headers,
+        _with_many_headers,
+        _with_long_sparse_map,
+    ],
+)
+def test_a_header_is_never_kept_in_memory_however_long_it_says_it_is(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    write(tmp_path / "a.tgz")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidArchive, match="header"):
+            unpack(tmp_path / "a.tgz", tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 8 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [".hidden", "in/.hidden.jpg", "__MACOSX/a.jpg", "more.zip"])
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_left_out_counts_towards_the_size(tmp_path: Path, form: str, name: str) -> None:
+    path = tarred(tmp_path / "a", {name: bytes(10 * MIB), "a.jpg": b"x"}, FORMS[form])
+    limits = Limits(free_growth_bytes=MIB, growth_factor=10 if form != "tar" else 0)
+    with pytest.raises(InvalidArchive, match="far larger"):
+        unpack(path, tmp_path / "out", limits=limits)
+
+
+@pytest.mark.parametrize("make", [zipped, tarred])
+@pytest.mark.parametrize("name", ["a.jpg", ".hidden"])
+def test_an_end_is_heard_while_a_large_member_is_read_or_passed_over(
+    tmp_path: Path, make: Callable[[Path, dict[str, bytes]], Path], name: str
+) -> None:
+    path = make(tmp_path / "a", {name: bytes(50 * PIECE), "b.jpg": bytes(50 * PIECE)})
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 10:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        list(members(path, tmp_path / "out", check=check))
+    assert sum(file.stat().st_size for file in (tmp_path / "out").iterdir()) < 20 * PIECE
+
+
+def _folders_in_zip(path: Path, count: int) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"{number}/", b"")
+    return path
+
+
+def _folders_in_tar(path: Path, count: int) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for number in range(count):
+            info = tarfile.TarInfo(f"{number}")
+            info.type = tarfile.DIRTYPE
+            archive.addfile(info)
+    return path
+
+
+@pytest.mark.parametrize("make", [_folders_in_zip, _folders_in_tar])
+def test_folders_count_too(tmp_path: Path, make: Callable[[Path, int], Path]) -> None:
+    with pytest.raises(TooManyFiles):
+        unpack(make(tmp_path / "a", 100), tmp_path / "out", limits=Limits(files=10))
+
+
+def test_a_long_list_of_members_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", dict.fromkeys((f"{number:0200d}/" for number in range(19_000)), b""))
+    assert path.stat().st_size > 4 * MIB
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidArchive, match="list of what"):
+            unpack(path, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()

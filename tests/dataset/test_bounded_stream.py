@@ -96,9 +96,9 @@ def test_a_tar_reader_gets_no_more_of_a_header_than_is_allowed(length: int, fits
     reading = stream(_name_of(length), None)
     with reading.header(64 * 1024):  # the first one is read while the archive is opened
         if fits:
-            with tarfile.open(fileobj=reading, mode="r:") as tar:
+            with tarfile.TarFile(fileobj=reading) as tar:
                 assert len(tar.getnames()[0]) == length
         else:
             with pytest.raises(GrowsBeyondReason):
-                tarfile.open(fileobj=reading, mode="r:")
+                tarfile.TarFile(fileobj=reading)
     assert reading.tell() <= 128 * 1024

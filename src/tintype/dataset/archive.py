@@ -14,10 +14,12 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
+from tintype.dataset.bounded_stream import PIECE, BoundedStream, GrowsBeyondReason, compression_of
 from tintype.errors import FileTooLarge, InvalidArchive, StorageFull, TooManyFiles
 
 LOC = ("body", "images_data_url")
@@ -33,9 +35,12 @@ _LOOKS_LIKE = (
     (b"\xff\xd8\xff", "a single JPEG picture"), (b"\x89PNG", "a single PNG picture"), (b"%PDF", "a PDF document"),
     (b"<", "a web page"), (b"{", "JSON text"),
 )  # fmt: skip
-_TAR_MODES = {"tar": "r:", "tar.gz": "r:gz", "tgz": "r:gz", "tar.bz2": "r:bz2", "tar.xz": "r:xz"}
-_CHUNK = 256 * 1024
+_COMPRESSION_OF_TAR = {"tar": None, "tar.gz": "gz", "tgz": "gz", "tar.bz2": "bz2", "tar.xz": "xz"}
+_LONGEST_HEADER = 64 * 1024  # bytes of a tar's header with all its extensions
+_ENTRIES_PER_FILE = 4  # folders and the like that an archive may hold for each file that it may hold
+_LONGEST_DIRECTORY = 4 * MIB  # of a zip, which is kept in memory as a whole
 _LONGEST_NAME = 240  # characters
+_ORDINARY = "Send an archive of ordinary photos."
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 _DAMAGED = (
@@ -83,24 +88,67 @@ class _Entry:
 _Opener = Callable[[Any], IO[bytes] | None]
 
 
-def members(path: Path, folder: Path, *, form: str | None = None, limits: Limits | None = None) -> Iterator[Member]:
+def members(
+    path: Path,
+    folder: Path,
+    *,
+    form: str | None = None,
+    limits: Limits | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[Member]:
     """Unpacks a zip or tar archive into `folder`, one member at a time; whoever takes a file may delete it.
 
-    `form` is a `data_archive_format`, guessed from the bytes when None. Raises InvalidArchive (not an archive, damaged,
-    encrypted, names that point outside, grows beyond reason), TooManyFiles or FileTooLarge, at `images_data_url`;
-    StorageFull when the disk is.
+    `form` is a `data_archive_format`, guessed from the bytes when None. `check` is called before every piece that is
+    read, also of what is passed over, and may raise. Raises InvalidArchive (not an archive, damaged, encrypted, names
+    that point outside, grows beyond reason), TooManyFiles or FileTooLarge, at `images_data_url`; StorageFull when the
+    disk is.
     """
     limits = limits or Limits()
     folder.mkdir(parents=True, exist_ok=True)
+    allowed = min(limits.total_bytes, limits.free_growth_bytes + limits.growth_factor * path.stat().st_size)
     try:
-        if form == "zip" or (form is None and zipfile.is_zipfile(path)):
-            with zipfile.ZipFile(path) as archive:
-                yield from _take(_zip_entries(archive), archive.open, path, folder, limits)
-        else:
-            with tarfile.open(path, _TAR_MODES[form] if form else "r:*") as tar:  # type: ignore[call-overload]
-                yield from _take(_tar_entries(tar), tar.extractfile, path, folder, limits)
+        with path.open("rb") as file:
+            if form == "zip" or (form is None and zipfile.is_zipfile(file)):
+                _check_directory(file, limits)
+                with zipfile.ZipFile(file) as archive:
+                    yield from _take(_zip_entries(archive), archive.open, folder, limits, allowed, check)
+                return
+            file.seek(0)
+            compression = compression_of(file.read(8))
+            file.seek(0)
+            if form and compression != _COMPRESSION_OF_TAR[form]:
+                raise tarfile.ReadError(f"it is not a {form}")
+            stream = BoundedStream(file, compression, most=allowed, check=check)
+            with ExitStack() as stack:
+                with stream.header(_LONGEST_HEADER):  # the first one is read here
+                    tar = stack.enter_context(tarfile.TarFile(fileobj=stream))
+                yield from _take(_tar_entries(tar, stream, limits), tar.extractfile, folder, limits, allowed, check)
+    except GrowsBeyondReason as problem:
+        raise _invalid(f"The archive is far larger than it looks: {problem}.", _ORDINARY) from None
     except _DAMAGED as problem:
         raise _unreadable(path, form, problem) from None
+
+
+def _check_directory(file: IO[bytes], limits: Limits) -> None:
+    """Refuses a zip by what its end record says, before its reader keeps an object for each entry in memory."""
+    # The reader's own function: what it will read is what is checked, whatever else the file holds.
+    record = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if record is None:
+        return
+    entries, directory_bytes = record[zipfile._ECD_ENTRIES_TOTAL], record[zipfile._ECD_SIZE]  # type: ignore[attr-defined]
+    if entries > limits.files * _ENTRIES_PER_FILE:
+        raise _too_many(limits, entries)
+    if directory_bytes > _LONGEST_DIRECTORY:
+        raise _invalid("The list of what the zip archive holds is far too long.", _ORDINARY)
+
+
+def _too_many(limits: Limits, count: int) -> TooManyFiles:
+    return TooManyFiles(
+        f"The archive holds more than {limits.files} files.",
+        loc=LOC,
+        remedy="Send the best photos only; 10 to 30 are plenty for a portrait.",
+        ctx={"max_count": limits.files, "provided_count": count},
+    )
 
 
 def _unreadable(path: Path, form: str | None, problem: BaseException) -> InvalidArchive:
@@ -147,23 +195,30 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
         return info.filename
 
 
-def _tar_entries(tar: tarfile.TarFile) -> Iterator[_Entry]:
-    for info in tar:
+def _tar_entries(tar: tarfile.TarFile, stream: BoundedStream, limits: Limits) -> Iterator[_Entry]:
+    most = limits.files * _ENTRIES_PER_FILE
+    for _ in range(most):
+        with stream.header(_LONGEST_HEADER):
+            info = tar.next()
+        if info is None:
+            return
         if not info.isdir():
             yield _Entry(info.name, False, not info.isreg(), info)
+    raise _too_many(limits, most + 1)
 
 
-def _take(entries: Iterator[_Entry], opened: _Opener, path: Path, folder: Path, limits: Limits) -> Iterator[Member]:
+def _take(
+    entries: Iterator[_Entry],
+    opened: _Opener,
+    folder: Path,
+    limits: Limits,
+    allowed: int,
+    check: Callable[[], None],
+) -> Iterator[Member]:
     total = 0
-    allowed = min(limits.total_bytes, limits.free_growth_bytes + limits.growth_factor * path.stat().st_size)
     for seen, entry in enumerate(entries):
         if seen >= limits.files:
-            raise TooManyFiles(
-                f"The archive holds more than {limits.files} files.",
-                loc=LOC,
-                remedy="Send the best photos only; 10 to 30 are plenty for a portrait.",
-                ctx={"max_count": limits.files, "provided_count": seen + 1},
-            )
+            raise _too_many(limits, seen + 1)
         name = _checked_name(entry)
         if _is_junk(name):
             yield Member(name, None, "junk", "hidden, or left there by an operating system")
@@ -171,7 +226,7 @@ def _take(entries: Iterator[_Entry], opened: _Opener, path: Path, folder: Path, 
             yield Member(name, None, "left", reason)
         else:
             place = folder / f"{seen:05d}"
-            total += _copy(opened(entry.source), place, name, limits.file_bytes, allowed - total)
+            total += _copy(opened(entry.source), place, name, limits.file_bytes, allowed - total, check)
             yield Member(name, place)
 
 
@@ -205,13 +260,14 @@ def _refusal(entry: _Entry, name: str) -> str:
     return ""
 
 
-def _copy(source: IO[bytes] | None, place: Path, name: str, most: int, left: int) -> int:
+def _copy(source: IO[bytes] | None, place: Path, name: str, most: int, left: int, check: Callable[[], None]) -> int:
     """Writes one member to `place`, counting; bytes written."""
     if source is None:
         raise _invalid(f"{name} cannot be read.")
     written = 0
     with source, place.open("wb") as target:
-        while chunk := source.read(_CHUNK):
+        while chunk := source.read(PIECE):
+            check()
             written += len(chunk)
             if written > most:
                 raise FileTooLarge(
@@ -221,9 +277,7 @@ def _copy(source: IO[bytes] | None, place: Path, name: str, most: int, left: int
                     ctx={"max_size": most},
                 )
             if written > left:
-                raise _invalid(
-                    "Unpacked, the archive is far larger than it looks.", "Send an archive of ordinary photos."
-                )
+                raise _invalid("Unpacked, the archive is far larger than it looks.", _ORDINARY)
             _write(target, chunk)
     return written
 

@@ -108,8 +108,9 @@ def open_dataset(
     limits = limits or Limits()
     report, texts = DatasetReport(), _Texts()
     darkroom = ImagePreparer(folder / "cuts", wishes, find, limits.pixels)
-    pictures = _pictures(members(archive, folder / "unpacked", form=form, limits=limits), texts, report, limits)
     developed: list[PreparedImage] = []
+    unpacked = members(archive, folder / "unpacked", form=form, limits=limits, check=lambda: each(len(developed)))
+    pictures = _pictures(unpacked, texts, report, limits)
     spoilt: list[InputError] = []
     for done, result in enumerate(darkroom.develop(pictures), 1):
         if isinstance(result, RejectedImage):
