@@ -6,7 +6,7 @@ one that works in a folder (`tintype.jobs.local`). The two behave alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -70,8 +70,8 @@ class JobContext(Protocol):
         job that checkpoints catches Drained, saves, and raises it again. Call it every step."""
         ...
 
-    def fetch(self, url: str, *, loc: Sequence[str | int], max_bytes: int | None = None) -> Path:
-        """A local copy of an input file. Raises FileDownloadError or FileTooLarge at `loc`."""
+    def fetch(self, url: str, *, max_bytes: int | None = None) -> Path:
+        """A local copy of an input file. Raises FileDownloadError or FileTooLarge."""
         ...
 
     def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:

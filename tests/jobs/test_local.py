@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tintype.errors import Cancelled, FileDownloadError
+from tintype.errors import Cancelled, FileDownloadError, about_input
 from tintype.jobs.local import LocalContext
 from tintype.settings import load_settings
 
@@ -19,16 +19,16 @@ def context(tmp_path: Path) -> LocalContext:
 
 def test_only_files_that_were_offered_are_fetched(context: LocalContext, tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"PK")
-    assert context.fetch(context.offer(tmp_path / "photos.zip"), loc=("body", "x")).read_bytes() == b"PK"
+    assert context.fetch(context.offer(tmp_path / "photos.zip")).read_bytes() == b"PK"
     for url in ("tintype:files/local/9/photos.zip", "http://127.0.0.1:9/x"):
-        with pytest.raises(FileDownloadError) as caught:
-            context.fetch(url, loc=("body", "x"))
+        with pytest.raises(FileDownloadError) as caught, about_input("x"):
+            context.fetch(url)
         assert caught.value.details[0]["loc"] == ["body", "x"]
 
 
 def test_data_uris_are_fetched(context: LocalContext) -> None:
     url = f"data:text/plain;base64,{base64.b64encode(b'hello').decode()}"
-    assert context.fetch(url, loc=("body",)).read_bytes() == b"hello"
+    assert context.fetch(url).read_bytes() == b"hello"
 
 
 def test_what_is_published_lies_in_the_output_folder(context: LocalContext) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tintype.catalog.custom_models import ModelReference, ModelStatus
-from tintype.errors import Cancelled, Drained, FileDownloadError
+from tintype.errors import Cancelled, Drained, FileDownloadError, about_input
 from tintype.settings import Settings
 from tintype.worker.context import PipeContext, Signals
 from tintype.worker.messages import Run
@@ -67,13 +67,13 @@ def test_a_published_file_is_stored_under_a_fresh_id_and_read_back(told: CachedR
     assert (second.file_name, second.file_size) == ("named.bin", 7)
     assert [record["file_name"] for record in told.context.published] == ["a_LoRA.safetensors", "named.bin"]
     assert told.context.absolute(first).url.startswith("https://origin/cdn/files/")
-    assert told.context.fetch(first.url, loc=("body", "lora")).read_bytes() == b"weights"
+    assert told.context.fetch(first.url).read_bytes() == b"weights"
     assert path.exists()
 
 
 def test_a_missing_input_is_an_error_at_its_place(told: CachedResponse) -> None:
-    with pytest.raises(FileDownloadError) as caught:
-        told.context.fetch("tintype:files/" + "x" * 32 + "/a.zip", loc=("body", "images_data_url"))
+    with pytest.raises(FileDownloadError) as caught, about_input("images_data_url"):
+        told.context.fetch("tintype:files/" + "x" * 32 + "/a.zip")
     assert caught.value.details[0]["loc"] == ["body", "images_data_url"]
 
 

@@ -32,30 +32,30 @@ class StepsOutput(EndpointOutput):
     absolute: str = ""
 
 
-def run(order: StepsInput, context: JobContext) -> StepsOutput:
+def run(input: StepsInput, context: JobContext) -> StepsOutput:
     found = context.checkpoint.latest()
     begun = int((found.path / "step").read_text()) if found else 0
-    if order.noisy:
+    if input.noisy:
         print("a library prints to stdout")
         os.write(1, b"and writes to the descriptor\n")
         print("and warns", file=sys.stderr)
-    _fail(order.fail)
-    context.log(f"counting to {order.steps}")
-    for step in range(begun, order.steps):
-        if not order.deaf:
+    _fail(input.fail)
+    context.log(f"counting to {input.steps}")
+    for step in range(begun, input.steps):
+        if not input.deaf:
             _stop_if_asked(step, context)
-        if step == order.die_at and not (order.die_once and found):
+        if step == input.die_at and not (input.die_once and found):
             print("last words", file=sys.stderr, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(order.seconds)
+        time.sleep(input.seconds)
         done = step + 1
-        context.progress(done, order.steps, loss=1 / done)
-        if order.checkpoint_every and done % order.checkpoint_every == 0:
+        context.progress(done, input.steps, loss=1 / done)
+        if input.checkpoint_every and done % input.checkpoint_every == 0:
             _save(done, context)
-    output = StepsOutput(resumed_at=begun, steps=order.steps, pid=os.getpid())
-    if order.publish:
+    output = StepsOutput(resumed_at=begun, steps=input.steps, pid=os.getpid())
+    if input.publish:
         path = context.scratch / "counted.txt"
-        path.write_text(str(order.steps))
+        path.write_text(str(input.steps))
         output.file = context.publish(path, "text/plain")
         output.absolute = context.absolute(output.file).url
     return output
@@ -82,7 +82,7 @@ def _fail(how: str) -> None:
         raise KeyError("a secret detail")
 
 
-def decompose(order: StepsInput, context: JobContext) -> StepsOutput:
+def decompose(input: StepsInput, context: JobContext) -> StepsOutput:
     """One torch operation that takes many seconds: the main thread is away in compiled code all the while."""
     import torch
 

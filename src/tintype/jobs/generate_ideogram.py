@@ -18,19 +18,19 @@ from tintype.jobs.images import as_image, published, seed_for, wanted, wanted_fi
 from tintype.jobs.residents import residents
 
 
-def run(order: IdeogramInput, context: JobContext) -> IdeogramOutput:
+def run(input: IdeogramInput, context: JobContext) -> IdeogramOutput:
     """Draws `num_images` pictures, with LoRAs or without; picture k is that of seed + k alone."""
     sampler = residents(context).ideogram_sampler()
-    loras, branch = (order.loras, order.negative_branch) if isinstance(order, IdeogramLoraInput) else ([], None)
+    loras, branch = (input.loras, input.negative_branch) if isinstance(input, IdeogramLoraInput) else ([], None)
     _wear(sampler, wanted(loras, context), context)
-    width, height = order.pixels
-    wish = IdeogramWish(order.prompt, width, height, order.rendering_speed, order.expands, branch=branch)
+    width, height = input.pixels
+    wish = IdeogramWish(input.prompt, width, height, input.rendering_speed, input.expands, branch=branch)
     wording = _worded(sampler, wish, context)
-    seed = seed_for(order.seed, order.num_images)
-    pictures, took = _drawn(sampler, wish, wording, range(seed, seed + order.num_images), context)
+    seed = seed_for(input.seed, input.num_images)
+    pictures, took = _drawn(sampler, wish, wording, range(seed, seed + input.num_images), context)
     return IdeogramOutput(
         images=[
-            as_image(published(picture, number, order.output_format, context, inline=order.sync_mode), picture)
+            as_image(published(picture, number, input.output_format, context, inline=input.sync_mode), picture)
             for number, picture in enumerate(pictures)
         ],
         timings={"inference": took},
@@ -40,29 +40,29 @@ def run(order: IdeogramInput, context: JobContext) -> IdeogramOutput:
     )
 
 
-def run_custom_model(order: CustomModelGenerateInput, context: JobContext) -> CustomModelGenerateOutput:
+def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> CustomModelGenerateOutput:
     """Draws with a custom model, which may have been archived since the request was sent."""
     if context.model is None:
-        raise unknown_model(order.model_id)
+        raise unknown_model(input.model_id)
     lora = wanted_file(context.model.usable_lora(), 1.0, MODEL_ID, context)
     sampler = residents(context).ideogram_sampler()
     _wear(sampler, [lora], context)
-    width, height = ASPECT_RATIOS[order.aspect_ratio]
+    width, height = ASPECT_RATIOS[input.aspect_ratio]
     wish = IdeogramWish(
-        order.prompt,
+        input.prompt,
         width,
         height,
-        order.rendering_speed,
-        order.expand_prompt,
-        order.negative_prompt,
-        order.negative_branch,
+        input.rendering_speed,
+        input.expand_prompt,
+        input.negative_prompt,
+        input.negative_branch,
     )
     wording = _worded(sampler, wish, context)
-    seed = seed_for(order.seed, order.num_images)
-    pictures, _ = _drawn(sampler, wish, wording, range(seed, seed + order.num_images), context)
+    seed = seed_for(input.seed, input.num_images)
+    pictures, _ = _drawn(sampler, wish, wording, range(seed, seed + input.num_images), context)
     return CustomModelGenerateOutput(
         images=[
-            published(picture, number, "png", context, inline=order.sync_mode)
+            published(picture, number, "png", context, inline=input.sync_mode)
             for number, picture in enumerate(pictures)
         ],
         seed=seed,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from PIL import Image as Pictures
 
 from tintype.catalog import File, Image
 from tintype.catalog.flux_lora import LoraWeight
+from tintype.errors import about_input
 from tintype.files.urls import own_reference
 from tintype.inference.lora_cache import Loc, LoraRequest
 from tintype.job import JobContext
@@ -36,7 +37,11 @@ def wanted(loras: Sequence[LoraWeight], context: JobContext) -> list[LoraRequest
 
 def wanted_file(url: str, scale: float, loc: Loc, context: JobContext) -> LoraRequest:
     """One LoRA, fetched only if it is not in memory. A file of this server never changes; what others serve may."""
-    fetch = functools.partial(context.fetch, url, loc=loc, max_bytes=MOST_LORA_BYTES)
+
+    def fetch() -> Path:
+        with about_input(*loc[1:]):
+            return context.fetch(url, max_bytes=MOST_LORA_BYTES)
+
     return LoraRequest(fetch, scale, loc, origin=url if own_reference(url) else "")
 
 

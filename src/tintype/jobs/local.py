@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from tintype.catalog import INTERNAL_SCHEME, File
@@ -73,7 +73,7 @@ class LocalContext:
         if self.draining:
             raise Drained()
 
-    def fetch(self, url: str, *, loc: Sequence[str | int], max_bytes: int | None = None) -> Path:
+    def fetch(self, url: str, *, max_bytes: int | None = None) -> Path:
         if url in self._offered:
             return self._linked(self._offered[url])
         return fetch_input(
@@ -81,7 +81,6 @@ class LocalContext:
             self.scratch,
             objects=Objects.open(str(self.scratch / "objects")),
             settings=self.settings,
-            loc=tuple(loc),
             max_bytes=max_bytes,
             cancelled=self.raise_if_cancelled,
         )

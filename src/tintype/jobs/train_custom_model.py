@@ -13,20 +13,20 @@ from tintype.job import JobContext
 from tintype.jobs.ideogram_training import IdeogramOrder, train_on_ideogram
 
 
-def run(order: CustomModelInput, context: JobContext) -> CustomModelOutput:
+def run(input: CustomModelInput, context: JobContext) -> CustomModelOutput:
     """The model exists since the request was sent; what is answered here makes it one that can be used."""
     model = context.model
     assert model is not None, "a request of this endpoint makes its model"
     finished, config = train_on_ideogram(
         IdeogramOrder(
             endpoint=CUSTOM_MODEL_TRAINER.id,
-            given=order,
+            given=input,
             title=model.name,
-            images=order.images_data_url,
-            steps=order.steps,
-            rank=order.rank,
-            learning_rate=order.learning_rate,
-            default_caption=order.default_caption,
+            images=input.images_data_url,
+            steps=input.steps,
+            rank=input.rank,
+            learning_rate=input.learning_rate,
+            default_caption=input.default_caption,
             count=(LEAST_IMAGES, MOST_IMAGES),
         ),
         context,

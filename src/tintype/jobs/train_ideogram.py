@@ -8,23 +8,23 @@ from tintype.job import JobContext
 from tintype.jobs.ideogram_training import IdeogramOrder, train_on_ideogram
 
 
-def run(order: IdeogramTrainerInput, context: JobContext) -> TrainerOutput:
+def run(input: IdeogramTrainerInput, context: JobContext) -> TrainerOutput:
     """The LoRA comes in the form that was asked for; the config file names the others."""
     finished, config = train_on_ideogram(
         IdeogramOrder(
             endpoint=IDEOGRAM_TRAINER.id,
-            given=order,
-            title=order.default_caption or "Ideogram 4 LoRA",
-            images=order.images_data_url,
-            steps=order.steps,
-            rank=order.rank,
-            learning_rate=order.learning_rate,
-            seed=order.seed,
-            checkpoint_every=order.checkpoint_every,
-            default_caption=order.default_caption,
-            force_default_caption=order.force_default_caption,
-            resolution=order.resolution,
+            given=input,
+            title=input.default_caption or "Ideogram 4 LoRA",
+            images=input.images_data_url,
+            steps=input.steps,
+            rank=input.rank,
+            learning_rate=input.learning_rate,
+            seed=input.seed,
+            checkpoint_every=input.checkpoint_every,
+            default_caption=input.default_caption,
+            force_default_caption=input.force_default_caption,
+            resolution=input.resolution,
         ),
         context,
     )
-    return TrainerOutput(diffusers_lora_file=finished.results.exports[order.output_lora_format], config_file=config)
+    return TrainerOutput(diffusers_lora_file=finished.results.exports[input.output_lora_format], config_file=config)

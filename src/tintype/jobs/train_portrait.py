@@ -7,6 +7,7 @@ from typing import Any
 from tintype.catalog import File
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput, TrainerOutput
 from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions, open_dataset
+from tintype.errors import about_input
 from tintype.inference.flux import DEFAULT_STEPS
 from tintype.job import JobContext
 from tintype.jobs.images import MOST_LORA_BYTES
@@ -21,45 +22,44 @@ from tintype.models.flux.model import FluxFamily
 from tintype.training.optimizers import check_usable
 from tintype.training.plan import Plan
 
-_PHOTOS = ("body", "images_data_url")
 _RESUME = ("body", "resume_from_checkpoint")
 
 
-def run(order: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
+def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     """Trains, exports, proves, and only then answers."""
     flux = residents(context).flux()
     context.log(f"Base model: {flux.name}; {flux.weights.why}.")
-    plan = plan_of(order, flux)
+    plan = plan_of(input, flux)
     check_usable(plan.optimizer, flux.device)
-    earlier = _earlier(order, flux, context)
+    earlier = _earlier(input, flux, context)
 
-    dataset = _dataset(order, flux, context)
+    dataset = _dataset(input, flux, context)
     cache = encode(flux, dataset, context)
-    adapter = new_adapter(flux, order.rank, order.seed)
+    adapter = new_adapter(flux, input.rank, input.seed)
     if earlier is not None:
         _go_on(adapter, earlier, context)
     purpose = Purpose(
-        title=f"Portrait of {order.trigger_phrase}" if order.trigger_phrase else "Portrait",
-        trigger=order.trigger_phrase or "",
+        title=f"Portrait of {input.trigger_phrase}" if input.trigger_phrase else "Portrait",
+        trigger=input.trigger_phrase or "",
         resolution="1024x1024",
-        requested_rate=order.learning_rate,
-        samples=Samples(order.sample_prompts or [_prompt(order)], order.seed, with_flux),
+        requested_rate=input.learning_rate,
+        samples=Samples(input.sample_prompts or [_prompt(input)], input.seed, with_flux),
     )
     finished = train_and_prove(flux, dataset, cache, adapter, plan, purpose, context)
 
     config = describe_run(
         PORTRAIT_TRAINER.id,
-        order,
+        input,
         plan,
         flux,
         dataset,
         finished,
         effective={
-            "area_sides": list(_area_sides(order)),
+            "area_sides": list(_area_sides(input)),
             "max_sequence_length": flux.max_sequence_length,
         },
-        trigger=order.trigger_phrase,
-        how_to_draw=_how_to_draw(order, flux, finished.results.exports["diffusers"]),
+        trigger=input.trigger_phrase,
+        how_to_draw=_how_to_draw(input, flux, finished.results.exports["diffusers"]),
         context=context,
     )
     return TrainerOutput(
@@ -68,40 +68,42 @@ def run(order: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     )
 
 
-def _dataset(order: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Dataset:
+def _dataset(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Dataset:
     """The photos, with everything said about them that the person should know."""
-    archive = context.fetch(order.images_data_url, loc=_PHOTOS)
     wishes = DatasetOptions(
-        trigger=order.trigger_phrase,
-        area_sides=_area_sides(order),
-        subject_crop=order.subject_crop,
-        create_masks=order.create_masks,
+        trigger=input.trigger_phrase,
+        area_sides=_area_sides(input),
+        subject_crop=input.subject_crop,
+        create_masks=input.create_masks,
         size_step=flux.size_step,
     )
-    dataset = open_dataset(
-        archive,
-        context.scratch / "photos",
-        wishes,
-        form=order.data_archive_format,
-        find=flux.find_subject,
-        tell=lambda said: context.log(said, "WARN"),
-        each=lambda done: context.raise_if_cancelled(),
-    )
+    with about_input("images_data_url"):
+        dataset = open_dataset(
+            context.fetch(input.images_data_url),
+            context.scratch / "photos",
+            wishes,
+            form=input.data_archive_format,
+            find=flux.find_subject,
+            tell=lambda said: context.log(said, "WARN"),
+            each=lambda done: context.raise_if_cancelled(),
+        )
     tell_of(dataset, context)
     return dataset
 
 
-def _area_sides(order: PortraitTrainerInput) -> tuple[int, ...]:
-    return MULTI_RESOLUTION if order.multiresolution_training else SINGLE_RESOLUTION
+def _area_sides(input: PortraitTrainerInput) -> tuple[int, ...]:
+    return MULTI_RESOLUTION if input.multiresolution_training else SINGLE_RESOLUTION
 
 
-def _earlier(order: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> LoraFile | None:
+def _earlier(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> LoraFile | None:
     """The LoRA to go on from, read and found usable before anything costly is done."""
-    if not order.resume_from_checkpoint:
+    if not input.resume_from_checkpoint:
         return None
-    lora = read_lora(context.fetch(order.resume_from_checkpoint, loc=_RESUME, max_bytes=MOST_LORA_BYTES), loc=_RESUME)
-    flux.check_fits(lora, loc=_RESUME)
-    startable(lora, flux.adapter_targets, order.rank, loc=_RESUME)
+    with about_input("resume_from_checkpoint"):
+        path = context.fetch(input.resume_from_checkpoint, max_bytes=MOST_LORA_BYTES)
+        lora = read_lora(path, loc=_RESUME)
+        flux.check_fits(lora, loc=_RESUME)
+        startable(lora, flux.adapter_targets, input.rank, loc=_RESUME)
     return lora
 
 
@@ -111,30 +113,30 @@ def _go_on(adapter: Adapter, earlier: LoraFile, context: JobContext) -> None:
         context.log(said)
 
 
-def plan_of(order: PortraitTrainerInput, flux: FluxFamily) -> Plan:
-    """The order and the habits of the base, as numbers."""
+def plan_of(input: PortraitTrainerInput, flux: FluxFamily) -> Plan:
+    """The input and the habits of the base, as numbers."""
     return plan_for(
         flux.training_defaults,
-        steps=order.steps,
-        learning_rate=_effective_rate(order, flux.training_defaults),
-        seed=order.seed,
-        optimizer=order.optimizer,
-        keep_every=order.checkpoint_every,
+        steps=input.steps,
+        learning_rate=_effective_rate(input, flux.training_defaults),
+        seed=input.seed,
+        optimizer=input.optimizer,
+        keep_every=input.checkpoint_every,
     )
 
 
-def _effective_rate(order: PortraitTrainerInput, training_defaults: TrainingDefaults) -> float:
+def _effective_rate(input: PortraitTrainerInput, training_defaults: TrainingDefaults) -> float:
     """Prodigy finds its own rate and takes a factor near 1: the endpoint's default stands for just that."""
-    if order.optimizer == "prodigy":
-        return order.learning_rate / float(PortraitTrainerInput.model_fields["learning_rate"].default)
-    return order.learning_rate * training_defaults.learning_rate_scale
+    if input.optimizer == "prodigy":
+        return input.learning_rate / float(PortraitTrainerInput.model_fields["learning_rate"].default)
+    return input.learning_rate * training_defaults.learning_rate_scale
 
 
-def _prompt(order: PortraitTrainerInput) -> str:
-    return f"a portrait of {order.trigger_phrase or 'a person'}"
+def _prompt(input: PortraitTrainerInput) -> str:
+    return f"a portrait of {input.trigger_phrase or 'a person'}"
 
 
-def _how_to_draw(order: PortraitTrainerInput, flux: FluxFamily, lora: File) -> dict[str, Any]:
+def _how_to_draw(input: PortraitTrainerInput, flux: FluxFamily, lora: File) -> dict[str, Any]:
     """Exact arguments for a plain diffusers.FluxPipeline that draws what this server would."""
     width, height = flux.drawn_size(1024, 1024)
     return {
@@ -142,7 +144,7 @@ def _how_to_draw(order: PortraitTrainerInput, flux: FluxFamily, lora: File) -> d
         "dtype": str(flux.dtype).removeprefix("torch."),
         "load_lora_weights": lora.file_name,
         "call": {
-            "prompt": _prompt(order),
+            "prompt": _prompt(input),
             "width": width,
             "height": height,
             "num_inference_steps": DEFAULT_STEPS,

@@ -26,7 +26,7 @@ _LONGEST_URL = 200  # characters; a data URI holds the photos themselves
 
 def describe_run(
     endpoint: str,
-    order: EndpointInput,
+    input: EndpointInput,
     plan: Plan,
     family: Family,
     dataset: Dataset,
@@ -46,8 +46,8 @@ def describe_run(
     config = {
         "endpoint": endpoint,
         "tintype": __version__,
-        "requested": _requested(order),
-        "effective": {**_effective(order, plan, family), **effective},
+        "requested": _requested(input),
+        "effective": {**_effective(input, plan, family), **effective},
         "base": _base(family),
         "trigger_phrase": trigger,
         "dataset": dataset.report.summary(),
@@ -79,9 +79,9 @@ def _requested(input: EndpointInput) -> dict[str, Any]:
     return asked
 
 
-def _effective(order: EndpointInput, plan: Plan, family: Family) -> dict[str, Any]:
+def _effective(input: EndpointInput, plan: Plan, family: Family) -> dict[str, Any]:
     training_defaults = family.training_defaults
-    asked = order.model_dump()
+    asked = input.model_dump()
     return {
         **plan.to_json(),
         "requested_learning_rate": asked["learning_rate"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +101,12 @@ class PipeContext:
         if self._signals.stopping.is_set():
             raise Drained()
 
-    def fetch(self, url: str, *, loc: Sequence[str | int], max_bytes: int | None = None) -> Path:
+    def fetch(self, url: str, *, max_bytes: int | None = None) -> Path:
         return fetch_input(
             url,
             self.scratch,
             objects=self._objects,
             settings=self.settings,
-            loc=tuple(loc),
             max_bytes=max_bytes,
             cancelled=self.raise_if_cancelled,
         )
