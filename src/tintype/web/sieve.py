@@ -16,7 +16,8 @@ from tintype.errors import PayloadTooLarge
 from tintype.files.spool import Spool
 
 LONGEST_INLINE = 64 * 1024  # characters of a data URI that stay in the request
-MOST_REST = 16 * 1024 * 1024  # bytes of JSON beside the data URIs
+MOST_REST = 1024 * 1024  # bytes of JSON beside the data URIs
+MOST_STRINGS = 20_000  # each costs some microseconds; no input has more than a few dozen
 # Complete JSON string content: plain bytes and whole escapes. What follows it is an escape that was cut in two.
 _WHOLE = re.compile(rb"(?:[^\\]+|\\u[0-9a-fA-F]{4}|\\[^u])*", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
@@ -32,6 +33,7 @@ class Sieve:
         self.spools: dict[str, Spool] = {}
         self._new_spool = new_spool
         self._inside = False
+        self._strings = 0
         self._escaped = False  # the last byte of the string so far is a backslash that escapes the next one
         self._start: bytearray | None = None  # the string so far, while it may become a long data URI
         self._spool: Spool | None = None
@@ -54,6 +56,7 @@ class Sieve:
                 self._pass(chunk[at:end])
                 at = end
                 if quote >= 0:
+                    self._count_string()
                     self._inside, self._escaped, self._start = True, False, bytearray()
 
     def finish(self) -> None:
@@ -114,6 +117,13 @@ class Sieve:
             self._pass(bytes(self._start))
         self._pass(b'"')
         self._inside, self._escaped, self._start, self._spool, self._held = False, False, None, None, b""
+
+    def _count_string(self) -> None:
+        self._strings += 1
+        if self._strings > MOST_STRINGS:
+            raise PayloadTooLarge(
+                f"This body holds more than {MOST_STRINGS} texts.", remedy="Send one JSON object with the inputs."
+            )
 
     def _pass(self, data: bytes) -> None:
         self.rest += data
