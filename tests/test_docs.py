@@ -79,9 +79,9 @@ def test_what_the_manual_quotes_is_what_the_program_says(title: str) -> None:
 
 
 def test_every_setting_that_the_manual_names_is_one() -> None:
-    from tintype.settings import OUTSIDE_SETTINGS, PREFIX, Settings
+    from tintype.settings import known_variables
 
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | OUTSIDE_SETTINGS
+    known = known_variables()
     for page in (ROOT / "README.md", *PAGES):
         named = set(re.findall(r"\bTINTYPE_[A-Z0-9_]*[A-Z0-9]\b(?!…)", page.read_text()))
         assert named <= known, page.name

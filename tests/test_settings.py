@@ -6,11 +6,32 @@ import pytest
 
 from tintype.errors import SettingsError
 from tintype.settings import load_settings
+from tintype.worker.launcher import environment
 
 
 def test_a_misspelt_setting_is_refused_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINTYPE_DATADIR", "/somewhere")
     with pytest.raises(SettingsError, match="Did you mean TINTYPE_DATA_DIR"):
+        load_settings()
+
+
+def test_each_base_model_has_a_setting_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_FLUX_BASE", "miniature")
+    assert load_settings(ideogram4_base="someone/something").bases == {
+        "flux": "miniature",
+        "ideogram4": "someone/something",
+    }
+    monkeypatch.setenv("TINTYPE_FLX_BASE", "miniature")
+    with pytest.raises(SettingsError, match="Did you mean TINTYPE_FLUX_BASE"):
+        load_settings()
+
+
+def test_processes_read_the_bases_they_are_handed_from_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed = environment(load_settings(flux_base="miniature", ideogram4_base="a/b"))
+    monkeypatch.setattr("os.environ", handed)
+    assert load_settings().bases == {"flux": "miniature", "ideogram4": "a/b"}
+    monkeypatch.setattr("os.environ", handed | {"TINTYPE_BASES": '{"flx": "miniature"}'})
+    with pytest.raises(SettingsError, match="no base model flx"):
         load_settings()
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tintype.errors import SettingsError
@@ -20,6 +21,13 @@ from tintype.errors import SettingsError
 PREFIX = "TINTYPE_"
 # Read by tests, tools and the Makefile rather than by the product.
 OUTSIDE_SETTINGS = frozenset({"TINTYPE_REQUIRE_ALL"})
+
+# The base models by name, and the module that declares each (see models/registry.py). A line here registers one; it has
+# a setting `<name>_base` of its own.
+BASE_MODELS = {
+    "flux": "tintype.models.flux",
+    "ideogram4": "tintype.models.ideogram4",
+}
 
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", re.IGNORECASE)
 
@@ -43,8 +51,9 @@ class Settings(BaseSettings):
     storage: str | None = Field(None, description="s3://bucket/prefix or a folder; default: data_dir/files.")
     auth: Literal["on", "off"] = Field("on", description="Whether a key is asked for.")
 
-    flux_base: str = Field("auto", description="auto, miniature, a hub id or a folder.")
-    ideogram4_base: str = Field("auto", description="auto, miniature, a hub id or a folder.")
+    bases: Mapping[str, str] = Field(
+        description="By base model, as <NAME>_BASE: auto, miniature, a hub id or a folder."
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
 
     allow_private_inputs: bool = Field(False, description="Whether input URLs may name private addresses.")
@@ -63,7 +72,19 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")
     cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")
     idle_unload_seconds: float = Field(900.0, gt=0, description="When an idle compute child is let go.")
-    resident_adapters: int = Field(8, ge=1, description="How many LoRAs are kept in memory for drawing.")
+    resident_adapters: int = Field(8, ge=1, description="How many LoRAs are kept in memory.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_bases(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Each base model has a setting of its own; one that is not set is "auto"."""
+        bases = dict.fromkeys(BASE_MODELS, "auto") | given.pop("bases", {})
+        if unknown := bases.keys() - BASE_MODELS.keys():
+            raise ValueError(f"there is no base model {min(unknown)}")
+        for name in BASE_MODELS:
+            stated = os.environ.get(variable_of(f"{name}_base"), bases[name])
+            bases[name] = given.pop(f"{name}_base", stated)
+        return given | {"bases": bases}
 
     @field_validator("public_url")
     @classmethod
@@ -105,12 +126,23 @@ class Settings(BaseSettings):
         return self.data_dir.resolve() / "work"
 
 
+def variable_of(setting: str) -> str:
+    """Names the environment variable of a setting."""
+    return PREFIX + setting.upper()
+
+
+def known_variables() -> set[str]:
+    """Lists every environment variable that begins with TINTYPE_ and means something."""
+    names = (*Settings.model_fields, *(f"{name}_base" for name in BASE_MODELS))
+    return {variable_of(name) for name in names} | OUTSIDE_SETTINGS
+
+
 def load_settings(**given: object) -> Settings:
     """Settings from the environment, overridden by what is given (None means: not given).
 
     Raises SettingsError, naming the nearest known setting for a misspelt one.
     """
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | OUTSIDE_SETTINGS
+    known = known_variables()
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
@@ -122,5 +154,5 @@ def load_settings(**given: object) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as problem:
         first = problem.errors()[0]
-        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        name = variable_of("_".join(str(part) for part in first["loc"]))
         raise SettingsError(f"{name}: {first['msg']} (got {first['input']!r}).") from None

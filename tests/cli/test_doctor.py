@@ -8,15 +8,14 @@ from tests.bucket import running_bucket
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.cli.doctor import CHECKS
+from tintype.cli.doctor import CHECKS, check_weights
 from tintype.files import Objects
 from tintype.settings import load_settings
 
 
 def test_every_check_answers_and_what_is_amiss_has_a_remedy(tmp_path: Path) -> None:
     settings = load_settings(data_dir=tmp_path, port=0)
-    for check in CHECKS:
-        found = check(settings)
+    for found in (*(check(settings) for check in CHECKS), *check_weights(settings)):
         assert found.what
         assert found.good or found.remedy
 
@@ -53,3 +52,11 @@ def test_a_bucket_is_written_read_and_left_as_it_was(tmp_path: Path, monkeypatch
     assert f"kept in {bucket.url}" in good.output
     assert "not usable" in bad.output
     assert bad.exit_code == 1
+
+
+def test_both_bases_are_checked_and_one_without_weights_fails(tmp_path: Path) -> None:
+    settings = load_settings(data_dir=tmp_path, flux_base="miniature", ideogram4_base=str(tmp_path))
+    assert [(found.name, found.good) for found in check_weights(settings)] == [
+        ("flux weights", True),
+        ("ideogram4 weights", False),
+    ]

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.cli.weights import KNOWN
-from tintype.models.weights import PROMPT_HEAD_REPOSITORY
+from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
+from tintype.models.registry import family_spec, family_specs
 
 runner = CliRunner()
 
@@ -23,8 +23,8 @@ def _empty_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_each_base_says_what_is_used_and_why() -> None:
     listed = runner.invoke(app, ["weights", "list"]).output
-    for weights in KNOWN.values():
-        assert weights.repository in listed
+    for spec in family_specs():
+        assert spec.repository in listed
     assert "FLUX base: the built-in miniature" in listed
     assert "Ideogram 4 base: the built-in miniature" in listed
 
@@ -33,9 +33,9 @@ def test_each_base_says_what_is_used_and_why() -> None:
 def test_the_licence_is_shown_and_declining_it_fetches_nothing(name: str, tmp_path: Path) -> None:
     answered = runner.invoke(app, ["weights", "pull", name], input="n\n")
     assert answered.exit_code == 1
-    assert KNOWN[name].licence.split(":")[0] in " ".join(answered.output.split())
+    assert family_spec(name).licence.split(":")[0] in " ".join(answered.output.split())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_prompts_can_be_written_once_ideogram_was_fetched() -> None:
-    assert KNOWN["ideogram4"].sources[1:] == (PROMPT_HEAD_REPOSITORY,)
+    assert family_spec("ideogram4").further_repositories == (PROMPT_HEAD_REPOSITORY,)

@@ -11,19 +11,13 @@ from pathlib import Path
 import pytest
 
 from tintype.errors import WeightsMissing
-from tintype.models import weights
-from tintype.models.weights import (
-    FLUX_REPOSITORY,
-    PROMPT_HEAD_REPOSITORY,
-    cached_snapshot,
-    describe,
-    prompt_head,
-    resolve,
-)
+from tintype.models import flux, ideogram4, weights
+from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
+from tintype.models.weights import cached_snapshot, describe, prompt_head, resolve
 from tintype.settings import GIB, load_settings
 
 
-def snapshot(hub: Path, repository: str = FLUX_REPOSITORY, missing: str = "") -> Path:
+def snapshot(hub: Path, repository: str = flux.FAMILY.repository, missing: str = "") -> Path:
     """A complete-looking download, but for one file."""
     home = hub / f"models--{repository.replace('/', '--')}"
     folder = home / "snapshots" / "abc"
@@ -69,7 +63,7 @@ def test_auto_needs_a_gpu_that_fits_and_the_weights(hub: Path, monkeypatch: pyte
     assert resolve(settings).miniature, "nothing is downloaded behind anyone's back"
     folder = snapshot(hub)
     real = resolve(settings)
-    assert (real.miniature, real.folder, real.source) == (False, folder, FLUX_REPOSITORY)
+    assert (real.miniature, real.folder, real.source) == (False, folder, flux.FAMILY.repository)
     assert "Non-Commercial" in real.licence
     monkeypatch.setattr(weights, "gpu_bytes", lambda: 24 * GIB)
     assert resolve(settings).miniature
@@ -82,7 +76,7 @@ def test_auto_needs_a_gpu_that_fits_and_the_weights(hub: Path, monkeypatch: pyte
 )
 def test_an_interrupted_download_does_not_count(hub: Path, missing: str) -> None:
     snapshot(hub, missing=missing)
-    assert cached_snapshot(FLUX_REPOSITORY) is None
+    assert cached_snapshot(flux.FAMILY) is None
 
 
 def test_what_is_not_here_is_an_error_with_a_remedy(hub: Path, tmp_path: Path) -> None:
@@ -120,11 +114,10 @@ def test_ideogram_4_is_chosen_by_its_own_setting(ideogram_folder: Path) -> None:
 
 def test_an_ideogram_download_needs_both_transformers(hub: Path) -> None:
     folder = snapshot(hub, "a/b", missing="text_encoder_2/model-1.safetensors")
-    (folder / "model_index.json").write_text('{"_class_name": "Ideogram4Pipeline"}')
-    assert cached_snapshot("a/b") is None
+    assert cached_snapshot(ideogram4.FAMILY, "a/b") is None
     (folder / "unconditional_transformer").mkdir()
     (folder / "unconditional_transformer" / "model.safetensors").write_text("")
-    assert cached_snapshot("a/b") == folder
+    assert cached_snapshot(ideogram4.FAMILY, "a/b") == folder
 
 
 def test_the_head_that_writes_prompts_is_found_beside_the_model_or_in_the_hub(hub: Path, ideogram_folder: Path) -> None:

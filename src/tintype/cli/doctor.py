@@ -21,7 +21,8 @@ from tintype.cli.listing import show_table
 from tintype.errors import TintypeError
 from tintype.files import Objects, new_file_id
 from tintype.installation import Signpost
-from tintype.models.weights import FLUX_GPU_BYTES, describe, resolve
+from tintype.models.registry import family_specs
+from tintype.models.weights import describe, resolve
 from tintype.settings import GIB, Settings, load_settings
 
 LEAST_MEMORY = 3 * GIB  # what all processes together take on the miniature
@@ -46,7 +47,7 @@ def doctor(
 ) -> None:
     """Check Python, torch, GPU, memory, disk, files, weights and port; each says what to do about what is amiss."""
     settings = load_settings(data_dir=data_dir, port=port)
-    findings = [check(settings) for check in CHECKS]
+    findings = [*(check(settings) for check in CHECKS), *check_weights(settings)]
     marks = {True: Text("ok", "green"), False: Text("no", "red")}
     rows = [(marks[found.good], found.name, found.what, found.remedy) for found in findings]
     show_table(("", "what", "found", "what to do"), rows)
@@ -75,12 +76,8 @@ def _torch(_: Settings) -> Finding:
 def _gpu(_: Settings) -> Finding:
     smi = shutil.which("nvidia-smi")
     if smi is None:
-        return Finding(
-            "GPU",
-            True,
-            "none: the miniature runs on the CPU",
-            f"FLUX.1 [dev] needs a GPU of {FLUX_GPU_BYTES // GIB} GiB.",
-        )
+        needed = "; ".join(f"{spec.title} needs a GPU of {spec.gpu_bytes // GIB} GiB" for spec in family_specs())
+        return Finding("GPU", True, "none: the miniatures run on the CPU", f"{needed}.")
     query = [smi, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     if answer.returncode != 0:
@@ -125,11 +122,16 @@ def _storage(settings: Settings) -> Finding:
     return Finding("files", True, f"kept in {where}")
 
 
-def _weights(settings: Settings) -> Finding:
+def check_weights(settings: Settings) -> list[Finding]:
+    """Says of each base model which weights a server would use, or why it has none."""
+    return [_weights(settings, spec.name) for spec in family_specs()]
+
+
+def _weights(settings: Settings, family: str) -> Finding:
     try:
-        return Finding("weights", True, describe(resolve(settings)), "")
+        return Finding(f"{family} weights", True, describe(resolve(settings, family)))
     except TintypeError as problem:
-        return Finding("weights", False, "not usable", problem.message)
+        return Finding(f"{family} weights", False, "not usable", problem.message)
 
 
 def _port(settings: Settings) -> Finding:
@@ -154,5 +156,5 @@ def _packages(_: Settings) -> Finding:
 
 
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    _python, _torch, _packages, _gpu, _memory, _disk, _storage, _weights, _port,
+    _python, _torch, _packages, _gpu, _memory, _disk, _storage, _port,
 )  # fmt: skip

@@ -8,7 +8,6 @@ import shlex
 import signal
 import socket
 from contextlib import ExitStack
-from typing import get_args
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -19,8 +18,8 @@ from tintype.cli.keys import first_key
 from tintype.devices import devices
 from tintype.errors import SettingsError, TintypeError
 from tintype.files import Objects
-from tintype.models.weights import Family, describe, resolve
-from tintype.settings import Settings
+from tintype.models.weights import describe, resolve
+from tintype.settings import BASE_MODELS, Settings
 from tintype.store import Queue
 from tintype.worker.journal import keep_journal
 from tintype.worker.launcher import PREDECESSOR_SECONDS, LocalLauncher, listen
@@ -92,7 +91,7 @@ def _introduce(settings: Settings, origin: str) -> None:
     console.print(f"[bold]tintype[/] serves at [bold link={origin}]{origin}[/]")
     console.print(f"  data     {escape(str(settings.data_dir))}")
     console.print(f"  devices  {', '.join(devices(settings.device))}")
-    for family in get_args(Family):
+    for family in BASE_MODELS:
         console.print(f"  model    {escape(_base_model(settings, family))}")
     if settings.auth == "off":
         console.print("  key      none is asked for (--auth off)")
@@ -119,7 +118,7 @@ def _introduce_tls(settings: Settings, port: int) -> None:
     )
 
 
-def _base_model(settings: Settings, family: Family) -> str:
+def _base_model(settings: Settings, family: str) -> str:
     """Which base is used and how to get the other; weights that are missing stop their requests, not the server."""
     try:
         return describe(resolve(settings, family))

@@ -14,35 +14,18 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tintype.errors import WeightsMissing
+from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
+from tintype.models.registry import FamilySpec, family_spec
 from tintype.settings import GIB, Settings
 
-Family = Literal["flux", "ideogram4"]
-
-FLUX_REPOSITORY = "black-forest-labs/FLUX.1-dev"
-# bf16 transformer (24 GB), activations of a 1024 px training step without recomputation, encoders one after another.
-FLUX_GPU_BYTES = 70 * GIB
-FLUX_LICENCE = (
-    "FLUX.1 [dev] Non-Commercial License: the weights, and LoRAs made from them, may not be used commercially without "
-    "a licence from Black Forest Labs. https://huggingface.co/black-forest-labs/FLUX.1-dev"
-)
-IDEOGRAM4_REPOSITORY = "CalamitousFelicitousness/Ideogram-4-bf16-Diffusers"
-# One 9.3 B transformer in bf16, activations of a 1024 px step, the other and the encoders one after another.
-IDEOGRAM4_GPU_BYTES = 78 * GIB
-IDEOGRAM4_LICENCE = (
-    "Ideogram Non-Commercial Model Agreement: the weights, and LoRAs made from them, are for non-commercial use only; "
-    "training for commercial use and hosting for revenue need a licence from Ideogram. "
-    "https://huggingface.co/ideogram-ai/ideogram-4-nf4"
-)
-# Turns Ideogram 4's text encoder, which is Qwen3-VL 8B, into the language model that can write prompts.
-PROMPT_HEAD_REPOSITORY = "diffusers/qwen3-vl-8b-instruct-lm-head"
-_PROMPT_HEAD = "prompt_enhancer_head"
 MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
+_PROMPT_HEAD = "prompt_enhancer_head"
 _MINIATURE = Path(__file__).parent / "miniature" / "weights"
 _INDEX = "model_index.json"
 
@@ -51,7 +34,7 @@ _INDEX = "model_index.json"
 class BaseWeights:
     """A base model's folder in diffusers' layout, and why it was chosen."""
 
-    family: Family
+    family: str  # as FamilySpec names it
     folder: Path
     source: str  # hub id, folder, or "miniature"
     why: str
@@ -70,67 +53,48 @@ class BaseWeights:
 
     @property
     def licence(self) -> str:
-        return MINIATURE_LICENCE if self.miniature else _BASES[self.family].licence
+        return MINIATURE_LICENCE if self.miniature else family_spec(self.family).licence
 
 
-@dataclass(frozen=True)
-class _Base:
-    """What differs between the bases when weights are looked for."""
-
-    title: str
-    variable: str  # of the setting that chooses it
-    repository: str
-    gpu_bytes: int
-    licence: str
-
-
-_BASES: Mapping[Family, _Base] = {
-    "flux": _Base("FLUX.1 [dev]", "TINTYPE_FLUX_BASE", FLUX_REPOSITORY, FLUX_GPU_BYTES, FLUX_LICENCE),
-    "ideogram4": _Base(
-        "Ideogram 4", "TINTYPE_IDEOGRAM4_BASE", IDEOGRAM4_REPOSITORY, IDEOGRAM4_GPU_BYTES, IDEOGRAM4_LICENCE
-    ),
-}
-
-
-def resolve(settings: Settings, family: Family = "flux") -> BaseWeights:
-    """The base that jobs will use. Raises WeightsMissing when what was asked for is not on this machine."""
-    wanted = settings.flux_base if family == "flux" else settings.ideogram4_base
-    variable = _BASES[family].variable
-    if wanted == "miniature":
-        return _miniature(family, f"{variable} asks for it")
-    if wanted == "auto":
-        return _automatic(settings, family)
-    folder = Path(wanted).expanduser()
+def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
+    """Decides which weights jobs will use. Raises WeightsMissing when what was asked for is not on this machine."""
+    spec, asked = family_spec(family), settings.bases[family]
+    if asked == "miniature":
+        return _miniature(spec, f"{spec.setting} asks for it")
+    if asked == "auto":
+        return _automatic(settings, spec)
+    folder = Path(asked).expanduser()
     if (folder / _INDEX).is_file():
-        return BaseWeights(family, folder.resolve(), wanted, f"{variable} names this folder", _traits(folder))
-    if folder.exists() or wanted.count("/") != 1 or wanted.startswith((".", "/", "~")):
+        return BaseWeights(family, folder.resolve(), asked, f"{spec.setting} names this folder", _traits(folder))
+    if folder.exists() or asked.count("/") != 1 or asked.startswith((".", "/", "~")):
         raise WeightsMissing(
-            f"{wanted} is no folder of a diffusers pipeline ({_INDEX} is missing).",
-            remedy=f"Set {variable} to auto, miniature, a hub id, or a folder written by save_pretrained.",
+            f"{asked} is no folder of a diffusers pipeline ({_INDEX} is missing).",
+            remedy=f"Set {spec.setting} to auto, miniature, a hub id, or a folder written by save_pretrained.",
         )
-    cached = cached_snapshot(wanted)
+    cached = cached_snapshot(spec, asked)
     if cached is None:
         raise WeightsMissing(
-            f"The weights of {wanted} are not on this machine.",
-            remedy=f"Fetch them with `tintype weights pull {family}`, or set {variable}=miniature.",
+            f"The weights of {asked} are not on this machine.",
+            remedy=f"Fetch them with `tintype weights pull {family}`, or set {spec.setting}=miniature.",
         )
-    return BaseWeights(family, cached, wanted, f"{variable} names it", _traits(cached))
+    return BaseWeights(family, cached, asked, f"{spec.setting} names it", _traits(cached))
 
 
 def describe(weights: BaseWeights) -> str:
-    """One line for a person: what is used, why, and how to get the other."""
-    base, name = _BASES[weights.family], "FLUX" if weights.family == "flux" else "Ideogram 4"
+    """Says in one line what is used, why, and how to get the other."""
+    spec = family_spec(weights.family)
     if not weights.miniature:
-        return f"{name} base: {weights.source} ({weights.why})"
+        return f"{spec.short_title} base: {weights.source} ({weights.why})"
     return (
-        f"{name} base: the built-in miniature ({weights.why}). Real {base.title}: `tintype weights pull "
-        f"{weights.family}` on a machine with a GPU of {base.gpu_bytes // GIB} GiB or more, then {base.variable}=auto"
+        f"{spec.short_title} base: the built-in miniature ({weights.why}). Real {spec.title}: `tintype weights pull "
+        f"{spec.name}` on a machine with a GPU of {spec.gpu_bytes // GIB} GiB or more, then {spec.setting}=auto"
     )
 
 
-def cached_snapshot(repository: str) -> Path | None:
-    """The complete local snapshot of a hub repository, or None; looks on the disk only."""
-    return next((snapshot for snapshot in _snapshots(repository) if _complete(snapshot)), None)
+def cached_snapshot(spec: FamilySpec, repository: str = "") -> Path | None:
+    """Finds the complete local snapshot of a base model, or None; looks on the disk only."""
+    found = _snapshots(repository or spec.repository)
+    return next((snapshot for snapshot in found if _complete(snapshot, spec.parts)), None)
 
 
 def prompt_head(weights: BaseWeights) -> Path | None:
@@ -150,14 +114,11 @@ def _snapshots(repository: str) -> tuple[Path, ...]:
     return (*heads, *sorted(home.glob("snapshots/*")))
 
 
-def _complete(snapshot: Path) -> bool:
-    """Whether every component has its weights: all shards an index names, or a single file."""
+def _complete(snapshot: Path, parts: Sequence[str]) -> bool:
+    """Whether every part has its weights: all shards an index names, or a single file."""
     if not (snapshot / _INDEX).is_file():
         return False
-    kind = json.loads((snapshot / _INDEX).read_text(encoding="utf-8")).get("_class_name")
-    second = "unconditional_transformer" if kind == "Ideogram4Pipeline" else "text_encoder_2"
-    for component in ("transformer", "vae", "text_encoder", second):
-        folder = snapshot / component
+    for folder in (snapshot / part for part in parts):
         for index in folder.glob("*.safetensors.index.json"):
             shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             if not all((folder / shard).exists() for shard in shards):
@@ -167,31 +128,30 @@ def _complete(snapshot: Path) -> bool:
     return True
 
 
-def _automatic(settings: Settings, family: Family) -> BaseWeights:
-    base = _BASES[family]
+def _automatic(settings: Settings, spec: FamilySpec) -> BaseWeights:
     if settings.device == "cpu":
-        return _miniature(family, "TINTYPE_DEVICE is cpu")
+        return _miniature(spec, "TINTYPE_DEVICE is cpu")
     memory = gpu_bytes()
     if memory is None:
-        return _miniature(family, "no NVIDIA GPU that this torch can use")
-    if memory < base.gpu_bytes:
-        said = f"the GPU has {memory / GIB:.0f} GiB; {base.title} needs {base.gpu_bytes // GIB} GiB"
-        return _miniature(family, said)
-    cached = cached_snapshot(base.repository)
+        return _miniature(spec, "no NVIDIA GPU that this torch can use")
+    if memory < spec.gpu_bytes:
+        why = f"the GPU has {memory / GIB:.0f} GiB; {spec.title} needs {spec.gpu_bytes // GIB} GiB"
+        return _miniature(spec, why)
+    cached = cached_snapshot(spec)
     if cached is None:
-        return _miniature(family, f"a GPU fits, but the weights of {base.repository} are not here")
-    return BaseWeights(family, cached, base.repository, "its weights and a GPU that fits them are here")
+        return _miniature(spec, f"a GPU fits, but the weights of {spec.repository} are not here")
+    return BaseWeights(spec.name, cached, spec.repository, "its weights and a GPU that fits them are here")
 
 
-def _miniature(family: Family, why: str) -> BaseWeights:
-    folder = _MINIATURE / family
+def _miniature(spec: FamilySpec, why: str) -> BaseWeights:
+    folder = _MINIATURE / spec.name
     traits = _traits(folder)
     if not traits or not (folder / _INDEX).is_file():
         raise WeightsMissing(
             "The built-in miniature's weights are missing from this installation.",
-            remedy=f"Install tintype again, or build them: python -m miniature.build --model {family}.",
+            remedy=f"Install tintype again, or build them: python -m miniature.build --model {spec.name}.",
         )
-    return BaseWeights(family, folder, "miniature", why, traits)
+    return BaseWeights(spec.name, folder, "miniature", why, traits)
 
 
 def _traits(folder: Path) -> dict[str, Any]:

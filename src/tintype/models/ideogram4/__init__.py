@@ -1,0 +1,26 @@
+"""Ideogram 4 (Ideogram), and the miniature of it."""
+
+from __future__ import annotations
+
+from tintype.models.registry import FamilySpec, TrainingDefaults
+from tintype.settings import GIB
+
+#: Turns Ideogram 4's text encoder, which is Qwen3-VL 8B, into the language model that can write prompts.
+PROMPT_HEAD_REPOSITORY = "diffusers/qwen3-vl-8b-instruct-lm-head"
+
+FAMILY = FamilySpec(
+    name="ideogram4",
+    short_title="Ideogram 4",
+    title="Ideogram 4",
+    licence="Ideogram Non-Commercial Model Agreement: the weights, and LoRAs made from them, are for non-commercial "
+    "use only; training for commercial use and hosting for revenue need a licence from Ideogram. "
+    "https://huggingface.co/ideogram-ai/ideogram-4-nf4",
+    repository="CalamitousFelicitousness/Ideogram-4-bf16-Diffusers",
+    parts=("transformer", "unconditional_transformer", "vae", "text_encoder"),
+    # One 9.3 B transformer in bf16, activations of a 1024 px step, the other and the encoders one after another.
+    gpu_bytes=78 * GIB,
+    text_window=2048,
+    implementation="tintype.models.ideogram4.model:Ideogram4Family",
+    further_repositories=(PROMPT_HEAD_REPOSITORY,),
+    training_defaults=TrainingDefaults(sigma_std=1.5),
+)

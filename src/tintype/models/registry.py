@@ -1,0 +1,81 @@
+"""Which base models there are, and what is known of each before any of it is loaded: importing this costs no torch.
+
+A base model is a folder below models/ that declares a `FamilySpec` named FAMILY, and a line in `settings.BASE_MODELS`
+that names it. Its setting, `tintype weights`, `tintype doctor` and what `tintype serve` prints follow from that.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tintype import settings
+from tintype.errors import NotFound
+
+if TYPE_CHECKING:
+    from tintype.models.family import Family
+
+
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """How a base model likes to be trained; a miniature states its own.
+
+    `learning_rate_scale` multiplies every requested rate, and `decay_power` says how it falls over the run (see Plan; 0
+    is constant). `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma;
+    `sigma_shift` says whether sigma is then shifted as generating shifts it.
+    """
+
+    learning_rate_scale: float = 1.0
+    batch_size: int = 1
+    training_guidance: float = 1.0
+    sigma_mean: float = 0.0
+    sigma_std: float = 1.0
+    sigma_shift: bool = True
+    ema_decay: float = 0.99
+    warmup_steps: int = 20
+    decay_power: float = 0.0
+    weight_decay: float = 1e-4
+    autocast: bool = False  # bf16 matrix products where the weights are fp32; measured: no faster on a small CPU model
+
+
+@dataclass(frozen=True)
+class FamilySpec:
+    """What a base model declares about itself. `implementation` is the `module:Class` of its `Family`."""
+
+    name: str  # as `tintype weights` and endpoints call it, and the beginning of its setting
+    short_title: str
+    title: str
+    licence: str
+    repository: str  # on the hub, in diffusers' layout
+    parts: tuple[str, ...]  # folders of the repository that hold weights
+    gpu_bytes: int  # memory of a GPU that can train it
+    text_window: int  # tokens of a text that it reads
+    implementation: str
+    further_repositories: tuple[str, ...] = ()  # fetched along with it
+    training_defaults: TrainingDefaults = field(default_factory=TrainingDefaults)
+
+    @property
+    def setting(self) -> str:
+        """The environment variable that chooses the weights."""
+        return settings.variable_of(f"{self.name}_base")
+
+    def load(self) -> type[Family]:
+        """Imports the class that implements it, and torch with it."""
+        module, _, name = self.implementation.partition(":")
+        loaded: type[Family] = getattr(importlib.import_module(module), name)
+        return loaded
+
+
+def family_spec(name: str) -> FamilySpec:
+    """Finds what a base model declares. Raises NotFound for a name that is not registered."""
+    if name not in settings.BASE_MODELS:
+        known = ", ".join(settings.BASE_MODELS)
+        raise NotFound(f"{name!r} is not a base model.", remedy=f"Known are: {known}.")
+    spec: FamilySpec = importlib.import_module(settings.BASE_MODELS[name]).FAMILY
+    return spec
+
+
+def family_specs() -> list[FamilySpec]:
+    """Lists what every registered base model declares, in their order."""
+    return [family_spec(name) for name in settings.BASE_MODELS]
