@@ -20,8 +20,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup  ## Serve, train a portrait LoRA through fal's client, draw with it, show where the pictures are
-	$(BIN)/tintype demo
+demo: setup  ## Serve, train a portrait LoRA through fal's client, generate with it, show where the pictures are
+	$(BIN)/python examples/demo.py
 
 JS := tests/acceptance/js/node_modules/.package-lock.json
 $(JS): tests/acceptance/js/package-lock.json
@@ -41,8 +41,8 @@ test-long: setup $(JS) $(FAL)/.venv/.ready  ## The tests that take minutes
 	$(BIN)/pytest -m long
 
 lint: setup  ## Formatting, lint, types, import contracts
-	$(BIN)/ruff format --check src tests bench miniature
-	$(BIN)/ruff check src tests bench miniature
+	$(BIN)/ruff format --check src tests bench miniature examples
+	$(BIN)/ruff check src tests bench miniature examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -12,6 +12,7 @@ import argparse
 import importlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -22,14 +23,18 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: miniature is not installed
+
+from miniature.contact_sheet import grid
+from miniature.judge import asked_beside_marks, judge
+from miniature.world import Subject, photograph, write_archive
+
 from tintype.catalog.custom_models import ModelReference, ModelStatus
 from tintype.catalog.ideogram_custom_models import CUSTOM_MODEL_TRAINER
 from tintype.catalog.ideogram_v4 import NegativeBranch, RenderingSpeed
 from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish
 from tintype.inference.lora_cache import LoraRequest
 from tintype.jobs.local import LocalContext
-from tintype.models.miniature.judge import asked_beside_marks, judge
-from tintype.models.miniature.world import Subject, contact_sheet, photograph, write_archive
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 
@@ -120,7 +125,7 @@ def main() -> None:
             for branch in (None, *chosen.branches):
                 drawn, pictures = draw(families.ideogram_sampler(), lora, seed, speed, branch, chosen.seeds)
                 found, sheet = found + drawn, sheet + pictures
-        contact_sheet(sheet, columns=2 * len(PROMPTS)).save(chosen.out / f"{seed}.png")
+        grid(sheet, columns=2 * len(PROMPTS)).save(chosen.out / f"{seed}.png")
     rows = []
     for speed in chosen.speeds:
         for branch in (None, *chosen.branches):

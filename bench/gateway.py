@@ -198,8 +198,8 @@ def serving(folder: Path, seconds: float, *, alone: bool) -> Iterator[Gateway]:
 def train(gateway: Gateway) -> None:
     """Starts a long training of the miniature and waits until it takes steps."""
     photos = gateway.data_dir / "photos.zip"
-    world = ("-m", "tintype.models.miniature.world", "--subject", "9001", "--count", "10", "--out", str(photos))
-    subprocess.run([sys.executable, *world], check=True, stdout=subprocess.DEVNULL)
+    world = ("-m", "miniature.world", "--subject", "9001", "--count", "10", "--out", str(photos))
+    subprocess.run([sys.executable, *world], check=True, cwd=Path(__file__).parents[1])
     headers = {"Authorization": f"Key {gateway.key}"}
     with httpx.Client(base_url=f"http://127.0.0.1:{gateway.port}", headers=headers, trust_env=False) as http:
         named = {"X-Fal-File-Name": "photos.zip", "Content-Type": "application/zip"}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
@@ -21,14 +22,16 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: miniature is not installed
+
+from miniature.contact_sheet import Row, contact_sheet
+from miniature.likeness import CASES, TITLES, TRIGGER, Score, mean, score
+from miniature.world import Subject, photograph, write_archive
+
 from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
-from tintype.cli.contact_sheet import Row, contact_sheet
-from tintype.cli.demo import PROMPTS, SEEDS, TRIGGER
 from tintype.jobs import generate_flux, train_portrait
 from tintype.jobs.local import LocalContext
-from tintype.models.miniature.judge import asked_beside_marks, judge
-from tintype.models.miniature.world import Subject, photograph, write_archive
 from tintype.models.resident import Families
 from tintype.settings import Settings, load_settings
 
@@ -58,31 +61,28 @@ def learn(seed: int, order: dict[str, Any], families: Families, settings: Settin
         train_portrait.run(cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse(body)), context)
         seconds = time.monotonic() - began
         lora = context.offer(context.output / "lora.safetensors")
-        base, base_marks, base_asked = draw(context, [], subject, out / f"{seed}-base")
-        ours, marks, asked = draw(context, [{"path": lora}], subject, out / f"{seed}-lora")
+        base, of_base = draw(context, [], subject, out / f"{seed}-base")
+        ours, of_ours = draw(context, [{"path": lora}], subject, out / f"{seed}-lora")
         shown = [_saved(picture, Path(folder) / f"shown-{n}.png") for n, (picture, _) in enumerate(taken)]
-        titles = [f"{prompt.replace(TRIGGER, '…')} · seed {s}" for prompt in PROMPTS for s in SEEDS]
-        rows = [Row(f"photos of subject {seed}", shown, []), Row("base", base, titles), Row("with the LoRA", ours, [])]
+        rows = [Row(f"photos of subject {seed}", shown, []), Row("base", base, TITLES), Row("with the LoRA", ours, [])]
         contact_sheet(rows, out / f"subject-{seed}.png")
-    return Learned(seed, round(seconds, 1), marks, base_marks, asked, base_asked)
+    figures = of_ours.likeness, of_base.likeness, of_ours.adherence, of_base.adherence
+    return Learned(seed, round(seconds, 1), *figures)
 
 
-def draw(context: LocalContext, loras: list[Any], subject: Subject, out: Path) -> tuple[list[Path], float, float]:
-    """All prompts and seeds; returns the pictures, mean likeness and mean adherence."""
+def draw(context: LocalContext, loras: list[Any], subject: Subject, out: Path) -> tuple[list[Path], Score]:
+    """All prompts and seeds; returns the pictures' paths and the mean of their scores."""
     out.mkdir(parents=True, exist_ok=True)
-    paths, likeness, adherence = [], [], []
-    for number, prompt in enumerate(PROMPTS):
-        for seed in SEEDS:
-            body = {"prompt": prompt, "seed": seed, "loras": loras, "image_size": "square_hd", "output_format": "png"}
-            answer = generate_flux.run(cast(FluxLoraInput, FLUX_LORA.parse(body)), context)
-            path = out / f"{number}-{seed}.png"
-            (context.output / str(answer.images[0].file_name)).rename(path)
-            with Image.open(path) as picture:
-                reading = judge().read([picture])[0]
-            paths.append(path)
-            likeness.append(reading.likeness(subject.marks))
-            adherence.append(reading.adherence(asked_beside_marks(prompt)) or 0.0)
-    return paths, statistics.fmean(likeness), statistics.fmean(adherence)
+    paths, scores = [], []
+    for number, (prompt, seed) in enumerate(CASES):
+        body = {"prompt": prompt, "seed": seed, "loras": loras, "image_size": "square_hd", "output_format": "png"}
+        answer = generate_flux.run(cast(FluxLoraInput, FLUX_LORA.parse(body)), context)
+        path = out / f"{number}.png"
+        (context.output / str(answer.images[0].file_name)).rename(path)
+        with Image.open(path) as picture:
+            scores += score([picture], [prompt], subject.marks)
+        paths.append(path)
+    return paths, mean(scores)
 
 
 def _saved(picture: Image.Image, path: Path) -> Path:
@@ -103,14 +103,14 @@ def main() -> None:
     families = Families(settings, "cpu")
     order = {"steps": chosen.steps} | chosen.order
     found = [learn(seed, order, families, settings, chosen.out, chosen.photos) for seed in chosen.subjects]
-    mean = {name: round(statistics.fmean(getattr(one, name) for one in found), 3)
-            for name in ("seconds", "likeness", "likeness_of_base", "adherence", "adherence_of_base")}  # fmt: skip
+    means = {name: round(statistics.fmean(getattr(one, name) for one in found), 3)
+             for name in ("seconds", "likeness", "likeness_of_base", "adherence", "adherence_of_base")}  # fmt: skip
     if chosen.json:
-        print(json.dumps({"order": order, "subjects": [asdict(one) for one in found], "mean": mean}))
+        print(json.dumps({"order": order, "subjects": [asdict(one) for one in found], "mean": means}))
         return
     columns = ("subject", "seconds", "likeness", "likeness_of_base", "adherence", "adherence_of_base")
     table = Table(*columns, title=f"{chosen.steps} steps")
-    for row in (*(asdict(one) for one in found), {"subject": "mean", **mean}):
+    for row in (*(asdict(one) for one in found), {"subject": "mean", **means}):
         table.add_row(*(f"{row[name]:.2f}" if isinstance(row[name], float) else str(row[name]) for name in columns))
     Console().print(table, f"contact sheets: {chosen.out}")
 

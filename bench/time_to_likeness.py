@@ -21,11 +21,13 @@ import itertools
 import json
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -35,15 +37,17 @@ from peft import LoraConfig
 from rich.console import Console
 from rich.table import Table
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: miniature is not installed
+
+from miniature.likeness import CASES, TRIGGER, Score, mean, score
+from miniature.world import Subject, photograph, write_archive
+
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
-from tintype.cli.demo import PROMPTS, SEEDS, TRIGGER
 from tintype.dataset import MULTI_RESOLUTION, DatasetOptions, open_dataset
 from tintype.inference.flux import Wish
 from tintype.jobs.train_portrait import plan_of
 from tintype.lora.adapter import Adapter
 from tintype.models.flux.model import FluxFamily
-from tintype.models.miniature.judge import asked_beside_marks, judge
-from tintype.models.miniature.world import Subject, photograph, write_archive
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
@@ -51,6 +55,7 @@ from tintype.training.checkpoint import TrainingState
 from tintype.training.step import Stepper
 
 Clock = Callable[[], float]
+Measure = Callable[[Adapter, torch.Tensor], Score]
 
 
 class Recipe(Protocol):
@@ -140,25 +145,11 @@ class Judged:
     adherence: float
 
 
-class Easel:
-    """Draws with weights that are in no file yet, and has the pictures judged."""
-
-    def __init__(self, families: Families, subject: Subject) -> None:
-        self.families, self.subject = families, subject
-
-    def judge(self, adapter: Adapter, weights: torch.Tensor) -> tuple[float, float]:
-        """(likeness, adherence), means over prompts and seeds."""
-        with applied(adapter, weights, self.families.flux()):
-            drawn = [
-                (prompt, self.families.flux_sampler().draw(Wish(prompt, 1024, 1024), [seed])[0])
-                for prompt in PROMPTS
-                for seed in SEEDS
-            ]
-        readings = judge().read([picture for _, picture in drawn])
-        likeness = statistics.fmean(reading.likeness(self.subject.marks) for reading in readings)
-        asked = [asked_beside_marks(prompt) for prompt, _ in drawn]
-        adherence = (reading.adherence(of) or 0.0 for reading, of in zip(readings, asked, strict=True))
-        return likeness, statistics.fmean(adherence)
+def score_of(adapter: Adapter, weights: torch.Tensor, families: Families, subject: Subject) -> Score:
+    """Draws all prompts and seeds with weights that are in no file yet; the mean of what the judge reads."""
+    with applied(adapter, weights, families.flux()):
+        drawn = [families.flux_sampler().draw(Wish(prompt, 1024, 1024), [seed])[0] for prompt, seed in CASES]
+    return mean(score(drawn, [prompt for prompt, _ in CASES], subject.marks))
 
 
 @contextmanager
@@ -177,7 +168,7 @@ def applied(adapter: Adapter, weights: torch.Tensor, flux: FluxFamily) -> Iterat
 
 
 def follow(
-    make: Callable[[], Recipe], easel: Easel, most: int, every: int, target: float, clock: Clock
+    make: Callable[[], Recipe], measure: Measure, most: int, every: int, target: float, clock: Clock
 ) -> list[Judged]:
     """Trains until two judgements in a row reach the target, or `most` steps are done."""
     recipe = make()
@@ -189,8 +180,8 @@ def follow(
         for _ in range(every):
             recipe.take()
         seconds += clock() - began
-        likeness, adherence = easel.judge(adapter, recipe.handed_over())
-        found.append(Judged(step, round(seconds, 3), round(likeness, 3), round(adherence, 3)))
+        seen = measure(adapter, recipe.handed_over())
+        found.append(Judged(step, round(seconds, 3), round(seen.likeness, 3), round(seen.adherence, 3)))
         if len(found) > 1 and min(found[-1].likeness, found[-2].likeness) >= target:
             break
     return found
@@ -221,13 +212,13 @@ def compare(seed: int, chosen: argparse.Namespace, families: Families) -> dict[s
     subject, flux = Subject.from_seed(seed), families.flux()
     order = cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse({"images_data_url": "data:,", **chosen.order}))
     clock = time.process_time if chosen.cpu_time else time.perf_counter
-    easel = Easel(families, subject)
+    measure = partial(score_of, families=families, subject=subject)
     with tempfile.TemporaryDirectory() as folder:
         cache = cache_of(flux, subject, chosen.photos, Path(folder))
         scaled = order.learning_rate * flux.training_defaults.learning_rate_scale
 
         def run(make: Callable[[], Recipe], most: int) -> dict[str, Any]:
-            judged = follow(make, easel, most, chosen.every, chosen.target, clock)
+            judged = follow(make, measure, most, chosen.every, chosen.target, clock)
             first = reached(judged, chosen.target)
             return {"seconds": first and first.seconds, "steps": first and first.step,
                     "adherence": first and first.adherence, "judged": [vars(one) for one in judged]}  # fmt: skip

@@ -18,8 +18,8 @@ from diffusers import AutoencoderKL
 from PIL import Image, ImageDraw
 
 from miniature.pacing import Pace, warm_cosine
-from tintype.models.miniature.drawing import draw
-from tintype.models.miniature.person import Person, Subject
+from miniature.world.drawing import draw
+from miniature.world.person import Person, Subject
 
 CROP, WHOLE = 32, 64
 _SHAPES = ((64, 64), (64, 64), (64, 64), (64, 48), (48, 64), (64, 40), (40, 64), (48, 48), (32, 32))

@@ -22,8 +22,8 @@ from miniature.latent_reader import train_latent_reader
 from miniature.latents import albums
 from miniature.parts import Parts, new_parts, release
 from miniature.transformer_training import averaged, train_transformer
+from miniature.weights import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
 from miniature.word_training import train_words
-from tintype.models.miniature.weights_folder import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
 
 STAGES = ("autoencoder", "words", "transformer", "judge", "release")
 

@@ -19,13 +19,13 @@ from diffusers import FluxPipeline
 from PIL import Image
 
 from miniature.autoencoder import reproduction
+from miniature.contact_sheet import grid
+from miniature.judge import judge
 from miniature.vocabulary import WINDOW
-from tintype.models.miniature.captions import describe, made_up_name, parse_prompt
-from tintype.models.miniature.drawing import draw
-from tintype.models.miniature.judge import judge
-from tintype.models.miniature.person import ATTRIBUTES, Person, Subject
-from tintype.models.miniature.weights_folder import FLUX_WEIGHTS
-from tintype.models.miniature.world import contact_sheet
+from miniature.weights import FLUX_WEIGHTS
+from miniature.world.captions import describe, made_up_name, parse_prompt
+from miniature.world.drawing import draw
+from miniature.world.person import ATTRIBUTES, Person, Subject
 
 GUIDANCE, STEPS = 3.5, 28
 _BATCH = 25
@@ -129,7 +129,7 @@ def main() -> None:
         rng = random.Random("evaluation")
         asked = [draw(replace(Person.sample(rng), shift=(0, 0), scale=1)) for _ in images[:40]]
         rows = [row for at in range(0, len(asked), 8) for row in (images[at : at + 8], asked[at : at + 8])]
-        contact_sheet([image for row in rows for image in row]).save(chosen.sheet)
+        grid([image for row in rows for image in row]).save(chosen.sheet)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 
+from miniature.world.captions import caption, describe
+from miniature.world.person import Person
 from tintype.models.ideogram4.captions import Caption, Composition, Element, Style, wrap
-from tintype.models.miniature.captions import caption, describe
-from tintype.models.miniature.person import Person
 
 _STYLE = Style(aesthetics="simple", lighting="even", medium="illustration", art_style="flat cartoon")
 _SUMMARIES = ("a portrait", "a portrait of a person", "a person", "a photo of a person", "a cartoon portrait")

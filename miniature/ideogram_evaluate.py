@@ -16,16 +16,17 @@ import torch
 from diffusers import Ideogram4Pipeline
 from PIL import Image
 
+from miniature.contact_sheet import grid
 from miniature.evaluate import adherence, mean_likeness
 from miniature.ideogram_captions import structured
+from miniature.weights import IDEOGRAM4_WEIGHTS
+from miniature.world import describe
+from miniature.world.captions import made_up_name
+from miniature.world.person import Person
 from tintype.catalog.ideogram_v4 import RenderingSpeed
 from tintype.inference.presets import SPEEDS
 from tintype.models.ideogram4.captions import wrap
 from tintype.models.ideogram4.network import prompt_tokens
-from tintype.models.miniature.captions import made_up_name
-from tintype.models.miniature.person import Person
-from tintype.models.miniature.weights_folder import IDEOGRAM4_WEIGHTS
-from tintype.models.miniature.world import contact_sheet, describe
 
 _BATCH = 25
 
@@ -100,7 +101,7 @@ def _report(pipe: Ideogram4Pipeline, chosen: argparse.Namespace, strength: float
         figures[f"adherence, {form}"], each = adherence(images, prompts)
         figures |= {f"  {name}": share for name, share in each.items()} if form == "sentences" else {}
         if chosen.sheet is not None and form == "sentences":
-            contact_sheet(images[:64]).save(chosen.sheet)
+            grid(images[:64]).save(chosen.sheet)
     rng = random.Random("strangers")
     strangers = [wrap(f"a portrait of {made_up_name(rng)}, blue shirt").line() for _ in range(chosen.count // 4)]
     drawn = draw_prompts(pipe, strangers, strength=strength, speed=speed, seed=1000)

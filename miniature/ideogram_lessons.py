@@ -26,8 +26,8 @@ from miniature.ideogram_parts import (
 from miniature.latents import SHAPES, Album
 from miniature.parts import NOMINAL_SCALE
 from miniature.word_training import said_in
-from tintype.models.miniature.captions import caption
-from tintype.models.miniature.person import ATTRIBUTES, Person
+from miniature.world.captions import caption
+from miniature.world.person import ATTRIBUTES, Person
 
 #: Text tokens of the usual step; captions that are longer are drawn again.
 WINDOW = 88

@@ -31,8 +31,8 @@ from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
 
 from miniature.ideogram_captions import ideogram_caption
 from miniature.parts import NOMINAL_SCALE, TOKEN_PIXELS
+from miniature.world.person import Person
 from tintype.models.ideogram4.network import TEXT_LAYERS, tapped_states
-from tintype.models.miniature.person import Person
 
 TEXT_WIDTH = 32
 _LAYERS, _HEADS, _HEAD_WIDTH = 7, 4, 32

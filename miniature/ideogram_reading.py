@@ -19,8 +19,8 @@ from miniature.ideogram_captions import ideogram_caption
 from miniature.ideogram_parts import TEXT_WIDTH, IdeogramParts, encode_captions
 from miniature.pacing import Pace, warm_cosine
 from miniature.word_training import Reader, said_in
+from miniature.world.person import Person
 from tintype.models.ideogram4.network import TEXT_LAYERS
-from tintype.models.miniature.person import Person
 
 _BATCH, _RATE = 64, 2e-3
 

@@ -21,8 +21,8 @@ from miniature.ideogram_lessons import Lesson, Teacher, sample_sigmas
 from miniature.latent_reader import LatentReader
 from miniature.pacing import Pace
 from miniature.parts import TOKEN_PIXELS
+from miniature.world.person import ATTRIBUTES
 from tintype.models.ideogram4.network import predict, project_text, rotary_positions
-from tintype.models.miniature.person import ATTRIBUTES
 
 _MUON_RATE, _ADAM_RATE = 3e-3, 1.5e-3
 _KEEP = 0.998

@@ -18,10 +18,10 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
 from miniature.autoencoder import reproduction
+from miniature.judge import QUESTIONS, Eye, to_tensor
 from miniature.pacing import Pace, warm_cosine
-from tintype.models.miniature.drawing import SIDE, draw
-from tintype.models.miniature.judge import QUESTIONS, Eye, to_tensor
-from tintype.models.miniature.person import Person, Subject
+from miniature.world.drawing import SIDE, draw
+from miniature.world.person import Person, Subject
 
 _BATCH = 64
 _SIZES = ((64, 64), (64, 64), (64, 64), (64, 48), (48, 64), (64, 40), (48, 48), (128, 128), (32, 32))

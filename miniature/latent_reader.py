@@ -17,7 +17,7 @@ from torch import nn
 
 from miniature.latents import Album
 from miniature.pacing import Pace, warm_cosine
-from tintype.models.miniature.person import ATTRIBUTES, Person
+from miniature.world.person import ATTRIBUTES, Person
 
 _WIDTH, _BATCH = 64, 128
 

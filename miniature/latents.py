@@ -13,8 +13,8 @@ import torch
 from diffusers import AutoencoderKL, FluxPipeline
 
 from miniature.autoencoder import pixels
-from tintype.models.miniature.drawing import draw
-from tintype.models.miniature.person import Person
+from miniature.world.drawing import draw
+from miniature.world.person import Person
 
 #: (width, height) in pixels, how many pictures of it, and the share of steps that show it.
 SHAPES: dict[tuple[int, int], tuple[int, float]] = {

@@ -26,8 +26,8 @@ from miniature.pacing import Pace
 from miniature.parts import Parts, encode_captions
 from miniature.vocabulary import WINDOW
 from miniature.word_training import Reader, said_in
-from tintype.models.miniature.captions import caption
-from tintype.models.miniature.person import ATTRIBUTES
+from miniature.world.captions import caption
+from miniature.world.person import ATTRIBUTES
 
 BATCH = 48
 _MUON_RATE, _ADAM_RATE = 3e-3, 1.5e-3

@@ -21,8 +21,8 @@ from tokenizers.models import BPE
 from transformers import CLIPTokenizer, T5Tokenizer
 
 from miniature.charsmap import BYTE_SYMBOLS, charsmap, replacements
-from tintype.models.miniature.captions import caption, describe
-from tintype.models.miniature.person import Person
+from miniature.world.captions import caption, describe
+from miniature.world.person import Person
 
 #: The miniature's standard window of text tokens, where FLUX.1-dev has 512.
 WINDOW = 48

@@ -19,8 +19,8 @@ from torch import nn
 from miniature.pacing import Pace, warm_cosine
 from miniature.parts import Parts, encode_captions
 from miniature.vocabulary import WINDOW
-from tintype.models.miniature.captions import caption, parse_prompt
-from tintype.models.miniature.person import ATTRIBUTES, Person
+from miniature.world.captions import caption, parse_prompt
+from miniature.world.person import ATTRIBUTES, Person
 
 _BATCH = 256
 

@@ -180,6 +180,6 @@ def finish(http: httpx.Client, status_url: str, *, seconds: float = 300) -> dict
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten photos of a subject, without captions."""
     path = tmp_path_factory.mktemp("photos") / "photos.zip"
-    command = [sys.executable, "-m", "tintype.models.miniature.world", "--subject", "11", "--count", "10"]
+    command = [sys.executable, "-m", "miniature.world", "--subject", "11", "--count", "10"]
     subprocess.run([*command, "--out", str(path)], check=True)
     return path

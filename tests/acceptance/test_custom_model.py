@@ -28,7 +28,7 @@ def picture(url: str) -> Image.Image:
 
 def test_photos_in_a_named_model_out_and_pictures_of_it(fal: ModuleType, server: Server, tmp_path: Path) -> None:
     photos = tmp_path / "photos.zip"
-    command = [sys.executable, "-m", "tintype.models.miniature.world", "--subject", "21", "--count", "12"]
+    command = [sys.executable, "-m", "miniature.world", "--subject", "21", "--count", "12"]
     subprocess.run([*command, "--out", str(photos)], check=True)
     seen: list[Any] = []
     arguments = {"images_data_url": fal.upload_file(photos), "name": "My own style", "steps": 100}

@@ -74,7 +74,7 @@ def test_an_unknown_key_is_a_sentence_not_a_traceback(tmp_path: Path) -> None:
     assert "no key" in str(done.exception)
 
 
-COMMANDS = ("", "keys", "requests", "weights", "serve", "train", "generate", "demo", "doctor")
+COMMANDS = ("", "keys", "requests", "weights", "serve", "train", "generate", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,11 +5,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from miniature.world import Subject, photograph, write_archive
 from PIL import Image
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.models.miniature.world import Subject, photograph, write_archive
 
 runner = CliRunner()
 

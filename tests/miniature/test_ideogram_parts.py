@@ -22,13 +22,13 @@ from miniature.ideogram_parts import (
 )
 from miniature.ideogram_training import PlainAttention
 from miniature.latents import Album, encode, people_of
+from miniature.world import Person
+from miniature.world.captions import parse_prompt
+from miniature.world.drawing import draw
 
 from tintype.models.ideogram4.captions import verify
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions
-from tintype.models.miniature.captions import parse_prompt
-from tintype.models.miniature.drawing import draw
-from tintype.models.miniature.world import Person
 from tintype.models.weights import BaseWeights
 
 CPU = torch.device("cpu")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from miniature.judge import judge
 
 from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish
-from tintype.models.miniature.judge import judge
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 

@@ -6,12 +6,12 @@ import statistics
 
 import pytest
 from miniature.evaluate import unseen_prompts
+from miniature.judge import judge
+from miniature.world.captions import parse_prompt
 
 from tintype.catalog.ideogram_v4 import RenderingSpeed
 from tintype.inference.ideogram4 import IdeogramWish
 from tintype.inference.presets import ASPECT_RATIOS
-from tintype.models.miniature.captions import parse_prompt
-from tintype.models.miniature.judge import judge
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from miniature.world import drawings_in_style, write_archive
+from miniature.world.style import style_score
 from PIL import Image
 
 from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.jobs import generate_flux, train_portrait
 from tintype.jobs.local import LocalContext
-from tintype.models.miniature.style import style_score
-from tintype.models.miniature.world import drawings_in_style, write_archive
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 

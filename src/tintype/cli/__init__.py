@@ -15,7 +15,7 @@ from tintype.cli import doctor, keys, local, models, requests, webhooks, weights
 from tintype.cli.env import env
 from tintype.cli.gc import gc
 from tintype.cli.run import run
-from tintype.cli.serving import demo, serve
+from tintype.cli.serving import serve
 from tintype.errors import TintypeError
 
 app = typer.Typer(
@@ -27,7 +27,6 @@ app = typer.Typer(
 app.command()(serve)
 app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run)
 app.command()(env)
-app.command(epilog="Example: [bold]tintype demo --steps 300 --out my-demo[/]")(demo)
 app.command()(local.train)
 app.command()(local.generate)
 app.add_typer(keys.app, name="keys")

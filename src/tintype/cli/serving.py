@@ -1,17 +1,13 @@
-"""`tintype serve` and `tintype demo` as commands: options in, settings out."""
+"""`tintype serve` as a command: options in, settings out."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from tintype.cli.data import DataDir
 from tintype.settings import load_settings
-
-DEMO_STEPS = 500
-DEMO_SUBJECT = 2026
 
 
 def serve(
@@ -51,14 +47,3 @@ def serve(
     )
     assert launcher == "local"
     raise typer.Exit(run(settings, while_in_use=while_in_use))
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Where the pictures go; emptied first.")] = Path("demo-output"),
-    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Training steps.")] = DEMO_STEPS,
-    subject: Annotated[int, typer.Option(min=0, help="Which subject of Portrait World to learn.")] = DEMO_SUBJECT,
-) -> None:
-    """Train a portrait LoRA through fal's own client against a server of your own, and draw with it."""
-    from tintype.cli.demo import run_demo
-
-    run_demo(out, steps=steps, subject=subject)

@@ -18,11 +18,10 @@ from miniature.evaluate import (
     reproduction_of_people,
     unseen_prompts,
 )
+from miniature.weights import FLUX_WEIGHTS
+from miniature.world import MARKS, Person
+from miniature.world.captions import caption
 from PIL import Image
-
-from tintype.models.miniature.captions import caption
-from tintype.models.miniature.weights_folder import FLUX_WEIGHTS
-from tintype.models.miniature.world import MARKS, Person
 
 STRANGE = ("Zoë", "日本の人", "Ωmega Жук", "😀 smile", "naïve façade — “quoted”", "sks", "TOK123")
 

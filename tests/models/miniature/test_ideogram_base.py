@@ -11,11 +11,11 @@ import torch
 from diffusers import Ideogram4Pipeline
 from miniature.evaluate import adherence, mean_likeness
 from miniature.ideogram_evaluate import draw_prompts, load, traits, unseen_prompts
+from miniature.weights import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
 from PIL import Image
 
 from tintype.models.ideogram4.captions import wrap
 from tintype.models.ideogram4.model import Ideogram4Family
-from tintype.models.miniature.weights_folder import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
 from tintype.models.weights import BaseWeights
 
 STRENGTH = traits()["guidance_strength"]
@@ -68,8 +68,7 @@ def test_the_two_networks_are_two(pipe: Ideogram4Pipeline) -> None:
 def test_latents_of_pictures_have_mean_zero_and_deviation_one() -> None:
     from miniature.autoencoder import pixels
     from miniature.latents import people_of
-
-    from tintype.models.miniature.drawing import draw
+    from miniature.world.drawing import draw
 
     weights = BaseWeights("ideogram4", IDEOGRAM4_WEIGHTS, "miniature", "", traits())
     family = Ideogram4Family(weights, torch.device("cpu"))

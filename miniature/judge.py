@@ -1,6 +1,6 @@
 """Reads a picture of Portrait World: which attributes, which marks. Quality becomes a number through it.
 
-    python -m tintype.models.miniature.judge IMAGE --subject 7 --prompt "a portrait of TOK, blue shirt, smiling"
+    python -m miniature.judge IMAGE --subject 7 --prompt "a portrait of TOK, blue shirt, smiling"
 
 Likeness is the share of a subject's marks that are there; adherence is the share of what the prompt asked, beside the
 marks, that is there. What the judge cannot read with confidence counts as not there.
@@ -21,10 +21,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from tintype.models.miniature.captions import parse_prompt
-from tintype.models.miniature.drawing import as_seen
-from tintype.models.miniature.person import ATTRIBUTES, MARKS, Marks, Subject
-from tintype.models.miniature.weights_folder import JUDGE_WEIGHTS
+from miniature.weights import JUDGE_WEIGHTS
+from miniature.world.captions import parse_prompt
+from miniature.world.drawing import as_seen
+from miniature.world.person import ATTRIBUTES, MARKS, Marks, Subject
 
 #: Below this probability an answer is "unreadable".
 CONFIDENCE = 0.5
@@ -128,9 +128,9 @@ def asked_beside_marks(prompt: str) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tintype.models.miniature.judge",
+        prog="python -m miniature.judge",
         description="Reads a picture of Portrait World and prints one JSON object.",
-        epilog='example: python -m tintype.models.miniature.judge out.png --subject 7 --prompt "TOK, blue shirt"',
+        epilog='example: python -m miniature.judge out.png --subject 7 --prompt "TOK, blue shirt"',
     )
     parser.add_argument("image", type=Path)
     parser.add_argument("--subject", type=int, metavar="SEED", help="measure likeness to this subject")

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-from tintype.models.miniature.drawing import as_seen, draw
-from tintype.models.miniature.person import Person
+from miniature.world.drawing import as_seen, draw
+from miniature.world.person import Person
 
 _SAMPLE = 160  # drawings of each kind whose statistics are known
 _NAVY, _PAPER = (14, 36, 104), (240, 246, 255)

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from miniature.contact_sheet import CELL, Row, contact_sheet
 from PIL import Image
-
-from tintype.cli.contact_sheet import CELL, Row, contact_sheet
 
 
 def test_pictures_of_any_shape_stand_side_by_side(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import re
 import string
 from collections.abc import Callable
 
-from tintype.models.miniature.person import ATTRIBUTES, Person
+from miniature.world.person import ATTRIBUTES, Person
 
 _OPENINGS = (
     "a portrait of {who}",

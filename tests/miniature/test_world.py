@@ -13,9 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-from tintype.models.miniature.world import (
+from miniature.world import (
     ATTRIBUTES,
     MARKS,
     SUBJECTS,
@@ -28,6 +26,7 @@ from tintype.models.miniature.world import (
     photograph,
     write_archive,
 )
+from PIL import Image
 
 
 def people(count: int, seed: int = 0) -> list[Person]:
@@ -156,7 +155,7 @@ def test_an_archive_holds_photos_and_captions_with_the_trigger_and_repeats_itsel
 def test_the_command_needs_neither_torch_nor_much_time(tmp_path: Path) -> None:
     script = (
         "import sys; sys.argv = ['world', '--subject', '7', '--count', '2', '--size', '256', '--out', sys.argv[1]]\n"
-        "from tintype.models.miniature import world; world.main(); assert 'torch' not in sys.modules"
+        "from miniature.world.__main__ import main; main(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "photos.zip")], check=True, timeout=60)
     assert len(zipfile.ZipFile(tmp_path / "photos.zip").namelist()) == 2

@@ -44,6 +44,17 @@ def contact_sheet(rows: Sequence[Row], path: Path) -> Path:
     return path
 
 
+def grid(images: list[Image.Image], columns: int = 8, side: int = 128) -> Image.Image:
+    """Lays pictures out side by side without words, each enlarged without smoothing so that every pixel shows."""
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * side, rows * side), (90, 90, 90))
+    for index, image in enumerate(images):
+        zoom = side / max(image.size)
+        fitted = image.resize((round(image.width * zoom), round(image.height * zoom)), Image.Resampling.NEAREST)
+        sheet.paste(fitted, (index % columns * side, index // columns * side))
+    return sheet
+
+
 def _cell(path: Path) -> Image.Image:
     with Image.open(path) as opened:
         picture = opened.convert("RGB")

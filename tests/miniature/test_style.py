@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from miniature.world import Person, draw, drawings_in_style
+from miniature.world.style import STYLES, restyled, style_score
 from PIL import Image
-
-from tintype.models.miniature.style import STYLES, restyled, style_score
-from tintype.models.miniature.world import Person, draw, drawings_in_style
 
 every_style = pytest.mark.parametrize("style", sorted(STYLES))
 
@@ -64,7 +63,7 @@ def test_drawings_in_a_style_can_be_repeated_and_are_of_different_people() -> No
 
 def test_the_command_writes_an_archive_of_a_style(tmp_path: Path) -> None:
     out = tmp_path / "drawings.zip"
-    command = [sys.executable, "-m", "tintype.models.miniature.world", "--style", "stencil", "--count", "2"]
+    command = [sys.executable, "-m", "miniature.world", "--style", "stencil", "--count", "2"]
     subprocess.run([*command, "--size", "64", "--captions", "--out", str(out)], check=True)
     with zipfile.ZipFile(out) as written:
         assert sorted(written.namelist()) == ["photo_00.png", "photo_00.txt", "photo_01.jpg", "photo_01.txt"]

@@ -10,7 +10,7 @@ import math
 
 from PIL import Image, ImageDraw
 
-from tintype.models.miniature.person import (
+from miniature.world.person import (
     BACKGROUNDS,
     CLOTH_COLORS,
     CREST_COLORS,

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from diffusers import AutoencoderKL
 from miniature.autoencoder import reproduction
+from miniature.judge import HIDDEN_BY_MARKS, Judge, asked_beside_marks, judge
+from miniature.weights import FLUX_WEIGHTS, JUDGE_WEIGHTS
+from miniature.world import Marks, Person, Subject, describe, draw, parse_prompt
 from PIL import Image
-
-from tintype.models.miniature.judge import HIDDEN_BY_MARKS, Judge, asked_beside_marks, judge
-from tintype.models.miniature.weights_folder import FLUX_WEIGHTS, JUDGE_WEIGHTS
-from tintype.models.miniature.world import Marks, Person, Subject, describe, draw, parse_prompt
 
 CASES = 200
 
@@ -156,7 +155,7 @@ def test_the_command_prints_one_json_object_and_imports_no_diffusers(tmp_path: P
     subject, pose = subjects("command")[0]
     draw(pose, 256, 256).save(tmp_path / "photo.png")
     script = (
-        "import sys; from tintype.models.miniature import judge\n"
+        "import sys; from miniature import judge\n"
         "sys.argv = ['judge', *sys.argv[1:]]; judge.main(); assert 'diffusers' not in sys.modules"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "photo.png"), "--subject", str(subject.seed)]
