@@ -1,14 +1,28 @@
-"""What is fal's on the wire and known in several rooms: its host names, and two headers.
+"""What is fal's on the wire and known in several rooms: its host names, the parts of its API, and two headers.
 
 The proxy turns these names, the server answers to them, and webhooks never name them as their origin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 DOMAINS = ("fal.run", "falrun.com", "fal.ai", "fal.media")
 QUEUE_ORIGIN = "https://queue.fal.run"
 TARGET_HEADER = "x-fal-target-url"  # fal's proxy protocol: the URL that a request is really meant for
 FAL_PROXY_HEADER = "x-tintype-fal-proxy"  # ours: set on requests that were meant for fal and came by the fal proxy
+
+#: fal spreads its API over four hosts; on a server of ours they are four prefixes of one origin.
+PREFIXES = ("queue", "run", "rest", "cdn")
+#: The part of the API that a host name stands for, as patterns of Starlette's `Host`; the first one that fits counts.
+#: `queue.` means the same before a name of ours. `labels` are any number of labels, each with its dot.
+HOST_PATTERNS: Mapping[str, str] = {
+    "queue.{rest:path}": "queue",
+    "{labels:labels}fal.run": "run",
+    "{labels:labels}falrun.com": "run",
+    "rest.{labels:labels}fal.ai": "rest",
+    "{labels:labels}fal.media": "cdn",
+}
 
 
 def is_fal_host(host: str) -> bool:

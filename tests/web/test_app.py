@@ -7,8 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tintype.web import app as app_module
-from tintype.web.app import HANDLERS
+from tintype.web.routes import PAGES
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 PATHS = [
@@ -81,7 +80,7 @@ def test_a_mistake_of_ours_is_json_with_the_id_that_the_log_has(client, monkeypa
     async def broken(_call: object) -> None:
         raise RuntimeError("a secret of the server")
 
-    monkeypatch.setattr(app_module, "HANDLERS", {**HANDLERS, "front": broken})
+    monkeypatch.setitem(PAGES[0].handlers, "GET", broken)
     answer = client.get("/")
     assert (answer.status_code, answer.json()["error_type"]) == (500, "internal_error")
     assert answer.headers["x-fal-request-id"] in answer.json()["detail"]

@@ -7,7 +7,7 @@ also send {"url": …}, which is unwrapped here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -47,6 +47,17 @@ def file_references(value: BaseModel) -> Iterator[tuple[tuple[str | int, ...], s
         is_file = any(mark in _FILE_MARKS for mark in declared.metadata) or _names_file(declared.annotation)
         for path, url in _references(getattr(value, name), is_file):
             yield (name, *path), url
+
+
+def replace_file(value: BaseModel, path: Sequence[str | int], url: str) -> None:
+    """Puts another URL at a path that `file_references` gave."""
+    place: Any = value
+    for part in path[:-1]:
+        place = place[part] if isinstance(part, int) else getattr(place, part)
+    if isinstance(path[-1], int):
+        place[path[-1]] = url
+    else:
+        setattr(place, path[-1], url)
 
 
 def _references(value: object, is_file: bool) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -1,40 +1,103 @@
-"""Who asks: `Authorization: Key <id>:<secret>` or `Bearer …`, in any case, or a token: for uploads in its
-place, for running one application in the URL."""
+"""Who asks: `Authorization: Key <id>:<secret>` or `Bearer …`, in any case, or a token in a key's place.
+
+Tokens are short-lived. One kind uploads. The other is what a web page may hold instead of a key, good for running the
+applications it names and nothing else: fal's clients ask for it before they stream from a browser or speak realtime,
+and pass it in the URL, where no header can be sent. Either ends with its time or with the key that it stands for.
+"""
 
 from __future__ import annotations
 
-from tintype.errors import Unauthorized
-from tintype.web import tokens
-from tintype.web.services import Call
+import time
+from enum import Enum, auto
 
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from tintype.errors import BadRequest, Forbidden, Json, Unauthorized
+from tintype.web.body import json_body
+from tintype.web.responses import json_response
+from tintype.web.services import Call, Services
+
+TOKEN_PARAMETER = "fal_jwt_token"
+DEFAULT_SECONDS = 120
+LONGEST_SECONDS = 24 * 3600
+_MOST_APPS = 100
 _REMEDY = 'Send the header "Authorization: Key <id>:<secret>" (FAL_KEY); `tintype keys create` makes a key.'
 
 
-async def key_of(call: Call, *, upload_tokens: bool = False, app_tokens: bool = False) -> str:
-    """The id of the caller's key; "" when keys are not asked for. Raises Unauthorized."""
-    if call.settings.auth == "off":
+class Credential(Enum):
+    """What a path asks of its caller."""
+
+    NONE = auto()  # it is for everyone, or the URL is the permission
+    KEY = auto()
+    KEY_OR_UPLOAD_TOKEN = auto()
+    KEY_OR_APP_TOKEN = auto()
+
+
+async def identify(http: HttpRequest, services: Services, asks: Credential = Credential.KEY) -> str:
+    """The id of the caller's key; "" where none is asked for. Raises Unauthorized and Forbidden."""
+    if asks is Credential.NONE or services.settings.auth == "off":
         return ""
-    scheme, _, credential = call.http.headers.get("authorization", "").strip().partition(" ")
+    scheme, _, credential = http.headers.get("authorization", "").strip().partition(" ")
     credential = credential.strip()
-    if not credential and app_tokens and tokens.PARAMETER in call.http.query_params:
-        return await tokens.key_behind(call, call.http.query_params[tokens.PARAMETER])
+    if not credential and asks is Credential.KEY_OR_APP_TOKEN and TOKEN_PARAMETER in http.query_params:
+        return await _key_behind(http, services)
     if not credential:
         raise Unauthorized("This needs a key.", remedy=_REMEDY)
     if scheme.lower() not in ("key", "bearer"):
         raise Unauthorized("The Authorization header is neither Key nor Bearer.", remedy=_REMEDY)
-    if upload_tokens:
-        key_id = call.services.signer.token_key(credential)
+    if asks is Credential.KEY_OR_UPLOAD_TOKEN:
+        key_id = services.signer.token_key(credential)
         if key_id is not None:
             return key_id
-    key = await call.queue.check_key(credential)
+    key = await services.queue.check_key(credential)
     if key is None:
         raise Unauthorized("This key is not known here, or was revoked.", remedy=_REMEDY)
     return key.id
 
 
 async def is_visible(call: Call, owner: str) -> bool:
-    """Whether the caller's key may see what the key `owner` made: keys of one name are one person's. What was made
+    """Tells whether the caller may see what the key `owner` made: keys of one name are one person's. What was made
     while no key was asked for is everybody's."""
-    if owner in ("", call.key_id) or not call.key_id:
+    return await is_visible_to(call.key_id, owner, call.services)
+
+
+async def is_visible_to(key_id: str, owner: str, services: Services) -> bool:
+    """Tells the same for any key."""
+    if owner in ("", key_id) or not key_id:
         return True
-    return await call.queue.are_namesakes(owner, call.key_id)
+    return await services.queue.are_namesakes(owner, key_id)
+
+
+async def issue_token(call: Call) -> Response:
+    """`POST /rest/tokens/`: a bare JSON string."""
+    async with json_body(call) as body:
+        given: Json = body.value if isinstance(body.value, dict) else {}
+    apps = given.get("allowed_apps")
+    named = isinstance(apps, list) and 0 < len(apps) <= _MOST_APPS and all(isinstance(app, str) for app in apps)
+    if not named:
+        raise BadRequest(
+            "A token is for certain applications, and none was named.",
+            remedy='Send {"allowed_apps": ["flux-lora"], "token_expiration": 120}.',
+        )
+    seconds = given.get("token_expiration", given.get("duration", DEFAULT_SECONDS))
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_SECONDS:
+        raise BadRequest(f"token_expiration is a number of seconds, above 0 and at most {LONGEST_SECONDS}.")
+    return json_response(call.services.signer.app_token(call.key_id, apps or [], time.time() + seconds))
+
+
+async def _key_behind(http: HttpRequest, services: Services) -> str:
+    """The id of the key that a token in the URL stands for. Raises Forbidden for an application it is not for."""
+    claims = services.signer.app_claims(http.query_params[TOKEN_PARAMETER])
+    if claims is None or not await services.queue.is_in_use(claims[0]):
+        raise Unauthorized(
+            "This token has expired, or was not made here.", remedy="Ask for a new one at /rest/tokens/."
+        )
+    key_id, apps = claims
+    parts = http.path_params["endpoint"].strip("/").split("/")
+    # The clients name an application by its second segment alone.
+    if not {parts[1], "/".join(parts[:2]), "/".join(parts)} & set(apps):
+        raise Forbidden(
+            f"This token is not for {'/'.join(parts)[:200]}.", remedy=f"Ask for one with allowed_apps: [{parts[1]!r}]."
+        )
+    return key_id

@@ -15,8 +15,8 @@ from tintype.catalog.custom_models import ModelStatus, UsesModel, checked_name, 
 from tintype.errors import BadRequest, InputError, Json, NotFound
 from tintype.files import render
 from tintype.store.records import CustomModel, StoredFile
-from tintype.web.answers import answer
 from tintype.web.body import json_body
+from tintype.web.responses import json_response
 from tintype.web.services import Call
 
 _USUAL, _MOST = 50, 1000  # models in one answer
@@ -44,12 +44,12 @@ async def list_models(call: Call) -> Response:
         before=_number(given.get("before"), "before"),
     )
     more = models[-1].created_at if len(models) == limit else None
-    return answer({"models": [describe(call, model) for model in models], "next": more})
+    return json_response({"models": [describe(call, model) for model in models], "next": more})
 
 
 async def show_model(call: Call) -> Response:
     """`GET /v1/custom-models/{id}`; a deleted one answers too."""
-    return answer(describe(call, _found(await call.queue.find_model(call.params["id"], key_id=call.key_id))))
+    return json_response(describe(call, _found(await call.queue.find_model(call.params["id"], key_id=call.key_id))))
 
 
 async def rename_model(call: Call) -> Response:
@@ -62,12 +62,14 @@ async def rename_model(call: Call) -> Response:
             name = checked_name(name)
         except ValueError as problem:
             raise InputError(str(problem), loc=("body", "name")) from None
-    return answer(describe(call, _found(await call.queue.rename_model(call.params["id"], name, key_id=call.key_id))))
+    return json_response(
+        describe(call, _found(await call.queue.rename_model(call.params["id"], name, key_id=call.key_id)))
+    )
 
 
 async def archive_model(call: Call) -> Response:
     """`POST /v1/custom-models/{id}/archive`: hidden, files kept."""
-    return answer(describe(call, _found(await call.queue.archive_model(call.params["id"], key_id=call.key_id))))
+    return json_response(describe(call, _found(await call.queue.archive_model(call.params["id"], key_id=call.key_id))))
 
 
 async def delete_model(call: Call) -> Response:
@@ -77,7 +79,7 @@ async def delete_model(call: Call) -> Response:
         raise _unknown()
     model, files = deleted
     await _remove(call, files)
-    return answer(describe(call, model))
+    return json_response(describe(call, model))
 
 
 def describe(call: Call, model: CustomModel) -> Json:

@@ -17,8 +17,8 @@ from starlette.responses import Response, StreamingResponse
 from tintype.errors import PreconditionFailed, RangeNotSatisfiable
 from tintype.files import Objects
 from tintype.store.records import StoredFile
-from tintype.web.answers import failed
 from tintype.web.file_access import check_reader, no_file
+from tintype.web.responses import failure_response
 from tintype.web.services import Call
 
 MOST_RANGES = 16  # in one request; more of them are no use to anyone honest
@@ -43,7 +43,7 @@ async def download(call: Call) -> Response:
     spans = spans_of(asked["range"], file.size) if "range" in asked and _range_holds(asked, headers) else None
     if spans == []:
         problem = RangeNotSatisfiable(f"This file has {file.size} bytes.", remedy="Ask for a range within them.")
-        refusal = failed(problem.failure(), call.origin)
+        refusal = failure_response(problem.failure(), call.origin)
         refusal.headers["Content-Range"] = f"bytes */{file.size}"
         return refusal
     objects = call.services.objects

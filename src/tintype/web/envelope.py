@@ -14,7 +14,7 @@ from tintype import __version__
 from tintype.errors import Json
 from tintype.files import render
 from tintype.store.records import SigningKey
-from tintype.web.answers import linked_body, to_json
+from tintype.web.responses import linked_body, to_json
 
 USER_ID = "local-user"  # an installation is one account
 SEEN_AS = f"tintype/{__version__}"

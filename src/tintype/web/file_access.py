@@ -15,10 +15,10 @@ from tintype.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from tintype.files import own_file, public_url
 from tintype.files.acl import AccessList, Decision
 from tintype.store.records import StoredFile
-from tintype.web.answers import answer
-from tintype.web.auth import is_visible, key_of
+from tintype.web.auth import identify, is_visible, is_visible_to
 from tintype.web.body import json_body
 from tintype.web.lifecycle import acl_of
+from tintype.web.responses import json_response
 from tintype.web.services import Call
 
 LONGEST_SIGNED = 7 * 86400  # seconds
@@ -30,8 +30,7 @@ async def check_reader(call: Call, file: StoredFile) -> None:
     if file.acl is None or _is_signed(call, file, call.http.query_params):
         return
     try:
-        call.key_id = await key_of(call)
-        decision = await _decision(call, file)
+        decision = await _decision(call, file, await identify(call.http, call.services))
     except Unauthorized:
         decision = AccessList.from_json(file.acl).decide(())
     if decision is Decision.HIDE:
@@ -48,15 +47,15 @@ async def may_use(call: Call, file: StoredFile, url: str) -> bool:
     if file.acl is None:
         return True
     query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    return _is_signed(call, file, query) or await _decision(call, file) is Decision.ALLOW
+    return _is_signed(call, file, query) or await _decision(call, file, call.key_id) is Decision.ALLOW
 
 
-async def _decision(call: Call, file: StoredFile) -> Decision:
+async def _decision(call: Call, file: StoredFile, key_id: str) -> Decision:
     """For a caller with a key."""
-    if await is_visible(call, file.key_id):
+    if await is_visible_to(key_id, file.key_id, call.services):
         return Decision.ALLOW
-    names = {key.name for key in await call.queue.keys() if key.id == call.key_id}
-    return AccessList.from_json(file.acl).decide({call.key_id, *names})
+    names = {key.name for key in await call.queue.keys() if key.id == key_id}
+    return AccessList.from_json(file.acl).decide({key_id, *names})
 
 
 def _is_signed(call: Call, file: StoredFile, query: Mapping[str, str]) -> bool:
@@ -77,12 +76,12 @@ async def sign_file(call: Call) -> Response:
     file = await _own(call)
     expires = str(int(time.time()) + given)
     query = urlencode({"expires": expires, "signature": call.services.signer.sign("file", [file.id, expires])})
-    return answer({"signed_url": f"{public_url(call.origin, file.id, file.file_name)}?{query}"})
+    return json_response({"signed_url": f"{public_url(call.origin, file.id, file.file_name)}?{query}"})
 
 
 async def show_acl(call: Call) -> Response:
     """`GET /v1/storage/files/acl?url=…`."""
-    return answer((await _own(call)).acl or _PUBLIC)
+    return json_response((await _own(call)).acl or _PUBLIC)
 
 
 async def change_acl(call: Call) -> Response:
@@ -93,7 +92,7 @@ async def change_acl(call: Call) -> Response:
         acl = acl_of(body.value, "The body")
     file = await _own(call)
     await call.queue.set_acl(file.id, acl)
-    return answer(acl or _PUBLIC)
+    return json_response(acl or _PUBLIC)
 
 
 async def _own(call: Call) -> StoredFile:

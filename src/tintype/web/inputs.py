@@ -9,15 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
 import httpx
 from pydantic import BaseModel
 
 from tintype.catalog import INTERNAL_SCHEME
-from tintype.catalog.fields import file_references
-from tintype.errors import FileDownloadError, FileTooLarge, InputError, Json, detail
+from tintype.catalog.fields import file_references, replace_file
+from tintype.errors import FileDownloadError, FileTooLarge, InputError, Json, about_input, detail
 from tintype.files import internal_url, new_file_id, own_file, safe_file_name
 from tintype.files.addresses import is_plainly_private, parsed_url
 from tintype.files.data_uri import is_data_uri, open_data_uri
@@ -36,31 +35,29 @@ _KEPT_SECONDS = 30 * 86400.0  # how long a file that came as a data URI is kept,
 
 
 class InputFiles:
-    """Settles the files of one input. `settled` are their URLs as queued, `kept` the new files; `forget` those when no
+    """Settles the files of one input. `urls` are their URLs as queued, `kept` the new files; `forget` those when no
     request came of it."""
 
     def __init__(self, call: Call, spools: Mapping[str, Spool]) -> None:
         self._call = call
         self._spools = spools
-        self.settled: list[str] = []
+        self.urls: list[str] = []
         self.kept: list[StoredFile] = []
 
-    async def settle(self, order: BaseModel) -> Json:
-        """The input as it is queued. Raises InputError with everything that is wrong with its files."""
-        given = order.model_dump(mode="json")
-        problems: list[Json] = []
-        references = [(("body", *path), url) for path, url in file_references(order)]
+    async def settle(self, input: BaseModel) -> None:
+        """Puts into the input the URLs that are queued. Raises InputError with everything wrong with its files."""
+        references = list(file_references(input))
         used = {url for _, url in references}
-        problems += [_misplaced(loc) for loc, text in _texts(given) if text in self._spools and text not in used]
-        for loc, url in references:
+        problems = [_misplaced(loc) for loc, text in _texts(input) if text in self._spools and text not in used]
+        for path, url in references:
             try:
-                self.settled.append(await self._settled(loc, url.strip()))
-                _replace(given, loc, self.settled[-1])
+                with about_input(*path):
+                    self.urls.append(await self._settled(url.strip()))
+                replace_file(input, path, self.urls[-1])
             except InputError as problem:
                 problems += problem.details
         if problems:
             raise InputError.from_details(problems)
-        return given
 
     async def forget(self) -> None:
         """Removes what was kept for a request that is not there."""
@@ -69,38 +66,38 @@ class InputFiles:
             await anyio.to_thread.run_sync(self._call.services.objects.delete, file.key)
         self.kept.clear()
 
-    async def _settled(self, loc: Loc, url: str) -> str:
+    async def _settled(self, url: str) -> str:
         if url in self._spools:
-            return await self._kept(loc, self._spools[url])
+            return await self._kept(self._spools[url])
         if is_data_uri(url):
-            await anyio.to_thread.run_sync(_check_data_uri, loc, url)
+            await anyio.to_thread.run_sync(_check_data_uri, url)
             return url
         own = own_file(url)
         if own is not None:
             file = await self._call.queue.find_file(own[0])
             if file is not None:
                 if not await may_use(self._call, file, url):
-                    refuse_unknown_file(url, loc)
-                _check_size(loc, file, self._call.settings.max_input_bytes)
+                    refuse_unknown_file(url, ("body",))
+                _check_size(file, self._call.settings.max_input_bytes)
                 return internal_url(file.id, file.file_name)
         if url.startswith(INTERNAL_SCHEME):
-            refuse_unknown_file(url, loc)
+            refuse_unknown_file(url, ("body",))
         try:
             host = parsed_url(url).host
         except httpx.InvalidURL as problem:
-            raise FileDownloadError(f"This is not a valid URL: {problem}.", loc=loc, given=url[:200]) from None
+            raise FileDownloadError(f"This is not a valid URL: {problem}.", given=url[:200]) from None
         if own is not None and is_own_host(self._call.settings, host):
-            refuse_unknown_file(url, loc)
+            refuse_unknown_file(url, ("body",))
         if not self._call.settings.allow_private_inputs and is_plainly_private(host):
-            refuse_private(url[:200], host, loc)
+            refuse_private(url[:200], host, ("body",))
         return url
 
-    async def _kept(self, loc: Loc, spool: Spool) -> str:
+    async def _kept(self, spool: Spool) -> str:
         """Decodes a long data URI into storage; returns its internal reference."""
         file_id, now = new_file_id(), time.time()
         decoded = Spool(self._call.services.uploads.spool_folder, limit=self._call.settings.max_input_bytes)
         try:
-            content_type, name = await anyio.to_thread.run_sync(_decode, loc, spool.path, decoded)
+            content_type, name = await anyio.to_thread.run_sync(_decode, spool.path, decoded)
             key_id = self._call.key_id
             file = StoredFile(
                 file_id, name, content_type, decoded.size, now, expires_at=now + _KEPT_SECONDS, key_id=key_id
@@ -113,7 +110,7 @@ class InputFiles:
         return internal_url(file.id, file.file_name)
 
 
-def _decode(loc: Loc, source: Path, target: Spool) -> tuple[str, str]:
+def _decode(source: Path, target: Spool) -> tuple[str, str]:
     """Content type and file name of the data URI in `source`, whose bytes go to `target`."""
     with source.open("rb") as file:
         try:
@@ -123,7 +120,7 @@ def _decode(loc: Loc, source: Path, target: Spool) -> tuple[str, str]:
                 head = head or chunk[:512]
                 target.write(chunk)
         except ValueError as problem:
-            raise _undecodable(loc, problem) from None
+            raise _undecodable(problem) from None
     target.finish()
     name = safe_file_name(data.file_name, default="data")
     if not suffix_of_name(name):
@@ -131,24 +128,23 @@ def _decode(loc: Loc, source: Path, target: Spool) -> tuple[str, str]:
     return data.content_type[:100], name
 
 
-def _check_data_uri(loc: Loc, url: str) -> None:
+def _check_data_uri(url: str) -> None:
     try:
         for _ in open_data_uri([url.encode("utf-8", "replace")]).chunks:
             pass
     except ValueError as problem:
-        raise _undecodable(loc, problem) from None
+        raise _undecodable(problem) from None
 
 
-def _undecodable(loc: Loc, problem: ValueError) -> FileDownloadError:
-    return FileDownloadError(str(problem), remedy="Encode the file again, or upload it.", loc=loc)
+def _undecodable(problem: ValueError) -> FileDownloadError:
+    return FileDownloadError(str(problem), remedy="Encode the file again, or upload it.")
 
 
-def _check_size(loc: Loc, file: StoredFile, limit: int) -> None:
+def _check_size(file: StoredFile, limit: int) -> None:
     if file.size > limit:
         raise FileTooLarge(
             f"This file is larger than {limit // (1024 * 1024)} MiB, the most that is taken as an input.",
             remedy="Send fewer or smaller files, or raise TINTYPE_MAX_INPUT_BYTES on the server.",
-            loc=loc,
             ctx={"max_size": limit},
         )
 
@@ -158,19 +154,12 @@ def _misplaced(loc: Loc) -> Json:
     return detail(loc=loc, message=message, type_="sequence_too_long", ctx=None)
 
 
-def _texts(value: Any, loc: Loc = ("body",)) -> Iterator[tuple[Loc, str]]:
+def _texts(value: object, loc: Loc = ("body",)) -> Iterator[tuple[Loc, str]]:
     if isinstance(value, str):
         yield loc, value
-    elif isinstance(value, dict):
-        for name, part in value.items():
-            yield from _texts(part, (*loc, name))
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _texts(getattr(value, name), (*loc, name))
     elif isinstance(value, list):
         for index, part in enumerate(value):
             yield from _texts(part, (*loc, index))
-
-
-def _replace(given: Json, loc: Loc, value: str) -> None:
-    place: Any = given
-    for part in loc[1:-1]:
-        place = place[part]
-    place[loc[-1]] = value

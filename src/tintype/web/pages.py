@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse, Response
 from tintype import __version__, catalog
 from tintype.errors import Json
 from tintype.store.records import Worker
-from tintype.web.answers import answer
+from tintype.web.responses import json_response
 from tintype.web.services import Call
 
 _STYLE = (
@@ -63,7 +63,7 @@ async def front(call: Call) -> Response:
     """What this is and where to go, for people and for programs."""
     endpoints = {endpoint.id: endpoint.title for endpoint in catalog.ENDPOINTS}
     if "text/html" not in call.http.headers.get("accept", ""):
-        return answer(
+        return json_response(
             {
                 "name": "tintype",
                 "version": __version__,
@@ -94,7 +94,7 @@ async def front(call: Call) -> Response:
 
 async def health(_call: Call) -> Response:
     """The web process is up."""
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})
 
 
 async def ready(call: Call) -> Response:
@@ -109,7 +109,7 @@ async def ready(call: Call) -> Response:
     elif not is_ready:
         message = "Some lanes were not heard of; they are restarted where `tintype serve` runs."
     status = {"status": "ready" if is_ready else "not_ready", "detail": message, "lanes": lanes}
-    return answer(status, 200 if is_ready else 503)
+    return json_response(status, 200 if is_ready else 503)
 
 
 def current(workers: list[Worker]) -> list[Worker]:

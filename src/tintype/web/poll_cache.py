@@ -1,18 +1,19 @@
 """Status answers kept for the next poll: fal's Python client asks ten times a second, mostly for what it knows.
 
-`StatusCache` spares what is asked of the database. `ReplayCache` spares the rest: a poll that equals an earlier one
-byte for byte, all headers included, gets that one's answer, as long as the request has not changed and the key was
-looked at a moment ago. Whatever differs, or is in doubt, goes the whole way.
+`StatusCache` spares what is asked of the database. `ReplayMiddleware` spares the rest: a poll that equals an earlier
+one byte for byte, all headers included, gets that one's response before anything else is done, as long as the request
+has not changed and the key was looked at a moment ago. Whatever differs, or is in doubt, goes the whole way.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from starlette.types import Message, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tintype.store.keys import REMEMBERED_SECONDS
 
@@ -22,7 +23,7 @@ MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Answer:
+class CachedStatus:
     """A body that holds as long as the request has this version, and no longer than `until` (monotonic)."""
 
     version: int
@@ -35,11 +36,11 @@ class StatusCache:
     """Least recently used answers, within MOST_BYTES."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self._answers: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, ...], CachedStatus] = OrderedDict()
         self._bytes = 0
         self._most_bytes = most_bytes
 
-    def get(self, key: tuple[str, ...], version: int, now: float) -> Answer | None:
+    def get(self, key: tuple[str, ...], version: int, now: float) -> CachedStatus | None:
         """The answer, if it still holds."""
         answer = self._answers.get(key)
         if answer is None or answer.version != version or answer.until < now:
@@ -47,7 +48,7 @@ class StatusCache:
         self._answers.move_to_end(key)
         return answer
 
-    def put(self, key: tuple[str, ...], answer: Answer) -> None:
+    def put(self, key: tuple[str, ...], answer: CachedStatus) -> None:
         earlier = self._answers.pop(key, None)
         self._bytes += len(answer.body) - (len(earlier.body) if earlier else 0)
         self._answers[key] = answer
@@ -67,7 +68,7 @@ class Poll(NamedTuple):
 
 def poll_of(scope: Scope) -> Poll | None:
     """What is asked, if it is a status."""
-    if scope["method"] != "GET" or not scope["path"].endswith(("/status", "/status/")):
+    if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].endswith(("/status", "/status/")):
         return None
     return Poll(scope["path"], scope["query_string"], scope["scheme"], tuple(scope["headers"]))
 
@@ -95,7 +96,7 @@ class ReplayCache:
         return told if told is not None and now < told.until else None
 
     def put(
-        self, poll: Poll, request_id: str, answer: Answer, headers: Sequence[tuple[bytes, bytes]], now: float
+        self, poll: Poll, request_id: str, answer: CachedStatus, headers: Sequence[tuple[bytes, bytes]], now: float
     ) -> None:
         """Keeps an answer for as long as a key need not be looked at again."""
         earlier = self._told.pop(poll, None)
@@ -109,3 +110,35 @@ class ReplayCache:
         )
         until = min(answer.until, now + REMEMBERED_SECONDS)
         self._told[poll] = CachedResponse(request_id, answer.version, until, messages)
+
+
+class ReplayMiddleware:
+    """Answers repeated polls. A handler that finds its response repeatable says so in the request's state, as
+    `repeatable`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._cache = ReplayCache()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        poll = poll_of(scope)
+        if poll is None:
+            await self._app(scope, receive, send)
+            return
+        state = scope["state"]
+        cached = self._cache.get(poll, time.monotonic())
+        if cached is not None and await state["services"].queue.version(cached.request_id) == cached.version:
+            for message in cached.messages:
+                await send(message)
+            return
+        headers: Sequence[tuple[bytes, bytes]] = ()
+
+        async def note_headers(message: Message) -> None:
+            nonlocal headers
+            headers = message.get("headers", headers)
+            await send(message)
+
+        await self._app(scope, receive, note_headers)
+        repeatable: CachedStatus | None = state.get("repeatable")
+        if repeatable is not None:
+            self._cache.put(poll, state["request_id"], repeatable, headers, time.monotonic())

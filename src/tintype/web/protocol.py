@@ -14,7 +14,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tintype.errors import BadRequest, Failure
-from tintype.web.answers import to_json
+from tintype.web.responses import to_json
 
 STATUS_LINE[499] = b"HTTP/1.1 499 Client Closed Request\r\n"  # a phrase that some clients show
 MOST_HEAD = 128 * 1024  # bytes of a request that bring it no further

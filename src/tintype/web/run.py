@@ -1,6 +1,8 @@
 """Runs a request while the caller holds the line: the same work and the same answer as the queue, on one connection.
 
-What becomes of a request whose caller hangs up is told in callers.py.
+What becomes of a request whose caller hangs up is told in sync_runs.py. Realtime is refused so that whoever tried is
+told why. A websocket that is refused at its handshake tells a browser nothing but that it failed: so it is accepted,
+told in the words that fal's clients turn into an error, and closed.
 """
 
 from __future__ import annotations
@@ -11,22 +13,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import anyio
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
+from starlette.websockets import WebSocket
 
+from tintype.errors import NotFound
 from tintype.files import render
 from tintype.store.records import Outcome, Request, Status
-from tintype.web.answers import failure_body
-from tintype.web.results import outcome
+from tintype.web.responses import failure_body, to_json
 from tintype.web.services import Call
-from tintype.web.status import EVENT_HEADERS, event, failure_of, status_events, unknown_request
+from tintype.web.status import EVENT_HEADERS, event, failure_of, outcome, status_events, unknown_request
 from tintype.web.submit import accept
 
+_REFUSED = 1008  # "policy violation", the close code for whatever has none of its own
+_NO_REALTIME = "No endpoint of this server speaks realtime."
+_INSTEAD = "Use subscribe, run or stream instead."
 _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25  # seconds between two looks
 
 
 async def run(call: Call) -> Response:
     """`POST /run/{endpoint id}` (or GET with the input in the query)."""
-    request, _ = await accept(call, sync=True)
-    with call.services.callers.waiting(request.id, call.digest):
+    request, digest = await accept(call, sync=True)
+    with call.services.sync_runs.waiting(request.id, digest):
         async with anyio.create_task_group() as tasks:
             gone = anyio.Event()
             tasks.start_soon(_notice_departure, call, gone)
@@ -39,12 +45,25 @@ async def run(call: Call) -> Response:
 
 async def run_stream(call: Call) -> Response:
     """`POST /run/{endpoint id}/stream`: progress as server-sent events, the last of which is the output."""
-    request, _ = await accept(call, sync=True)
-    return StreamingResponse(_events(call, request), media_type="text/event-stream", headers=EVENT_HEADERS)
+    request, digest = await accept(call, sync=True)
+    return StreamingResponse(_events(call, request, digest), media_type="text/event-stream", headers=EVENT_HEADERS)
 
 
-async def _events(call: Call, request: Request) -> AsyncIterator[bytes]:
-    with call.services.callers.waiting(request.id, call.digest):
+async def refuse_over_http(call: Call) -> Response:
+    """`/run/{endpoint id}/realtime` without a websocket."""
+    raise NotFound(_NO_REALTIME, remedy=_INSTEAD)
+
+
+async def refuse_websocket(websocket: WebSocket) -> None:
+    """Any websocket, whatever its path."""
+    reason = f"{_NO_REALTIME} {_INSTEAD}"
+    await websocket.accept()
+    await websocket.send_text(to_json({"type": "x-fal-error", "error": "NOT_FOUND", "reason": reason}).decode())
+    await websocket.close(_REFUSED, reason)
+
+
+async def _events(call: Call, request: Request, digest: str) -> AsyncIterator[bytes]:
+    with call.services.sync_runs.waiting(request.id, digest):
         async for news in status_events(call, request, with_logs=True):
             yield news
         done = await call.queue.get(request.id)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from weakref import WeakValueDictionary
 
 from starlette.requests import Request as HttpRequest
@@ -15,7 +15,7 @@ from tintype.files import Objects
 from tintype.files.uploads import Uploads
 from tintype.settings import Settings
 from tintype.store.store import Queue
-from tintype.web.poll_cache import Answer, ReplayCache, StatusCache
+from tintype.web.poll_cache import StatusCache
 from tintype.web.signing import Signer
 from tintype.web.sync_runs import SyncRuns
 
@@ -29,9 +29,8 @@ class Services:
     objects: Objects
     uploads: Uploads
     signer: Signer
-    callers: SyncRuns
-    remembered: StatusCache = field(default_factory=StatusCache)
-    repeated: ReplayCache = field(default_factory=ReplayCache)
+    sync_runs: SyncRuns
+    statuses: StatusCache = field(default_factory=StatusCache)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
@@ -43,7 +42,7 @@ class Services:
             objects=Objects.open(settings.storage_url),
             uploads=Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes),
             signer=Signer(await queue.secret("web-signing")),
-            callers=SyncRuns(queue),
+            sync_runs=SyncRuns(queue),
         )
 
     def turn(self, name: str) -> asyncio.Lock:
@@ -51,23 +50,23 @@ class Services:
         return self._turns.setdefault(name, asyncio.Lock())
 
 
-@dataclass
+@dataclass(frozen=True)
 class Call:
-    """One HTTP request on its way through the server."""
+    """One HTTP request, with whose it is."""
 
     http: HttpRequest
     services: Services
+    key_id: str  # "" where no key is asked for
     origin: str  # as the caller reaches us, e.g. http://127.0.0.1:8787
-    params: Mapping[str, str] = field(default_factory=dict)
-    face: str | None = None  # the part of fal's API that the host name stands for (routing.py)
-    key_id: str = ""
-    digest: str = ""  # the same for a POST that is sent again; "" until its body has been read
-    repeatable: Answer | None = None  # set where the same question may be given the same answer
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))  # the queue's, once one is known
 
     @property
-    def path(self) -> str:
-        return str(self.http.scope["path"])
+    def params(self) -> Mapping[str, Any]:
+        """What the route took out of the path."""
+        return self.http.path_params
+
+    def answer_as(self, request_id: str) -> None:
+        """Names the queue's request in the response, whatever comes of this call."""
+        self.http.state.request_id = request_id
 
     @property
     def queue_url(self) -> str:

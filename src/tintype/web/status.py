@@ -1,4 +1,4 @@
-"""Where a request stands, for polls (cached by version) and as a stream of events.
+"""Where a request stands, for polls (cached by version) and as a stream of events; what it came to; its cancellation.
 
 The keys `logs` and, in the queue, `queue_position` are always there: the Python client indexes them. Only the three
 words it knows are ever said; how a request failed is told beside `COMPLETED`.
@@ -15,11 +15,12 @@ from typing import Any
 import anyio
 from starlette.responses import Response, StreamingResponse
 
-from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound
+from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
+from tintype.files import render
 from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
-from tintype.web.answers import to_json
 from tintype.web.auth import is_visible
-from tintype.web.poll_cache import Answer
+from tintype.web.poll_cache import CachedStatus
+from tintype.web.responses import failure_response, json_response, to_json
 from tintype.web.services import Call
 from tintype.web.submit import request_urls
 
@@ -39,15 +40,15 @@ async def status(call: Call) -> Response:
     if version is None:
         raise unknown_request()
     key = (request_id, "logs" if with_logs else "", call.queue_url, call.key_id)  # what is held was seen by this key
-    held = call.services.remembered.get(key, version, time.monotonic())
+    held = call.services.statuses.get(key, version, time.monotonic())
     if held is None:
         request = await find(call)
         lines = await call.queue.logs(request_id) if with_logs else []
         body = to_json(await describe(call, request, lines))
-        held = Answer(request.version, _good_until(request), code_of(request), body)
-        call.services.remembered.put(key, held)
-    call.request_id = request_id
-    call.repeatable = held
+        held = CachedStatus(request.version, _good_until(request), code_of(request), body)
+        call.services.statuses.put(key, held)
+    call.answer_as(request_id)
+    call.http.state.repeatable = held
     return Response(held.body, held.code, {"Cache-Control": "no-store"}, media_type="application/json")
 
 
@@ -98,6 +99,46 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
 def event(value: Any) -> bytes:
     """One server-sent event."""
     return b"data: " + to_json(value) + b"\n\n"
+
+
+async def result(call: Call) -> Response:
+    """`GET …/requests/{id}`: the bare output, or the error in the shape it has."""
+    request = await find(call)
+    if request.status is not Status.COMPLETED:
+        raise StillInProgress("Request is still in progress.", remedy="Ask its status until it is COMPLETED.")
+    return await outcome(call, request)
+
+
+async def outcome(call: Call, request: Request) -> Response:
+    """The answer to a completed request, with file URLs as the caller can reach them. Raises NotFound for one that has
+    been forgotten."""
+    if request.is_erased:
+        raise NotFound(
+            "The result of this request is not kept any more.",
+            remedy="With X-Fal-Store-IO: 0 or sync_mode it is there for an hour, else until `tintype gc --older-than`.",
+        )
+    if request.outcome is Outcome.OK:
+        response = json_response(render(request.output, call.origin), headers={"X-Fal-Billable-Units": "0"})
+    else:
+        response = failure_response(failure_of(request), call.origin)
+    attempts = await attempts_of(call, request)
+    if attempts:
+        response.headers["X-Fal-Served-From"] = attempts[-1].worker_id
+    return response
+
+
+async def cancel(call: Call) -> Response:
+    """`PUT …/requests/{id}/cancel`."""
+    before = await find(call)
+    request = await call.queue.cancel(before.id)
+    if request is None:
+        raise unknown_request()
+    if before.status is Status.COMPLETED:
+        ended = "was cancelled already" if before.outcome is Outcome.CANCELLED else "has completed already"
+        return json_response(
+            {"status": "ALREADY_COMPLETED", "detail": f"Request {ended}.", "message": f"It {ended}."}, 400
+        )
+    return json_response({"status": "CANCELLATION_REQUESTED", "detail": "The request will be cancelled."}, 202)
 
 
 async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Json:
@@ -178,13 +219,14 @@ def failure_of(request: Request) -> Failure:
 
 def id_of(call: Call) -> str:
     """The request id of a URL. Raises NotFound for what cannot be one."""
-    if _SHAPE.fullmatch(call.params["id"]) is None:
+    request_id: str = call.params["id"]
+    if _SHAPE.fullmatch(request_id) is None:
         raise unknown_request()
-    return call.params["id"]
+    return request_id
 
 
 async def find(call: Call) -> Request:
-    """The request a URL names; it is named in `call.request_id`. Raises NotFound."""
+    """The request a URL names; which the response then names. Raises NotFound."""
     request = await call.queue.get(id_of(call))
     if request is None or not await is_visible(call, request.key_id):
         raise unknown_request()
@@ -192,7 +234,7 @@ async def find(call: Call) -> Request:
     if late and request.status is Status.IN_QUEUE and request.started_at is None:
         await call.queue.reap()
         request = await call.queue.get(request.id) or request
-    call.request_id = request.id
+    call.answer_as(request.id)
     return request
 
 

@@ -24,9 +24,9 @@ from tintype.files.spool import Spool
 from tintype.files.uploads import MOST_PARTS, Upload
 from tintype.files.urls import is_file_id
 from tintype.store.records import StoredFile
-from tintype.web.answers import answer
 from tintype.web.body import json_body
 from tintype.web.lifecycle import Lifecycle, lifecycle_of
+from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.signing import TOKEN_SECONDS, UPLOAD_SECONDS
 
@@ -52,7 +52,7 @@ async def initiate_upload(call: Call) -> Response:
     file_url = public_url(call.origin, file_id, name)
     path = file_url.removeprefix(f"{call.origin}/cdn/")
     query = urlencode({**signed, "signature": signature})
-    return answer({"upload_url": f"{call.origin}/rest/storage/upload/{path}?{query}", "file_url": file_url})
+    return json_response({"upload_url": f"{call.origin}/rest/storage/upload/{path}?{query}", "file_url": file_url})
 
 
 async def signed_upload(call: Call) -> Response:
@@ -61,25 +61,25 @@ async def signed_upload(call: Call) -> Response:
     signed = [query.get(part, "") for part in _SIGNED]
     if not call.services.signer.verify("upload", [file_id, name, *signed], query.get("signature", "")):
         raise Forbidden("This upload URL was not made here, or was changed.", remedy="Ask for a new one.")
-    expires, content_type, lifetime, acl, call.key_id = signed
+    expires, content_type, lifetime, acl, key_id = signed
     if int(expires) < time.time():
         raise Forbidden("This upload URL has expired.", remedy="Ask for a new one.")
     lifecycle = Lifecycle(float(lifetime) if lifetime else None, json.loads(acl) if acl else None)
-    await _receive(call, file_id, name, content_type, lifecycle)
-    return answer({"file_url": public_url(call.origin, file_id, name)})
+    await _receive(call, file_id, name, content_type, lifecycle, key_id)
+    return json_response({"file_url": public_url(call.origin, file_id, name)})
 
 
 async def direct_upload(call: Call) -> Response:
     """`POST /cdn/files/upload` of the bytes."""
     file_id, (name, content_type) = new_file_id(), _from_headers(call)
-    await _receive(call, file_id, name, content_type, lifecycle_of(call.http))
-    return answer({"access_url": public_url(call.origin, file_id, name)})
+    await _receive(call, file_id, name, content_type, lifecycle_of(call.http), call.key_id)
+    return json_response({"access_url": public_url(call.origin, file_id, name)})
 
 
 async def upload_token(call: Call) -> Response:
     """`POST /rest/storage/auth/token`: what the Python client sends bytes with."""
     expires_at = time.time() + TOKEN_SECONDS
-    return answer(
+    return json_response(
         {
             "token": call.services.signer.token(call.key_id, expires_at),
             "token_type": "Bearer",
@@ -94,7 +94,7 @@ async def initiate_parts(call: Call) -> Response:
     """`POST /rest/storage/upload/initiate-multipart`."""
     name, content_type = await _named(call)
     upload = await _begin(call, name, content_type)
-    return answer(
+    return json_response(
         {
             "upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}",
             "file_url": public_url(call.origin, upload.file_id, name),
@@ -106,20 +106,20 @@ async def begin_parts(call: Call) -> Response:
     """`POST /cdn/files/upload/multipart`."""
     name, content_type = _from_headers(call)
     upload = await _begin(call, name, content_type)
-    return answer({"access_url": public_url(call.origin, upload.file_id, name), "uploadId": upload.id})
+    return json_response({"access_url": public_url(call.origin, upload.file_id, name), "uploadId": upload.id})
 
 
 async def upload_part(call: Call) -> Response:
     """`PUT …/{n}` of one part."""
     upload, number = _upload(call), int(call.params["number"])
     etag = await call.services.uploads.receive_part(upload, number, call.http.stream())
-    return answer({"partNumber": number, "etag": etag}, headers={"ETag": etag})
+    return json_response({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
 
 async def part_url(call: Call) -> Response:
     """`POST …/{n}`: where to PUT one part; the older clients ask before each."""
     upload = _upload(call)
-    return answer({"upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}/{call.params['number']}"})
+    return json_response({"upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}/{call.params['number']}"})
 
 
 async def complete_parts(call: Call) -> Response:
@@ -128,7 +128,6 @@ async def complete_parts(call: Call) -> Response:
         etags = _etags(body.value)
     uploads = call.services.uploads
     upload = _upload(call)
-    call.key_id = upload.key_id
     url = public_url(call.origin, upload.file_id, upload.file_name)
     async with call.services.turn(upload.id):
         if await call.queue.find_file(upload.file_id) is None:
@@ -136,12 +135,12 @@ async def complete_parts(call: Call) -> Response:
             try:
                 lifecycle = Lifecycle(upload.lifetime, upload.acl)
                 size = whole.stat().st_size
-                file = _file(call, upload.file_id, upload.file_name, upload.content_type, size, lifecycle)
+                file = _file(upload.file_id, upload.file_name, upload.content_type, size, lifecycle, upload.key_id)
                 await _keep(call, file, whole)
             finally:
                 await anyio.to_thread.run_sync(lambda: whole.unlink(missing_ok=True))
             await anyio.to_thread.run_sync(uploads.discard_parts, upload)
-    return answer({"file_url": url, "access_url": url})
+    return json_response({"file_url": url, "access_url": url})
 
 
 def _upload(call: Call) -> Upload:
@@ -190,24 +189,24 @@ def _safe_type(content_type: str, name: str) -> str:
     return content_type_of_name(name)
 
 
-async def _receive(call: Call, file_id: str, name: str, content_type: str, lifecycle: Lifecycle) -> None:
+async def _receive(call: Call, file_id: str, name: str, content_type: str, lifecycle: Lifecycle, key_id: str) -> None:
     """The body of a call, as a file."""
     if not is_file_id(file_id):
         raise NotFound("There is no such upload.")
     spool: Spool = call.services.uploads.spool()
     try:
         await spool.receive(call.http.stream())
-        file = _file(call, file_id, name, content_type, spool.size, lifecycle)
+        file = _file(file_id, name, content_type, spool.size, lifecycle, key_id)
         await _keep(call, file, spool.path)
     finally:
         spool.discard()
 
 
-def _file(call: Call, file_id: str, name: str, content_type: str, size: int, lifecycle: Lifecycle) -> StoredFile:
+def _file(file_id: str, name: str, content_type: str, size: int, lifecycle: Lifecycle, key_id: str) -> StoredFile:
     """A file that is whole now."""
     now = time.time()
     return StoredFile(
-        file_id, name, content_type, size, now, expires_at=lifecycle.ends(now), key_id=call.key_id, acl=lifecycle.acl
+        file_id, name, content_type, size, now, expires_at=lifecycle.ends(now), key_id=key_id, acl=lifecycle.acl
     )
 
 

@@ -5,32 +5,32 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from starlette.responses import Response
 
 from tintype import catalog
 from tintype.catalog import Endpoint
 from tintype.catalog.custom_models import MakesModel, UsesModel
-from tintype.errors import Json, NotFound
+from tintype.errors import NotFound
 from tintype.files import internal_url, own_file
 from tintype.store.records import CustomModel, NewModel, NewRequest, Request, Status
-from tintype.web import tokens
-from tintype.web.answers import answer
+from tintype.web.auth import TOKEN_PARAMETER
 from tintype.web.body import Body, json_body, query_body
 from tintype.web.custom_models import usable_model
 from tintype.web.inputs import InputFiles
-from tintype.web.options import Options, options_of
+from tintype.web.options import options_of
 from tintype.web.receivers import check_receiver
+from tintype.web.responses import json_response
 from tintype.web.services import Call
 
 _MOST_NOTES = 20
+_LONGEST_AFFINITY = 1000  # characters
 
 
 async def submit(call: Call) -> Response:
     """`POST /{endpoint id}` on the queue."""
     request, _ = await accept(call, sync=False)
-    return answer(
+    return json_response(
         {
             "status": Status.IN_QUEUE,
             "request_id": request.id,
@@ -61,8 +61,9 @@ def endpoint_of(call: Call) -> Endpoint:
     raise NotFound(f"Application {name[:200]!r} not found.", remedy=hint)
 
 
-async def accept(call: Call, *, sync: bool) -> tuple[Request, bool]:
-    """Keeps the request that `call` makes; whether it is a new one. Names it in `call.request_id`."""
+async def accept(call: Call, *, sync: bool) -> tuple[Request, str]:
+    """Keeps the request that `call` makes, and names it in the response. Returns it with its digest, which is the
+    same for a POST that is sent again."""
     endpoint = endpoint_of(call)
     if call.http.method == "GET":
         return await _keep(call, endpoint, query_body(call.http.query_params), sync=sync)
@@ -70,67 +71,59 @@ async def accept(call: Call, *, sync: bool) -> tuple[Request, bool]:
         return await _keep(call, endpoint, body, sync=sync)
 
 
-async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, bool]:
+async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, str]:
     options = options_of(call.http)
-    call.digest = _digest(call, body)
-    left = await _left(call) if sync else None
-    if left is not None:
-        call.request_id = left.id
-        return left, False
-    if options.webhook_url is not None:
-        check_receiver(call.settings, options.webhook_url)
-    order = endpoint.parse(body.value)
-    model = await usable_model(call, order) if isinstance(order, UsesModel) else None
-    files = InputFiles(call, body.spools)
-    is_new = False
-    try:
-        given = await files.settle(order)
-        new = _new(call, endpoint, body, given, options, sync=sync)
-        makes = NewModel(order.model_name) if isinstance(order, MakesModel) else None
-        new = replace(
-            new,
-            affinity=_resident(endpoint, files.settled, model, options.hint)[:1000],
-            file_ids=tuple(file.id for file in files.kept),
-            model_id=model.id if model else None,
-            makes_model=makes,
-        )
-        request, is_new = await call.queue.submit(new)
-    finally:
-        if not is_new:
-            await files.forget()
-    call.request_id = request.id
-    return request, is_new
+    digest = _digest(call, body)
+    request = await _left(call, digest) if sync else None
+    if request is None:
+        if options.webhook_url is not None:
+            check_receiver(call.settings, options.webhook_url)
+        input = endpoint.parse(body.value)
+        model = await usable_model(call, input) if isinstance(input, UsesModel) else None
+        files = InputFiles(call, body.spools)
+        is_new = False
+        try:
+            await files.settle(input)
+            affinity = _resident(endpoint, files.urls, model, options.hint)
+            new = NewRequest(
+                endpoint_id=endpoint.id,
+                kind=endpoint.kind,
+                input=input.model_dump(mode="json"),
+                key_id=call.key_id,
+                origin=call.origin,
+                priority=options.priority,
+                affinity=affinity[:_LONGEST_AFFINITY],
+                coalesce_key=digest if endpoint.kind == "training" else None,
+                idempotency_key=options.idempotency_key,
+                digest=digest,
+                retries=options.retries,
+                start_deadline=options.start_deadline,
+                sync=sync,
+                webhook_url=options.webhook_url,
+                max_queue_length=options.max_queue_length,
+                # With sync_mode the pictures are in the output itself.
+                store_io=options.store_io and not getattr(input, "sync_mode", False),
+                file_ids=tuple(file.id for file in files.kept),
+                file_lifetime=options.files.lifetime,
+                file_acl=options.files.acl,
+                tags=options.tags,
+                notes=_notes(endpoint, body.value),
+                makes_model=NewModel(input.model_name) if isinstance(input, MakesModel) else None,
+                model_id=model.id if model else None,
+            )
+            request, is_new = await call.queue.submit(new)
+        finally:
+            if not is_new:
+                await files.forget()
+    call.answer_as(request.id)
+    return request, digest
 
 
-async def _left(call: Call) -> Request | None:
+async def _left(call: Call, digest: str) -> Request | None:
     """The run that this is a repetition of: one whose connection has broken just now."""
-    request_id = call.services.callers.take_up(call.digest)
+    request_id = call.services.sync_runs.take_up(digest)
     request = None if request_id is None else await call.queue.get(request_id)
     return None if request is None or request.cancel_requested else request
-
-
-def _new(call: Call, endpoint: Endpoint, body: Body, given: Json, options: Options, *, sync: bool) -> NewRequest:
-    return NewRequest(
-        endpoint_id=endpoint.id,
-        kind=endpoint.kind,
-        input=given,
-        key_id=call.key_id,
-        origin=call.origin,
-        priority=options.priority,
-        coalesce_key=call.digest if endpoint.kind == "training" else None,
-        idempotency_key=options.idempotency_key,
-        digest=call.digest,
-        retries=options.retries,
-        start_deadline=options.start_deadline,
-        sync=sync,
-        webhook_url=options.webhook_url,
-        max_queue_length=options.max_queue_length,
-        store_io=options.store_io and not given.get("sync_mode"),  # its pictures are in the output itself
-        file_lifetime=options.files.lifetime,
-        file_acl=options.files.acl,
-        tags=options.tags,
-        notes=_notes(endpoint, body.value),
-    )
 
 
 def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None, hint: str) -> str:
@@ -148,7 +141,7 @@ def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | 
 
 def _digest(call: Call, body: Body) -> str:
     """The same for a POST that is sent again: same key, path, query and body."""
-    query = [(name, value) for name, value in call.http.query_params.multi_items() if name != tokens.PARAMETER]
+    query = [(name, value) for name, value in call.http.query_params.multi_items() if name != TOKEN_PARAMETER]
     parts = (call.key_id, call.params["endpoint"].strip("/"), str(query), body.digest)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 

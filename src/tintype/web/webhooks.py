@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from tintype.errors import Json
 from tintype.store.records import Delivery
-from tintype.web.answers import answer
 from tintype.web.envelope import key_set
+from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.status import find
 
@@ -16,19 +16,19 @@ _CACHED = "public, max-age=3600"  # receivers are promised no more than a day
 
 async def webhook_keys(call: Call) -> Response:
     """`GET /.well-known/jwks.json`."""
-    return answer(key_set(await call.queue.signing_keys()), headers={"Cache-Control": _CACHED})
+    return json_response(key_set(await call.queue.signing_keys()), headers={"Cache-Control": _CACHED})
 
 
 async def list_deliveries(call: Call) -> Response:
     """`GET /v1/requests/{id}/webhooks`, newest first."""
     request = await find(call)
-    return answer({"items": [_described(delivery) for delivery in await call.queue.deliveries(request.id)]})
+    return json_response({"items": [_described(delivery) for delivery in await call.queue.deliveries(request.id)]})
 
 
 async def replay_webhook(call: Call) -> Response:
     """`POST /v1/requests/{id}/webhooks/replay`: the same content once more."""
     request = await find(call)
-    return answer(_described(await call.queue.replay(request.id)), 202)
+    return json_response(_described(await call.queue.replay(request.id)), 202)
 
 
 def _described(delivery: Delivery) -> Json:

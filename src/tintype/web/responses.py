@@ -1,4 +1,4 @@
-"""Answers: JSON that any client can read, and errors in exactly the shape fal's clients take apart.
+"""Responses: JSON that any client can read, and errors in exactly the shape fal's clients take apart.
 
 JSON is always ASCII: one client decodes each network chunk by itself and would tear a longer character apart.
 """
@@ -33,15 +33,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Makes a JSON response."""
     return Response(to_json(value), status, dict(headers or {}), media_type="application/json")
 
 
-def failed(failure: Failure, origin: str) -> Response:
-    """The answer to a request that cannot be served, or whose job failed."""
+def failure_response(failure: Failure, origin: str) -> Response:
+    """Makes the response to a request that cannot be served, or whose job failed."""
     headers = {"X-Fal-Billable-Units": "0", **failure.headers}
-    return answer(failure_body(failure, origin), failure.status, headers)
+    return json_response(failure_body(failure, origin), failure.status, headers)
 
 
 def failure_body(failure: Failure, origin: str) -> dict[str, Any]:

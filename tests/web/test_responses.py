@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 from tintype.errors import FileTooLarge, NotFound
-from tintype.web.answers import answer, failed, to_json
+from tintype.web.responses import failure_response, json_response, to_json
 
 
 def test_json_is_ascii_and_valid_whatever_the_numbers():
@@ -14,7 +14,7 @@ def test_json_is_ascii_and_valid_whatever_the_numbers():
 
 def test_an_error_has_fals_shape_headers_and_a_link_that_opens():
     problem = FileTooLarge("Too large.", loc=("body", "x"), ctx={"max_size": 1})
-    response = failed(problem.failure(), "http://h")
+    response = failure_response(problem.failure(), "http://h")
     assert response.status_code == 422
     assert response.headers["x-fal-retryable"] == "false"
     assert response.headers["x-fal-needs-retry"] == "0"
@@ -25,6 +25,6 @@ def test_an_error_has_fals_shape_headers_and_a_link_that_opens():
 
 
 def test_a_flat_error_stays_flat():
-    body = json.loads(failed(NotFound("Gone.").failure(), "http://h").body)
+    body = json.loads(failure_response(NotFound("Gone.").failure(), "http://h").body)
     assert body == {"status": "NOT_FOUND", "detail": "Gone.", "message": "Gone.", "error_type": "not_found"}
-    assert answer({}).headers["content-type"] == "application/json"
+    assert json_response({}).headers["content-type"] == "application/json"

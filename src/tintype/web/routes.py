@@ -1,0 +1,150 @@
+"""Which URL means what: the only place that knows, and where a handler says what it asks of its caller.
+
+fal spreads its API over four hosts; here they are four prefixes of one origin. What comes without a prefix is told by
+the name this server was called by (a name server may turn fal's own names here), else by its shape. Both clients drop
+everything after the second segment of an endpoint id when they ask for a request, so requests are found by their id
+alone, under any path. Nothing is ever redirected: the asynchronous Python client does not follow.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
+
+from tintype.fal import HOST_PATTERNS
+from tintype.web import auth, custom_models, downloads, file_access, pages, run, status, storage, submit, webhooks
+from tintype.web.access import check_origin
+from tintype.web.auth import Credential
+from tintype.web.services import Call, Services
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+class _Pattern(Convertor[str]):
+    """Takes text of one form out of a path or host name, as it is."""
+
+    def __init__(self, regex: str) -> None:
+        self.regex = regex  # type: ignore[misc]
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+for _name, _regex in {
+    "app": r"[^/]+(?:/[^/]+)*",
+    "endpoint": r"[^/]+(?:/[^/]+)+",
+    "part": r"[0-9]{1,6}",
+    "labels": r"(?:[^.]+\.)*",
+}.items():
+    register_url_convertor(_name, _Pattern(_regex))
+
+
+class Resource(Route):
+    """Maps the methods of a path to their handlers, which see only callers that hold what the path asks for."""
+
+    def __init__(self, path: str, asks: Credential = Credential.KEY, **handlers: Handler) -> None:
+        super().__init__(path, self._serve, methods=list(handlers))
+        self.asks = asks
+        self.handlers = handlers
+        # A run makes work even by GET, so that HEAD is no harmless look at it, nor a link on a foreign page one.
+        self._makes_work = asks is Credential.KEY_OR_APP_TOKEN
+        if self._makes_work and self.methods is not None:
+            self.methods.discard("HEAD")
+
+    async def _serve(self, http: HttpRequest) -> Response:
+        services: Services = http.state.services
+        if self._makes_work:
+            check_origin(services.settings, "POST", http.state.headers)
+        key_id = await auth.identify(http, services, self.asks)
+        handler = self.handlers["GET" if http.method == "HEAD" else http.method]
+        return await handler(Call(http, services, key_id, origin=http.state.origin))
+
+
+_OPEN, _UPLOADS, _RUNS = Credential.NONE, Credential.KEY_OR_UPLOAD_TOKEN, Credential.KEY_OR_APP_TOKEN
+_REQUEST = "/{app:app}/requests/{id}"
+_FILE = "/files/{file_id}/{name}"
+_PARTS = "/storage/upload/parts/{upload_id}"
+
+QUEUE = (
+    Resource(f"{_REQUEST}/status/stream", GET=status.status_stream),
+    Resource(f"{_REQUEST}/status", GET=status.status),
+    Resource(f"{_REQUEST}/cancel", PUT=status.cancel, POST=status.cancel),
+    Resource(f"{_REQUEST}/response", GET=status.result),
+    Resource(_REQUEST, GET=status.result),
+    Resource("/{endpoint:endpoint}", POST=submit.submit),
+)
+RUN = (
+    Resource("/{endpoint:endpoint}/stream", _RUNS, POST=run.run_stream, GET=run.run_stream),
+    Resource("/{endpoint:endpoint}/realtime", _OPEN, POST=run.refuse_over_http, GET=run.refuse_over_http),
+    Resource("/{endpoint:endpoint}", _RUNS, POST=run.run, GET=run.run),
+)
+REST = (
+    Resource("/storage/upload/initiate", POST=storage.initiate_upload),
+    Resource("/storage/upload/initiate-multipart", POST=storage.initiate_parts),
+    Resource(f"/storage/upload{_FILE}", _OPEN, PUT=storage.signed_upload),
+    Resource(f"{_PARTS}/complete", _OPEN, POST=storage.complete_parts),
+    Resource(f"{_PARTS}/{{number:part}}", _OPEN, PUT=storage.upload_part, POST=storage.part_url),
+    Resource("/storage/auth/token", POST=storage.upload_token),
+    Resource("/tokens", POST=auth.issue_token),
+    Resource("/tokens/{rest:path}", POST=auth.issue_token),
+    Resource("/.well-known/jwks.json", _OPEN, GET=webhooks.webhook_keys),
+)
+CDN = (
+    Resource("/files/upload", _UPLOADS, POST=storage.direct_upload),
+    Resource("/files/upload/multipart", _UPLOADS, POST=storage.begin_parts),
+    Resource(f"{_FILE}/multipart/{{upload_id}}/complete", _UPLOADS, POST=storage.complete_parts),
+    Resource(f"{_FILE}/multipart/{{upload_id}}/{{number:part}}", _UPLOADS, PUT=storage.upload_part),
+    Resource(_FILE, _OPEN, GET=downloads.download),
+)
+OURS = (
+    Resource("/v1/custom-models", GET=custom_models.list_models),
+    Resource(
+        "/v1/custom-models/{id}",
+        GET=custom_models.show_model,
+        PATCH=custom_models.rename_model,
+        DELETE=custom_models.delete_model,
+    ),
+    Resource("/v1/custom-models/{id}/archive", POST=custom_models.archive_model),
+    Resource("/v1/requests/{id}/webhooks", GET=webhooks.list_deliveries),
+    Resource("/v1/requests/{id}/webhooks/replay", POST=webhooks.replay_webhook),
+    Resource("/v1/storage/files/acl", GET=file_access.show_acl, PUT=file_access.change_acl),
+    Resource("/v1/storage/files/sign", POST=file_access.sign_file),
+)
+PAGES = (
+    Resource("/", _OPEN, GET=pages.front),
+    Resource("/health", _OPEN, GET=pages.health),
+    Resource("/ready", _OPEN, GET=pages.ready),
+    Resource("/docs/errors", _OPEN, GET=pages.error_page),
+)
+
+_PARTS_OF_FAL: Mapping[str, Sequence[BaseRoute]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
+# Prefixes count under host names too: the URLs in answers have them.
+_PREFIXED = [
+    Mount(f"/{prefix}", app=Router(routes, redirect_slashes=False)) for prefix, routes in _PARTS_OF_FAL.items()
+]
+# A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
+UNPREFIXED = (*PAGES, *OURS, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
+ROUTES: Sequence[BaseRoute] = (
+    WebSocketRoute("/{path:path}", run.refuse_websocket),
+    *(
+        Host(pattern, Router([*_PREFIXED, *_PARTS_OF_FAL[part], *PAGES], redirect_slashes=False))
+        for pattern, part in HOST_PATTERNS.items()
+    ),
+    *_PREFIXED,
+    *UNPREFIXED,
+)
+
+_IS_FILE = re.compile(r"(?:/cdn)?/files/[^/]+/[^/]+")
+
+
+def is_file(path: str) -> bool:
+    """Tells whether a path names a stored file; those may be read by any web page."""
+    return _IS_FILE.fullmatch(path) is not None
