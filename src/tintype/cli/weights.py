@@ -67,11 +67,12 @@ def _planned(spec: FamilySpec, source: str) -> list[Any]:
     return [file for file in _download(spec, source, dry_run=True) if file.will_download]
 
 
-def _download(spec: FamilySpec, source: str, **options: bool) -> Any:
+def _download(spec: FamilySpec, source: str, *, dry_run: bool = False) -> Any:
     from huggingface_hub import snapshot_download
 
+    patterns = _NEEDED if source == spec.repository else None
     with _explained(source):
-        return snapshot_download(source, allow_patterns=_NEEDED if source == spec.repository else None, **options)
+        return snapshot_download(source, allow_patterns=patterns, dry_run=dry_run)
 
 
 class _explained:
