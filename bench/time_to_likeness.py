@@ -156,10 +156,10 @@ def score_of(adapter: Adapter, weights: torch.Tensor, families: Families, subjec
 def applied(adapter: Adapter, weights: torch.Tensor, flux: FluxFamily) -> Iterator[None]:
     """The weights added to the resident transformer's own, and taken off again to the last bit."""
     transformer, before = flux.load_transformer(), {}
-    for name, (down, up) in adapter.state(weights).items():
+    for name, pair in adapter.lora(weights).pairs.items():
         layer = transformer.get_submodule(name)
         before[name] = layer.weight.data.clone()
-        layer.weight.data.add_(up @ down, alpha=adapter.alpha / adapter.rank)
+        layer.weight.data.add_(pair.up @ pair.down, alpha=pair.scale)
     try:
         yield
     finally:

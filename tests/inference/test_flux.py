@@ -15,10 +15,10 @@ from tintype.errors import Cancelled
 from tintype.inference.flux import FluxSampler, Wish
 from tintype.inference.lora_cache import LoraRequest
 from tintype.lora.adapter import Adapter
-from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.lora.write import write_lora
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.resident import Families
 from tintype.settings import load_settings
-from tintype.training.export import to_diffusers
 
 WISH = Wish("a portrait of TOK, blue shirt", 512, 768, steps=4)
 
@@ -51,7 +51,7 @@ def lora(sampler: FluxSampler, tmp_path_factory: pytest.TempPathFactory) -> Path
     adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=4, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(3))
     path = tmp_path_factory.mktemp("lora") / "a.safetensors"
-    return to_diffusers(FLUX_LAYOUT, adapter, path, weights=None, dtype=torch.float32, header={})
+    return write_lora(adapter.lora(), FLUX_KEYS, path, form="diffusers", dtype=torch.float32, header={})
 
 
 def levels(picture: Image.Image) -> np.ndarray:

@@ -20,7 +20,7 @@ from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
 from tintype.inference.prompt_writer import NAME
 from tintype.models.ideogram4.captions import verify, wrap
-from tintype.models.ideogram4.lora import FORMS
+from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights
 
@@ -76,7 +76,7 @@ def test_every_step_may_stop_the_drawing(sampler: IdeogramSampler) -> None:
         sampler.draw(WISH, sampler.word(WISH), [1], stop)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form.name for form in IDEOGRAM_KEYS.forms])
 def test_a_file_of_any_form_draws_as_a_plain_pipeline_does_and_leaves_the_base_as_it_was(
     sampler: IdeogramSampler, tmp_path: Path, form: str
 ) -> None:

@@ -15,17 +15,17 @@ from tests.models.conftest import random_layers, save_lora, save_tiny_ideogram
 from tintype.errors import UnusableAdapter
 from tintype.inference.lora_cache import LoraCache, LoraRequest, loaded_names, name_of
 from tintype.lora.adapter import Adapter
-from tintype.lora.read import METADATA_KEY, digest_of
+from tintype.lora.keys import METADATA_KEY
+from tintype.lora.tensor_file import digest_of
+from tintype.lora.write import write_lora
 from tintype.models.family import Latents
-from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.resident import Families
 from tintype.models.weights import BaseWeights
 from tintype.settings import load_settings
-from tintype.training.export import export_all, to_diffusers
-
-LOC = ("body", "loras", 0, "path")
+from tintype.training.export import export_all
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         )
         adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(seed))
         path = folder / f"{seed}.safetensors"
-        made.append(to_diffusers(FLUX_LAYOUT, adapter, path, weights=None, dtype=torch.float32, header={}))
+        made.append(write_lora(adapter.lora(), FLUX_KEYS, path, form="diffusers", dtype=torch.float32, header={}))
     return made
 
 
@@ -82,7 +82,7 @@ def answer(family: Any) -> torch.Tensor:
 
 
 def wanted(path: Path, scale: float = 1.0) -> LoraRequest:
-    return LoraRequest(path, scale, LOC)
+    return LoraRequest(path, scale, ("loras", 0, "path"))
 
 
 def test_a_lora_acts_and_is_gone_without_a_trace(family: Any, loras: list[Path]) -> None:
@@ -134,7 +134,7 @@ def test_a_file_that_never_changes_is_asked_for_only_while_it_is_not_there(famil
             asked.append(number)
             return loras[number]
 
-        return LoraRequest(get, 1.0, LOC, origin=f"tintype:files/{number}")
+        return LoraRequest(get, origin=f"tintype:files/{number}")
 
     shelf = LoraCache(family, 2)
     for number in (0, 0, 1, 0, 2, 0, 1):
@@ -162,7 +162,7 @@ def test_one_that_does_not_fit_leaves_everything_as_it_was(family: Any, loras: l
         key: torch.zeros(tensor.shape[0] + 1, tensor.shape[1] + 1) for key, tensor in load_file(loras[1]).items()
     }
     save_file(tensors, tmp_path / "bad.safetensors")
-    bad = LoraRequest(tmp_path / "bad.safetensors", 1.0, ("body", "loras", 1, "path"))
+    bad = LoraRequest(tmp_path / "bad.safetensors", 1.0, ("loras", 1, "path"))
     with pytest.raises(UnusableAdapter) as caught:
         shelf.apply([wanted(loras[2]), bad])
     assert caught.value.details[0]["loc"] == ["body", "loras", 1, "path"]
@@ -244,7 +244,7 @@ def test_ranks_and_alphas_may_differ_from_layer_to_layer(flux: FluxFamily, tmp_p
 def test_other_forms_of_a_lora_draw_the_same_at_any_scale(flux: FluxFamily, tmp_path: Path, form: str) -> None:
     adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=3, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(0))
-    paths = export_all(FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.float32, header={})
+    paths = export_all(adapter.lora(), FLUX_KEYS, tmp_path, dtype=torch.float32, header={})
     shelf = LoraCache(flux, 4)
     for scale in (1.0, 0.4):
         shelf.apply([wanted(paths["diffusers"], scale)])

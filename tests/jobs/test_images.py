@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tintype.catalog.flux_lora import LoraWeight
-from tintype.jobs.images import LARGEST_SEED, as_image, encoded, published, seed_for, wanted
+from tintype.jobs.images import LARGEST_SEED, as_image, encoded, lora_requests, published, seed_for
 from tintype.jobs.local import LocalContext
 from tintype.settings import load_settings
 
@@ -49,8 +49,8 @@ def test_only_files_of_this_server_are_known_by_their_url(tmp_path: Path) -> Non
     own = f"tintype:files/{'A' * 32}/lora.safetensors"
     urls = {own: own, "https://h/lora.safetensors": "", context.offer(tmp_path / "lora.safetensors"): ""}
     loras = [LoraWeight(path=url) for url in urls]
-    assert [one.origin for one in wanted(loras, context)] == list(urls.values())
-    assert [one.loc for one in wanted(loras, context)] == [("body", "loras", n, "path") for n in range(3)]
+    assert [one.origin for one in lora_requests(loras, context)] == list(urls.values())
+    assert [one.about for one in lora_requests(loras, context)] == [("loras", n, "path") for n in range(3)]
 
 
 def test_seeds_by_chance_leave_room_for_every_picture() -> None:

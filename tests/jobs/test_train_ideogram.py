@@ -21,9 +21,9 @@ from tintype.catalog.ideogram_v4_trainer import IdeogramTrainerInput
 from tintype.errors import InputError, TooFewFiles
 from tintype.jobs import train_custom_model, train_ideogram
 from tintype.jobs.local import LocalContext
-from tintype.lora.tensor_file import open_tensors
+from tintype.lora.read import read_lora
 from tintype.models.ideogram4.captions import wrap
-from tintype.models.ideogram4.lora import FORMS, read
+from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 
@@ -83,11 +83,10 @@ def trained(families: Families, tmp_path_factory: pytest.TempPathFactory) -> tup
 def test_every_form_is_the_same_lora(trained: tuple[File, dict[str, Any], list[str]], families: Families) -> None:
     lora, config, _ = trained
     assert lora.file_name == "lora-fal.safetensors"
-    assert set(config["exports"]) == set(FORMS)
+    assert set(config["exports"]) == {form.name for form in IDEOGRAM_KEYS.forms}
     found = {}
     for form, file in config["exports"].items():
-        opened = open_tensors(local(File(**file)), loc=())
-        found[form] = read(opened.load(opened.entries, ()), opened.header)
+        found[form] = read_lora(local(File(**file)), IDEOGRAM_KEYS).pairs
     network = families.ideogram4().load_transformer()
     assert set(found["diffusers"]) == set(families.ideogram4().adapter_targets)
     for form, layers in found.items():

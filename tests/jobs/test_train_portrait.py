@@ -22,6 +22,7 @@ from tintype.jobs import generate_flux as draw_flux
 from tintype.jobs.local import LocalContext
 from tintype.jobs.train_portrait import plan_of, run
 from tintype.lora.read import read_lora
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 
@@ -70,7 +71,7 @@ def done(families: Families, tmp_path_factory: pytest.TempPathFactory) -> Done:
 def test_the_answer_is_exactly_the_two_published_files(done: Done) -> None:
     assert set(done.output.model_dump()) == {"diffusers_lora_file", "config_file"}
     assert done.output.diffusers_lora_file.file_name == "lora.safetensors"
-    lora = read_lora(local(done.output.diffusers_lora_file), loc=())
+    lora = read_lora(local(done.output.diffusers_lora_file), FLUX_KEYS)
     assert all(pair.rank == 2 for pair in lora.pairs.values())
 
 
@@ -162,8 +163,8 @@ def test_an_earlier_lora_in_another_form_is_gone_on_from_with_more_rank(
     offered = f"data:application/octet-stream;base64,{_base64(local(File(**done.config['exports']['kohya'])))}"
     second = Done(families, tmp_path, steps=1, rank=3, resume_from_checkpoint=offered, learning_rate=1e-9)
     assert any("kohya's form, rank 2" in line for line in second.said)
-    before = read_lora(local(done.output.diffusers_lora_file), loc=()).pairs
-    after = read_lora(local(second.output.diffusers_lora_file), loc=()).pairs
+    before = read_lora(local(done.output.diffusers_lora_file), FLUX_KEYS).pairs
+    after = read_lora(local(second.output.diffusers_lora_file), FLUX_KEYS).pairs
     for name, pair in before.items():
         torch.testing.assert_close(after[name].down[:2], pair.down, atol=1e-6, rtol=0)
         torch.testing.assert_close(after[name].up[:, :2], pair.up, atol=1e-6, rtol=0)

@@ -54,6 +54,22 @@ ROWS = {
     "single_transformer_blocks.0.proj_out": ("single_blocks.0.linear2", 0),
 }  # fmt: skip
 
+
+class Base(torch.nn.Module):
+    """A transformer's outside: linear layers with FLUX's names."""
+
+    def __init__(self, shapes: dict[str, tuple[int, int]] = SHAPES) -> None:
+        super().__init__()
+        for name, (out, into) in shapes.items():
+            at: torch.nn.Module = self
+            *way, last = name.split(".")
+            for part in way:
+                if not hasattr(at, part):
+                    at.add_module(part, torch.nn.Module())
+                at = getattr(at, part)
+            at.add_module(last, torch.nn.Linear(into, out))
+
+
 Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 

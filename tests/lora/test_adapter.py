@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
 from tintype.errors import UnusableAdapter
-from tintype.lora.adapter import Adapter, LoraLinear
-from tintype.lora.read import LoraFile, Pair
+from tintype.lora.adapter import Adapter, LoraLinear, attached
 
 
 class Base(nn.Module):
@@ -95,9 +92,9 @@ def test_an_earlier_lora_goes_on_at_the_strength_it_had() -> None:
     old.alpha = 6.0
     with old.attached(base):
         wanted = base(x)
-    pairs = {name: Pair(down, up, 6.0) for name, (down, up) in old.state().items()}
     fresh = adapter_of(base)
-    assert fresh.start_from(LoraFile(Path("a"), pairs, ""), loc=("body",)) == 2
+    fresh.start_from(old.lora())
+    assert set(old.lora().startable(fresh.layers, fresh.rank)) == set(TARGETS)
     with fresh.attached(base):
         torch.testing.assert_close(base(x), wanted)
 
@@ -108,9 +105,8 @@ def test_an_earlier_lora_of_a_smaller_rank_is_filled_up_and_does_the_same() -> N
     old.weights.data.normal_()
     with old.attached(base):
         wanted = base(x)
-    pairs = {name: Pair(down, up, 2.0) for name, (down, up) in old.state().items()}
     fresh = adapter_of(base)
-    fresh.start_from(LoraFile(Path("a"), pairs, ""), loc=("body",))
+    fresh.start_from(old.lora())
     with fresh.attached(base):
         torch.testing.assert_close(base(x), wanted)
     for down, up in fresh.layers.values():
@@ -119,19 +115,30 @@ def test_an_earlier_lora_of_a_smaller_rank_is_filled_up_and_does_the_same() -> N
 
 
 def test_an_earlier_lora_of_a_larger_rank_is_refused_with_both_ranks() -> None:
-    pairs = {name: Pair(down, up, 4.0) for name, (down, up) in adapter_of(Base(), rank=4).state().items()}
+    lora = adapter_of(Base(), rank=4).lora()
     fresh = adapter_of(Base(), rank=3)
     before = fresh.weights.data.clone()
     with pytest.raises(UnusableAdapter, match=r"rank 4.*rank 3"):
-        fresh.start_from(LoraFile(Path("a"), pairs, ""), loc=("body",))
+        fresh.start_from(lora)
     assert torch.equal(fresh.weights.data, before)
 
 
-def test_state_may_be_taken_from_other_weights() -> None:
+def test_the_lora_may_be_taken_from_other_weights() -> None:
     adapter = adapter_of(Base())
-    doubled = adapter.state(adapter.weights.data * 2)
-    for name, (down, _) in adapter.state().items():
-        torch.testing.assert_close(doubled[name][0], 2 * down)
+    doubled = adapter.lora(adapter.weights.data * 2)
+    for name, pair in adapter.lora().pairs.items():
+        torch.testing.assert_close(doubled.pairs[name].down, 2 * pair.down)
+
+
+def test_a_lora_that_is_attached_does_what_its_adapter_does() -> None:
+    base, x, adapter = Base(), torch.randn(5, 6), adapter_of(Base())
+    adapter.weights.data.normal_()
+    adapter.alpha = 1.5
+    with adapter.attached(base):
+        wanted = base(x)
+    with attached(base, adapter.lora().pairs):
+        assert torch.equal(base(x), wanted)
+    assert isinstance(base.first, nn.Linear)
 
 
 def test_layers_that_share_what_reads_have_one_down_and_its_gradient_is_their_sum() -> None:
@@ -151,6 +158,6 @@ def test_layers_that_share_what_reads_have_one_down_and_its_gradient_is_their_su
             sum(base[name](x).square().sum() for name in "qkv").backward()  # type: ignore[union-attr]
         gradients[id(adapter)] = [down.grad for down, _ in adapter.layers.values()]
     torch.testing.assert_close(gradients[id(together)][0], sum(gradients[id(apart)]))  # type: ignore[arg-type]
-    for name, (down, up) in together.state().items():
-        assert torch.equal(down, start)
-        assert torch.equal(up, apart.layers[name][1])
+    for name, pair in together.lora().pairs.items():
+        assert torch.equal(pair.down, start)
+        assert torch.equal(pair.up, apart.layers[name][1])

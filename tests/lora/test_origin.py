@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tintype.lora.origin import guess, some, twin
+from tintype.lora.origin import guess
 from tintype.lora.tensor_file import Entry
 
 
@@ -33,15 +33,7 @@ def test_models_are_told_by_name_and_width(key: str, into: int, model: str) -> N
     assert bool(said) == bool(model)
 
 
-def test_models_that_share_fluxs_names_are_told_by_width() -> None:
-    assert "FLUX.1" in twin(3072)
-    assert "3.5" in twin(2432)
-    assert twin(17) == ""
-
-
-def test_only_the_first_few_keys_are_shown_and_none_can_spoil_the_log() -> None:
-    assert some(["a", "b"]) == "a, b"
-    assert some(["a", "b", "c", "d"]) == "a, b, c, …"
-    said = some(["\x1b[2Jwiped\n", "x" * 500])
-    assert said.isprintable()
-    assert len(said) < 200
+def test_a_file_of_flux_is_known_by_another_base_and_not_told_to_flux_itself() -> None:
+    entries = {"lora_unet_double_blocks_0_img_attn_nothing.lora_down.weight": Entry("F32", (4, 3072))}
+    assert guess(entries, but="Ideogram 4") == "FLUX.1"
+    assert guess(entries, but="FLUX.1") == ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -12,41 +11,28 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
-from tests.lora.peers import SHAPES, WIDTH, every_peer, factors, keyed, written
+from tests.lora.peers import SHAPES, WIDTH, Base, every_peer, factors, keyed, written
 
 from tintype.errors import UnusableAdapter
-from tintype.lora.read import METADATA_KEY, LoraFile, check_fits, linear_shapes, read_lora
+from tintype.lora.keys import METADATA_KEY, LoraKeys
+from tintype.lora.lora import Lora
+from tintype.lora.read import read_lora
+from tintype.models.flux.lora_keys import FLUX_KEYS
+from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 
-LOC = ("body", "loras", 0, "path")
 PEERS = every_peer()
 DOWN_UP = ("lora_down", "lora_up")
 LAYER = "transformer_blocks.0.attn.to_q"
 ONE = keyed("transformer.", factors({LAYER: (WIDTH, WIDTH)}), "lora_A", "lora_B", alpha=None, dots=True)
 
 
-class Base(torch.nn.Module):
-    """A transformer's outside: linear layers with FLUX's names."""
-
-    def __init__(self, shapes: dict[str, tuple[int, int]] = SHAPES) -> None:
-        super().__init__()
-        for name, (out, into) in shapes.items():
-            at: torch.nn.Module = self
-            *way, last = name.split(".")
-            for part in way:
-                if not hasattr(at, part):
-                    at.add_module(part, torch.nn.Module())
-                at = getattr(at, part)
-            at.add_module(last, torch.nn.Linear(into, out))
-
-
 def refused(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> str:
     with pytest.raises(UnusableAdapter) as caught:
-        read_lora(written(path, tensors, metadata), loc=LOC)
-    assert caught.value.details[0]["loc"] == list(LOC)
+        read_lora(written(path, tensors, metadata), FLUX_KEYS)
     return caught.value.message
 
 
-def change(lora: LoraFile, name: str) -> torch.Tensor:
+def change(lora: Lora, name: str) -> torch.Tensor:
     pair = lora.pairs[name]
     return pair.scale * pair.up.float() @ pair.down.float()
 
@@ -54,8 +40,8 @@ def change(lora: LoraFile, name: str) -> torch.Tensor:
 @pytest.mark.parametrize("peer", PEERS)
 def test_each_trainers_file_changes_each_layer_as_it_should(tmp_path: Path, peer: str) -> None:
     tensors, changes = PEERS[peer]
-    lora = read_lora(written(tmp_path / "a.safetensors", tensors), loc=LOC)
-    check_fits(lora, Base(), loc=LOC)
+    lora = read_lora(written(tmp_path / "a.safetensors", tensors), FLUX_KEYS)
+    lora.check_fits(Base(), FLUX_KEYS)
     assert set(lora.pairs) == set(changes)
     for name, wanted in changes.items():
         torch.testing.assert_close(change(lora, name), wanted)
@@ -64,7 +50,7 @@ def test_each_trainers_file_changes_each_layer_as_it_should(tmp_path: Path, peer
 
 
 def test_a_fetched_file_without_a_suffix_is_read_all_the_same(tmp_path: Path) -> None:
-    assert read_lora(written(tmp_path / "fetched", ONE), loc=LOC).pairs
+    assert read_lora(written(tmp_path / "fetched", ONE), FLUX_KEYS).pairs
 
 
 def test_alphas_from_tensors_from_the_header_and_from_nowhere(tmp_path: Path) -> None:
@@ -72,18 +58,30 @@ def test_alphas_from_tensors_from_the_header_and_from_nowhere(tmp_path: Path) ->
     shapes = {**SHAPES, "proj_out": (4, WIDTH)}
     made = factors({name: shapes[name] for name in names})
     tensors = keyed("transformer.", made, "lora_A", "lora_B", alpha=None, dots=True)
-    assert all(pair.alpha == 2.0 for pair in read_lora(written(tmp_path / "a", tensors), loc=LOC).pairs.values())
+    assert all(pair.alpha == 2.0 for pair in read_lora(written(tmp_path / "a", tensors), FLUX_KEYS).pairs.values())
     told = {"transformer.lora_alpha": 1.0, "transformer.alpha_pattern": {names[1]: 3, "^proj_out": 5.0}}
     pairs = read_lora(
         written(
             tmp_path / "b", tensors | {f"transformer.{LAYER}.alpha": torch.tensor(4)}, {METADATA_KEY: json.dumps(told)}
         ),
-        loc=LOC,
+        FLUX_KEYS,
     ).pairs
     assert [pairs[name].alpha for name in names] == [4.0, 3.0, 1.0, 5.0]
-    stable = {METADATA_KEY: json.dumps({"transformer.lora_alpha": 2.0, "transformer.use_rslora": True})}
-    pair = read_lora(written(tmp_path / "c", tensors, stable), loc=LOC).pairs[LAYER]
-    assert pair.scale == pytest.approx(2 / math.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("keys", "layer"), [(FLUX_KEYS, LAYER), (IDEOGRAM_KEYS, "layers.0.attention.to_q")], ids=lambda value: str(value)
+)
+def test_rank_stabilised_scaling_is_honoured_for_every_base(tmp_path: Path, keys: LoraKeys, layer: str) -> None:
+    """rsLoRA divides alpha by the root of the rank; its files say so in the header alone."""
+    tensors = keyed("transformer.", factors({layer: (WIDTH, WIDTH)}, rank=9), "lora_A", "lora_B", alpha=None, dots=True)
+    for told, scale in (({"use_rslora": True}, 6.0 / 3), ({"use_rslora": False}, 6.0 / 9), ({}, 6.0 / 9)):
+        settings = {f"transformer.{name}": value for name, value in {"lora_alpha": 6.0, **told}.items()}
+        path = written(tmp_path / "a", tensors, {METADATA_KEY: json.dumps(settings)})
+        assert read_lora(path, keys).pairs[layer].scale == pytest.approx(scale)
+    patterned = {"transformer.alpha_pattern": {layer: 3.0}, "transformer.use_rslora": True}
+    path = written(tmp_path / "b", tensors, {METADATA_KEY: json.dumps(patterned)})
+    assert read_lora(path, keys).pairs[layer].scale == pytest.approx(3.0 / 3)
 
 
 @pytest.mark.parametrize("told", ["{", "[]", '{"transformer.lora_alpha": "x"}', '{"transformer.alpha_pattern": [1]}',
@@ -94,9 +92,9 @@ def test_a_header_that_does_not_tell_alpha_properly_is_refused(tmp_path: Path, t
 
 def test_convolutions_of_one_pixel_are_linear_layers(tmp_path: Path) -> None:
     tensors = {key: tensor[:, :, None, None] for key, tensor in ONE.items()}
-    plain = read_lora(written(tmp_path / "a", ONE), loc=LOC)
+    plain = read_lora(written(tmp_path / "a", ONE), FLUX_KEYS)
     torch.testing.assert_close(
-        change(read_lora(written(tmp_path / "b", tensors), loc=LOC), LAYER), change(plain, LAYER)
+        change(read_lora(written(tmp_path / "b", tensors), FLUX_KEYS), LAYER), change(plain, LAYER)
     )
 
 
@@ -105,7 +103,9 @@ def test_the_last_layers_halves_are_put_in_order(tmp_path: Path) -> None:
     tensors = keyed("lora_unet_", made, *DOWN_UP, alpha=None, dots=False)
     (down, up) = made["final_layer.adaLN_modulation.1"]
     wanted = torch.cat([(up @ down)[WIDTH:], (up @ down)[:WIDTH]])
-    torch.testing.assert_close(change(read_lora(written(tmp_path / "a", tensors), loc=LOC), "norm_out.linear"), wanted)
+    torch.testing.assert_close(
+        change(read_lora(written(tmp_path / "a", tensors), FLUX_KEYS), "norm_out.linear"), wanted
+    )
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
@@ -155,57 +155,8 @@ def test_what_is_no_flux_lora_is_told_what_it_is(tmp_path: Path, tensors: dict[s
 
 def test_a_layer_that_is_there_in_two_namings_with_the_same_values_counts_once(tmp_path: Path) -> None:
     again = keyed("lora_transformer_", factors({LAYER: (WIDTH, WIDTH)}), *DOWN_UP, alpha=None, dots=False)
-    lora = read_lora(written(tmp_path / "a", ONE | again), loc=LOC)
+    lora = read_lora(written(tmp_path / "a", ONE | again), FLUX_KEYS)
     assert list(lora.pairs) == [LAYER]
-
-
-@pytest.mark.parametrize(
-    ("made", "said"),
-    [
-        ({"transformer_blocks.5.attn.to_q": (WIDTH, WIDTH)}, "another one. Found: transformer_blocks.5"),
-        ({LAYER: (1536, 1536)}, "another size, probably Stable Diffusion 3"),
-        ({LAYER: (WIDTH, WIDTH + 1)}, "8x9 in the file and 8x8 in the base"),
-        ({LAYER: (WIDTH, WIDTH), "transformer_blocks.5.attn.to_q": (WIDTH, WIDTH)}, "1 of this LoRA's 2 layers"),
-    ],
-)
-def test_a_lora_of_another_base_is_refused(tmp_path: Path, made: dict[str, tuple[int, int]], said: str) -> None:
-    tensors = keyed("transformer.", factors(made), "lora_A", "lora_B", alpha=None, dots=True)
-    lora = read_lora(written(tmp_path / "a.safetensors", tensors), loc=LOC)
-    with pytest.raises(UnusableAdapter) as caught:
-        check_fits(lora, Base(), loc=LOC)
-    assert said in caught.value.message
-
-
-def test_shapes_are_found_under_an_adapter_too() -> None:
-    base = Base()
-    wrapped = torch.nn.Module()
-    attention = base.get_submodule("transformer_blocks.0.attn")
-    wrapped.base_layer = attention.to_q
-    attention.to_q = wrapped
-    assert linear_shapes(base)[LAYER] == (WIDTH, WIDTH)
-
-
-def test_the_account_names_what_is_not_gone_on_from(tmp_path: Path) -> None:
-    shapes = {**SHAPES, "transformer_blocks.0.norm1.linear": (6 * WIDTH, WIDTH)}
-    tensors = keyed("transformer.", factors(shapes), "lora_A", "lora_B", alpha=None, dots=True)
-    lora = read_lora(written(tmp_path / "a", tensors | {"text_encoder.x.lora_A.weight": torch.zeros(1, 1)}), loc=LOC)
-    said = lora.account([*SHAPES, "single_transformer_blocks.1.proj_out"])
-    assert "diffusers' form, rank 2: 17 of 18 layers start from it" in said[0]
-    assert "norm1.linear" in said[1]
-    assert "text_encoder.x" in said[2]
-
-
-def test_a_name_that_ends_as_another_reaches_only_its_own_layer(tmp_path: Path) -> None:
-    """PEFT matches names by their ending; the last layer's name ends every single block's too."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    shapes = {**SHAPES, "proj_out": (4, WIDTH)}
-    tensors = keyed("transformer.", factors({"proj_out": (4, WIDTH)}), "lora_A", "lora_B", alpha=7.0, dots=True)
-    config = read_lora(written(tmp_path / "a", tensors), loc=LOC).config
-    base = inject_adapter_in_model(
-        LoraConfig(**{key.removeprefix("transformer."): value for key, value in config.items()}), Base(shapes)
-    )
-    assert [name for name, _ in base.named_parameters() if "lora_A" in name] == ["proj_out.lora_A.default.weight"]
 
 
 FUZZED = save(PEERS["kohya sd-scripts"][0], {METADATA_KEY: "{}"})
@@ -223,7 +174,7 @@ def test_no_mutation_of_a_lora_causes_anything_but_a_refusal(tmp_path: Path, dat
     path = tmp_path / "mutated"
     path.write_bytes(content)
     with contextlib.suppress(UnusableAdapter):
-        check_fits(read_lora(path, loc=LOC), Base(), loc=LOC)
+        read_lora(path, FLUX_KEYS).check_fits(Base(), FLUX_KEYS)
 
 
 @given(data=st.data())
@@ -245,5 +196,5 @@ def test_no_choice_of_keys_and_shapes_causes_anything_but_a_refusal(tmp_path: Pa
             return
     path = written(tmp_path / "changed", tensors)
     with contextlib.suppress(UnusableAdapter):
-        check_fits(read_lora(path, loc=LOC), Base(), loc=LOC)
+        read_lora(path, FLUX_KEYS).check_fits(Base(), FLUX_KEYS)
     assert set(load_file(path)) == set(tensors)  # reading leaves the file alone

@@ -13,12 +13,13 @@ from diffusers import (
     Ideogram4Transformer2DModel,
 )
 from miniature.ideogram_parts import CHAT_TEMPLATE
-from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
 
+from tintype.lora.lora import Lora
 from tintype.lora.pairs import Pair
-from tintype.models.ideogram4.lora import Form, write
+from tintype.lora.write import write_lora
+from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights
 
@@ -84,7 +85,7 @@ def save_tiny_ideogram(folder: Path) -> Path:
     return folder
 
 
-def random_layers(family: Ideogram4Family, *, rank: int = 2, seed: int = 0, size: float = 0.3) -> dict[str, Pair]:
+def random_layers(family: Ideogram4Family, *, rank: int = 2, seed: int = 0, size: float = 0.3) -> Lora:
     """A LoRA on every target that changes pictures visibly."""
     generator, network = torch.Generator().manual_seed(seed), family.load_transformer()
     made = {}
@@ -93,13 +94,11 @@ def random_layers(family: Ideogram4Family, *, rank: int = 2, seed: int = 0, size
         down, up = (size * torch.randn(*shape, generator=generator)
                     for shape in ((rank, layer.in_features), (layer.out_features, rank)))  # fmt: skip
         made[name] = Pair(down, up, float(rank))
-    return made
+    return Lora(made)
 
 
-def save_lora(path: Path, layers: dict[str, Pair], form: Form = "diffusers") -> Path:
-    tensors, metadata = write(layers, form, torch.float32)
-    save_file(tensors, path, metadata)
-    return path
+def save_lora(path: Path, lora: Lora, form: str = "diffusers") -> Path:
+    return write_lora(lora, IDEOGRAM_KEYS, path, form=form, dtype=torch.float32, header={})
 
 
 @pytest.fixture(scope="session")

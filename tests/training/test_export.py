@@ -11,22 +11,23 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tests.lora.peers import SHAPES, every_peer, written
 
 from tintype.errors import UnprovenAdapter
 from tintype.lora.adapter import Adapter
-from tintype.lora.pairs import Pair, difference
-from tintype.lora.read import METADATA_KEY, check_fits, linear_shapes, read_lora
-from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.lora.keys import METADATA_KEY
+from tintype.lora.lora import linear_shapes
+from tintype.lora.read import read_lora
+from tintype.lora.write import write_lora
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import adapter_targets
 from tintype.models.resident import Families
 from tintype.settings import load_settings
-from tintype.training.export import check_written, export_all, header, to_diffusers, write
+from tintype.training.export import check_written, export_all, header
 
+FORMS = [form.name for form in FLUX_KEYS.forms]
 HEADER = header(
     title="Portrait of TOK",
     trigger="TOK",
@@ -47,18 +48,14 @@ def filled(adapter: Adapter, spread: float = 1.0) -> Adapter:
     return adapter
 
 
-def pairs_of(adapter: Adapter) -> dict[str, Pair]:
-    return {name: Pair(down, up, adapter.alpha) for name, (down, up) in adapter.state().items()}
-
-
-@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("alpha", [4.0, 1.0])
 def test_what_is_read_back_is_what_was_trained_to_the_bit(
     adapter: Adapter, tmp_path: Path, form: str, alpha: float
 ) -> None:
     adapter.alpha = alpha
-    path = export_all(FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.float32, header=HEADER)[form]
-    lora = read_lora(path, loc=())
+    path = export_all(adapter.lora(), FLUX_KEYS, tmp_path, dtype=torch.float32, header=HEADER)[form]
+    lora = read_lora(path, FLUX_KEYS)
     assert set(lora.pairs) == set(SHAPES)
     assert lora.other_keys == ()
     for name, (down, up) in adapter.layers.items():
@@ -68,58 +65,18 @@ def test_what_is_read_back_is_what_was_trained_to_the_bit(
         assert pair.alpha == alpha
 
 
-def test_averaged_weights_are_written_where_they_are_given(adapter: Adapter, tmp_path: Path) -> None:
-    path = to_diffusers(
-        FLUX_LAYOUT,
-        adapter,
-        tmp_path / "a.safetensors",
-        weights=adapter.weights.data * 2,
-        dtype=torch.float32,
-        header=HEADER,
-    )
-    name = next(iter(SHAPES))
-    torch.testing.assert_close(read_lora(path, loc=()).pairs[name].down, 2 * adapter.layers[name][0].data)
-
-
-layers = st.sets(st.sampled_from(sorted(SHAPES)), min_size=1)
-kinds = st.tuples(st.integers(1, 6), st.sampled_from([0.5, 1.0, 3.0, 16.0]))
-
-
-@given(form=st.sampled_from(FLUX_LAYOUT.forms), names=layers, kind=st.one_of(kinds, st.none()), data=st.data())
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_layers_ranks_and_alphas_survive_each_form(
-    tmp_path: Path, form: str, names: set[str], kind: tuple[int, float] | None, data: st.DataObject
-) -> None:
-    """`kind`: the rank and alpha of all layers; None where each has its own."""
-    pairs = {}
-    for name in sorted(names):
-        rank, alpha = kind or data.draw(kinds)
-        out, into = SHAPES[name]
-        pairs[name] = Pair(torch.randn(rank, into), torch.randn(out, rank), alpha)
-    path = write(FLUX_LAYOUT, pairs, tmp_path / "a.safetensors", form, dtype=torch.float32, header={})
-    read = read_lora(path, loc=()).pairs
-    assert set(read) == set(pairs)
-    assert all(difference(pair, read[name]) < 1e-5 for name, pair in pairs.items())
-    check_written(FLUX_LAYOUT, path, pairs, dtype=torch.float32)
-
-
-@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("peer", ["kohya sd-scripts", "x-flux", "OneTrainer"])
 def test_a_peers_file_can_be_written_in_each_form(tmp_path: Path, form: str, peer: str) -> None:
     tensors, _ = every_peer()[peer]
-    pairs = read_lora(written(tmp_path / "theirs", tensors), loc=()).pairs
-    check_written(
-        FLUX_LAYOUT,
-        write(FLUX_LAYOUT, pairs, tmp_path / "a.safetensors", form, dtype=torch.float32, header={}),
-        pairs,
-        dtype=torch.float32,
-    )
+    lora = read_lora(written(tmp_path / "theirs", tensors), FLUX_KEYS)
+    path = write_lora(lora, FLUX_KEYS, tmp_path / "a.safetensors", form=form, dtype=torch.float32, header={})
+    check_written(path, lora, FLUX_KEYS, dtype=torch.float32)
 
 
 def test_the_header_says_what_the_file_is(adapter: Adapter, tmp_path: Path) -> None:
-    for form, path in export_all(
-        FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.bfloat16, header=HEADER
-    ).items():
+    written = export_all(adapter.lora(), FLUX_KEYS, tmp_path, dtype=torch.bfloat16, header=HEADER)
+    for form, path in written.items():
         with safe_open(path, framework="pt") as opened:
             told = opened.metadata()
         assert told["modelspec.title"] == "Portrait of TOK"
@@ -134,28 +91,13 @@ def test_the_header_says_what_the_file_is(adapter: Adapter, tmp_path: Path) -> N
         assert (told["sshs_model_hash"], told["modelspec.hash_sha256"]) == (data, f"0x{data}")
         assert len(told["sshs_legacy_hash"]) == 8
         assert (METADATA_KEY in told) == (form == "diffusers")
-    assert json.loads(read_lora(tmp_path / "lora.safetensors", loc=()).header[METADATA_KEY])["transformer.r"] == 4
+    assert json.loads(read_lora(tmp_path / "lora.safetensors", FLUX_KEYS).header[METADATA_KEY])["transformer.r"] == 4
 
 
-def test_the_hashes_stay_when_only_the_title_changes(adapter: Adapter, tmp_path: Path) -> None:
-    told = []
-    for title in ("a", "a much longer title"):
-        path = write(
-            FLUX_LAYOUT,
-            pairs_of(adapter),
-            tmp_path / "a.safetensors",
-            "kohya",
-            dtype=torch.float32,
-            header={**HEADER, "modelspec.title": title},
-        )
-        told.append(read_lora(path, loc=()).header)
-    assert told[0]["sshs_model_hash"] == told[1]["sshs_model_hash"]
-    assert told[0]["sshs_legacy_hash"] == told[1]["sshs_legacy_hash"]
-
-
-@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_file_that_changed_after_writing_is_not_handed_over(adapter: Adapter, tmp_path: Path, form: str) -> None:
-    path = write(FLUX_LAYOUT, pairs_of(adapter), tmp_path / "a.safetensors", form, dtype=torch.float32, header=HEADER)
+    lora, path = adapter.lora(), tmp_path / "a.safetensors"
+    write_lora(lora, FLUX_KEYS, path, form=form, dtype=torch.float32, header=HEADER)
     good = load_file(path)
     first = next(key for key in good if key.endswith(".weight"))
     layer = first.rsplit(".", 2)[0]
@@ -167,7 +109,7 @@ def test_a_file_that_changed_after_writing_is_not_handed_over(adapter: Adapter, 
     ):
         save_file(wrong, path)
         with pytest.raises(UnprovenAdapter):
-            check_written(FLUX_LAYOUT, path, pairs_of(adapter), dtype=torch.float32)
+            check_written(path, lora, FLUX_KEYS, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +125,7 @@ def real_files(real: FluxTransformer2DModel, tmp_path_factory: pytest.TempPathFa
     shapes = {name: linear_shapes(real)[name] for name in adapter_targets(real)}
     adapter = filled(Adapter(shapes, 2, 2.0, torch.device("cpu")), 0.1)
     folder = tmp_path_factory.mktemp("real")
-    return export_all(FLUX_LAYOUT, adapter, folder, weights=None, dtype=torch.bfloat16, header=HEADER)
+    return export_all(adapter.lora(), FLUX_KEYS, folder, dtype=torch.bfloat16, header=HEADER)
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
@@ -238,17 +180,17 @@ def test_every_key_of_the_real_model_is_the_one_others_look_for(real_files: dict
     assert shapes_in(real_files["comfy"]) == dict(expected_original("diffusion_model.", "."))
 
 
-@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_file_for_the_real_model_fits_it(
     real: FluxTransformer2DModel, real_files: dict[str, Path], form: str
 ) -> None:
-    lora = read_lora(real_files[form], loc=())
-    check_fits(lora, real, loc=())
+    lora = read_lora(real_files[form], FLUX_KEYS)
+    lora.check_fits(real, FLUX_KEYS)
     assert set(lora.pairs) == set(adapter_targets(real))
     assert all(pair.rank == pair.alpha == 2 for pair in lora.pairs.values())
 
 
-@pytest.mark.parametrize("form", FLUX_LAYOUT.forms)
+@pytest.mark.parametrize("form", FORMS)
 def test_diffusers_own_converter_finds_every_layer_with_the_same_values(real_files: dict[str, Path], form: str) -> None:
     """It knows kohya's and ComfyUI's form of the real model only: it counts on 19 and 38 blocks 3072 wide."""
     wanted = load_file(real_files["diffusers"])
@@ -280,7 +222,7 @@ def test_a_plain_pipeline_draws_the_same_picture_from_each_form(tmp_path: Path, 
     targets = tuple(name for name in flux.adapter_targets if name.startswith("transformer_blocks."))
     adapter = Adapter.for_transformer(flux.load_transformer(), targets, rank=3, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(1))
-    paths = export_all(FLUX_LAYOUT, adapter, tmp_path, weights=None, dtype=torch.float32, header=HEADER)
+    paths = export_all(adapter.lora(), FLUX_KEYS, tmp_path, dtype=torch.float32, header=HEADER)
     drawn = {}
     for loaded in (None, "diffusers", form):
         pipeline = flux.fresh_pipeline()

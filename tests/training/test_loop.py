@@ -20,12 +20,13 @@ from tintype.inference.lora_cache import LoraRequest
 from tintype.job import Checkpoint
 from tintype.jobs.local import LocalContext
 from tintype.lora.adapter import Adapter
-from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.lora.lora import Lora
+from tintype.lora.write import write_lora
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
-from tintype.training.export import to_diffusers
 from tintype.training.loop import Plan, Trained, train
 from tintype.worker.checkpoints import FolderCheckpoints
 
@@ -58,6 +59,11 @@ def adapter_for(flux: FluxFamily) -> Adapter:
     return Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=2, seed=0, device=flux.device)
 
 
+def weights_of(trained: Trained) -> torch.Tensor:
+    """All factors of what was trained, in one row."""
+    return torch.cat([factor.flatten() for factor in trained.lora.state.values()])
+
+
 def run(
     families: Families, cache: Cache, folder: Path, plan: Plan = PLAN, *, kill_after: int | None = None, **signals: int
 ) -> tuple[Trained, LocalContext]:
@@ -88,7 +94,7 @@ def test_a_killed_run_that_is_resumed_ends_with_the_very_same_bits(
         run(families, cache, tmp_path, plan, kill_after=kill_after)
     resumed, _ = run(families, cache, tmp_path, plan)
     assert resumed.resumed_from == 3 * ((kill_after - 1) // 3)
-    assert torch.equal(resumed.weights, unbroken.weights)
+    assert torch.equal(weights_of(resumed), weights_of(unbroken))
     assert resumed.losses == unbroken.losses
 
 
@@ -178,7 +184,7 @@ def test_one_bad_loss_is_skipped_and_counted(families: Families, cache: Cache, t
     plan = replace(PLAN, batch_size=1, steps=6)
     trained, _ = run(families, replace(cache, items=[spoilt, *cache.items[1:]]), tmp_path, plan)
     assert trained.skipped == 1
-    assert torch.isfinite(trained.weights).all()
+    assert torch.isfinite(weights_of(trained)).all()
 
 
 def test_a_loss_that_stays_bad_ends_the_run_with_a_remedy(families: Families, cache: Cache, tmp_path: Path) -> None:
@@ -191,14 +197,22 @@ def test_kept_files_survive_a_kill_with_the_checkpoint(families: Families, cache
     plan = replace(PLAN, checkpoint_steps=4, keep_every=2)
     kept = tmp_path / "first"
 
-    def keep(step: int, weights: torch.Tensor) -> None:
+    def on_snapshot(step: int, lora: Lora) -> None:
         if step == 6:
             raise Killed
         (kept / f"{step}.png").write_text("x")
 
     context = LocalContext(tmp_path, load_settings(), families=families)
     with pytest.raises(Killed):
-        train(families.flux(), adapter_for(families.flux()), cache, plan, context, snapshot_dir=kept, keep=keep)
+        train(
+            families.flux(),
+            adapter_for(families.flux()),
+            cache,
+            plan,
+            context,
+            snapshot_dir=kept,
+            on_snapshot=on_snapshot,
+        )
     assert sorted(path.stem for path in kept.iterdir()) == ["2", "4"]
     elsewhere = tmp_path / "second"
     train(families.flux(), adapter_for(families.flux()), cache, plan, context, snapshot_dir=elsewhere)
@@ -212,7 +226,7 @@ def test_whatever_ends_the_process_after_the_last_step_costs_no_step(
     run(families, cache, tmp_path)
     again, _ = run(families, cache, tmp_path)
     assert again.resumed_from == PLAN.steps
-    assert torch.equal(again.weights, unbroken.weights)
+    assert torch.equal(weights_of(again), weights_of(unbroken))
     assert again.steps_per_second > 0, "of the attempt that took the steps"
 
 
@@ -223,23 +237,23 @@ def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_
     context = LocalContext(tmp_path, load_settings(), families=families)
     flux, adapter = families.flux(), adapter_for(families.flux())
 
-    def keep(step: int, weights: torch.Tensor) -> None:
+    def on_snapshot(step: int, lora: Lora) -> None:
         if step == 6 and 6 not in drawn:
             drawn.append(step)
             raise Drained()
         path = tmp_path / f"{step}.safetensors"
-        to_diffusers(FLUX_LAYOUT, adapter, path, weights=weights, dtype=torch.float32, header={})
+        write_lora(lora, FLUX_KEYS, path, form="diffusers", dtype=torch.float32, header={})
         sampler = families.flux_sampler()
-        sampler.use([LoraRequest(path, 1.0, ())])
+        sampler.use([LoraRequest(path)])
         sampler.draw(Wish("TOK", 512, 512, steps=1), [0])
         drawn.append(step)
 
     with pytest.raises(Drained):
-        train(flux, adapter, cache, plan, context, snapshot_dir=tmp_path / "kept", keep=keep)
+        train(flux, adapter, cache, plan, context, snapshot_dir=tmp_path / "kept", on_snapshot=on_snapshot)
     adapter = adapter_for(flux)
-    trained = train(flux, adapter, cache, plan, context, snapshot_dir=tmp_path / "kept", keep=keep)
+    trained = train(flux, adapter, cache, plan, context, snapshot_dir=tmp_path / "kept", on_snapshot=on_snapshot)
     assert drawn == [3, 6, 6]
-    assert torch.equal(trained.weights, unbroken.weights)
+    assert torch.equal(weights_of(trained), weights_of(unbroken))
 
 
 def test_training_in_bf16_sees_the_losses_of_fp32_but_for_rounding(
@@ -250,6 +264,6 @@ def test_training_in_bf16_sees_the_losses_of_fp32_but_for_rounding(
     context = LocalContext(tmp_path, load_settings(), families=families)
     trained = train(half, adapter_for(half), cache, PLAN, context, snapshot_dir=tmp_path / "kept")
     assert trained.skipped == 0
-    assert trained.weights.dtype == torch.float32
+    assert weights_of(trained).dtype == torch.float32
     assert trained.losses == pytest.approx(unbroken.losses, rel=0.03)
     assert trained.losses != unbroken.losses

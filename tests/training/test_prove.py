@@ -12,13 +12,14 @@ from safetensors.torch import load_file, save_file
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import UnprovenAdapter
 from tintype.lora.adapter import Adapter
-from tintype.lora.read import check_fits, read_lora
-from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.lora.read import read_lora
+from tintype.lora.write import write_lora
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
-from tintype.training.export import header, to_diffusers
+from tintype.training.export import header
 from tintype.training.prove import prove
 
 HEADER = header(title="t", trigger="TOK", base="miniature", steps=3, licence="free")
@@ -43,14 +44,14 @@ def adapter(flux: FluxFamily) -> Adapter:
 
 
 def exported(adapter: Adapter, path: Path, dtype: torch.dtype = torch.float32) -> Path:
-    return to_diffusers(FLUX_LAYOUT, adapter, path, weights=None, dtype=dtype, header=HEADER)
+    return write_lora(adapter.lora(), FLUX_KEYS, path, form="diffusers", dtype=dtype, header=HEADER)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_every_tensor_arrives_and_does_what_was_trained(
     flux: FluxFamily, cache: Cache, adapter: Adapter, tmp_path: Path, dtype: torch.dtype
 ) -> None:
-    proof = prove(flux, exported(adapter, tmp_path / "a.safetensors", dtype), adapter, adapter.weights.data, cache)
+    proof = prove(flux, exported(adapter, tmp_path / "a.safetensors", dtype), adapter.lora(), cache)
     assert proof.keys == 2 * len(flux.adapter_targets)
     assert proof.change > 0.01
     assert proof.error < 0.02 * proof.change
@@ -59,7 +60,7 @@ def test_every_tensor_arrives_and_does_what_was_trained(
 def test_an_adapter_that_learned_nothing_is_not_handed_over(flux: FluxFamily, cache: Cache, tmp_path: Path) -> None:
     fresh = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=4, seed=0, device=flux.device)
     with pytest.raises(UnprovenAdapter, match="does not change"):
-        prove(flux, exported(fresh, tmp_path / "a.safetensors"), fresh, fresh.weights.data, cache)
+        prove(flux, exported(fresh, tmp_path / "a.safetensors"), fresh.lora(), cache)
 
 
 def test_a_file_that_lost_a_layer_is_not_handed_over(
@@ -69,7 +70,7 @@ def test_a_file_that_lost_a_layer_is_not_handed_over(
     tensors = {key: tensor for key, tensor in load_file(path).items() if "transformer_blocks.0.attn.to_q." not in key}
     save_file(tensors, path)
     with pytest.raises(UnprovenAdapter):
-        prove(flux, path, adapter, adapter.weights.data, cache)
+        prove(flux, path, adapter.lora(), cache)
 
 
 def test_a_file_whose_factors_are_swapped_is_not_handed_over(
@@ -79,10 +80,10 @@ def test_a_file_whose_factors_are_swapped_is_not_handed_over(
     wrong = {key: -tensor if "lora_B" in key else tensor for key, tensor in load_file(path).items()}
     save_file(wrong, path)
     with pytest.raises(UnprovenAdapter, match="something else"):
-        prove(flux, path, adapter, adapter.weights.data, cache)
+        prove(flux, path, adapter.lora(), cache)
 
 
 def test_the_pipeline_is_bare_after_the_proof(flux: FluxFamily, cache: Cache, adapter: Adapter, tmp_path: Path) -> None:
-    prove(flux, exported(adapter, tmp_path / "a.safetensors"), adapter, adapter.weights.data, cache)
-    check_fits(read_lora(tmp_path / "a.safetensors", loc=()), flux.load_transformer(), loc=())
+    prove(flux, exported(adapter, tmp_path / "a.safetensors"), adapter.lora(), cache)
+    read_lora(tmp_path / "a.safetensors", FLUX_KEYS).check_fits(flux.load_transformer(), FLUX_KEYS)
     assert not any("lora" in name for name, _ in flux.load_transformer().named_modules())

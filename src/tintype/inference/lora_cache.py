@@ -1,4 +1,4 @@
-"""Keeps the LoRAs drawn with lately inside the resident pipeline, so that swapping one costs nothing.
+"""Keeps the LoRAs used lately inside the resident pipeline, so that swapping one costs nothing.
 
 A LoRA that does not fit must leave the pipeline as it was: every file is read and checked before the first is loaded,
 and one that fails while loading is taken out again.
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tintype.errors import about_input
+from tintype.lora.lora import Lora
 from tintype.lora.tensor_file import digest_of, unusable
-from tintype.models.family import FittingLora, LoraHost
-
-Loc = tuple[str | int, ...]
+from tintype.models.family import LoraHost
 
 
 @dataclass(frozen=True)
 class LoraRequest:
-    """A LoRA to draw with: its file, its strength, and where in the input it was named.
+    """A LoRA to generate with: its file, its strength, and the input that names it.
 
-    The file may be something that gets it. What always is the same file has an `origin`: while it is on the shelf, it
-    is not even asked for.
+    The file may be something that gets it. What always is the same file has an `origin`: while it is loaded, it is not
+    even asked for.
     """
 
     path: Path | Callable[[], Path]
-    scale: float
-    loc: Loc
+    scale: float = 1.0
+    about: tuple[str | int, ...] = ()  # below "body"
     origin: str = ""
 
 
@@ -47,27 +47,27 @@ class LoraCache:
         self._forget_unloaded()
         return tuple(self._names)
 
-    def apply(self, wanted: Sequence[LoraRequest]) -> list[str]:
+    def apply(self, requests: Sequence[LoraRequest]) -> list[str]:
         """Makes exactly these LoRAs act on the pipeline, loading what is not there yet.
 
-        Returns what a person should know about them. Raises UnusableAdapter at the `loc` of the one that does not fit;
-        then no LoRA acts, and none was lost.
+        Returns what a person should know about them. Raises UnusableAdapter about the input that names the one that
+        does not fit; then no LoRA acts, and none was lost.
         """
         self._forget_unloaded()
         pipeline = self._family.pipeline()
-        if not wanted:
+        if not requests:
             self._silence(pipeline)
             return []
-        files: dict[str, Path] = {}
-        named = [(self._name(one, files), one) for one in wanted]
-        places = {name: one.loc for name, one in named if name not in self._names}
-        fresh = {name: self._family.read_lora(files[name], loc=loc) for name, loc in places.items()}
+        fresh: dict[str, tuple[LoraRequest, Lora]] = {}
+        scales: dict[str, float] = {}
+        for request in requests:
+            with about_input(*request.about):
+                name = self._read(request, fresh)
+            scales[name] = scales.get(name, 0.0) + request.scale  # the same file twice acts as the sum
         try:
-            for name, lora in fresh.items():
-                self._load(pipeline, name, lora, places[name])
-            scales: dict[str, float] = {}
-            for name, one in named:  # the same file twice acts as the sum
-                scales[name] = scales.get(name, 0.0) + one.scale
+            for name, (request, lora) in fresh.items():
+                with about_input(*request.about):
+                    self._load(pipeline, name, lora)
             pipeline.enable_lora()
             pipeline.set_adapters(list(scales), list(scales.values()))
         except BaseException:
@@ -75,36 +75,38 @@ class LoraCache:
             raise
         self._names = [name for name in self._names if name not in scales] + list(scales)
         self._tidy(pipeline, in_use=len(scales))
-        return [remark for lora in fresh.values() for remark in lora.remarks]
+        return [remark for _, lora in fresh.values() for remark in lora.remarks]
 
-    def _name(self, one: LoraRequest, files: dict[str, Path]) -> str:
-        """By its origin, or by the file, which `files` then holds."""
-        known = self._origins.get(one.origin, "")
+    def _read(self, request: LoraRequest, fresh: dict[str, tuple[LoraRequest, Lora]]) -> str:
+        """Its name, by its origin or by its file, which `fresh` then holds unless it is loaded."""
+        known = self._origins.get(request.origin, "")
         if known in self._names:
             return known
-        path = one.path if isinstance(one.path, Path) else one.path()
-        name = name_of(digest_of(path))
-        files[name] = path
-        if one.origin:
-            self._origins[one.origin] = name
+        path = request.path if isinstance(request.path, Path) else request.path()
+        digest = digest_of(path)
+        name = name_of(digest)
+        if name not in self._names and name not in fresh:
+            fresh[name] = request, self._family.read_lora(path, digest)
+        if request.origin:
+            self._origins[request.origin] = name
         return name
 
-    def _load(self, pipeline: Any, name: str, lora: FittingLora, loc: Loc) -> None:
+    def _load(self, pipeline: Any, name: str, lora: Lora) -> None:
         try:
             with warnings.catch_warnings():
                 # PEFT warns of a second adapter as if it were a mistake.
                 warnings.filterwarnings("ignore", "Already found a `peft_config`")
                 pipeline.transformer.load_lora_adapter(
-                    dict(lora.state),
+                    lora.state,
                     adapter_name=name,
-                    metadata=dict(lora.settings),
+                    metadata=lora.config,
                     _pipeline=pipeline,
                 )
         except (ValueError, RuntimeError, KeyError, TypeError) as problem:
             # diffusers and PEFT raise all of these for files they do not understand.
             if name in loaded_names(pipeline):
                 pipeline.delete_adapters(name)
-            raise unusable(f"This LoRA could not be loaded ({problem}).", loc) from None
+            raise unusable(f"This LoRA could not be loaded ({problem}).") from None
         self._names.append(name)
 
     def _silence(self, pipeline: Any) -> None:

@@ -8,14 +8,14 @@ from tintype.catalog.fields import pixels_of
 from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput
 from tintype.inference.flux import Wish
 from tintype.job import JobContext
-from tintype.jobs.images import as_image, published, seed_for, wanted
+from tintype.jobs.images import as_image, lora_requests, published, seed_for
 from tintype.jobs.residents import residents
 
 
 def run(input: FluxLoraInput, context: JobContext) -> FluxLoraOutput:
     """Draws `num_images` pictures; picture k is that of seed + k alone."""
     sampler = residents(context).flux_sampler()
-    for remark in sampler.use(wanted(input.loras, context)):
+    for remark in sampler.use(lora_requests(input.loras, context)):
         context.log(remark, "WARN")
 
     seed = seed_for(input.seed, input.num_images)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from tintype.catalog.custom_models import MODEL_ID, unknown_model
+from tintype.catalog.custom_models import unknown_model
 from tintype.catalog.ideogram_custom_models import CustomModelGenerateInput, CustomModelGenerateOutput
 from tintype.catalog.ideogram_v4 import IdeogramInput, IdeogramLoraInput, IdeogramOutput
 from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish, Wording
 from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
 from tintype.job import JobContext
-from tintype.jobs.images import as_image, published, seed_for, wanted, wanted_file
+from tintype.jobs.images import as_image, lora_request, lora_requests, published, seed_for
 from tintype.jobs.residents import residents
 
 
@@ -22,7 +22,7 @@ def run(input: IdeogramInput, context: JobContext) -> IdeogramOutput:
     """Draws `num_images` pictures, with LoRAs or without; picture k is that of seed + k alone."""
     sampler = residents(context).ideogram_sampler()
     loras, branch = (input.loras, input.negative_branch) if isinstance(input, IdeogramLoraInput) else ([], None)
-    _wear(sampler, wanted(loras, context), context)
+    _wear(sampler, lora_requests(loras, context), context)
     width, height = input.pixels
     wish = IdeogramWish(input.prompt, width, height, input.rendering_speed, input.expands, branch=branch)
     wording = _worded(sampler, wish, context)
@@ -44,7 +44,7 @@ def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> Cu
     """Draws with a custom model, which may have been archived since the request was sent."""
     if context.model is None:
         raise unknown_model(input.model_id)
-    lora = wanted_file(context.model.usable_lora(), 1.0, MODEL_ID, context)
+    lora = lora_request(context.model.usable_lora(), 1.0, ("model_id",), context)
     sampler = residents(context).ideogram_sampler()
     _wear(sampler, [lora], context)
     width, height = ASPECT_RATIOS[input.aspect_ratio]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from PIL import Image as Pictures
 
 from tintype.catalog import File, Image
 from tintype.catalog.flux_lora import LoraWeight
-from tintype.errors import about_input
 from tintype.files.urls import own_reference
-from tintype.inference.lora_cache import Loc, LoraRequest
+from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
 
 MOST_LORA_BYTES = 4 * 1024**3
@@ -30,19 +29,15 @@ def seed_for(given: int | None, count: int) -> int:
     return secrets.randbelow(LARGEST_SEED - count) if given is None else given
 
 
-def wanted(loras: Sequence[LoraWeight], context: JobContext) -> list[LoraRequest]:
-    """The LoRAs of an input, with the places where they were named."""
-    return [wanted_file(lora.path, lora.scale, ("body", "loras", n, "path"), context) for n, lora in enumerate(loras)]
+def lora_requests(loras: Sequence[LoraWeight], context: JobContext) -> list[LoraRequest]:
+    """The LoRAs of an input, each knowing where it was named."""
+    return [lora_request(lora.path, lora.scale, ("loras", n, "path"), context) for n, lora in enumerate(loras)]
 
 
-def wanted_file(url: str, scale: float, loc: Loc, context: JobContext) -> LoraRequest:
+def lora_request(url: str, scale: float, about: tuple[str | int, ...], context: JobContext) -> LoraRequest:
     """One LoRA, fetched only if it is not in memory. A file of this server never changes; what others serve may."""
-
-    def fetch() -> Path:
-        with about_input(*loc[1:]):
-            return context.fetch(url, max_bytes=MOST_LORA_BYTES)
-
-    return LoraRequest(fetch, scale, loc, origin=url if own_reference(url) else "")
+    fetch = functools.partial(context.fetch, url, max_bytes=MOST_LORA_BYTES)
+    return LoraRequest(fetch, scale, about, origin=url if own_reference(url) else "")
 
 
 def published(picture: Pictures.Image, number: int, form: Form, context: JobContext, *, inline: bool) -> File:

@@ -18,11 +18,13 @@ from tintype.dataset import Dataset, write_page
 from tintype.job import JobContext
 from tintype.jobs.samples import Samples
 from tintype.lora.adapter import Adapter
+from tintype.lora.lora import Lora
+from tintype.lora.write import write_lora
 from tintype.models.family import Family, TrainingDefaults
 from tintype.models.read_ahead import read_ahead
 from tintype.training.cache import Cache, encode_once
 from tintype.training.curve import draw_curve
-from tintype.training.export import export_all, header, to_diffusers
+from tintype.training.export import export_all, header
 from tintype.training.flops import StepCost, step_cost_of
 from tintype.training.loop import Plan, Trained, train
 from tintype.training.prove import Proof, prove
@@ -136,21 +138,14 @@ def train_and_prove(
     that does nothing."""
     context.log(_announced(family, adapter, plan, purpose, cache))
     kept = context.scratch / "kept"
-    keep = _keeper(family, adapter, plan, purpose, kept, context)
-    trained = train(family, adapter, cache, plan, context, snapshot_dir=kept, keep=keep)
+    on_snapshot = _snapshots(family, adapter, plan, purpose, kept, context)
+    trained = train(family, adapter, cache, plan, context, snapshot_dir=kept, on_snapshot=on_snapshot)
     work = step_cost_of(family, adapter, cache, plan)
     context.log(_told(trained, work))
 
     facts = _header(family, adapter, plan, purpose)
-    exports = export_all(
-        family.lora_layout,
-        adapter,
-        context.scratch,
-        weights=trained.weights,
-        dtype=_kept_dtype(family),
-        header=facts,
-    )
-    proof = prove(family, exports["diffusers"], adapter, trained.weights, cache)
+    exports = export_all(trained.lora, family.lora_keys, context.scratch, dtype=_kept_dtype(family), header=facts)
+    proof = prove(family, exports["diffusers"], trained.lora, cache)
     context.log(_proven(proof, exports))
 
     report = dataset.report
@@ -167,21 +162,20 @@ def train_and_prove(
     return Finished(trained, work, proof, results)
 
 
-def _keeper(
+def _snapshots(
     family: Family, adapter: Adapter, plan: Plan, purpose: Purpose, folder: Path, context: JobContext
-) -> Callable[[int, torch.Tensor], None]:
-    """What happens at a kept checkpoint: the LoRA as it is by then, and what it draws. Files that are there stay."""
+) -> Callable[[int, Lora], None]:
+    """What happens at a snapshot: the LoRA as it is by then, and what it generates. Files that are there stay."""
 
-    def keep(step: int, weights: torch.Tensor) -> None:
+    def on_snapshot(step: int, lora: Lora) -> None:
         path, facts = folder / f"lora-step-{step:05d}.safetensors", _header(family, adapter, plan, purpose, step)
         if not path.exists():
-            layout, dtype = family.lora_layout, _kept_dtype(family)
-            to_diffusers(layout, adapter, path, weights=weights, dtype=dtype, header=facts)
+            write_lora(lora, family.lora_keys, path, form="diffusers", dtype=_kept_dtype(family), header=facts)
         count = len(purpose.samples.prompts)
         places = [folder / f"sample-step-{step:05d}-{number}.png" for number in range(count)]
         purpose.samples.at(path, places, context)
 
-    return keep
+    return on_snapshot
 
 
 def _drawn(samples: Samples, lora: Path, kept: Path, context: JobContext) -> list[Path]:

@@ -47,7 +47,7 @@ class Samples:
 def with_flux(lora: Path, prompts: Sequence[str], seed: int, context: JobContext) -> list[Image.Image]:
     """As `fal-ai/flux-lora` draws."""
     sampler = residents(context).flux_sampler()
-    sampler.use([LoraRequest(lora, 1.0, ("body",))])
+    sampler.use([LoraRequest(lora)])
     return [
         sampler.draw(Wish(prompt, *_SIZE), [seed], lambda *_: context.raise_if_cancelled())[0] for prompt in prompts
     ]
@@ -58,7 +58,7 @@ def with_ideogram(lora: Path, prompts: Sequence[str], seed: int, context: JobCon
     from tintype.inference.ideogram4 import IdeogramWish
 
     sampler = residents(context).ideogram_sampler()
-    sampler.use([LoraRequest(lora, 1.0, ("body",))])
+    sampler.use([LoraRequest(lora)])
     pictures = []
     for prompt in prompts:
         wish = IdeogramWish(prompt, *_SIZE)

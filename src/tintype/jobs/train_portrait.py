@@ -15,14 +15,11 @@ from tintype.jobs.lora_training import Purpose, encode, new_adapter, plan_for, t
 from tintype.jobs.residents import residents
 from tintype.jobs.samples import Samples, with_flux
 from tintype.jobs.training_config import describe_run
-from tintype.lora.adapter import Adapter, startable
-from tintype.lora.read import LoraFile, read_lora
+from tintype.lora.lora import Lora
 from tintype.models.family import TrainingDefaults
 from tintype.models.flux.model import FluxFamily
 from tintype.training.optimizers import check_usable
 from tintype.training.plan import Plan
-
-_RESUME = ("body", "resume_from_checkpoint")
 
 
 def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
@@ -37,7 +34,9 @@ def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     cache = encode(flux, dataset, context)
     adapter = new_adapter(flux, input.rank, input.seed)
     if earlier is not None:
-        _go_on(adapter, earlier, context)
+        adapter.start_from(earlier)
+        for said in earlier.account(adapter.layers):
+            context.log(said)
     purpose = Purpose(
         title=f"Portrait of {input.trigger_phrase}" if input.trigger_phrase else "Portrait",
         trigger=input.trigger_phrase or "",
@@ -95,22 +94,14 @@ def _area_sides(input: PortraitTrainerInput) -> tuple[int, ...]:
     return MULTI_RESOLUTION if input.multiresolution_training else SINGLE_RESOLUTION
 
 
-def _earlier(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> LoraFile | None:
+def _earlier(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Lora | None:
     """The LoRA to go on from, read and found usable before anything costly is done."""
     if not input.resume_from_checkpoint:
         return None
     with about_input("resume_from_checkpoint"):
-        path = context.fetch(input.resume_from_checkpoint, max_bytes=MOST_LORA_BYTES)
-        lora = read_lora(path, loc=_RESUME)
-        flux.check_fits(lora, loc=_RESUME)
-        startable(lora, flux.adapter_targets, input.rank, loc=_RESUME)
+        lora = flux.read_lora(context.fetch(input.resume_from_checkpoint, max_bytes=MOST_LORA_BYTES))
+        lora.startable(flux.adapter_targets, input.rank)
     return lora
-
-
-def _go_on(adapter: Adapter, earlier: LoraFile, context: JobContext) -> None:
-    adapter.start_from(earlier, loc=_RESUME)
-    for said in earlier.account(adapter.layers):
-        context.log(said)
 
 
 def plan_of(input: PortraitTrainerInput, flux: FluxFamily) -> Plan:

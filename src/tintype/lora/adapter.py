@@ -8,25 +8,26 @@ W x + (alpha / rank) · up (down x), down drawn uniformly, up zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tintype.lora.read import LoraFile, Pair, unusable
+from tintype.lora.lora import Lora
+from tintype.lora.pairs import Pair
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with a trained side path."""
+    """A frozen linear layer with a side path, trained or fixed."""
 
-    def __init__(self, base: nn.Linear, down: nn.Parameter, up: nn.Parameter, scale: float) -> None:
+    def __init__(self, base: nn.Linear, pair: Pair) -> None:
         super().__init__()
         self.base = base
-        self.down = down
-        self.up = up
-        self.scale = scale
+        self.down = pair.down
+        self.up = pair.up
+        self.scale = pair.scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x: (…, in) to (…, out), in the base's precision; the factors themselves stay fp32."""
@@ -95,20 +96,9 @@ class Adapter:
         part.grad = self.weights.grad[start : start + rows * columns].view(rows, columns)
         return part
 
-    @contextmanager
-    def attached(self, transformer: nn.Module) -> Iterator[nn.Module]:
+    def attached(self, transformer: nn.Module) -> AbstractContextManager[nn.Module]:
         """The transformer with this adapter in it; it is bare again afterwards, whatever happens."""
-        originals: dict[str, nn.Linear] = {}
-        try:
-            for name, (down, up) in self.layers.items():
-                layer = transformer.get_submodule(name)
-                assert isinstance(layer, nn.Linear), f"{name} carries another adapter"
-                originals[name] = layer
-                transformer.set_submodule(name, LoraLinear(layer, down, up, self.alpha / self.rank))
-            yield transformer
-        finally:
-            for name, layer in originals.items():
-                transformer.set_submodule(name, layer)
+        return attached(transformer, {name: Pair(*factors, self.alpha) for name, factors in self.layers.items()})
 
     def require_gradients(self) -> None:
         """Backward adds into `weights.grad` from now on."""
@@ -117,44 +107,44 @@ class Adapter:
             down.requires_grad_(True)
             up.requires_grad_(True)
 
-    def state(self, weights: torch.Tensor | None = None) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Each layer's (down, up) on the CPU, taken from `weights` (e.g. a moving average) where given."""
+    def lora(self, weights: torch.Tensor | None = None) -> Lora:
+        """What is trained, copied to the CPU; taken from `weights` (flat, e.g. a moving average) where given."""
         flat = (self.weights.data if weights is None else weights).detach().cpu()
-        found = {}
+        pairs = {}
         for name, (out, into) in self.shapes.items():
             down_at, up_at = self._places[name]
             down, up = flat[down_at : down_at + self.rank * into], flat[up_at : up_at + self.rank * out]
-            found[name] = (down.view(self.rank, into).clone(), up.view(out, self.rank).clone())
-        return found
+            pairs[name] = Pair(down.view(self.rank, into).clone(), up.view(out, self.rank).clone(), self.alpha)
+        return Lora(pairs)
 
-    def start_from(self, lora: LoraFile, *, loc: tuple[str | int, ...]) -> int:
-        """Takes an earlier LoRA's weights as the start; layers it lacks stay new. Returns how many it had.
+    def start_from(self, lora: Lora) -> None:
+        """Takes an earlier LoRA's weights as the start; layers it lacks stay new.
 
         A smaller rank is filled up: the added rows of the down stay as a new adapter's, their columns of the up are
-        zero, so that nothing changes at first. Raises UnusableAdapter for a larger rank, which could only be cut.
+        zero, so that nothing changes at first. Raises UnusableAdapter as `Lora.startable`.
         """
-        taken = startable(lora, self.layers, self.rank, loc=loc)
-        for name, pair in taken.items():
+        for name, pair in lora.startable(self.layers, self.rank).items():
             down, up = self.layers[name]
             down.data[: pair.rank].copy_(pair.down)
             # Its own alpha goes into the factor, because ours is the rank.
             up.data.zero_()
             up.data[:, : pair.rank].copy_(pair.up.float() * (pair.scale * self.rank / self.alpha))
-        return len(taken)
 
 
-def startable(lora: LoraFile, targets: Collection[str], rank: int, *, loc: tuple[str | int, ...]) -> dict[str, Pair]:
-    """The layers of a LoRA that training of `targets` at `rank` can start from; raises as `Adapter.start_from`."""
-    taken = {name: pair for name, pair in lora.pairs.items() if name in targets}
-    if not taken:
-        raise unusable("None of this LoRA's layers is trained here.", loc)
-    if (largest := max(pair.rank for pair in taken.values())) > rank:
-        raise unusable(
-            f"This LoRA has rank {largest}, and rank {rank} is to be trained, which would lose some of it.",
-            loc,
-            remedy=f"Ask for rank {largest} or more.",
-        )
-    return taken
+@contextmanager
+def attached(transformer: nn.Module, pairs: Mapping[str, Pair]) -> Iterator[nn.Module]:
+    """The transformer with these side paths, on its device; it is bare again afterwards, whatever happens."""
+    originals: dict[str, nn.Linear] = {}
+    try:
+        for name, pair in pairs.items():
+            layer = transformer.get_submodule(name)
+            assert isinstance(layer, nn.Linear), f"{name} carries another adapter"
+            originals[name] = layer
+            transformer.set_submodule(name, LoraLinear(layer, pair))
+        yield transformer
+    finally:
+        for name, layer in originals.items():
+            transformer.set_submodule(name, layer)
 
 
 def _placed(

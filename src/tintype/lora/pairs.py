@@ -3,7 +3,8 @@
 The original FLUX code keeps query, key and value (and in single blocks the MLP's entry) in one matrix, diffusers keeps
 them apart; trainers follow one or the other. With W = [W1; W2; …] stacked by output:
 
-* separate to fused: downs stacked, ups block-diagonal. The rank is the sum, alpha grows with it, nothing is lost.
+* separate to fused: downs stacked, ups block-diagonal. The rank is the sum, alpha grows with it, nothing is lost. Where
+  all parts share one down, that one serves the whole, and the rank stays.
 * fused to separate: where the blocks show, each part gets its own back; else all parts share the down and take their
   rows of the up.
 """
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tintype.lora.tensor_file import shown, unusable
+from tintype.lora.keys import shown
+from tintype.lora.tensor_file import unusable
 
 # The Frobenius norm of one layer's change; a layer of FLUX itself has about 60.
 _LARGEST_CHANGE = 1e6
@@ -33,6 +35,11 @@ class Pair:
     @property
     def rank(self) -> int:
         return self.down.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in): the layer's own."""
+        return self.up.shape[0], self.down.shape[1]
 
     @property
     def scale(self) -> float:
@@ -52,6 +59,14 @@ class Pair:
         down, up = (float(torch.linalg.vector_norm(factor.double())) for factor in (self.down, self.up))
         return abs(self.scale) * down * up
 
+    def swapped(self) -> Pair:
+        """The same with the output's halves in the other order."""
+        return Pair(self.down, torch.cat(self.up.chunk(2)[::-1]), self.alpha)
+
+    def to(self, device: torch.device) -> Pair:
+        """The same on a device."""
+        return Pair(self.down.to(device), self.up.to(device), self.alpha)
+
     def cast(self, dtype: torch.dtype) -> Pair:
         """A copy that shares no memory with another pair's, as a file wants it."""
         down, up = (
@@ -60,13 +75,13 @@ class Pair:
         return Pair(down, up, self.alpha)
 
 
-def check_sane(name: str, pair: Pair, loc: Sequence[str | int]) -> None:
+def check_sane(name: str, pair: Pair) -> None:
     """Raises UnusableAdapter: a file with NaN in it would load, and draw black."""
     bound = pair.bound()
     if not math.isfinite(bound):
-        raise unusable(f"This LoRA is broken: {shown(name)} holds values that are not finite (NaN or infinite).", loc)
+        raise unusable(f"This LoRA is broken: {shown(name)} holds values that are not finite (NaN or infinite).")
     if bound > _LARGEST_CHANGE:
-        raise unusable(f"This LoRA is broken: the values of {shown(name)} are far too large ({bound:.0e}).", loc)
+        raise unusable(f"This LoRA is broken: the values of {shown(name)} are far too large ({bound:.0e}).")
 
 
 def fuse(parts: Sequence[Pair | None], sizes: Sequence[int]) -> Pair:
@@ -75,9 +90,14 @@ def fuse(parts: Sequence[Pair | None], sizes: Sequence[int]) -> Pair:
     The scale is that of the first part that has one; where another's differs, it goes into that part's up.
     """
     present = [part for part in parts if part is not None]
+    first = present[0]
+    if len(present) == len(parts) and all(
+        part.alpha == first.alpha and torch.equal(part.down, first.down) for part in present
+    ):
+        return Pair(first.down, torch.cat([part.up for part in present]), first.alpha)
     scale = next((part.scale for part in present if part.scale), 0.0)
     rank = sum(part.rank for part in present)
-    up = present[0].up.new_zeros(sum(sizes), rank)
+    up = first.up.new_zeros(sum(sizes), rank)
     row = column = 0
     for part, size in zip(parts, sizes, strict=True):
         if part is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from tintype.errors import UnusableAdapter
+from tintype.lora.keys import REMEDY, shown
 
 _LONGEST_HEADER = 16 * 1024 * 1024  # bytes; a LoRA of every layer of FLUX needs 250 kB
 _LONGEST_REMARK = 200  # characters of a library's complaint that are passed on
-_CHUNK = 1024 * 1024
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 _WHOLE = {"I8", "I16", "I32", "I64", "U8", "U16", "U32", "U64"}
 _EIGHT_BITS = {torch.float8_e4m3fn, torch.float8_e5m2}
@@ -55,7 +55,7 @@ class TensorFile:
     header: Mapping[str, str]
     entries: Mapping[str, Entry]
 
-    def load(self, keys: Collection[str], loc: Sequence[str | int]) -> dict[str, torch.Tensor]:
+    def load(self, keys: Collection[str]) -> dict[str, torch.Tensor]:
         """These tensors, with eight-bit floats widened. Raises UnusableAdapter for what is neither floating point nor a
         single whole number.
         """
@@ -63,49 +63,36 @@ class TensorFile:
             entry = self.entries[key]
             single = entry.dtype in _WHOLE and math.prod(entry.shape) == 1
             if entry.dtype not in _FLOATS and not single:
-                raise unusable(f"{shown(key)} holds {entry.dtype}, not floating point.", loc)
+                raise unusable(f"{shown(key)} holds {entry.dtype}, not floating point.")
         try:
             with safe_open(self.path, framework="pt") as opened:
                 loaded = {key: opened.get_tensor(key) for key in keys}
         except (SafetensorError, OSError, ValueError) as problem:
-            raise unusable(f"The safetensors file is damaged ({_remark(problem)}).", loc) from None
+            raise unusable(f"The safetensors file is damaged ({_remark(problem)}).") from None
         return {key: one.bfloat16() if one.dtype in _EIGHT_BITS else one for key, one in loaded.items()}
 
 
-def unusable(
-    message: str,
-    loc: Sequence[str | int],
-    remedy: str = "Send a LoRA as safetensors, made for this base model.",
-) -> UnusableAdapter:
-    """The one way to refuse a LoRA."""
-    return UnusableAdapter(message, loc=loc, remedy=remedy)
-
-
-def shown(key: str) -> str:
-    """A key from a file, fit for a sentence."""
-    plain = key if key.isprintable() else ascii(key)
-    return plain if len(plain) <= 80 else f"{plain[:79]}…"
+def unusable(message: str, remedy: str = REMEDY) -> UnusableAdapter:
+    """The error for a file that no base model could use."""
+    return UnusableAdapter(message, remedy=remedy)
 
 
 def digest_of(path: Path) -> str:
     """SHA-256 of the file's bytes: the identity of an adapter."""
-    seen = hashlib.sha256()
     with path.open("rb") as source:
-        while chunk := source.read(_CHUNK):
-            seen.update(chunk)
-    return seen.hexdigest()
+        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
-def open_tensors(path: Path, *, loc: Sequence[str | int]) -> TensorFile:
-    """Reads the header. Raises UnusableAdapter at `loc` for anything that is not sound safetensors."""
+def open_tensors(path: Path) -> TensorFile:
+    """Reads the header. Raises UnusableAdapter for anything that is not sound safetensors."""
     with path.open("rb") as source:
         first = source.read(1024)
         length = int.from_bytes(first[:8], "little")
         # A safetensors file: eight bytes of header length, then JSON.
         if first[8:9] != b"{":
-            raise unusable(f"Only safetensors files are opened; this one is {_named(first)}.", loc)
+            raise unusable(f"Only safetensors files are opened; this one is {_named(first)}.")
         if length > _LONGEST_HEADER:
-            raise unusable(f"The safetensors file is damaged (its header claims {length} bytes).", loc)
+            raise unusable(f"The safetensors file is damaged (its header claims {length} bytes).")
         source.seek(8)
         text = source.read(length)
     try:
@@ -113,7 +100,7 @@ def open_tensors(path: Path, *, loc: Sequence[str | int]) -> TensorFile:
             header = dict(opened.metadata() or {})
         told = json.loads(text, object_pairs_hook=_once)
     except (SafetensorError, OSError, ValueError, RecursionError) as problem:
-        raise unusable(f"The safetensors file is damaged ({_remark(problem)}).", loc) from None
+        raise unusable(f"The safetensors file is damaged ({_remark(problem)}).") from None
     told.pop("__metadata__", None)
     entries = {key: Entry(str(told[key]["dtype"]), tuple(told[key]["shape"])) for key in told}
     return TensorFile(path, header, entries)

@@ -5,7 +5,7 @@ Sizes are nominal pixels unless said otherwise: 1024 means what it means for the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from PIL import Image
 
-from tintype.lora.layout import LoraLayout
+from tintype.lora.keys import LoraKeys
+from tintype.lora.lora import Lora
 from tintype.models.weights import BaseWeights
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Family(Protocol):
     """One base model, resident in this process."""
 
     weights: BaseWeights
+    lora_keys: LoraKeys
     training_defaults: TrainingDefaults
     device: torch.device
     dtype: torch.dtype
@@ -131,11 +133,6 @@ class Family(Protocol):
         ...
 
     @property
-    def lora_layout(self) -> LoraLayout:
-        """How this base's LoRA files are written and read back."""
-        ...
-
-    @property
     def fused_targets(self) -> tuple[tuple[str, ...], ...]:
         """Targets that published files keep as one layer, so that their adapters share the factor that reads."""
         ...
@@ -169,18 +166,6 @@ class Family(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class FittingLora:
-    """A LoRA that was read and fits its base: factors under diffusers' keys, PEFT's settings made from their shapes.
-
-    `remarks` is what whoever sent it should know.
-    """
-
-    state: Mapping[str, torch.Tensor]
-    settings: Mapping[str, Any]
-    remarks: tuple[str, ...] = ()
-
-
 class LoraHost(Protocol):
     """A family whose resident pipeline can put LoRAs on and take them off again."""
 
@@ -188,6 +173,6 @@ class LoraHost(Protocol):
         """The resident pipeline of diffusers; adapters loaded into it stay until someone unloads them."""
         ...
 
-    def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
-        """Raises UnusableAdapter at `loc` for a file that is no LoRA of this base; the pipeline is not touched."""
+    def read_lora(self, path: Path, digest: str = "") -> Lora:
+        """Reads a LoRA of this base, the pipeline untouched. Raises UnusableAdapter unless all of it fits."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import diffusers
@@ -12,6 +13,9 @@ import torch
 import transformers
 
 from tintype.lora.adapter import Adapter
+from tintype.lora.keys import LoraKeys
+from tintype.lora.lora import Lora
+from tintype.lora.read import read_lora
 from tintype.models.diffusers_forward import compiling, recomputing
 from tintype.models.family import TrainingDefaults
 from tintype.models.weights import BaseWeights
@@ -26,6 +30,7 @@ class Resident:
     """The half of a Family that does not depend on the architecture."""
 
     nickname: ClassVar[str]  # of what the miniature is one
+    lora_keys: LoraKeys
     window: ClassVar[int]  # text tokens that it reads, unless its traits say otherwise
     default_training: ClassVar[TrainingDefaults] = TrainingDefaults()
 
@@ -78,6 +83,26 @@ class Resident:
         if self._transformer is None:
             self._transformer = self._read_transformer()
         return self._transformer
+
+    def _outline(self) -> Any:
+        """The transformer, or one without weights: its layers' names and shapes."""
+        return self._resident_transformer()
+
+    def read_lora(self, path: Path, digest: str = "") -> Lora:
+        """Reads a LoRA of this base, the pipeline untouched. Raises UnusableAdapter unless all of it fits."""
+        lora = read_lora(path, self.lora_keys, digest=digest)
+        lora.check_fits(self._outline(), self.lora_keys)
+        return lora
+
+    @property
+    def fused_targets(self) -> tuple[tuple[str, ...], ...]:
+        """Targets that published files keep as one layer, so that their adapters share the factor that reads."""
+        return self.lora_keys.sharing(self.adapter_targets)
+
+    @property
+    def adapter_targets(self) -> tuple[str, ...]:
+        """Full names of the linear layers that an adapter changes."""
+        raise NotImplementedError
 
     def pipeline(self) -> Any:
         """The resident pipeline that draws; adapters loaded into it stay until someone unloads them."""

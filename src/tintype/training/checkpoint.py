@@ -16,7 +16,7 @@ from tintype.training.optimizers import from_tensors, to_tensors
 
 _TENSORS = "state.safetensors"
 _FACTS = "state.json"
-_KEEPSAKES = "kept"
+_SNAPSHOTS = "kept"
 _OPTIMIZER = "optimizer."
 
 
@@ -50,7 +50,7 @@ def save(
     facts = {"identity": identity, "step": state.step, "skipped": state.skipped, "seconds": state.seconds}
     facts["losses"] = state.losses
     (folder / _FACTS).write_text(json.dumps(facts))
-    _link_all(snapshot_dir, folder / _KEEPSAKES)
+    _link_all(snapshot_dir, folder / _SNAPSHOTS)
 
 
 def restore(
@@ -70,7 +70,7 @@ def restore(
     state.average.copy_(tensors["average"])
     state.step, state.skipped, state.losses = facts["step"], facts["skipped"], facts["losses"]
     state.seconds = facts["seconds"]
-    _link_all(folder / _KEEPSAKES, snapshot_dir)
+    _link_all(folder / _SNAPSHOTS, snapshot_dir)
     moments = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
     from_tensors(optimizer, {name.removeprefix(_OPTIMIZER): tensor for name, tensor in moments.items()})
     return True

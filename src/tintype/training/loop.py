@@ -19,6 +19,7 @@ import torch
 from tintype.errors import Drained, NonFiniteLoss, StorageFull
 from tintype.job import JobContext
 from tintype.lora.adapter import Adapter
+from tintype.lora.lora import Lora
 from tintype.models.family import Family
 from tintype.training.cache import Cache
 from tintype.training.checkpoint import TrainingState, restore, save
@@ -32,9 +33,9 @@ MOST_BAD_STEPS = 5  # non-finite losses in a row that end the run
 
 @dataclass
 class Trained:
-    """What a run leaves: the averaged weights (flat, as in Adapter), and figures for the report."""
+    """What a run leaves: the LoRA of the averaged weights, and figures for the report."""
 
-    weights: torch.Tensor
+    lora: Lora
     losses: list[float]
     skipped: int
     seconds: float  # of all attempts together, as far as their steps count; samples and checkpoints are not in it
@@ -54,13 +55,13 @@ def train(
     context: JobContext,
     *,
     snapshot_dir: Path,
-    keep: Callable[[int, torch.Tensor], None] = lambda step, weights: None,
+    on_snapshot: Callable[[int, Lora], None] = lambda step, lora: None,
 ) -> Trained:
-    """Trains `adapter` in place and returns its averaged weights.
+    """Trains `adapter` in place and returns the LoRA of its averaged weights.
 
-    `keep` gets (step, averaged weights) every `plan.keep_every` steps, with the transformer bare, so that it may draw.
-    What it writes into `snapshot_dir` is part of every later checkpoint and is there again after resuming; it is
-    called again for a step whose work may be unfinished, and finds what it wrote. Whatever ends the process after
+    `on_snapshot` gets (step, that LoRA) every `plan.keep_every` steps, with the transformer bare, so that it may
+    generate. What it writes into `snapshot_dir` is part of every later checkpoint and is there again after resuming; it
+    is called again for a step whose work may be unfinished, and finds what it wrote. Whatever ends the process after
     the last step, the next attempt finds all steps done. Raises Cancelled within a step of being asked, and
     NonFiniteLoss when the loss stays non-finite.
     """
@@ -72,7 +73,7 @@ def train(
     try:
         with run.stepper.prepared():
             while True:
-                run.keep_if_due(keep)
+                run.snapshot_if_due(on_snapshot)
                 run.checkpoint_if_due()
                 if run.state.step >= plan.steps:
                     break
@@ -83,7 +84,7 @@ def train(
     except Drained:
         run.checkpoint()  # the request goes on elsewhere, from here
         raise
-    return Trained(run.state.average, run.state.losses, run.state.skipped, run.state.seconds, started_at)
+    return Trained(adapter.lora(run.state.average), run.state.losses, run.state.skipped, run.state.seconds, started_at)
 
 
 class _Run:
@@ -131,11 +132,11 @@ class _Run:
                 remedy="Lower learning_rate.",
             )
 
-    def keep_if_due(self, keep: Callable[[int, torch.Tensor], None]) -> None:
+    def snapshot_if_due(self, on_snapshot: Callable[[int, Lora], None]) -> None:
         step, every = self.state.step, self.plan.keep_every
         if every and step and step % every == 0:
             with self.stepper.paused():
-                keep(step, self.state.average)
+                on_snapshot(step, self.adapter.lora(self.state.average))
 
     def checkpoint_if_due(self) -> None:
         """A checkpoint every so many steps or seconds, and after the last step: what follows takes minutes too."""

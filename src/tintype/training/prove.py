@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from tintype.errors import UnprovenAdapter
-from tintype.lora.adapter import Adapter
-from tintype.lora.read import PREFIX
+from tintype.lora.adapter import attached
+from tintype.lora.keys import PREFIX
+from tintype.lora.lora import Lora
 from tintype.models.family import Family, Latents
 from tintype.training.cache import Cache
 
@@ -38,12 +39,13 @@ class Proof:
         return asdict(self)
 
 
-def prove(family: Family, path: Path, adapter: Adapter, weights: torch.Tensor, cache: Cache) -> Proof:
-    """Raises UnprovenAdapter when the file does not load completely or does not do what was trained."""
+def prove(family: Family, path: Path, lora: Lora, cache: Cache) -> Proof:
+    """Raises UnprovenAdapter when the file does not load completely or does not do what this LoRA does."""
     transformer = family.load_transformer()
     probe = _Probe(family, cache)
     base = probe.velocity(transformer)
-    wanted = _trained_velocity(probe, transformer, adapter, weights)
+    with attached(transformer, {name: pair.to(family.device) for name, pair in lora.pairs.items()}):
+        wanted = probe.velocity(transformer)
     pipeline = family.fresh_pipeline()
     try:
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=_NAME, local_files_only=True)
@@ -65,18 +67,6 @@ def prove(family: Family, path: Path, adapter: Adapter, weights: torch.Tensor, c
     if error > _TOLERANCE * change + 1e-5 * size:
         raise UnprovenAdapter("The exported LoRA, loaded back, does something else than what was trained.")
     return Proof(keys, change / size, error / size)
-
-
-def _trained_velocity(
-    probe: _Probe, transformer: torch.nn.Module, adapter: Adapter, weights: torch.Tensor
-) -> torch.Tensor:
-    kept = adapter.weights.data.clone()
-    adapter.weights.data.copy_(weights)
-    try:
-        with adapter.attached(transformer):
-            return probe.velocity(transformer)
-    finally:
-        adapter.weights.data.copy_(kept)
 
 
 def _compare_keys(path: Path, transformer: torch.nn.Module) -> int:

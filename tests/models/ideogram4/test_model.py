@@ -16,7 +16,8 @@ from diffusers.pipelines.ideogram4.pipeline_ideogram4 import (
 
 from tintype.errors import InputError
 from tintype.models.family import Features, Latents
-from tintype.models.ideogram4.model import SIGMA_MAX, SIGMA_MIN, Ideogram4Family, adapter_targets, fused_groups
+from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
+from tintype.models.ideogram4.model import SIGMA_MAX, SIGMA_MIN, Ideogram4Family, adapter_targets
 from tintype.models.ideogram4.network import TEXT_LAYERS, embed_time, pin_rotary, predict, rotary_positions
 from tintype.models.weights import BaseWeights
 
@@ -218,7 +219,9 @@ def test_targets_are_the_attention_and_mlp_layers_of_every_block(ideogram: Ideog
     assert len(targets) == 7 * len(network.layers)
     assert all(isinstance(network.get_submodule(name), torch.nn.Linear) for name in targets)
     assert not any("adaln" in name or "norm" in name for name in targets)
-    assert all(set(group) < set(targets) for group in fused_groups(network))
+    groups = IDEOGRAM_KEYS.sharing(targets)
+    assert len(groups) == len(network.layers)
+    assert all(set(group) < set(targets) for group in groups)
 
 
 def test_sizes_are_true_pixels_in_steps_of_a_token_and_nominal_in_a_miniature(ideogram: Ideogram4Family) -> None:
@@ -257,7 +260,7 @@ def test_the_real_configuration_on_the_meta_device() -> None:
               if isinstance(layer, torch.nn.Linear)}  # fmt: skip
     split = sum(sum(shapes[name]) for name in targets)
     assert split == 2_976_768
-    saved = sum(shapes[name][1] for group in fused_groups(network) for name in group[1:])
+    saved = sum(shapes[name][1] for group in IDEOGRAM_KEYS.sharing(targets) for name in group[1:])
     fused = split - saved
     assert fused == 2_663_424
     assert 16 * fused * 2 + 170 * 4 == 85_230_248, "the published files: rank 16 in bf16, an fp32 alpha a module"

@@ -8,7 +8,6 @@ padded to the whole window, since the base was trained so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,12 +17,9 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
 from tintype.lora.adapter import Adapter
-from tintype.lora.layout import LoraLayout
-from tintype.lora.origin import some
-from tintype.lora.read import LoraFile, check_fits, read_lora
-from tintype.models.family import Features, FittingLora, Latents
+from tintype.models.family import Features, Latents
 from tintype.models.flux.forward import FluxForm
-from tintype.models.flux.lora_layout import FLUX_LAYOUT
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.loaded import Resident
 from tintype.models.sigmas import logit_normal, shifted
 from tintype.models.weights import BaseWeights
@@ -55,6 +51,7 @@ class FluxFamily(Resident):
     """A FLUX base in this process."""
 
     nickname = "FLUX.1"
+    lora_keys = FLUX_KEYS
     window = 512
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
@@ -92,18 +89,6 @@ class FluxFamily(Resident):
             return FluxTransformer2DModel.from_config(
                 FluxTransformer2DModel.load_config(self.weights.folder, subfolder="transformer", local_files_only=True)
             )
-
-    def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
-        """A FLUX LoRA in any form of lora_names. Raises UnusableAdapter unless it fits."""
-        lora = read_lora(path, loc=loc)
-        self.check_fits(lora, loc=loc)
-        others = lora.other_keys
-        said = f"{len(others)} tensors of a LoRA name no layer of the transformer and were left out: {some(others)}."
-        return FittingLora(lora.state, lora.config, (said,) if others else ())
-
-    def check_fits(self, lora: LoraFile, *, loc: Sequence[str | int]) -> None:
-        """Raises UnusableAdapter unless every layer of the file exists here with the same shape; loads no weights."""
-        check_fits(lora, self._outline(), loc=loc)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> Latents:
@@ -203,14 +188,6 @@ class FluxFamily(Resident):
     @property
     def adapter_targets(self) -> tuple[str, ...]:
         return adapter_targets(self._outline())
-
-    @property
-    def lora_layout(self) -> LoraLayout:
-        return FLUX_LAYOUT
-
-    @property
-    def fused_targets(self) -> tuple[tuple[str, ...], ...]:
-        return ()  # fused files stack the factors instead, as FLUX's trainers do
 
     def find_subject(self, image: Image.Image) -> Subject:
         from tintype.dataset.subject import find_face, whole

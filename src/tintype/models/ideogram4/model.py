@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,11 +19,10 @@ from PIL import Image
 
 from tintype.errors import InputError
 from tintype.lora.adapter import Adapter
-from tintype.lora.layout import LoraLayout
-from tintype.models.family import Features, FittingLora, Latents, TrainingDefaults
+from tintype.models.family import Features, Latents, TrainingDefaults
 from tintype.models.ideogram4.forward import IdeogramForm
 from tintype.models.ideogram4.layouts import TextProjection, read_text_projection, read_transformer
-from tintype.models.ideogram4.lora_file import IDEOGRAM_LAYOUT, read_lora
+from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.models.ideogram4.statistics import settle_statistics
 from tintype.models.loaded import Resident
@@ -54,11 +52,6 @@ def adapter_targets(transformer: Ideogram4Transformer2DModel) -> tuple[str, ...]
     return tuple(f"layers.{block}.{part}" for block in range(len(transformer.layers)) for part in _PARTS)
 
 
-def fused_groups(transformer: Ideogram4Transformer2DModel) -> tuple[tuple[str, ...], ...]:
-    """Targets that are one matrix in the published layout, so that their adapters share the factor that reads."""
-    return tuple(tuple(f"layers.{block}.{part}" for part in _PARTS[:3]) for block in range(len(transformer.layers)))
-
-
 class Ideogram4Family(Resident):
     """An Ideogram 4 base in this process.
 
@@ -67,6 +60,7 @@ class Ideogram4Family(Resident):
     """
 
     nickname = "Ideogram 4"
+    lora_keys = IDEOGRAM_KEYS
     window = 2048
     default_training = TrainingDefaults(sigma_std=1.5)
 
@@ -114,10 +108,6 @@ class Ideogram4Family(Resident):
             folder = self.weights.folder / "unconditional_transformer"
             self._unconditional = read_transformer(folder, self.device, self.dtype)
         return self._unconditional
-
-    def read_lora(self, path: Path, *, loc: Sequence[str | int]) -> FittingLora:
-        """A LoRA of Ideogram 4 in any form of ideogram_lora. Raises UnusableAdapter unless all of it fits."""
-        return read_lora(path, self._resident_transformer(), loc=loc)
 
     @torch.no_grad()
     def encode_images(self, pixels: torch.Tensor) -> Latents:
@@ -247,14 +237,6 @@ class Ideogram4Family(Resident):
     @property
     def adapter_targets(self) -> tuple[str, ...]:
         return adapter_targets(self._resident_transformer())
-
-    @property
-    def lora_layout(self) -> LoraLayout:
-        return IDEOGRAM_LAYOUT
-
-    @property
-    def fused_targets(self) -> tuple[tuple[str, ...], ...]:
-        return fused_groups(self._resident_transformer())
 
     def find_subject(self, image: Image.Image) -> Subject:
         from tintype.dataset.subject import whole

@@ -6,8 +6,9 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel
 
-from tintype.lora.flux_names import Place, form_of, is_text, originals, outputs, place_of
-from tintype.lora.read import linear_shapes
+from tintype.lora.keys import Place
+from tintype.lora.lora import linear_shapes
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import adapter_targets
 
 
@@ -21,20 +22,24 @@ def real() -> FluxTransformer2DModel:
 def test_every_linear_layer_of_the_real_model_has_a_name_in_both_worlds(real: FluxTransformer2DModel) -> None:
     layers = list(linear_shapes(real))
     assert len(layers) == 19 * 14 + 38 * 6 + 10
-    assert all(place_of(layer) == Place((layer,)) for layer in layers)
-    named = originals(layers)
+    assert all(FLUX_KEYS.place_of(layer) == Place((layer,)) for layer in layers)
+    named = FLUX_KEYS.originals(layers)
     assert sorted(layer for place in named.values() for layer in place.layers) == sorted(layers)
     assert len(named) == 19 * 10 + 38 * 3 + 10
     for name, place in named.items():
-        assert place_of(name) == place_of(name.replace(".", "_")) == place_of(f"lora_unet_{name.replace('.', '_')}")
-        assert place_of(f"diffusion_model.{name}") == place
+        assert (
+            FLUX_KEYS.place_of(name)
+            == FLUX_KEYS.place_of(name.replace(".", "_"))
+            == FLUX_KEYS.place_of(f"lora_unet_{name.replace('.', '_')}")
+        )
+        assert FLUX_KEYS.place_of(f"diffusion_model.{name}") == place
 
 
 def test_fused_sizes_are_those_of_the_real_layers(real: FluxTransformer2DModel) -> None:
     shapes = linear_shapes(real)
-    for place in originals(adapter_targets(real)).values():
+    for place in FLUX_KEYS.originals(adapter_targets(real)).values():
         if len(place.layers) > 1:
-            assert outputs(place.layers, 3072) == [shapes[layer][0] for layer in place.layers]
+            assert FLUX_KEYS.outputs(place.layers, 3072) == [shapes[layer][0] for layer in place.layers]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def test_fused_sizes_are_those_of_the_real_layers(real: FluxTransformer2DModel) 
     ],
 )
 def test_names_that_peers_write(name: str, layers: tuple[str, ...]) -> None:
-    place = place_of(name)
+    place = FLUX_KEYS.place_of(name)
     assert place is not None
     assert len(place.layers) == len(layers)
     assert all(found.endswith(wanted) for found, wanted in zip(place.layers, layers, strict=True))
@@ -70,36 +75,17 @@ def test_names_that_peers_write(name: str, layers: tuple[str, ...]) -> None:
     ],
 )  # fmt: skip
 def test_other_models_names_mean_nothing(name: str) -> None:
-    assert place_of(name) is None
+    assert FLUX_KEYS.place_of(name) is None
 
 
 def test_the_last_layers_halves_are_known_to_be_swapped_in_the_original_code() -> None:
-    place = place_of("lora_unet_final_layer_adaLN_modulation_1")
+    place = FLUX_KEYS.place_of("lora_unet_final_layer_adaLN_modulation_1")
     assert place == Place(("norm_out.linear",), swapped=True)
-    assert originals(["norm_out.linear"]) == {"final_layer.adaLN_modulation.1": place}
-    assert place_of("transformer.norm_out.linear") == Place(("norm_out.linear",))
+    assert FLUX_KEYS.originals(["norm_out.linear"]) == {"final_layer.adaLN_modulation.1": place}
+    assert FLUX_KEYS.place_of("transformer.norm_out.linear") == Place(("norm_out.linear",))
 
 
-@pytest.mark.parametrize(
-    ("key", "text"),
-    [
-        ("lora_te1_text_model_encoder_layers_0_mlp_fc1.alpha", True), ("text_encoder.text_model.x", True),
-        ("text_encoders.t5xxl.transformer.x", True), ("clip_l.x", True), ("t5.x", True),
-        ("lora_unet_txt_in.alpha", False), ("transformer.context_embedder.x", False),
-    ],
-)  # fmt: skip
-def test_text_encoders_are_told_apart(key: str, text: bool) -> None:
-    assert is_text(key) is text
-
-
-@pytest.mark.parametrize(
-    ("key", "form"),
-    [
-        ("lora_unet_img_in.alpha", "kohya"), ("diffusion_model.img_in.alpha", "ComfyUI"),
-        ("transformer.x", "diffusers"),
-        ("transformer.single_blocks.0.linear1.0.alpha", "OneTrainer"), ("lora_transformer_x", "OneTrainer"),
-        ("double_blocks.0.processor.qkv_lora1.up.weight", "x-flux"), ("base_model.model.x", "PEFT"), ("x", "without"),
-    ],
-)  # fmt: skip
-def test_the_form_is_named_for_people(key: str, form: str) -> None:
-    assert form in form_of(key)
+def test_models_that_share_fluxs_names_are_told_by_width() -> None:
+    assert "FLUX.1" in FLUX_KEYS.twins[3072]
+    assert "3.5" in FLUX_KEYS.twins[2432]
+    assert 17 not in FLUX_KEYS.twins

@@ -1,0 +1,127 @@
+"""A LoRA: what is read from a file, what a training returns, and what export, proof and generating take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tintype.lora.keys import PREFIX, LoraKeys, some
+from tintype.lora.pairs import Pair
+from tintype.lora.tensor_file import unusable
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Factors by the transformer's layers, in diffusers' names, and what a file says besides.
+
+    `digest` is the file's, where someone has computed it; `form` says in words whose naming it follows.
+    """
+
+    pairs: Mapping[str, Pair]
+    digest: str = ""
+    form: str = ""
+    header: Mapping[str, str] = field(default_factory=dict)
+    other_keys: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """The factors under diffusers' keys."""
+        return {
+            f"{PREFIX}{name}.lora_{which}.weight": factor
+            for name, pair in self.pairs.items()
+            for which, factor in (("A", pair.down), ("B", pair.up))
+        }
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """PEFT's settings under diffusers' prefix, made from the shapes and alphas alone.
+
+        What a file says about itself is not passed on: PEFT would follow it into initialisations that rewrite the base
+        model's own weights.
+        """
+        first = next(iter(self.pairs.values()))
+        other_ranks = {name: pair.rank for name, pair in self.pairs.items() if pair.rank != first.rank}
+        other_alphas = {name: pair.alpha for name, pair in self.pairs.items() if pair.alpha != first.alpha}
+        return {
+            f"{PREFIX}r": first.rank,
+            f"{PREFIX}lora_alpha": first.alpha,
+            # As one pattern, because PEFT takes the names of a list for endings: proj_out would be every block's too.
+            f"{PREFIX}target_modules": "|".join(re.escape(name) for name in sorted(self.pairs)),
+            f"{PREFIX}rank_pattern": {f"^{re.escape(name)}": rank for name, rank in other_ranks.items()},
+            f"{PREFIX}alpha_pattern": {f"^{re.escape(name)}": alpha for name, alpha in other_alphas.items()},
+        }
+
+    @property
+    def ranks(self) -> str:
+        """Its rank in words, or the range where layers differ."""
+        low, high = (choose(pair.rank for pair in self.pairs.values()) for choose in (min, max))
+        return f"rank {low}" if low == high else f"ranks {low} to {high}"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What whoever sent it should know before they generate with it."""
+        others = self.other_keys
+        said = f"{len(others)} tensors of a LoRA name no layer of the transformer and were left out: {some(others)}."
+        return [said] if others else []
+
+    def account(self, targets: Collection[str]) -> list[str]:
+        """What of it goes into a training of these layers, and what does not."""
+        left = [name for name in self.pairs if name not in targets]
+        said = [
+            f"Going on from an earlier LoRA in {self.form}, {self.ranks}: {len(self.pairs) - len(left)} of "
+            f"{len(targets)} layers start from it."
+        ]
+        if left:
+            said.append(f"{len(left)} of its layers are not trained here and were left out: {some(left)}.")
+        if self.other_keys:
+            said.append(f"{len(self.other_keys)} of its tensors were left out: {some(self.other_keys)}.")
+        return said
+
+    def startable(self, targets: Collection[str], rank: int) -> dict[str, Pair]:
+        """The layers that a training of `targets` at `rank` can start from.
+
+        Raises UnusableAdapter where there is none, or for a larger rank, which could only be cut.
+        """
+        taken = {name: pair for name, pair in self.pairs.items() if name in targets}
+        if not taken:
+            raise unusable("None of this LoRA's layers is trained here.")
+        if (largest := max(pair.rank for pair in taken.values())) > rank:
+            raise unusable(
+                f"This LoRA has rank {largest}, and rank {rank} is to be trained, which would lose some of it.",
+                remedy=f"Ask for rank {largest} or more.",
+            )
+        return taken
+
+    def check_fits(self, transformer: torch.nn.Module, keys: LoraKeys) -> None:
+        """Raises UnusableAdapter unless every layer exists in the transformer with the same shape."""
+        shapes = linear_shapes(transformer)
+        absent = [name for name in self.pairs if name not in shapes]
+        if len(absent) == len(self.pairs):
+            raise keys.refusal(
+                f"No layer of this LoRA exists in the base model; it was made for another one. Found: {some(absent)}."
+            )
+        for name, pair in self.pairs.items():
+            if name in shapes and pair.shape != shapes[name]:
+                maker = keys.twins.get(pair.shape[1], "") if name.endswith("to_q") else ""
+                raise keys.refusal(
+                    f"This LoRA was made for a base of another size{f', probably {maker}' if maker else ''}: {name} is "
+                    f"{pair.shape[0]}x{pair.shape[1]} in the file and {shapes[name][0]}x{shapes[name][1]} in the base."
+                )
+        if absent:
+            raise keys.refusal(
+                f"{len(absent)} of this LoRA's {len(self.pairs)} layers do not exist in the base model "
+                f"({some(absent)}); it was made for another one."
+            )
+
+
+def linear_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, int]]:
+    """(out, in) of every linear layer, by its own name even where an adapter is wrapped around it."""
+    return {
+        name.removesuffix(".base_layer").removesuffix(".base"): (module.out_features, module.in_features)
+        for name, module in transformer.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    }
