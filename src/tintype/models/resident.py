@@ -6,7 +6,7 @@ import gc
 import os
 from typing import TYPE_CHECKING
 
-from tintype.models.weights import BaseWeights, Family, resolve
+from tintype.models.weights import BaseWeights, resolve
 from tintype.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Families:
             self._ideogram_sampler = IdeogramSampler(self.ideogram4(), keep=self._settings.resident_adapters)
         return self._ideogram_sampler
 
-    def _placed(self, family: Family) -> BaseWeights:
+    def _placed(self, family: str) -> BaseWeights:
         """The weights of a base that is about to be loaded; there is room for them afterwards, if there can be."""
         weights = resolve(self._settings, family)
         needed = sum(path.stat().st_size for path in weights.folder.glob("*/*.safetensors"))
