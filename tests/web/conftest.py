@@ -22,7 +22,7 @@ from tintype.settings import Settings
 from tintype.store.records import Claim, LogLine, Status, StoredFile, Worker
 from tintype.store.store import Queue
 from tintype.web.app import create_app
-from tintype.web.protocol import BoundedProtocol
+from tintype.web.server import BoundedProtocol
 
 
 class Server:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import time
 import uuid
 
 import httpx
 import pytest
+from tests.acceptance.javascript import node
+
+from tintype.web.signing import Signer
 
 SUBMIT = "/queue/fal-ai/flux-lora"
 
@@ -51,3 +55,81 @@ def test_with_keys_switched_off_none_is_asked_for(tmp_path, start):
         assert anyone.post(SUBMIT, json={"prompt": "x"}).status_code == 200
         assert anyone.post(SUBMIT, json={"prompt": "x"}, headers={"Authorization": "Key any"}).status_code == 200
         assert anyone.post("/cdn/files/upload", content=b"x").status_code == 200
+
+
+RUN = "/run/fal-ai/flux-lora"
+FOR_US = {"allowed_apps": ["flux-lora"], "token_expiration": 120}
+
+
+@pytest.fixture
+def page(server):
+    """A web page: it holds no key."""
+    with httpx.Client(base_url=server.origin, trust_env=False, timeout=60) as client:
+        yield client
+
+
+def token(client: httpx.Client, body: object = FOR_US, path: str = "/rest/tokens/") -> str:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    assert isinstance(answer.json(), str)
+    return answer.json()
+
+
+@pytest.mark.parametrize("path", ["/rest/tokens/", "/rest/tokens", "/tokens/", "/rest/tokens/realtime"])
+def test_a_token_runs_and_streams_what_it_is_for(client, page, server, path):
+    for app in ("flux-lora", "fal-ai/flux-lora"):
+        given = {"fal_jwt_token": token(client, {"allowed_apps": [app], "duration": 60}, path)}
+        answer = page.post(RUN, json={"prompt": "paged"}, params=given)
+        assert answer.json()["words"] == "paged"
+        kept = server.call(lambda queue, id=answer.headers["x-fal-request-id"]: queue.get(id))
+        assert kept.key_id == server.key.split(":")[0]
+        assert '"words":"paged"' in page.post(RUN + "/stream", json={"prompt": "paged"}, params=given).text
+
+
+def test_fals_javascript_client_streams_with_a_token_and_cancels_by_hanging_up(client, server):
+    seen = node("tokens", TINTYPE_ORIGIN=server.origin, FAL_KEY=server.key, SLOW="slow page")
+    assert [event["status"] for event in seen["events"][:-1]][-1] == "COMPLETED"
+    assert seen["done"]["words"] == seen["events"][-1]["words"] == "paged"
+    assert server.wait(seen["leftId"], "COMPLETED")["error_type"] == "client_cancelled"
+
+
+def test_a_token_is_for_its_application_and_for_nothing_but_running_it(client, page):
+    given = {"fal_jwt_token": token(client)}
+    refused = page.post("/run/fal-ai/flux-lora-portrait-trainer", json={}, params=given)
+    assert (refused.status_code, refused.json()["error_type"]) == (403, "forbidden")
+    assert "allowed_apps" in refused.json()["detail"]
+    for method, path in (("POST", "/queue/fal-ai/flux-lora"), ("POST", "/rest/tokens/"), ("GET", "/v1/custom-models")):
+        assert page.request(method, path, json={}, params=given).status_code == 401
+
+
+def test_a_token_ends_with_its_time_and_with_its_key(client, page, server):
+    key, text = server.call(lambda queue: queue.create_key("page"))
+    given = {"fal_jwt_token": client.post("/tokens/", json=FOR_US, headers={"Authorization": f"Key {text}"}).json()}
+    assert page.post(RUN, json={"prompt": "x"}, params=given).status_code == 200
+    server.call(lambda queue: queue.revoke_key(key.id))
+    assert page.post(RUN, json={"prompt": "x"}, params=given).status_code == 401
+    short = {"fal_jwt_token": token(client, FOR_US | {"token_expiration": 0.001})}
+    time.sleep(0.01)
+    assert page.post(RUN, json={"prompt": "x"}, params=short).status_code == 401
+
+
+def test_a_token_of_another_kind_is_none():
+    signer = Signer(b"secret")
+    ends = time.time() + 60
+    assert signer.app_claims(signer.token("key", ends)) is None
+    assert signer.token_key(signer.app_token("key", ["v4"], ends)) is None
+    assert signer.app_claims(signer.app_token("key", ["v4"], ends)) == ("key", ["v4"])
+    assert signer.app_claims("") is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"allowed_apps": []}, {"allowed_apps": "v4"}, {"allowed_apps": [1]}, [], FOR_US | {"token_expiration": 0},
+     FOR_US | {"token_expiration": "soon"}, FOR_US | {"token_expiration": 1e9}, FOR_US | {"token_expiration": True}],
+)  # fmt: skip
+def test_what_is_not_understood_gives_no_token(client, body):
+    assert client.post("/rest/tokens/", json=body).status_code == 400
+
+
+def test_whoever_has_no_key_gets_no_token(page):
+    assert page.post("/rest/tokens/", json=FOR_US).status_code == 401

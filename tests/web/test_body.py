@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tintype.errors import InputError, PayloadTooLarge
 from tintype.web import body
 from tintype.web.body import MOST_VALUES, _count_values, _value_of
-from tintype.web.sieve import MOST_REST, Sieve
+from tintype.web.data_uris import MOST_REST, DataUriExtractor
 
 MIB = 1024 * 1024
 VALUES = st.recursive(
@@ -51,7 +51,7 @@ def test_what_stands_inside_of_texts_is_no_value() -> None:
 
 def take(text: bytes) -> int:
     """Sifts and parses a body as it would arrive; returns how many bytes were taken until it was refused."""
-    sieve = Sieve(lambda: pytest.fail("nothing here is a file"))
+    sieve = DataUriExtractor(lambda: pytest.fail("nothing here is a file"))
     for at in range(0, len(text), 64 * 1024):
         try:
             sieve.feed(text[at : at + 64 * 1024])

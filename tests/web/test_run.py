@@ -6,15 +6,20 @@ import socket
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from socket import create_connection
 from urllib.parse import urlsplit
 
+import fal_client
+import fal_client.client as globals_of_fal
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from tintype.settings import Settings
 from tintype.store.records import NewRequest, Outcome
 from tintype.store.store import Queue
-from tintype.web import sync_runs as callers
+from tintype.web import sync_runs
 from tintype.web.sync_runs import GRACE_SECONDS
 
 DRAWER = "/run/fal-ai/flux-lora"
@@ -118,7 +123,7 @@ def test_equal_runs_side_by_side_are_each_their_own(client):
 
 
 def test_runs_of_a_web_process_that_was_killed_are_cancelled_unless_somebody_comes_back(tmp_path, start, monkeypatch):
-    monkeypatch.setattr(callers, "RESTART_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(sync_runs, "RESTART_GRACE_SECONDS", 0.2)
     settings = {"data_dir": tmp_path}
 
     async def leave() -> None:
@@ -176,3 +181,49 @@ def test_a_stream_ends_with_the_error_and_wrong_input_is_plain_json(client):
     assert (told["error"], told["detail"][0]["type"]) == ("Not an archive.", "invalid_archive")
     wrong = client.post(DRAWER + "/stream", json={})
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/json")
+
+
+REALTIME = "/run/fal-ai/flux-lora/realtime"
+
+
+def test_a_websocket_is_told_why_and_closed(server):
+    with connect(server.origin.replace("http", "ws") + REALTIME) as socket:
+        told = json.loads(socket.recv(timeout=60))
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(timeout=60)
+    assert told["type"] == "x-fal-error"
+    assert "subscribe, run or stream" in told["reason"]
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1008
+    assert "No endpoint of this server speaks realtime" in closed.value.rcvd.reason
+
+
+def test_a_websocket_under_another_servers_name_is_not_even_accepted(server):
+    parts = urlsplit(server.origin)
+    with (
+        create_connection((parts.hostname, parts.port)) as connection,
+        pytest.raises(InvalidStatus) as refused,
+        connect(f"ws://evil.example{REALTIME}", sock=connection),
+    ):
+        pass
+    assert refused.value.response.status_code == 403
+
+
+@pytest.mark.parametrize("use_jwt", [True, False])
+def test_fals_client_gets_a_token_and_then_the_refusal(server, monkeypatch, use_jwt):
+    monkeypatch.setattr(globals_of_fal, "REST_URL", server.origin + "/rest")
+    monkeypatch.setattr(globals_of_fal, "REALTIME_URL_FORMAT", server.origin.replace("http", "ws") + "/run/")
+    client = fal_client.SyncClient(key=server.key)
+    with (
+        pytest.raises(globals_of_fal.RealtimeError, match="speaks realtime"),
+        client.realtime("fal-ai/flux-lora", use_jwt=use_jwt) as connection,
+    ):
+        connection.recv()
+    client._client.close()
+
+
+def test_without_a_websocket_it_is_a_404_in_json(client):
+    for method in ("GET", "POST"):
+        answer = client.request(method, REALTIME, headers={"Authorization": ""})
+        assert (answer.status_code, answer.json()["status"]) == (404, "NOT_FOUND")
+        assert "realtime" in answer.json()["detail"]

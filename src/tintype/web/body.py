@@ -16,11 +16,11 @@ from starlette.requests import Request as HttpRequest
 
 from tintype.errors import InputError, PayloadTooLarge, detail
 from tintype.files.spool import Spool
+from tintype.web.data_uris import DataUriExtractor
 from tintype.web.services import Call
-from tintype.web.sieve import Sieve
 
-_BATCH = 1024 * 1024  # bytes gathered before a thread is asked to sift them
-_SMALL = 16 * 1024  # bytes that are sifted and parsed on the event loop
+_BATCH = 1024 * 1024  # bytes gathered before a thread is asked to read them
+_SMALL = 16 * 1024  # bytes that are read and parsed on the event loop
 # Of JSON as Python keeps it, where an empty list takes twenty times the bytes that it took to send.
 MOST_VALUES = 20_000
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
@@ -42,17 +42,17 @@ async def json_body(call: Call) -> AsyncIterator[Body]:
     announced = call.http.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise _too_large(limit)
-    sieve = Sieve(lambda: Spool(call.services.uploads.spool_folder, limit=limit))
+    extractor = DataUriExtractor(lambda: Spool(call.services.uploads.spool_folder, limit=limit))
     try:
-        digest = await _sift(call.http, sieve, limit)
-        value = await _parsed(bytes(sieve.rest))
-        sieve.rest.clear()
-        yield Body(value, digest, sieve.spools)
+        digest = await _receive(call.http, extractor, limit)
+        value = await _parsed(bytes(extractor.rest))
+        extractor.rest.clear()
+        yield Body(value, digest, extractor.spools)
     finally:
-        sieve.discard()
+        extractor.discard()
 
 
-async def _sift(http: HttpRequest, sieve: Sieve, limit: int) -> str:
+async def _receive(http: HttpRequest, extractor: DataUriExtractor, limit: int) -> str:
     digest, batch, size = hashlib.sha256(), bytearray(), 0
     async for chunk in http.stream():
         size += len(chunk)
@@ -62,12 +62,12 @@ async def _sift(http: HttpRequest, sieve: Sieve, limit: int) -> str:
         batch += chunk
         if len(batch) >= _BATCH:
             full, batch = bytes(batch), bytearray()
-            await anyio.to_thread.run_sync(sieve.feed, full)
+            await anyio.to_thread.run_sync(extractor.feed, full)
     if len(batch) < _SMALL:
-        sieve.feed(bytes(batch))
+        extractor.feed(bytes(batch))
     else:
-        await anyio.to_thread.run_sync(sieve.feed, bytes(batch))
-    sieve.finish()
+        await anyio.to_thread.run_sync(extractor.feed, bytes(batch))
+    extractor.finish()
     return digest.hexdigest()
 
 

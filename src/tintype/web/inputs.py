@@ -25,7 +25,7 @@ from tintype.files.formats import suffix_for, suffix_of_name
 from tintype.files.spool import Spool
 from tintype.store.records import StoredFile
 from tintype.web.access import is_own_host
-from tintype.web.file_access import may_use
+from tintype.web.downloads import may_use
 from tintype.web.services import Call
 
 Loc = tuple[str | int, ...]

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 import httpx
 from starlette.requests import Request as HttpRequest
 
-from tintype.errors import BadRequest
+from tintype.errors import BadRequest, Json
+from tintype.files.acl import AccessList
 from tintype.files.addresses import parsed_url
 from tintype.store.records import RETRIED, Priority
-from tintype.web.lifecycle import LONGEST_LIFETIME, Lifecycle, lifecycle_of
 
+LONGEST_LIFETIME = 100 * 365 * 86400.0  # seconds
+_LIFECYCLE_HEADERS = ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference")  # the first one given counts
 _SHORTEST_TIMEOUT = 0.1  # seconds
 _MOST_TAGS = 10
 _MOST_RETRIES = 100
@@ -27,8 +29,20 @@ _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
+class Lifecycle:
+    """`lifetime` in seconds, None for ever; `acl` as files/acl.py writes it, None where the URL is the permission."""
+
+    lifetime: float | None = None
+    acl: Json | None = None
+
+    def ends(self, now: float) -> float | None:
+        """When a file that is whole now expires (unix seconds)."""
+        return None if self.lifetime is None else now + self.lifetime
+
+
+@dataclass(frozen=True)
 class Options:
-    """See the module's text."""
+    """Holds all that is said about one request."""
 
     priority: Priority = Priority.NORMAL
     start_deadline: float | None = None  # unix seconds
@@ -145,3 +159,34 @@ def _tags(text: str | None) -> dict[str, str]:
     """`key=value` pairs between commas; what is not of that form is left out: tags change nothing about the work."""
     pairs = re.findall(r"(?:^|,)\s*([a-z0-9._-]{1,64})=([^,]{0,256})", text or "")
     return {name: value.strip() for name, value in pairs[:_MOST_TAGS] if value.isprintable()}
+
+
+def lifecycle_of(http: HttpRequest) -> Lifecycle:
+    """Of an uploaded file, or of the files of a result. Raises BadRequest."""
+    name = next((name for name in _LIFECYCLE_HEADERS if http.headers.get(name)), "")
+    if not name:
+        return Lifecycle()
+    try:
+        given = json.loads(http.headers[name])
+        lifetime = float(given.get("expiration_duration_seconds") or 0)
+    except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise BadRequest(
+            f"The header {name} is not an object that was understood.",
+            remedy='Send JSON such as {"expiration_duration_seconds": 3600}, or leave it out.',
+        ) from None
+    if not math.isfinite(lifetime) or lifetime < 0:
+        raise BadRequest("expiration_duration_seconds is a number of seconds, at least 0 (0: never).")
+    acl = given.get("initial_acl")
+    return Lifecycle(min(lifetime, LONGEST_LIFETIME) or None, None if acl is None else acl_of(acl, name))
+
+
+def acl_of(given: object, name: str) -> Json | None:
+    """An access list as it is kept, None for one that keeps nobody out. Raises BadRequest."""
+    try:
+        acl = AccessList.from_json(given)
+    except ValueError as problem:
+        raise BadRequest(
+            f"{name} holds an access list that was not understood. {problem}",
+            remedy='Send JSON such as {"default": "forbid", "rules": [{"user": "…", "decision": "allow"}]}.',
+        ) from None
+    return None if acl.is_open else acl.to_json()

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
 
 from tintype.fal import HOST_PATTERNS
-from tintype.web import auth, custom_models, downloads, file_access, pages, run, status, storage, submit, webhooks
+from tintype.web import auth, custom_models, downloads, pages, run, status, submit, uploads, webhooks
 from tintype.web.access import check_origin
 from tintype.web.auth import Credential
 from tintype.web.services import Call, Services
@@ -87,21 +87,21 @@ RUN = (
     Resource("/{endpoint:endpoint}", _RUNS, POST=run.run, GET=run.run),
 )
 REST = (
-    Resource("/storage/upload/initiate", POST=storage.initiate_upload),
-    Resource("/storage/upload/initiate-multipart", POST=storage.initiate_parts),
-    Resource(f"/storage/upload{_FILE}", _OPEN, PUT=storage.signed_upload),
-    Resource(f"{_PARTS}/complete", _OPEN, POST=storage.complete_parts),
-    Resource(f"{_PARTS}/{{number:part}}", _OPEN, PUT=storage.upload_part, POST=storage.part_url),
-    Resource("/storage/auth/token", POST=storage.upload_token),
+    Resource("/storage/upload/initiate", POST=uploads.initiate_upload),
+    Resource("/storage/upload/initiate-multipart", POST=uploads.initiate_parts),
+    Resource(f"/storage/upload{_FILE}", _OPEN, PUT=uploads.signed_upload),
+    Resource(f"{_PARTS}/complete", _OPEN, POST=uploads.complete_parts),
+    Resource(f"{_PARTS}/{{number:part}}", _OPEN, PUT=uploads.upload_part, POST=uploads.part_url),
+    Resource("/storage/auth/token", POST=uploads.upload_token),
     Resource("/tokens", POST=auth.issue_token),
     Resource("/tokens/{rest:path}", POST=auth.issue_token),
     Resource("/.well-known/jwks.json", _OPEN, GET=webhooks.webhook_keys),
 )
 CDN = (
-    Resource("/files/upload", _UPLOADS, POST=storage.direct_upload),
-    Resource("/files/upload/multipart", _UPLOADS, POST=storage.begin_parts),
-    Resource(f"{_FILE}/multipart/{{upload_id}}/complete", _UPLOADS, POST=storage.complete_parts),
-    Resource(f"{_FILE}/multipart/{{upload_id}}/{{number:part}}", _UPLOADS, PUT=storage.upload_part),
+    Resource("/files/upload", _UPLOADS, POST=uploads.direct_upload),
+    Resource("/files/upload/multipart", _UPLOADS, POST=uploads.begin_parts),
+    Resource(f"{_FILE}/multipart/{{upload_id}}/complete", _UPLOADS, POST=uploads.complete_parts),
+    Resource(f"{_FILE}/multipart/{{upload_id}}/{{number:part}}", _UPLOADS, PUT=uploads.upload_part),
     Resource(_FILE, _OPEN, GET=downloads.download),
 )
 OURS = (
@@ -115,8 +115,8 @@ OURS = (
     Resource("/v1/custom-models/{id}/archive", POST=custom_models.archive_model),
     Resource("/v1/requests/{id}/webhooks", GET=webhooks.list_deliveries),
     Resource("/v1/requests/{id}/webhooks/replay", POST=webhooks.replay_webhook),
-    Resource("/v1/storage/files/acl", GET=file_access.show_acl, PUT=file_access.change_acl),
-    Resource("/v1/storage/files/sign", POST=file_access.sign_file),
+    Resource("/v1/storage/files/acl", GET=downloads.show_acl, PUT=downloads.change_acl),
+    Resource("/v1/storage/files/sign", POST=downloads.sign_file),
 )
 PAGES = (
     Resource("/", _OPEN, GET=pages.front),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tintype.errors import PayloadTooLarge
 from tintype.files.spool import Spool
-from tintype.web.sieve import LONGEST_INLINE, MOST_REST, Sieve
+from tintype.web.data_uris import LONGEST_INLINE, MOST_REST, DataUriExtractor
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("data:,x"),
@@ -18,12 +18,12 @@ JSON = st.recursive(
 )
 
 
-def sift(body: bytes, folder: Path, size: int = 1000) -> Sieve:
-    sieve = Sieve(lambda: Spool(folder, limit=10**9))
+def sift(body: bytes, folder: Path, size: int = 1000) -> DataUriExtractor:
+    extractor = DataUriExtractor(lambda: Spool(folder, limit=10**9))
     for at in range(0, len(body), size):
-        sieve.feed(body[at : at + size])
-    sieve.finish()
-    return sieve
+        extractor.feed(body[at : at + size])
+    extractor.finish()
+    return extractor
 
 
 @given(JSON, st.integers(1, 20), st.booleans())
@@ -43,14 +43,14 @@ def test_bytes_that_are_no_json_pass_too(tmp_path, body, size):
 def test_long_data_uris_leave_placeholders_and_are_whole_on_disk(tmp_path, size):
     long = "data:application/zip;base64," + base64.b64encode(bytes(range(256)) * 600).decode()
     value = {"a": long, "b": ["x", {"c": long + "=", "d": 'say "data:" \\'}], "short": "data:,x"}
-    sieve = sift(json.dumps(value).encode(), tmp_path, size)
-    parsed = json.loads(bytes(sieve.rest))
-    assert len(sieve.rest) < 1000
-    assert sieve.spools[parsed["a"]].path.read_text() == long
-    assert sieve.spools[parsed["b"][1]["c"]].path.read_text() == long + "="
+    extractor = sift(json.dumps(value).encode(), tmp_path, size)
+    parsed = json.loads(bytes(extractor.rest))
+    assert len(extractor.rest) < 1000
+    assert extractor.spools[parsed["a"]].path.read_text() == long
+    assert extractor.spools[parsed["b"][1]["c"]].path.read_text() == long + "="
     assert parsed["b"][1]["d"] == value["b"][1]["d"]
     assert parsed["short"] == "data:,x"
-    sieve.discard()
+    extractor.discard()
     assert not list(tmp_path.iterdir())
 
 
@@ -58,17 +58,17 @@ def test_long_data_uris_leave_placeholders_and_are_whole_on_disk(tmp_path, size)
 def test_json_escapes_in_a_long_data_uri_are_undone(tmp_path, size):
     text = "data:text/plain," + 'a/b"c\\d\n\u20ac' * (LONGEST_INLINE // 8)
     body = json.dumps({"x": text}).replace("/", "\\/").encode()
-    sieve = sift(body, tmp_path, size)
-    (spool,) = sieve.spools.values()
+    extractor = sift(body, tmp_path, size)
+    (spool,) = extractor.spools.values()
     assert spool.path.read_text() == text
-    assert list(json.loads(bytes(sieve.rest))) == ["x"]
-    sieve.discard()
+    assert list(json.loads(bytes(extractor.rest))) == ["x"]
+    extractor.discard()
 
 
 def test_a_body_that_ends_within_a_string_is_left_to_the_parser(tmp_path):
-    sieve = sift(b'{"a": "data:,' + b"x" * 100, tmp_path)
+    extractor = sift(b'{"a": "data:,' + b"x" * 100, tmp_path)
     with pytest.raises(json.JSONDecodeError):
-        json.loads(bytes(sieve.rest))
+        json.loads(bytes(extractor.rest))
     cut = sift(b'{"a": "data:,' + b"x" * 100_000, tmp_path)
     with pytest.raises(json.JSONDecodeError):
         json.loads(bytes(cut.rest))

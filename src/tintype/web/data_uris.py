@@ -25,7 +25,7 @@ _PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 _LONGEST_ESCAPE = 6
 
 
-class Sieve:
+class DataUriExtractor:
     """Feed it a body; then `rest` is JSON with placeholders, and `spools` holds what they stand for."""
 
     def __init__(self, new_spool: Callable[[], Spool]) -> None:

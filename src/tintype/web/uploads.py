@@ -25,7 +25,7 @@ from tintype.files.uploads import MOST_PARTS, Upload
 from tintype.files.urls import is_file_id
 from tintype.store.records import StoredFile
 from tintype.web.body import json_body
-from tintype.web.lifecycle import Lifecycle, lifecycle_of
+from tintype.web.options import Lifecycle, lifecycle_of
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.signing import TOKEN_SECONDS, UPLOAD_SECONDS
