@@ -22,6 +22,13 @@ def place(server: Server, photos: Path, tmp_path: Path) -> Path:
     return folder(server, photos, tmp_path)
 
 
+def test_it_begins_with_two_commands_then_the_picture_then_how_to_use_it() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert README.blocks[0] == ("", "make demo\nmake test\n")
+    picture = text.index("![")
+    assert text.index("make test\n```") < picture < text.index("\n## Use it\n") == text.index("\n## ")
+
+
 def test_no_block_is_left_out() -> None:
     assert [name for name, _ in README.blocks] == ["", "sh", "python", "js", "sh", "sh", "sh"]
 
@@ -64,5 +71,5 @@ def test_the_commands_that_need_a_network_or_a_day_are_there() -> None:
     for command in re.findall(r"\.venv/bin/tintype (weights pull|serve)", README.block("sh", "HF_TOKEN")):
         subprocess.run([sys.executable, "-m", "tintype", *command.split(), "--help"], check=True, capture_output=True)
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", README.block(""), re.MULTILINE):
+    for target in re.findall(r"^make (\w+)", README.blocks[0][1], re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
