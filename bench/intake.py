@@ -112,11 +112,11 @@ def take_in(path: Path, folder: Path, finder: str) -> dict[str, Any]:
     def given(image: Image.Image) -> Any:
         return whole(image, "given")
 
-    wishes = DatasetOptions(trigger="TOK", area_sides=MULTI_RESOLUTION, subject_crop=True)
+    options = DatasetOptions(trigger="TOK", area_sides=MULTI_RESOLUTION, subject_crop=True)
     # The photos repeat themselves, which real ones do not: copies are looked for, but must not make it quicker.
     began, spent = time.perf_counter(), time.process_time()
     dataset = open_dataset(
-        path, folder, wishes, find=find_face if finder == "face" else given, tell=lambda line: None,
+        path, folder, options, find_subject=find_face if finder == "face" else given, log=lambda line: None,
         limits=Limits(total_bytes=64 * 1024 * MIB),
     )  # fmt: skip
     dataset.report.write(folder / "report.json")

@@ -202,8 +202,8 @@ def new_adapter(flux: FluxFamily, order: PortraitTrainerInput) -> Adapter:
 def cache_of(flux: FluxFamily, subject: Subject, photos: int, folder: Path) -> Cache:
     archive = folder / "photos.zip"
     write_archive(archive, photograph(subject, photos), captions=False)
-    wishes = DatasetOptions(trigger=TRIGGER, area_sides=MULTI_RESOLUTION, size_step=flux.size_step)
-    dataset = open_dataset(archive, folder / "photos", wishes, find=flux.find_subject, tell=lambda said: None)
+    options = DatasetOptions(trigger=TRIGGER, area_sides=MULTI_RESOLUTION, size_step=flux.size_step)
+    dataset = open_dataset(archive, folder / "photos", options, find_subject=flux.find_subject, log=lambda line: None)
     return encode_once(flux, dataset, folder / "latents")
 
 

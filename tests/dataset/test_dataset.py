@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.dataset.pictures import encoded, person, scene
+from tests.dataset.pictures import encoded, person, scene, zipped
 
-from tintype.dataset import MULTI_RESOLUTION, Dataset, DatasetOptions, Limits, open_dataset
-from tintype.dataset.subject import Finder, find_face, whole
-from tintype.errors import ImageLoadError, ImageTooLarge, TooFewFiles, TooManyFiles
+from tintype.dataset import Dataset, DatasetOptions, Limits, open_dataset
+from tintype.dataset.subject import SubjectFinder, find_face, whole
+from tintype.errors import ImageLoadError, ImageTooLarge, InputError, TooFewFiles, TooManyFiles
+
+TOK = DatasetOptions(trigger="TOK")
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (640, 640), form: str = "PNG") -> bytes:
@@ -21,15 +23,19 @@ def picture(seed: int = 0, size: tuple[int, int] = (640, 640), form: str = "PNG"
 
 
 def opened(
-    tmp_path: Path, files: dict[str, bytes], limits: Limits | None = None, *, find: Finder = whole, **wishes: object
+    tmp_path: Path,
+    files: dict[str, bytes],
+    limits: Limits | None = None,
+    *,
+    find_subject: SubjectFinder = whole,
+    options: DatasetOptions = TOK,
 ) -> tuple[Dataset, list[str]]:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    told: list[str] = []
-    wished = DatasetOptions(**{"trigger": "TOK", "area_sides": MULTI_RESOLUTION, **wishes})  # type: ignore[arg-type]
-    dataset = open_dataset(tmp_path / "a.zip", tmp_path / "out", wished, find=find, tell=told.append, limits=limits)
-    return dataset, told
+    lines: list[str] = []
+    archive = zipped(tmp_path / "a.zip", files)
+    dataset = open_dataset(
+        archive, tmp_path / "out", options, find_subject=find_subject, log=lines.append, limits=limits
+    )
+    return dataset, lines
 
 
 def test_captions_belong_to_the_picture_of_their_name_and_folder(tmp_path: Path) -> None:
@@ -41,13 +47,13 @@ def test_captions_belong_to_the_picture_of_their_name_and_folder(tmp_path: Path)
 
 
 def test_one_broken_picture_among_good_ones_is_left_out_and_said(tmp_path: Path) -> None:
-    dataset, told = opened(
+    dataset, lines = opened(
         tmp_path, {"a.png": picture(), "b.png": picture()[:90], "notes.pdf": b"%PDF", "c.jpg": b"hi", ".DS_Store": b"x"}
     )
     assert [example.name for example in dataset.examples] == ["a.png"]
-    assert {said.name for said in dataset.report.dropped} == {"b.png", "notes.pdf", "c.jpg"}
-    assert [said.name for said in dataset.report.ignored] == [".DS_Store"]
-    assert any("b.png" in line for line in told)
+    assert {note.name for note in dataset.report.dropped} == {"b.png", "notes.pdf", "c.jpg"}
+    assert [note.name for note in dataset.report.ignored] == [".DS_Store"]
+    assert any("b.png" in line for line in lines)
 
 
 def test_repairs_are_said(tmp_path: Path) -> None:
@@ -55,9 +61,9 @@ def test_repairs_are_said(tmp_path: Path) -> None:
     image.putalpha(40)
     target = io.BytesIO()
     image.save(target, "PNG")
-    dataset, told = opened(tmp_path, {"a.png": target.getvalue()})
+    dataset, lines = opened(tmp_path, {"a.png": target.getvalue()})
     assert dataset.report.repaired[0].name == "a.png"
-    assert any("ransparency" in line for line in told)
+    assert any("ransparency" in line for line in lines)
 
 
 def test_nothing_but_broken_pictures_is_an_error_that_names_one(tmp_path: Path) -> None:
@@ -84,9 +90,7 @@ def test_warnings_speak_of_few_photos_small_photos_and_missing_words(tmp_path: P
     dataset, _ = opened(
         tmp_path,
         {"a.png": picture(size=(300, 300)), "lost.txt": b"x"},
-        trigger=None,
-        subject_crop=True,
-        create_masks=True,
+        options=DatasetOptions(subject_crop=True, create_masks=True),
     )
     said = " ".join(dataset.report.warnings)
     for what in ("few", "512", "a photo of a person", "lost.txt", "No face", "No mask"):
@@ -120,7 +124,7 @@ def test_a_mask_has_the_size_of_its_picture(tmp_path: Path) -> None:
     image.putalpha(40)
     target = io.BytesIO()
     image.save(target, "PNG")
-    example = opened(tmp_path, {"a.png": target.getvalue()}, create_masks=True)[0].examples[0]
+    example = opened(tmp_path, {"a.png": target.getvalue()}, options=replace(TOK, create_masks=True))[0].examples[0]
     assert example.mask is not None
     assert example.mask.size == example.image.size
 
@@ -144,16 +148,16 @@ def test_captions_come_from_every_place_and_the_pictures_own_file_wins(tmp_path:
 
 def test_a_second_copy_is_left_out_and_its_caption_is_not_lost(tmp_path: Path) -> None:
     small = encoded(scene().resize((320, 320)), "JPEG")
-    dataset, told = opened(tmp_path, {"a.jpg": small, "a.txt": b"[trigger] here", "b.png": picture()})
+    dataset, lines = opened(tmp_path, {"a.jpg": small, "a.txt": b"[trigger] here", "b.png": picture()})
     assert [(example.name, example.caption) for example in dataset.examples] == [("b.png", "TOK here")]
     assert "the same shot as b.png" in dataset.report.dropped[0].what
-    assert any("a.jpg" in line for line in told)
+    assert any("a.jpg" in line for line in lines)
 
 
 def test_a_large_portrait_is_trained_in_several_framings_that_its_caption_states(tmp_path: Path) -> None:
     portrait = encoded(person().resize((2560, 2560)), "JPEG")
     files = {"a.jpg": portrait, "a.txt": b"[trigger] in orange", "b.jpg": encoded(scene(5), "JPEG")}
-    dataset, _ = opened(tmp_path, files, find=find_face, subject_crop=True)
+    dataset, _ = opened(tmp_path, files, find_subject=find_face, options=replace(TOK, subject_crop=True))
     captions = [example.caption for example in dataset.examples if example.name == "a.jpg"]
     assert captions == ["TOK in orange, upper body", "TOK in orange, close-up"]
     assert dataset.report.framings == {"half": 1, "head": 1}
@@ -161,13 +165,14 @@ def test_a_large_portrait_is_trained_in_several_framings_that_its_caption_states
     assert len({example.digest for example in dataset.examples}) == 3
 
 
-@pytest.mark.parametrize(("caption", "wishes"), [(b"close-up of [trigger]", {"subject_crop": True}),
-                                                 (b"[trigger] in orange", {"subject_crop": False})])  # fmt: skip
+@pytest.mark.parametrize(("caption", "crop"), [(b"close-up of [trigger]", True), (b"[trigger] in orange", False)])
 def test_words_for_a_framing_are_not_added_where_they_would_be_wrong(
-    tmp_path: Path, caption: bytes, wishes: dict[str, bool]
+    tmp_path: Path, caption: bytes, crop: bool
 ) -> None:
     portrait = encoded(person().resize((2560, 2560)), "JPEG")
-    dataset, _ = opened(tmp_path, {"a.jpg": portrait, "a.txt": caption}, find=find_face, **wishes)
+    dataset, _ = opened(
+        tmp_path, {"a.jpg": portrait, "a.txt": caption}, find_subject=find_face, options=replace(TOK, subject_crop=crop)
+    )
     assert [example.caption for example in dataset.examples] == [caption.decode().replace("[trigger]", "TOK")]
 
 
@@ -178,7 +183,7 @@ def test_several_people_blur_and_darkness_are_said_with_their_names(tmp_path: Pa
     blurred = person().resize((64, 64)).resize((800, 800), Image.Resampling.BICUBIC)
     night = Image.linear_gradient("L").resize((600, 600)).point(lambda level: level // 6)
     files = {"crowd.jpg": encoded(crowd, "JPEG"), "soft.jpg": encoded(blurred, "JPEG"), "night.png": encoded(night)}
-    dataset, _ = opened(tmp_path, files, find=find_face, subject_crop=True)
+    dataset, _ = opened(tmp_path, files, find_subject=find_face, options=replace(TOK, subject_crop=True))
     said = " ".join(dataset.report.warnings)
     for what in ("Several people are in crowd.jpg", "Blurred: soft.jpg", "Under-exposed: night.png"):
         assert what in said
@@ -196,17 +201,55 @@ def test_order_in_the_archive_and_threads_do_not_change_what_is_trained(tmp_path
 
 
 def test_intake_can_be_stopped_between_two_photos(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        for number in range(9):
-            archive.writestr(f"{number}.png", picture(number, (90, 90)))
+    archive = zipped(tmp_path / "a.zip", {f"{number}.png": picture(number, (90, 90)) for number in range(9)})
+    calls: list[int] = []
 
     class Stopped(Exception):
         pass
 
-    def each(done: int) -> None:
-        if done == 2:
+    def check() -> None:
+        calls.append(len(calls))
+        if len(calls) == 12:  # nine for what is unpacked, at least three of those after an image
             raise Stopped
 
-    wishes = DatasetOptions("TOK", MULTI_RESOLUTION)
     with pytest.raises(Stopped):
-        open_dataset(tmp_path / "a.zip", tmp_path / "out", wishes, find=whole, tell=lambda line: None, each=each)
+        open_dataset(archive, tmp_path / "out", TOK, find_subject=whole, log=lambda line: None, check=check)
+    assert len(calls) == 12
+
+
+def test_captions_are_trained_as_the_trainer_writes_them_and_the_report_shows_what_was_done(tmp_path: Path) -> None:
+    def shouted(text: str, name: str) -> tuple[str, list[str]]:
+        if "?" in text:
+            raise InputError(f"{name} asks.")
+        return text.upper(), [f"{name} made louder; nothing is blurred by it"]
+
+    files = {f"{number}.png": picture(number) for number in range(8)}
+    options = DatasetOptions(default_caption="a hat", canonical_caption=shouted)
+    dataset, _ = opened(tmp_path, {**files, "1.txt": b"red"}, options=options)
+    assert [example.caption for example in dataset.examples][:3] == ["A HAT", "RED", "A HAT"]
+    kept = dataset.report.kept[1]
+    assert (kept.caption, kept.caption_source, kept.trained[0].caption) == ("red", "file", "RED")
+    assert kept.findings == ["caption: 1.png made louder; nothing is blurred by it"]
+    assert not any(warning.startswith("Blurred") for warning in dataset.report.warnings)
+
+    with pytest.raises(InputError, match=r"^0.png asks\. 1.png asks\. .*4.png asks\. So are 2 more\.$"):
+        opened(tmp_path, {**files, **{f"{number}.txt": b"what?" for number in range(7)}}, options=options)
+
+
+def test_a_forced_caption_takes_the_place_of_all_and_the_report_says_so(tmp_path: Path) -> None:
+    options = DatasetOptions(default_caption="a hat", force_default_caption=True)
+    dataset, _ = opened(tmp_path, {"a.png": picture(), "a.txt": b"red", "b.png": picture(1)}, options=options)
+    assert [example.caption for example in dataset.examples] == ["a hat", "a hat"]
+    assert [kept.caption_source for kept in dataset.report.kept] == ["default", "default"]
+    assert 'All captions were replaced by "a hat", as asked for.' in dataset.report.warnings
+    assert not any("No picture of the same name" in warning for warning in dataset.report.warnings)
+
+
+def test_too_few_usable_pictures_are_refused_after_it_was_said_which_are_not(tmp_path: Path) -> None:
+    lines: list[str] = []
+    archive = zipped(tmp_path / "a.zip", {"a.png": picture(), "copy.png": picture(), "broken.png": picture()[:90]})
+    options = DatasetOptions(count=(2, 5))
+    with pytest.raises(TooFewFiles, match="1, where at least 2"):
+        open_dataset(archive, tmp_path / "out", options, find_subject=whole, log=lines.append)
+    assert any("broken.png" in line for line in lines)
+    assert any("copy.png" in line for line in lines)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop
+from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop, describe_files
 
 
 def report() -> DatasetReport:
-    near = TrainedCrop("Zoë, close-up", ["512x512"], "head", [0, 0, 520, 520], "face", b"veil")
+    near = TrainedCrop("Zoë, close-up", ["512x512"], "head", [0, 0, 520, 520], "face", b"shade")
     kept = [
         KeptImage("a.jpg", 900, 900, "Zoë", "file", "face", [TrainedCrop("Zoë", ["1024x768", "512x512"], "bust"), near],
              [100, 100, 300, 300], 1, ["blurred"], b"jpeg"),
@@ -19,7 +19,7 @@ def report() -> DatasetReport:
     return DatasetReport(kept, repaired, dropped, [FileNote(".DS_Store", "junk")], ["few"])
 
 
-def test_sizes_and_framings_are_counted_over_all_cuts() -> None:
+def test_sizes_and_framings_are_counted_over_all_crops() -> None:
     assert report().buckets == {"512x512": 3, "1024x768": 1}
     assert list(report().buckets) == ["512x512", "1024x768"], "by size, not by letter"
     assert report().framings == {"bust": 1, "head": 1}
@@ -34,7 +34,7 @@ def test_the_file_holds_every_name_and_reason_readably_and_no_pictures(tmp_path:
     assert read["kept"][0]["trained"][1]["box"] == [0, 0, 520, 520]
     assert read["kept"][0]["trained"][1]["caption"] == "Zoë, close-up"
     assert "thumbnail" not in text
-    assert "veil" not in text
+    assert "overlay" not in text
 
 
 def test_the_summary_is_counts() -> None:
@@ -45,12 +45,13 @@ def test_the_summary_is_counts() -> None:
 
 
 def test_the_log_names_every_file_of_a_few() -> None:
-    assert report().lines() == ["Turned upright: a.jpg.", "Left out (is damaged): c.jpg."]
+    assert describe_files(report().repaired, report().dropped) == [
+        "Turned upright: a.jpg.",
+        "Left out (is damaged): c.jpg.",
+    ]
 
 
 def test_a_thousand_repairs_are_one_line_in_the_log() -> None:
-    many = DatasetReport(repaired=[FileNote(f"{n}.jpg", "turned upright") for n in range(1000)])
-    assert len(many.lines()) == 1
-    assert "and 980 more" in many.lines()[0]
-    different = DatasetReport(dropped=[FileNote(f"{n}.jpg", f"reason {n}") for n in range(1000)])
-    assert len(different.lines()) == 101
+    (line,) = describe_files([FileNote(f"{n}.jpg", "turned upright") for n in range(1000)], [])
+    assert "and 980 more" in line
+    assert len(describe_files([], [FileNote(f"{n}.jpg", f"reason {n}") for n in range(1000)])) == 101

@@ -45,14 +45,16 @@ class Reader(HTMLParser):
 
 def report() -> DatasetReport:
     thumbnail = encoded(person().resize((128, 128)), "JPEG")
-    veil = encoded(person().resize((20, 20)).convert("LA"))
-    cuts = [TrainedCrop(HOSTILE, ["512x512"], "bust", None, "face", veil),
+    overlay = encoded(person().resize((20, 20)).convert("LA"))
+    crops = [TrainedCrop(HOSTILE, ["512x512"], "bust", None, "face", overlay),
             TrainedCrop("near", ["512x512"], "head", [256, 0, 768, 512])]  # fmt: skip
     kept = [
-        KeptImage(HOSTILE, 1024, 1024, HOSTILE, "file", "face", cuts, [300, 100, 500, 300], 2, ["2 people"], thumbnail)
+        KeptImage(HOSTILE, 1024, 1024, HOSTILE, "file", "face", crops, [300, 100, 500, 300], 2, ["2 people"], thumbnail)
     ]
-    said = [FileNote(HOSTILE, HOSTILE, thumbnail)]
-    return DatasetReport(kept, [FileNote(HOSTILE, "turned upright")], said, [FileNote(".DS_Store", "junk")], [HOSTILE])
+    dropped = [FileNote(HOSTILE, HOSTILE, thumbnail)]
+    return DatasetReport(
+        kept, [FileNote(HOSTILE, "turned upright")], dropped, [FileNote(".DS_Store", "junk")], [HOSTILE]
+    )
 
 
 def test_names_captions_and_reasons_are_text_and_nothing_else() -> None:
@@ -73,17 +75,25 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert "url(" not in page
 
 
-def test_cuts_faces_and_masks_are_drawn_where_they_are() -> None:
+def test_crops_faces_and_masks_are_drawn_where_they_are() -> None:
     page = render(report())
     assert "left:25.00%;top:0.00%;width:50.00%;height:50.00%" in page
     assert "left:29.30%;top:9.77%;width:19.53%;height:19.53%" in page
-    assert "class=veil" in page
+    assert "class=shade" in page
 
 
 def test_it_is_readable_in_the_dark_and_says_what_was_left_out(tmp_path: Path) -> None:
     page = write_page(report(), tmp_path / "report.html").read_text(encoding="utf-8")
     assert "prefers-color-scheme: dark" in page
-    for what in ("Left out", "Passed over", ".DS_Store", "turned upright", "512 &times; 512", "2 people"):
+    for what in (
+        "Trained photos",
+        "Left out",
+        "Passed over",
+        ".DS_Store",
+        "turned upright",
+        "512 &times; 512",
+        "2 people",
+    ):
         assert what in page
 
 

@@ -1,4 +1,4 @@
-"""One size for a whole training: the largest that all pictures can give, and whose fault it is."""
+"""Sizes at which a picture is trained; the one size for a whole training, and whose fault it is; how many are taken."""
 
 from __future__ import annotations
 
@@ -7,17 +7,82 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from tests.dataset.pictures import encoded, scene, zipped
 
 from tintype.catalog.ideogram_v4_trainer import TRAINER_SIZES
 from tintype.dataset import Dataset, DatasetOptions, fit, open_dataset
-from tintype.dataset.sizes import UNDECIDED, Measured, TrainingSize, at_one_size, training_size
+from tintype.dataset.sizes import (
+    MULTI_RESOLUTION,
+    SINGLE_RESOLUTION,
+    Bucket,
+    NamedSize,
+    TrainingSize,
+    buckets_of,
+    check_count,
+    largest_common_size,
+    size_asked_for,
+)
 from tintype.dataset.subject import whole
 from tintype.errors import InputError
 
+sides = st.integers(16, 6000)
 
-def pictures(*sizes: tuple[int, int]) -> list[Measured]:
-    return [Measured(f"{number}.jpg", *size) for number, size in enumerate(sizes)]
+
+def test_a_large_square_is_trained_at_every_area() -> None:
+    assert [str(bucket) for bucket in buckets_of((3000, 3000), MULTI_RESOLUTION)] == ["512x512", "768x768", "1024x1024"]
+    assert [str(bucket) for bucket in buckets_of((1024, 1024), SINGLE_RESOLUTION)] == ["1024x1024"]
+
+
+def test_a_small_picture_is_trained_at_its_own_size_once() -> None:
+    assert [str(bucket) for bucket in buckets_of((600, 600), MULTI_RESOLUTION)] == ["512x512", "592x592"]
+
+
+@given(sides, sides)
+def test_never_enlarged_never_odd_and_the_shape_is_kept(width: int, height: int) -> None:
+    for bucket in buckets_of((width, height), MULTI_RESOLUTION):
+        assert bucket.width % 16 == 0
+        assert bucket.height % 16 == 0
+        assert bucket.width <= width
+        assert bucket.height <= height
+        assert bucket.width * bucket.height <= bucket.area_side**2
+        if 1 / 4 <= width / height <= 4 and min(bucket.width, bucket.height) >= 256:
+            assert abs(bucket.width / bucket.height / (width / height) - 1) < 0.07
+
+
+@given(sides, sides)
+def test_a_wide_token_keeps_the_shape_as_well_as_it_can(width: int, height: int) -> None:
+    for bucket in buckets_of((width, height), MULTI_RESOLUTION, step=128):
+        assert bucket.width % 128 == bucket.height % 128 == 0
+        assert bucket.width <= max(width, 128)
+        assert bucket.height <= max(height, 128)
+
+
+def test_a_shape_that_fits_the_tokens_is_kept_exactly() -> None:
+    assert [str(bucket) for bucket in buckets_of((1536, 2048), (512, 1024), step=128)] == ["384x512", "768x1024"]
+
+
+def test_fitting_cuts_the_middle_and_keeps_the_shape_of_things() -> None:
+    image = Image.new("RGB", (400, 200), "white")
+    image.paste((0, 0, 0), (150, 50, 250, 150))  # a square in the middle
+    seen = fit(image, Bucket(96, 96, 96)).convert("L").point(lambda level: 255 * (level < 128)).getbbox()
+    assert seen is not None
+    left, top, right, bottom = seen
+    assert abs((right - left) - (bottom - top)) <= 2
+    assert abs((left + right) / 2 - 48) <= 1
+
+
+def test_a_picture_of_the_very_size_is_left_alone() -> None:
+    image = Image.effect_noise((64, 64), 90).convert("RGB")
+    assert fit(image, Bucket(64, 64, 64)) is image
+
+
+def pictures(*sizes: tuple[int, int]) -> list[NamedSize]:
+    return [NamedSize(f"{number}.jpg", *size) for number, size in enumerate(sizes)]
+
+
+def training_size(resolution: str, images: list[NamedSize]) -> TrainingSize:
+    return largest_common_size(images) if resolution == "auto" else size_asked_for(resolution, images)
 
 
 def refused(resolution: str, *sizes: tuple[int, int]) -> dict[str, object]:
@@ -47,7 +112,7 @@ def test_auto_is_the_largest_crop_that_all_can_give(sizes: list[tuple[int, int]]
 
 def test_auto_says_which_pictures_limited_it() -> None:
     found = training_size("auto", pictures((1600, 900), (900, 1600), (1200, 1200)))
-    assert (found.narrowest, found.lowest) == (Measured("1.jpg", 900, 1600), Measured("0.jpg", 1600, 900))
+    assert (found.narrowest, found.lowest) == (NamedSize("1.jpg", 900, 1600), NamedSize("0.jpg", 1600, 900))
     assert found.why == (
         "All pictures are trained at 896x896, the largest crop that each can give without being enlarged: "
         "the narrowest is 1.jpg (900x1600), the lowest is 0.jpg (1600x900)."
@@ -61,12 +126,11 @@ def test_auto_says_it_once_when_one_picture_is_the_smallest_both_ways() -> None:
 def test_auto_blames_no_picture_for_the_models_own_limits() -> None:
     assert training_size("auto", pictures((4000, 3000))).why.endswith("without being enlarged and the model takes.")
     long = training_size("auto", pictures((2048, 300)))
-    assert (long.narrowest, long.lowest) == (None, Measured("0.jpg", 2048, 300))
+    assert (long.narrowest, long.lowest) == (None, NamedSize("0.jpg", 2048, 300))
 
 
 def test_pictures_too_small_for_any_size_are_named() -> None:
     entry = refused("auto", (1024, 1024), (255, 2000), (2000, 100))
-    assert entry["loc"] == ["body", "images_data_url"]
     assert entry["ctx"] == {"pictures": ["1.jpg", "2.jpg"]}
     assert "1.jpg (255x2000), 2.jpg (2000x100)" in str(entry["msg"])
 
@@ -77,7 +141,7 @@ def test_a_preset_is_taken_by_pictures_that_just_fill_it_and_by_no_smaller_ones(
     assert training_size(name, pictures((width, height), (4000, 4000))) == TrainingSize(width, height)
     for small in ((width - 1, height), (width, height - 1)):
         entry = refused(name, (width, height), small)
-        assert (entry["loc"], entry["ctx"]) == (["body", "resolution"], {"pictures": ["1.jpg"]})
+        assert entry["ctx"] == {"pictures": ["1.jpg"]}
         assert f"1 of 2 pictures cannot fill {name} ({width}x{height})" in str(entry["msg"])
         assert "1.jpg" in str(entry["msg"])
 
@@ -109,17 +173,18 @@ def test_auto_never_enlarges_and_no_larger_size_would_do(sizes: list[tuple[int, 
         assert not fits or max(width, height) > 2048 or max(width, height) > 6 * min(width, height)
 
 
-def opened(tmp_path: Path, *sizes: tuple[int, int]) -> Dataset:
+def opened(tmp_path: Path, *sizes: tuple[int, int], resolution: str = "auto", step: int = 16) -> Dataset:
     files = {f"{number}.jpg": encoded(scene(number, size), "JPEG") for number, size in enumerate(sizes)}
-    wishes = DatasetOptions(trigger=None, area_sides=UNDECIDED)
-    return open_dataset(zipped(tmp_path / "a.zip", files), tmp_path / "out", wishes, find=whole, tell=lambda line: None)
+    options = DatasetOptions(choose_size=lambda images: training_size(resolution, list(images)), size_step=step)
+    archive = zipped(tmp_path / "a.zip", files)
+    return open_dataset(archive, tmp_path / "out", options, find_subject=whole, log=lambda line: None)
 
 
 def test_all_examples_of_a_dataset_are_trained_at_the_one_size_without_being_enlarged(tmp_path: Path) -> None:
-    dataset, size = at_one_size(opened(tmp_path, (1000, 420), (300, 900), (333, 555)), "auto")
-    assert (str(size), size.narrowest, size.lowest) == (
-        "288x416", Measured("1.jpg", 300, 900), Measured("0.jpg", 1000, 420)
-    )  # fmt: skip
+    dataset = opened(tmp_path, (1000, 420), (300, 900), (333, 555))
+    assert dataset.size == TrainingSize(
+        288, 416, NamedSize("1.jpg", 300, 900), NamedSize("0.jpg", 1000, 420), automatic=True
+    )
     for example in dataset.examples:
         (bucket,) = example.buckets
         assert (bucket.width, bucket.height) == fit(example.image, bucket).size == (288, 416)
@@ -129,19 +194,51 @@ def test_all_examples_of_a_dataset_are_trained_at_the_one_size_without_being_enl
 
 
 def test_a_base_of_wider_tokens_trains_whole_ones(tmp_path: Path) -> None:
-    dataset, size = at_one_size(opened(tmp_path, (1000, 700)), "auto", step=128)
-    assert str(size) == "992x688"
+    dataset = opened(tmp_path, (1000, 700), step=128)
+    assert str(dataset.size) == "992x688"
     assert [str(bucket) for bucket in dataset.examples[0].buckets] == ["896x640"]
+    assert dataset.report.buckets == {"896x640": 1}
 
 
-@pytest.mark.parametrize("size", [(2600, 2100), (5000, 2050), (2049, 2600)])
-def test_what_is_kept_of_a_large_picture_fills_the_largest_size(tmp_path: Path, size: tuple[int, int]) -> None:
-    dataset, chosen = at_one_size(opened(tmp_path, size), "auto")
-    assert str(chosen) == "2048x2048"
-    image = dataset.examples[0].image
-    assert min(image.size) >= 2048
+@pytest.mark.parametrize("size", [(2600, 2100), (5000, 2050), (2049, 2600), (4200, 4200)])
+def test_what_is_kept_of_a_large_picture_fills_the_largest_size_and_is_not_much_larger(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    dataset = opened(tmp_path, size)
+    assert str(dataset.size) == "2048x2048"
+    assert 2048 <= min(dataset.examples[0].image.size) <= 2048 * 1.7
 
 
 def test_a_dataset_that_cannot_fill_the_size_asked_for_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot fill square \(1024x1024\).*1\.jpg"):
-        at_one_size(opened(tmp_path, (1100, 1100), (300, 900)), "square")
+        opened(tmp_path, (1100, 1100), (300, 900), resolution="square")
+
+
+def test_pictures_that_are_left_out_do_not_count_for_the_size(tmp_path: Path) -> None:
+    small = encoded(scene(0, (320, 320)), "PNG")
+    files = {"copy.png": small, "first.png": encoded(scene(0, (320, 320)).resize((640, 640)), "PNG"),
+             "broken.png": small[:200]}  # fmt: skip
+    options = DatasetOptions(choose_size=largest_common_size)
+    archive = zipped(tmp_path / "a.zip", files)
+    dataset = open_dataset(archive, tmp_path / "out", options, find_subject=whole, log=lambda line: None)
+    assert str(dataset.size) == "640x640"
+
+
+@pytest.mark.parametrize("count", [10, 55, 100])
+def test_as_many_as_are_asked_for_are_taken(count: int) -> None:
+    check_count(count, 10, 100)
+
+
+@pytest.mark.parametrize(
+    ("count", "kind", "ctx"),
+    [
+        (0, "archive_file_count_below_minimum", {"min_count": 10, "provided_count": 0}),
+        (9, "archive_file_count_below_minimum", {"min_count": 10, "provided_count": 9}),
+        (101, "archive_file_count_exceeds_maximum", {"max_count": 100, "provided_count": 101}),
+    ],
+)
+def test_fewer_and_more_are_refused_with_both_numbers(count: int, kind: str, ctx: dict[str, int]) -> None:
+    with pytest.raises(InputError) as caught:
+        check_count(count, 10, 100)
+    (entry,) = caught.value.details
+    assert (entry["type"], entry["ctx"]) == (kind, ctx)

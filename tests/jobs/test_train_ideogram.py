@@ -143,8 +143,17 @@ def test_a_size_that_pictures_cannot_fill_is_refused_before_training(families: F
 def test_a_caption_that_cannot_be_read_is_named(families: Families, tmp_path: Path) -> None:
     context, _ = context_in(tmp_path / "work", families)
     url = context.offer(archive(tmp_path / "photos.zip", _1='{"high_level_description": ['))
-    with pytest.raises(InputError, match=r"1\.png"):
+    with pytest.raises(InputError, match=r"1\.png") as caught:
         train_ideogram.run(IdeogramTrainerInput.model_validate({"images_data_url": url, "steps": 100}), context)
+    assert caught.value.details[0]["loc"] == ["body", "images_data_url"]
+
+
+def test_pictures_too_small_for_any_size_are_refused_as_pictures(families: Families, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", families)
+    url = context.offer(archive(tmp_path / "photos.zip", sides=(300, 200)))
+    with pytest.raises(InputError, match=r"0\.png \(300x200\)") as caught:
+        train_ideogram.run(IdeogramTrainerInput.model_validate({"images_data_url": url, "steps": 100}), context)
+    assert caught.value.details[0]["loc"] == ["body", "images_data_url"]
 
 
 def test_a_custom_model_answers_with_its_record(families: Families, tmp_path: Path) -> None:
@@ -162,5 +171,6 @@ def test_nine_pictures_make_no_custom_model(families: Families, tmp_path: Path) 
     context, _ = context_in(tmp_path / "work", families)
     context.model = ModelReference("abc", "My style", "model/my-style/version/1", ModelStatus.TRAINING)
     url = context.offer(archive(tmp_path / "photos.zip", 9))
-    with pytest.raises(TooFewFiles, match="9"):
+    with pytest.raises(TooFewFiles, match="9") as caught:
         train_custom_model.run(CustomModelInput.model_validate({"images_data_url": url}), context)
+    assert caught.value.details[0]["loc"] == ["body", "images_data_url"]

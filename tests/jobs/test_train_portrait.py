@@ -201,8 +201,9 @@ def test_an_optimizer_that_is_not_here_is_refused_at_its_place(families: Familie
 
 def test_a_bad_archive_ends_the_job_with_a_sentence(families: Families, tmp_path: Path) -> None:
     context = LocalContext(tmp_path, load_settings(), families=families)
-    with pytest.raises(InvalidArchive):
+    with pytest.raises(InvalidArchive) as caught:
         run(PortraitTrainerInput(images_data_url="data:text/plain,hello"), context)
+    assert caught.value.details[0]["loc"] == ["body", "images_data_url"]
 
 
 def _base64(path: Path) -> str:

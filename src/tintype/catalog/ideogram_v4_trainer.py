@@ -1,7 +1,7 @@
 """`ideogram/v4/trainer`: pictures of anything in, an Ideogram 4 LoRA out.
 
 The sizes it may be trained at are named and checked here, because a wrong one should be refused before anything is
-fetched; which of them a set of pictures can fill is told by `dataset.resolution`.
+fetched; which of them a set of pictures can fill is told by `dataset.sizes`.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tintype.dataset.archive import Limits
-from tintype.dataset.buckets import MULTI_RESOLUTION, SINGLE_RESOLUTION, Bucket, fit
 from tintype.dataset.dataset import Dataset, Example, open_dataset
 from tintype.dataset.prepare import DatasetOptions
 from tintype.dataset.report import DatasetReport
 from tintype.dataset.report_page import write_page
+from tintype.dataset.sizes import MULTI_RESOLUTION, SINGLE_RESOLUTION, Bucket, fit
 
 __all__ = [
     "MULTI_RESOLUTION",

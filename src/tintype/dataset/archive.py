@@ -22,7 +22,6 @@ from typing import IO, Any, Literal
 from tintype.dataset.bounded_stream import PIECE, BoundedStream, GrowsBeyondReason, compression_of
 from tintype.errors import FileTooLarge, InvalidArchive, StorageFull, TooManyFiles
 
-LOC = ("body", "images_data_url")
 MIB = 1024 * 1024
 
 SUPPORTED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -100,8 +99,7 @@ def members(
 
     `form` is a `data_archive_format`, guessed from the bytes when None. `check` is called before every piece that is
     read, also of what is passed over, and may raise. Raises InvalidArchive (not an archive, damaged, encrypted, names
-    that point outside, grows beyond reason), TooManyFiles or FileTooLarge, at `images_data_url`; StorageFull when the
-    disk is.
+    that point outside, grows beyond reason), TooManyFiles or FileTooLarge; StorageFull when the disk is.
     """
     limits = limits or Limits()
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,7 +143,6 @@ def _check_directory(file: IO[bytes], limits: Limits) -> None:
 def _too_many(limits: Limits, count: int) -> TooManyFiles:
     return TooManyFiles(
         f"The archive holds more than {limits.files} files.",
-        loc=LOC,
         remedy="Send the best photos only; 10 to 30 are plenty for a portrait.",
         ctx={"max_count": limits.files, "provided_count": count},
     )
@@ -272,7 +269,6 @@ def _copy(source: IO[bytes] | None, place: Path, name: str, most: int, left: int
             if written > most:
                 raise FileTooLarge(
                     f"{name} is larger than {most // MIB} MiB.",
-                    loc=LOC,
                     remedy="Send it as a JPEG of usual size.",
                     ctx={"max_size": most},
                 )
@@ -292,4 +288,4 @@ def _write(target: IO[bytes], chunk: bytes) -> None:
 
 
 def _invalid(message: str, remedy: str = "Send a .zip or .tar archive of photos.") -> InvalidArchive:
-    return InvalidArchive(message, loc=LOC, remedy=remedy, ctx={"supported_extensions": list(SUPPORTED)})
+    return InvalidArchive(message, remedy=remedy, ctx={"supported_extensions": list(SUPPORTED)})

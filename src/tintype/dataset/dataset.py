@@ -1,49 +1,68 @@
-"""From an archive to what is trained: the one path every trainer takes, with a report of all that happened on it."""
+"""The one path of every trainer from an archive to what is trained.
+
+Unpack, measure, decide the size, crop, caption, report: in this order; the report is built once, at the end.
+What differs between trainers is in the DatasetOptions they give. Each photo is decoded once: what may be trained of it
+goes to disk while it is measured, and at which sizes that is trained is decided when all are known.
+"""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from tintype.dataset import captions, metadata
-from tintype.dataset.archive import LOC, Limits, Member, members
-from tintype.dataset.buckets import Bucket
-from tintype.dataset.captions import TRIGGER_TOKEN, Caption, caption_of, key_of, read_caption
+from tintype.dataset.archive import Limits, Member, members
+from tintype.dataset.captions import (
+    CAPTION_SUFFIXES,
+    TABLE_SUFFIXES,
+    TRIGGER_TOKEN,
+    Caption,
+    CaptionFiles,
+    caption_of,
+    key_of,
+)
 from tintype.dataset.faces import finder_name
 from tintype.dataset.image import SUFFIXES
-from tintype.dataset.prepare import SEVERAL_FRAMINGS, Cut, DatasetOptions, ImagePreparer, PreparedImage, RejectedImage
-from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop, named
-from tintype.dataset.similar import Print, compare
-from tintype.dataset.subject import Finder
+from tintype.dataset.prepare import (
+    SEVERAL_FRAMINGS,
+    SMALL_SIDE,
+    Crop,
+    DatasetOptions,
+    ImagePreparer,
+    PreparedImage,
+    RejectedImage,
+)
+from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop, describe_files, some_of
+from tintype.dataset.similar import compare
+from tintype.dataset.sizes import Bucket, NamedSize, TrainingSize, buckets_of, check_count
+from tintype.dataset.subject import SubjectFinder
 from tintype.errors import ImageLoadError, InputError, TooFewFiles, TooManyFiles
 
-RECOMMENDED = 10  # pictures; the trainers' page says so
-LEAST = 1  # picture; fewer cannot be trained at all
-SMALL_SIDE = 512  # pixels; below it a picture teaches little detail
+RECOMMENDED = 10  # images; the trainers' page says so
+LEAST = 1  # image; fewer cannot be trained at all
 
 
 @dataclass(frozen=True)
 class Example:
-    """A picture with its caption, ready to be encoded at each of its sizes. Pixels stay on disk until asked for."""
+    """An image with its caption, ready to be encoded at each of its sizes. Pixels stay on disk until asked for."""
 
     name: str
-    picture: Image.Image | Path
+    pixels: Image.Image | Path
     caption: str
     buckets: tuple[Bucket, ...]
-    mask_picture: Image.Image | Path | None = None
+    mask_pixels: Image.Image | Path | None = None
 
     @property
     def image(self) -> Image.Image:
-        return _loaded(self.picture)
+        return _loaded(self.pixels)
 
     @property
     def mask(self) -> Image.Image | None:
-        return None if self.mask_picture is None else _loaded(self.mask_picture)
+        return None if self.mask_pixels is None else _loaded(self.mask_pixels)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -56,12 +75,13 @@ class Example:
         return seen.hexdigest()
 
 
-@dataclass
+@dataclass(frozen=True)
 class Dataset:
-    """The examples of one training, and the report of how they came to be."""
+    """The examples of one training, the report of how they came to be, and their one size if the trainer chose one."""
 
     examples: list[Example]
     report: DatasetReport
+    size: TrainingSize | None = None
 
     @property
     def digest(self) -> str:
@@ -69,237 +89,270 @@ class Dataset:
         return hashlib.sha256("".join(example.digest for example in self.examples).encode()).hexdigest()
 
 
-@dataclass
-class _Texts:
-    """Captions by the key of their picture; a picture's own file wins over a metadata file."""
-
-    own: dict[str, str] = field(default_factory=dict)
-    listed: dict[str, str] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)  # of caption files, for saying which have no picture
-    used: set[str] = field(default_factory=set)
-
-    def about(self, name: str, wishes: DatasetOptions) -> Caption:
-        """The caption of a picture. `photo.jpg.txt` belongs to `photo.jpg` as `photo.txt` does."""
-        for key in (key_of(name), key_of(f"{name}.txt")):
-            if key in self.own:
-                self.used.add(key)
-                return caption_of(self.own[key], wishes.trigger, wishes.default_caption)
-        listed = self.listed.get(key_of(name))
-        return caption_of(listed, wishes.trigger, wishes.default_caption, source="metadata")
-
-
 def open_dataset(
     archive: Path,
     folder: Path,
-    wishes: DatasetOptions,
+    options: DatasetOptions,
     *,
-    find: Finder,
-    tell: Callable[[str], None],
-    form: str | None = None,
+    find_subject: SubjectFinder,
+    log: Callable[[str], None],
+    archive_format: str | None = None,
     limits: Limits | None = None,
-    each: Callable[[int], None] = lambda done: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Dataset:
-    """Unpacks, decodes, captions, crops and sizes. `tell` hears of what was repaired or left out.
+    """Makes a dataset of an archive. `log` gets a line for what was repaired or left out.
 
-    `each` is called after every picture with how many are done, and may raise. What `folder` holds afterwards belongs
-    to the examples. Raises InputErrors at `images_data_url`: an archive that cannot be opened safely, too many files,
-    no picture that can be used.
+    `check` is called for every piece that is unpacked and after every image, and may raise. What `folder` holds
+    afterwards belongs to the examples. Raises InputErrors: an archive that cannot be opened safely, too many files, no
+    image that can be used, and what `options` asks for.
     """
     limits = limits or Limits()
-    report, texts = DatasetReport(), _Texts()
-    darkroom = ImagePreparer(folder / "cuts", wishes, find, limits.pixels)
-    developed: list[PreparedImage] = []
-    unpacked = members(archive, folder / "unpacked", form=form, limits=limits, check=lambda: each(len(developed)))
-    pictures = _pictures(unpacked, texts, report, limits)
-    spoilt: list[InputError] = []
-    for done, result in enumerate(darkroom.develop(pictures), 1):
-        if isinstance(result, RejectedImage):
-            spoilt.append(result.why)
-            report.dropped.append(FileNote(result.name, result.why.message))
-        else:
-            developed.append(result)
-        each(done)
-    if len(developed) < LEAST:
-        raise _nothing_usable(spoilt, report)
-    developed.sort(key=lambda photo: photo.name)
-    kept = _without_copies(developed, texts, wishes, report)
-    examples = [example for photo in kept for example in _examples(photo, texts, wishes, report)]
-    _warn(report, texts, wishes)
-    for line in report.lines():
-        tell(line)
-    return Dataset(examples, report)
-
-
-def _pictures(found: Iterator[Member], texts: _Texts, report: DatasetReport, limits: Limits) -> Iterator[Member]:
-    """The members that are pictures, while captions go to `texts` and all else to the report."""
-    count = 0
-    for member in found:
-        if member.path is None:
-            said = report.ignored if member.state == "junk" else report.dropped
-            said.append(FileNote(member.name, member.reason))
-        elif member.suffix in SUFFIXES or member.suffix == "":  # phones and messengers strip suffixes
-            count += 1
-            if count > limits.pictures:
-                raise TooManyFiles(
-                    f"The archive holds more than {limits.pictures} pictures.",
-                    loc=LOC,
-                    remedy="Send the best ones; 10 to 30 are plenty.",
-                    ctx={"max_count": limits.pictures, "provided_count": count},
-                )
-            yield member
-        else:
-            _read_text(member, member.path, texts, report)
-            member.path.unlink()
-
-
-def _read_text(member: Member, path: Path, texts: _Texts, report: DatasetReport) -> None:
-    if member.suffix in captions.SUFFIXES:
-        key = key_of(member.name)
-        texts.own[key] = read_caption(path)
-        texts.names[key] = member.name
-    elif member.suffix in metadata.SUFFIXES:
-        table = metadata.read_table(path, member.name)
-        texts.listed |= table.captions
-        report.warnings += [f"{member.name}: {trouble}." for trouble in table.troubles]
-        if not table.captions:
-            report.dropped.append(FileNote(member.name, "no captions are in it"))
-    else:
-        report.dropped.append(FileNote(member.name, "not a picture, and not a caption of one"))
-
-
-def _nothing_usable(spoilt: list[InputError], report: DatasetReport) -> InputError:
-    reasons = " ".join(f"{said.name}: {said.what}." for said in report.dropped[:3])
-    if spoilt:
-        others = f" {len(spoilt) - 1} more cannot be read either." if len(spoilt) > 1 else ""
-        return ImageLoadError(f"None of the pictures can be used. {spoilt[0].message}{others}", loc=LOC)
-    return TooFewFiles(
-        f"The archive holds no picture. {reasons}".strip(),
-        loc=LOC,
-        remedy=f"Send at least {RECOMMENDED} photos of the person, as JPEG, PNG, WebP or HEIC.",
-        ctx={"min_count": LEAST, "provided_count": 0},
+    intake = _Intake(options)
+    preparer = ImagePreparer(folder / "crops", options, find_subject, limits.pixels)
+    unpacked = members(archive, folder / "unpacked", form=archive_format, limits=limits, check=check)
+    images = intake.usable(preparer.prepare(intake.images(unpacked, limits.pictures)), check)
+    images = intake.without_copies(images)
+    repaired = [FileNote(image.name, ", ".join(image.repairs)) for image in images if image.repairs]
+    for line in describe_files(repaired, intake.dropped):
+        log(line)
+    if options.count is not None:
+        check_count(len(images), *options.count)
+    size = None
+    if options.choose_size is not None:
+        size = options.choose_size([NamedSize(image.name, *image.size) for image in images])
+    examples, kept = _captioned(images, intake, size)
+    report = DatasetReport(
+        kept=kept,
+        repaired=repaired,
+        dropped=intake.dropped,
+        ignored=intake.ignored,
+        warnings=[*intake.warnings, *_warnings(images, kept, intake.captions, options)],
+        face_finder=finder_name() if any(image.subject.kind != "given" for image in images) else None,
     )
+    return Dataset(examples, report, size)
 
 
-def _without_copies(
-    photos: list[PreparedImage], texts: _Texts, wishes: DatasetOptions, report: DatasetReport
-) -> list[PreparedImage]:
-    """All but the worse copies of a shot, whose caption goes to the better one if that has none."""
-    verdict = compare([Print(photo.name, photo.size, photo.look) for photo in photos])
-    for copy, better in sorted(verdict.copies.items()):
-        left, stays = photos[copy], photos[better]
-        why = f"the same shot as {stays.name}, which stays"
-        caption = texts.about(left.name, wishes)
-        if caption.written and not texts.about(stays.name, wishes).written:
-            texts.listed[key_of(stays.name)] = caption.text
-            why += " and takes over the caption"
-        report.dropped.append(FileNote(left.name, why, left.thumbnail))
-        left.discard()
-    if verdict.alike:
-        pairs = [f"{photos[one].name} and {photos[other].name}" for one, other in verdict.alike]
-        report.warnings.append(f"These look much alike, and teach little more than one of them: {named(pairs)}.")
-    return [photo for number, photo in enumerate(photos) if number not in verdict.copies]
+@dataclass
+class _Intake:
+    """Collects what is to be said about the files of an archive, and their captions, while it is unpacked."""
 
+    options: DatasetOptions
+    captions: CaptionFiles = field(default_factory=CaptionFiles)
+    dropped: list[FileNote] = field(default_factory=list)
+    ignored: list[FileNote] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
-def _examples(photo: PreparedImage, texts: _Texts, wishes: DatasetOptions, report: DatasetReport) -> list[Example]:
-    caption = texts.about(photo.name, wishes)
-    # Somebody who wrote "full body shot" meant the whole photo; a close-up under these words would teach nonsense.
-    cuts = photo.cuts[:1] if caption.states_framing else photo.cuts
-    said = [caption.framed(cut.window.framing) if wishes.subject_crop else caption.text for cut in cuts]
-    subject = photo.subject
-    report.kept.append(
-        KeptImage(
-            name=photo.name,
-            width=photo.size[0],
-            height=photo.size[1],
-            caption=caption.text,
-            caption_source=caption.source,
-            subject=subject.kind,
-            trained=[_trained(cut, text, photo.size) for cut, text in zip(cuts, said, strict=True)],
-            face=list(subject.box.edges) if subject.kind == "face" else None,
-            faces=subject.faces,
-            findings=_findings(photo),
-            thumbnail=photo.thumbnail,
+    def images(self, unpacked: Iterable[Member], most: int) -> Iterator[Member]:
+        """Yields the members that are images; raises TooManyFiles. Captions are read, all else is noted."""
+        count = 0
+        for member in unpacked:
+            if member.path is None:
+                notes = self.ignored if member.state == "junk" else self.dropped
+                notes.append(FileNote(member.name, member.reason))
+            elif member.suffix in SUFFIXES or member.suffix == "":  # phones and messengers strip suffixes
+                count += 1
+                if count > most:
+                    raise TooManyFiles(
+                        f"The archive holds more than {most} pictures.",
+                        remedy="Send the best ones; 10 to 30 are plenty.",
+                        ctx={"max_count": most, "provided_count": count},
+                    )
+                yield member
+            else:
+                self._read_text(member, member.path)
+                member.path.unlink()
+
+    def _read_text(self, member: Member, path: Path) -> None:
+        if member.suffix in CAPTION_SUFFIXES:
+            self.captions.add_file(path, member.name)
+        elif member.suffix in TABLE_SUFFIXES:
+            table = self.captions.add_table(path, member.name)
+            self.warnings += [f"{member.name}: {problem}." for problem in table.problems]
+            if not table.captions:
+                self.dropped.append(FileNote(member.name, "no captions are in it"))
+        else:
+            self.dropped.append(FileNote(member.name, "not a picture, and not a caption of one"))
+
+    def usable(
+        self, results: Iterable[PreparedImage | RejectedImage], check: Callable[[], None]
+    ) -> list[PreparedImage]:
+        """The images that could be decoded, by name, at least one; the others are noted."""
+        prepared: list[PreparedImage] = []
+        rejected: list[InputError] = []
+        for result in results:
+            if isinstance(result, PreparedImage):
+                prepared.append(result)
+            else:
+                rejected.append(result.why)
+                self.dropped.append(FileNote(result.name, result.why.message))
+            check()
+        if len(prepared) < LEAST:
+            raise self._nothing_usable(rejected)
+        return sorted(prepared, key=lambda image: image.name)
+
+    def _nothing_usable(self, rejected: Sequence[InputError]) -> InputError:
+        if rejected:
+            others = f" {len(rejected) - 1} more cannot be read either." if len(rejected) > 1 else ""
+            return ImageLoadError(f"None of the pictures can be used. {rejected[0].message}{others}")
+        reasons = " ".join(f"{note.name}: {note.what}." for note in self.dropped[:3])
+        return TooFewFiles(
+            f"The archive holds no picture. {reasons}".strip(),
+            remedy=f"Send at least {RECOMMENDED} photos of the person, as JPEG, PNG, WebP or HEIC.",
+            ctx={"min_count": LEAST, "provided_count": 0},
         )
-    )
-    if photo.repairs:
-        report.repaired.append(FileNote(photo.name, ", ".join(photo.repairs)))
-    if subject.kind != "given":
-        report.face_finder = finder_name()
-    return [Example(photo.name, cut.path, text, cut.buckets, cut.mask) for cut, text in zip(cuts, said, strict=True)]
+
+    def without_copies(self, images: list[PreparedImage]) -> list[PreparedImage]:
+        """All but the worse copies of a shot, whose caption goes to the better one if that has none."""
+        likeness = compare([image.size for image in images], [image.quality for image in images])
+        for copy, better in sorted(likeness.copies.items()):
+            left, stays = images[copy], images[better]
+            why = f"the same shot as {stays.name}, which stays"
+            caption = self.caption_of(left.name)
+            if caption.written and not self.caption_of(stays.name).written:
+                self.captions.listed[key_of(stays.name)] = caption.text
+                why += " and takes over the caption"
+            self.dropped.append(FileNote(left.name, why, left.thumbnail))
+            left.discard()
+        if likeness.alike:
+            pairs = [f"{images[one].name} and {images[other].name}" for one, other in likeness.alike]
+            self.warnings.append(f"These look much alike, and teach little more than one of them: {some_of(pairs)}.")
+        return [image for number, image in enumerate(images) if number not in likeness.copies]
+
+    def caption_of(self, name: str) -> Caption:
+        """The caption of an image, before words for a framing."""
+        text, source = self.captions.find(name)
+        if self.options.force_default_caption:
+            text = None
+        return caption_of(text, self.options.trigger, self.options.default_caption, source=source)
 
 
-def _trained(cut: Cut, text: str, size: tuple[int, int]) -> TrainedCrop:
-    box, window = cut.window.box, cut.window
+def _captioned(
+    images: Sequence[PreparedImage], intake: _Intake, size: TrainingSize | None
+) -> tuple[list[Example], list[KeptImage]]:
+    """What is trained, and of which image it is; raises InputError that names the images of unreadable captions."""
+    examples: list[Example] = []
+    kept: list[KeptImage] = []
+    unreadable: list[str] = []
+    for image in images:
+        caption = intake.caption_of(image.name)
+        try:
+            texts, notes = _texts(image, caption, intake.options)
+        except InputError as problem:
+            unreadable.append(problem.message)
+            continue
+        trained = []
+        for text, crop in zip(texts, image.crops, strict=False):
+            buckets = _buckets(crop, size, intake.options)
+            examples.append(Example(image.name, crop.path, text, buckets, crop.mask))
+            trained.append(_trained_crop(crop, text, buckets, image.size))
+        kept.append(_kept_image(image, caption, trained, notes))
+    if unreadable:
+        more = f" So are {len(unreadable) - 5} more." if len(unreadable) > 5 else ""
+        raise InputError(f"{' '.join(unreadable[:5])}{more}")
+    return examples, kept
+
+
+def _texts(image: PreparedImage, caption: Caption, options: DatasetOptions) -> tuple[list[str], Sequence[str]]:
+    """The text of each crop that is trained, and notes on what was done to the caption."""
+    # Somebody who wrote "full body shot" meant the whole photo; a close-up under these words would teach nonsense.
+    crops = image.crops[:1] if caption.states_framing else image.crops
+    texts = [caption.framed(crop.window.framing) if options.subject_crop else caption.text for crop in crops]
+    if options.canonical_caption is None:
+        return texts, ()
+    canonical = [options.canonical_caption(text, image.name) for text in texts]
+    return [text for text, _ in canonical], canonical[0][1]
+
+
+def _buckets(crop: Crop, size: TrainingSize | None, options: DatasetOptions) -> tuple[Bucket, ...]:
+    if size is not None:
+        return (size.bucket(options.size_step),)
+    return buckets_of(crop.window.box.size, options.area_sides, options.size_step)
+
+
+def _trained_crop(crop: Crop, text: str, buckets: Sequence[Bucket], size: tuple[int, int]) -> TrainedCrop:
+    box = crop.window.box
     return TrainedCrop(
         caption=text,
-        buckets=[str(bucket) for bucket in cut.buckets],
-        framing=window.framing,
+        buckets=[str(bucket) for bucket in buckets],
+        framing=crop.window.framing,
         box=None if box.size == size else list(box.edges),
-        mask=cut.mask_source,
-        veil=cut.veil,
+        mask=crop.mask_source,
+        mask_overlay=crop.mask_overlay,
     )
 
 
-def _findings(photo: PreparedImage) -> list[str]:
-    found = photo.look.findings()
-    if min(photo.size) < SMALL_SIDE:
-        found.append(f"smaller than {SMALL_SIDE} pixels")
-    if photo.subject.faces > 1:
-        found.append(f"{photo.subject.faces} people; the most prominent one is taken")
-    return found
+def _kept_image(
+    image: PreparedImage, caption: Caption, trained: list[TrainedCrop], caption_notes: Sequence[str]
+) -> KeptImage:
+    subject = image.subject
+    return KeptImage(
+        name=image.name,
+        width=image.size[0],
+        height=image.size[1],
+        caption=caption.text,
+        caption_source=caption.source,
+        subject=subject.kind,
+        trained=trained,
+        face=list(subject.box.edges) if subject.kind == "face" else None,
+        faces=subject.faces,
+        findings=image.findings() + [f"caption: {note}" for note in caption_notes],
+        thumbnail=image.thumbnail,
+    )
 
 
-def _warn(report: DatasetReport, texts: _Texts, wishes: DatasetOptions) -> None:
-    kept, warnings = report.kept, report.warnings
+def _warnings(
+    images: Sequence[PreparedImage], kept: Sequence[KeptImage], captions: CaptionFiles, options: DatasetOptions
+) -> Iterator[str]:
     if len(kept) < RECOMMENDED:
-        warnings.append(f"{len(kept)} pictures are few: {RECOMMENDED} or more give a better likeness.")
-    if wishes.subject_crop and len(kept) > SEVERAL_FRAMINGS and report.framings:
-        warnings.append(f"Only {SEVERAL_FRAMINGS} photos are cut in several framings; the others in one each.")
-    _warn_of_captions(report, texts, wishes)
-    faceless = [picture.name for picture in kept if picture.subject == "whole"]
-    if faceless and wishes.subject_crop:
-        warnings.append(f"No face was found in {named(faceless)}; the whole picture is trained.")
-    unmasked = [picture.name for picture in kept if any(cut.mask is None for cut in picture.trained)]
-    if unmasked and wishes.create_masks:
-        warnings.append(f"No mask could be made for {named(unmasked)}; every pixel counts the same there.")
-    small = [picture.name for picture in kept if min(picture.width, picture.height) < SMALL_SIDE]
+        yield f"{len(kept)} pictures are few: {RECOMMENDED} or more give a better likeness."
+    framed = any(crop.framing for image in kept for crop in image.trained)
+    if options.subject_crop and len(kept) > SEVERAL_FRAMINGS and framed:
+        yield f"Only {SEVERAL_FRAMINGS} photos are cut in several framings; the others in one each."
+    yield from _caption_warnings(kept, captions, options)
+    faceless = [image.name for image in kept if image.subject == "whole"]
+    if faceless and options.subject_crop:
+        yield f"No face was found in {some_of(faceless)}; the whole picture is trained."
+    unmasked = [image.name for image in kept if any(crop.mask is None for crop in image.trained)]
+    if unmasked and options.create_masks:
+        yield f"No mask could be made for {some_of(unmasked)}; every pixel counts the same there."
+    small = [image.name for image in kept if min(image.width, image.height) < SMALL_SIDE]
     if small:
-        warnings.append(f"{named(small)}: smaller than {SMALL_SIDE} pixels; photos are never enlarged.")
-    crowded = [picture.name for picture in kept if picture.faces > 1]
+        yield f"{some_of(small)}: smaller than {SMALL_SIDE} pixels; photos are never enlarged."
+    crowded = [image.name for image in kept if image.faces > 1]
     if crowded:
-        warnings.append(f"Several people are in {named(crowded)}; the largest and most central face is taken.")
+        yield f"Several people are in {some_of(crowded)}; the largest and most central face is taken."
     for word in ("blurred", "under-exposed", "over-exposed", "hardly anything"):
-        names = [picture.name for picture in kept if any(word in finding for finding in picture.findings)]
+        names = [image.name for image in images if any(word in finding for finding in image.findings())]
         if names:
-            warnings.append(f"{'Hardly anything to be seen' if word[0] == 'h' else word.capitalize()}: {named(names)}.")
+            yield f"{'Hardly anything to be seen' if word[0] == 'h' else word.capitalize()}: {some_of(names)}."
 
 
-def _warn_of_captions(report: DatasetReport, texts: _Texts, wishes: DatasetOptions) -> None:
-    kept, warnings = report.kept, report.warnings
-    phrase = (wishes.trigger or "").strip()
-    written = [picture for picture in kept if picture.caption_source in ("file", "metadata")]
-    if not phrase and wishes.default_caption:
-        bare = [picture.name for picture in kept if picture.caption_source == "default"]
-        if bare:
-            warnings.append(f'Without a caption, trained as "{wishes.default_caption}": {named(bare)}.')
-    elif not phrase:
-        if any(picture.caption_source == "neutral" for picture in kept):
-            warnings.append('No trigger phrase and no caption: such pictures are trained as "a photo of a person".')
-        if written:
-            warnings.append(f"No trigger phrase: {TRIGGER_TOKEN} in captions became 'a person'.")
-    else:
-        without = [picture.name for picture in written if phrase not in picture.caption]
+def _caption_warnings(kept: Sequence[KeptImage], captions: CaptionFiles, options: DatasetOptions) -> Iterator[str]:
+    phrase, default = (options.trigger or "").strip(), options.default_caption
+    written = [image for image in kept if image.caption_source in ("file", "metadata")]
+    if options.force_default_caption:
+        yield f'All captions were replaced by "{default}", as asked for.'
+    elif phrase:
+        without = [image.name for image in written if phrase not in image.caption]
         if without:
-            warnings.append(f'The captions of {named(without)} do not name the trigger phrase "{phrase}".')
-    lost = [name for key, name in sorted(texts.names.items()) if key not in texts.used]
-    lost += sorted(set(texts.listed) - {key_of(picture.name) for picture in kept})
+            yield f'The captions of {some_of(without)} do not name the trigger phrase "{phrase}".'
+    elif default:
+        bare = [image.name for image in kept if image.caption_source == "default"]
+        if bare:
+            yield f'Without a caption, trained as "{default}": {some_of(bare)}.'
+    else:
+        if any(image.caption_source == "neutral" for image in kept):
+            yield 'No trigger phrase and no caption: such pictures are trained as "a photo of a person".'
+        if written:
+            yield f"No trigger phrase: {TRIGGER_TOKEN} in captions became 'a person'."
+    lost = captions.without_image(image.name for image in kept)
     if lost:
-        warnings.append(f"No picture of the same name: {named(lost)}.")
+        yield f"No picture of the same name: {some_of(lost)}."
 
 
-def _loaded(picture: Image.Image | Path) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return picture
-    with Image.open(picture) as opened:
+def _loaded(pixels: Image.Image | Path) -> Image.Image:
+    if isinstance(pixels, Image.Image):
+        return pixels
+    with Image.open(pixels) as opened:
         opened.load()
         return opened.copy()

@@ -1,9 +1,9 @@
-"""Decodes a file of any common picture format to its last byte, or says why it cannot.
+"""Decodes a file of any common image format to its last byte, or says why it cannot.
 
 Cameras rotate by a tag, scanners write 16 bits, logos carry palettes and transparency, presses use CMYK, phones save
 wide colours. Training sees only upright 8-bit sRGB; transparency is kept aside, because it is the best mask there is.
 Turning and converting twelve million pixels takes longer than decoding them, so a photo stays as it was stored, and
-only what is cut out of it, already reduced, is turned and converted.
+only what is cropped out of it, already reduced, is turned and converted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from tintype.dataset.archive import LOC
 from tintype.dataset.framing import Box
 from tintype.errors import ImageLoadError, ImageTooLarge, UnsupportedImage
 
@@ -27,7 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".gif",
             ".mpo")  # fmt: skip
 # No training area needs more than this on its long side, even after a tight crop; larger JPEGs are decoded at half.
 LONGEST_SIDE = 4000
-# After whole-number reduction a cut may be this much larger than asked; beyond, it is resampled to the very size.
+# After whole-number reduction a crop may be this much larger than asked; beyond, it is resampled to the very size.
 _SLACK = 1.7
 _ORIENTATION = 0x0112
 _OPAQUE = 250  # alpha of 250 to 255 everywhere is no transparency
@@ -46,7 +45,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Typ
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded picture as it was stored: `pixels` (RGB, L or CMYK) not yet turned nor converted."""
+    """A decoded image as it was stored: `pixels` (RGB, L or CMYK) not yet turned nor converted."""
 
     name: str
     pixels: Image.Image
@@ -63,18 +62,18 @@ class Photo:
 
     @property
     def frame(self) -> Box:
-        """The whole picture."""
+        """The whole image."""
         return Box(0, 0, *self.size)
 
-    def cut(self, box: Box | None = None, *, at_least: tuple[int, int] | None = None) -> Image.Image:
-        """A part of the upright picture as RGB in sRGB, reduced as far as it still covers `at_least`."""
+    def crop(self, box: Box | None = None, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+        """Takes a part of the upright image as RGB in sRGB, reduced as far as it still covers `at_least`."""
         part = self._part(self.pixels, box, at_least)
         if self.colours is not None:
             part = ImageCms.applyTransform(part, self.colours) or part
         return self._turned(part.convert("RGB"))
 
-    def cut_alpha(self, box: Box | None = None, *, at_least: tuple[int, int] | None = None) -> Image.Image | None:
-        """The same part of its transparency as "L"; None where it has none."""
+    def crop_alpha(self, box: Box | None = None, *, at_least: tuple[int, int] | None = None) -> Image.Image | None:
+        """Takes the same part of its transparency as "L"; None where it has none."""
         return None if self.alpha is None else self._turned(self._part(self.alpha, box, at_least))
 
     def _part(self, stored: Image.Image, box: Box | None, at_least: tuple[int, int] | None) -> Image.Image:
@@ -91,7 +90,7 @@ class Photo:
         return part.resize((math.ceil(part.width / left), math.ceil(part.height / left)), Image.Resampling.LANCZOS)
 
     def _stored(self, box: Box) -> Box:
-        """Where a part of the upright picture lies in the stored one."""
+        """Where a part of the upright image lies in the stored one."""
         width, height = self.pixels.size
         place: Callable[[int, int], tuple[int, int]] = {
             2: lambda x, y: (width - x, y),
@@ -110,20 +109,21 @@ class Photo:
         return part if turn is None else part.transpose(turn)
 
 
-def read_photo(path: Path, name: str, *, most_pixels: int, admit: Callable[[int], None] = lambda pixels: None) -> Photo:
-    """Decodes a picture completely. Raises UnsupportedImage, ImageTooLarge or ImageLoadError, naming the picture.
+def read_photo(
+    path: Path, name: str, *, most_pixels: int, reserve: Callable[[int], None] = lambda pixels: None
+) -> Photo:
+    """Decodes an image completely. Raises UnsupportedImage, ImageTooLarge or ImageLoadError, naming the image.
 
-    `admit` is called with the number of pixels before they are decoded, and may wait until there is room for them.
-    Pillow warns of large pictures and odd tags; whoever calls this from threads silences that once, outside of them.
+    `reserve` is called with the number of pixels before they are decoded, and may wait until there is memory for them.
+    Pillow warns of large images and odd tags; whoever calls this from threads silences that once, outside of them.
     """
-    know_heif()
+    register_heif()
     try:
         with Image.open(path, formats=FORMATS) as opened:
-            return _decode(opened, name, most_pixels, admit)
+            return _decode(opened, name, most_pixels, reserve)
     except UnidentifiedImageError:
         raise UnsupportedImage(
             f"{name} is not a picture in a format that is read here.",
-            loc=LOC,
             remedy="Save it as JPEG or PNG.",
             ctx={"supported_formats": [suffix.removeprefix(".") for suffix in SUFFIXES]},
         ) from None
@@ -132,14 +132,14 @@ def read_photo(path: Path, name: str, *, most_pixels: int, admit: Callable[[int]
     except _DAMAGE as problem:  # Pillow's decoders raise all of these for damaged files
         why = (str(problem).strip() or type(problem).__name__).splitlines()[0][:120]
         raise ImageLoadError(
-            f"{name} is damaged and cannot be decoded ({why}).", loc=LOC, remedy="Export or copy it again."
+            f"{name} is damaged and cannot be decoded ({why}).", remedy="Export or copy it again."
         ) from None
 
 
-def _decode(opened: Image.Image, name: str, most_pixels: int, admit: Callable[[int], None]) -> Photo:
+def _decode(opened: Image.Image, name: str, most_pixels: int, reserve: Callable[[int], None]) -> Photo:
     if opened.width * opened.height > most_pixels:
         raise _too_large(name, most_pixels)
-    admit(opened.width * opened.height)
+    reserve(opened.width * opened.height)
     repairs = []
     if opened.format != "MPO" and getattr(opened, "is_animated", False):
         repairs.append("first of several frames taken")
@@ -153,21 +153,21 @@ def _decode(opened: Image.Image, name: str, most_pixels: int, admit: Callable[[i
     if turned:
         repairs.append("turned upright")
     profile = opened.info.get("icc_profile")
-    pixels, alpha, said = _plain(opened)
+    pixels, alpha, conversions = _plain(opened)
     colours = _to_srgb(profile, pixels.mode)
     if colours is None and pixels.mode == "CMYK":
         pixels = pixels.convert("RGB")
-        said = [*said, "CMYK converted to RGB"]
+        conversions = [*conversions, "CMYK converted to RGB"]
     elif colours is not None:
-        said = [*said, "colours converted to sRGB"]
-    return Photo(name, pixels, orientation, alpha, colours, (*repairs, *said))
+        conversions = [*conversions, "colours converted to sRGB"]
+    return Photo(name, pixels, orientation, alpha, colours, (*repairs, *conversions))
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         turned = image.getexif().get(_ORIENTATION, 1)
     except _DAMAGE:
-        return 1  # broken tags are no reason to lose a good picture
+        return 1  # broken tags are no reason to lose a good image
     return turned if turned in _TURNS else 1
 
 
@@ -202,7 +202,7 @@ def _from_deep(image: Image.Image) -> Image.Image:
 def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
     """How to see colours as their profile means them: phones save Display P3, presses CMYK; training knows sRGB only.
 
-    None where there is nothing to convert, or the profile is damaged or of another kind of picture.
+    None where there is nothing to convert, or the profile is damaged or of another kind of image.
     """
     if not profile:
         return None
@@ -219,15 +219,14 @@ def _too_large(name: str, most_pixels: int) -> ImageTooLarge:
     side = int(most_pixels**0.5)
     return ImageTooLarge(
         f"{name} has more than {most_pixels // 1_000_000} million pixels.",
-        loc=LOC,
         remedy=f"Send it smaller; nothing above {LONGEST_SIDE} pixels a side is of use.",
         ctx={"max_width": side, "max_height": side},
     )
 
 
 @functools.cache
-def know_heif() -> None:
-    """Teaches Pillow HEIC; once, and before any thread decodes."""
+def register_heif() -> None:
+    """Registers HEIC with Pillow; once, and before any thread decodes."""
     import pillow_heif
 
     pillow_heif.register_heif_opener()

@@ -7,28 +7,29 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-_UNSEEN = ("thumbnail", "veil")  # for the page; a JSON reader has no use for them
+_UNSEEN = ("thumbnail", "mask_overlay")  # for the page; a JSON reader has no use for them
 
 
 @dataclass
 class TrainedCrop:
-    """One cut of a picture as it is trained. `box` is in the upright photo's pixels, None for all of it."""
+    """One crop of an image as it is trained. `box` is in the upright photo's pixels, None for all of it."""
 
     caption: str
     buckets: list[str]
     framing: str | None = None
     box: list[int] | None = None
     mask: str | None = None
-    veil: bytes | None = None  # PNG: dark where the loss counts little
+    mask_overlay: bytes | None = None  # PNG: dark where the loss counts little
 
 
 @dataclass
 class KeptImage:
-    """A picture that is trained. `caption` is its own, before words for a framing; `face` is in its pixels."""
+    """An image that is trained. `caption` is its own, before words for a framing; `face` is in its pixels."""
 
     name: str
     width: int
@@ -65,14 +66,14 @@ class DatasetReport:
 
     @property
     def buckets(self) -> dict[str, int]:
-        """How many cuts are trained at each size (nominal pixels), smallest first."""
-        counted = Counter(bucket for picture in self.kept for cut in picture.trained for bucket in cut.buckets)
+        """How many crops are trained at each size (nominal pixels), smallest first."""
+        counted = Counter(bucket for image in self.kept for crop in image.trained for bucket in crop.buckets)
         return dict(sorted(counted.items(), key=lambda it: (_pixels(it[0]), it[0])))
 
     @property
     def framings(self) -> dict[str, int]:
-        """How many cuts show what of the person; empty where no face was looked for."""
-        counted = Counter(cut.framing for picture in self.kept for cut in picture.trained if cut.framing)
+        """How many crops show what of the person; empty where no face was looked for."""
+        counted = Counter(crop.framing for image in self.kept for crop in image.trained if crop.framing)
         return dict(counted.most_common())
 
     def to_json(self) -> dict[str, Any]:
@@ -91,26 +92,27 @@ class DatasetReport:
             "framings": self.framings,
         }
 
-    def lines(self) -> list[str]:
-        """What a log should say, few lines even for a thousand photos: files are grouped by what befell them."""
-        return _grouped(self.repaired, "{what}: {names}.") + _grouped(self.dropped, "Left out ({what}): {names}.")
-
     def write(self, path: Path) -> Path:
         path.write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False), encoding="utf-8")
         return path
 
 
-def named(names: list[str], most: int = 5) -> str:
+def describe_files(repaired: Sequence[FileNote], dropped: Sequence[FileNote]) -> list[str]:
+    """Lines for a log, few even for a thousand photos: files are grouped by what became of them."""
+    return _grouped(repaired, "{what}: {names}.") + _grouped(dropped, "Left out ({what}): {names}.")
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
     """A few names, and how many there are besides."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _grouped(said: list[FileNote], sentence: str) -> list[str]:
+def _grouped(notes: Sequence[FileNote], sentence: str) -> list[str]:
     groups: dict[str, list[str]] = {}
-    for each in said:
+    for note in notes:
         # The reason often begins with the file's own name, which is said anyway.
-        groups.setdefault(each.what.removeprefix(f"{each.name} ").rstrip("."), []).append(each.name)
-    lines = [sentence.format(what=what, names=named(names, 20)) for what, names in groups.items()]
+        groups.setdefault(note.what.removeprefix(f"{note.name} ").rstrip("."), []).append(note.name)
+    lines = [sentence.format(what=what, names=some_of(names, 20)) for what, names in groups.items()]
     if len(lines) > 100:
         lines = [*lines[:100], f"… and {len(lines) - 100} reasons more; the report names every file."]
     return [line[0].upper() + line[1:] for line in lines]

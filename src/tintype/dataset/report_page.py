@@ -31,13 +31,13 @@ ul.warnings { margin: 0; padding: .75rem 1rem .75rem 2rem; background: var(--car
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: .6rem; overflow: hidden; }
 .photo { position: relative; background: #8884; } .photo > img { display: block; width: 100%; }
-.photo > .box, .photo > .veil { position: absolute; } .photo > .veil { width: auto; }
+.photo > .box, .photo > .shade { position: absolute; } .photo > .shade { width: auto; }
 .box { border: 2px solid var(--mark); box-shadow: 0 0 0 1px #0008, inset 0 0 0 1px #0008; border-radius: 2px; }
 .box i { position: absolute; left: 0; top: 0; background: var(--mark); color: #1d1500; font: 600 11px/1.3 system-ui,
   sans-serif; padding: 0 .3rem; }
 .face { border: 1px dashed #fff; box-shadow: none; border-radius: 50%; }
 figcaption { padding: .6rem .8rem .8rem; } .name { font-weight: 600; overflow-wrap: anywhere; }
-.size, .cut small { color: var(--soft); } .cut { margin-top: .45rem; overflow-wrap: anywhere; } .cut small { display:
+.size, .crop small { color: var(--soft); } .crop { margin-top: .45rem; overflow-wrap: anywhere; } .crop small { display:
   block; } .chip { display: inline-block; border: 1px solid currentColor; border-radius: 1rem; padding: 0 .5rem;
   font-size: .8rem; margin: .25rem .25rem 0 0; color: var(--warn); } .chip.fixed { color: var(--good); }
 table { border-collapse: collapse; width: 100%; background: var(--card); border: 1px solid var(--line); }
@@ -66,15 +66,15 @@ def write_page(report: DatasetReport, path: Path) -> Path:
 
 
 def render(report: DatasetReport) -> str:
-    """The page's text."""
-    repairs = {said.name: said.what for said in report.repaired}
+    """Builds the text of the page."""
+    repairs = {note.name: note.what for note in report.repaired}
     parts = [
         _HEAD,
         "<h1>Dataset report</h1><p class=sub>What became of every file, and what is trained.</p>",
         _counts(report),
         _warnings(report.warnings),
-        "<h2>TrainedCrop photos</h2><div class=grid>",
-        *(_card(picture, repairs.get(picture.name)) for picture in report.kept),
+        "<h2>Trained photos</h2><div class=grid>",
+        *(_card(image, repairs.get(image.name)) for image in report.kept),
         "</div>",
         _files("Left out", report.dropped),
         _sizes(report),
@@ -85,14 +85,14 @@ def render(report: DatasetReport) -> str:
 
 
 def _counts(report: DatasetReport) -> str:
-    cuts = sum(len(picture.trained) for picture in report.kept)
-    told = [
+    crops = sum(len(image.trained) for image in report.kept)
+    counts = [
         ("good", len(report.kept), "photos kept"),
-        ("good", cuts, "cuts trained"),
+        ("good", crops, "crops trained"),
         ("warn", len(report.repaired), "repaired"),
         ("bad" if report.dropped else "", len(report.dropped), "left out"),
     ]
-    tiles = "".join(f'<div class="{kind}"><b>{count}</b><span>{what}</span></div>' for kind, count, what in told)
+    tiles = "".join(f'<div class="{kind}"><b>{count}</b><span>{what}</span></div>' for kind, count, what in counts)
     return f"<div class=counts>{tiles}</div>"
 
 
@@ -106,50 +106,50 @@ def _warnings(warnings: list[str]) -> str:
     )
 
 
-def _card(picture: KeptImage, repaired: str | None) -> str:
-    overlays = "".join(_drawn(cut, picture) for cut in picture.trained)
-    if picture.face:
-        overlays += f'<span class="box face" style="{_placed(picture.face, picture)}"></span>'
+def _card(image: KeptImage, repaired: str | None) -> str:
+    overlays = "".join(_frame(crop, image) for crop in image.trained)
+    if image.face:
+        overlays += f'<span class="box face" style="{_placed(image.face, image)}"></span>'
     chips = f"<span class='chip fixed'>{escape(repaired)}</span>" if repaired else ""
-    chips += "".join(f"<span class=chip>{escape(finding)}</span>" for finding in picture.findings)
-    cuts = "".join(_cut(cut) for cut in picture.trained)
+    chips += "".join(f"<span class=chip>{escape(finding)}</span>" for finding in image.findings)
+    crops = "".join(_crop(crop) for crop in image.trained)
     return (
-        f"<figure><div class=photo>{_image(picture.thumbnail)}{overlays}</div><figcaption>"
-        f"<div class=name>{escape(picture.name)}</div>"
-        f"<div class=size>{picture.width} &times; {picture.height}; caption {_SOURCES[picture.caption_source]}</div>"
-        f"{chips}{cuts}</figcaption></figure>\n"
+        f"<figure><div class=photo>{_image(image.thumbnail)}{overlays}</div><figcaption>"
+        f"<div class=name>{escape(image.name)}</div>"
+        f"<div class=size>{image.width} &times; {image.height}; caption {_SOURCES[image.caption_source]}</div>"
+        f"{chips}{crops}</figcaption></figure>\n"
     )
 
 
-def _cut(cut: TrainedCrop) -> str:
-    mask = f"; mask from the {cut.mask}" if cut.mask else ""
-    framing = f"{cut.framing}, " if cut.framing else ""
-    return f"<div class=cut>{escape(cut.caption)}<small>{framing}{', '.join(cut.buckets)}{mask}</small></div>"
+def _crop(crop: TrainedCrop) -> str:
+    mask = f"; mask from the {crop.mask}" if crop.mask else ""
+    framing = f"{crop.framing}, " if crop.framing else ""
+    return f"<div class=crop>{escape(crop.caption)}<small>{framing}{', '.join(crop.buckets)}{mask}</small></div>"
 
 
-def _drawn(cut: TrainedCrop, picture: KeptImage) -> str:
-    """The window as a frame over the photo, and its mask as a veil over what counts little."""
-    box = cut.box or [0, 0, picture.width, picture.height]
-    place = _placed(box, picture)
-    # Veils of several windows would darken each other; the widest one says enough.
-    widest = cut is picture.trained[0]
-    veil = f'<img class=veil alt="" style="{place}" src="{_data(cut.veil, "png")}">' if cut.veil and widest else ""
-    frame = f'<span class=box style="{place}"><i>{cut.framing}</i></span>' if cut.box else ""
-    return veil + frame
+def _frame(crop: TrainedCrop, image: KeptImage) -> str:
+    """The window as a frame over the photo, and its mask as a shade over what counts little."""
+    box = crop.box or [0, 0, image.width, image.height]
+    place = _placed(box, image)
+    # Shades of several windows would darken each other; the widest one says enough.
+    overlay = crop.mask_overlay if crop is image.trained[0] else None
+    shade = f'<img class=shade alt="" style="{place}" src="{_data(overlay, "png")}">' if overlay else ""
+    frame = f'<span class=box style="{place}"><i>{crop.framing}</i></span>' if crop.box else ""
+    return shade + frame
 
 
-def _placed(box: list[int], picture: KeptImage) -> str:
+def _placed(box: list[int], image: KeptImage) -> str:
     left, top, right, bottom = box
-    x, y = 100 / picture.width, 100 / picture.height
+    x, y = 100 / image.width, 100 / image.height
     return f"left:{left * x:.2f}%;top:{top * y:.2f}%;width:{(right - left) * x:.2f}%;height:{(bottom - top) * y:.2f}%"
 
 
-def _files(title: str, said: list[FileNote]) -> str:
-    if not said:
+def _files(title: str, notes: list[FileNote]) -> str:
+    if not notes:
         return ""
     rows = "".join(
-        f"<tr><td>{_image(each.thumbnail)}</td><td class=name>{escape(each.name)}</td><td>{escape(each.what)}</td></tr>"
-        for each in said
+        f"<tr><td>{_image(note.thumbnail)}</td><td class=name>{escape(note.name)}</td><td>{escape(note.what)}</td></tr>"
+        for note in notes
     )
     return f"<h2>{title}</h2><table>{rows}</table>"
 
@@ -162,7 +162,7 @@ def _sizes(report: DatasetReport) -> str:
         f"<td>{count}</td></tr>"
         for size, count in buckets.items()
     )
-    return f"<h2>Sizes</h2><table><tr><th>pixels</th><th></th><th>cuts</th></tr>{rows}</table>" if rows else ""
+    return f"<h2>Sizes</h2><table><tr><th>pixels</th><th></th><th>crops</th></tr>{rows}</table>" if rows else ""
 
 
 def _image(jpeg: bytes | None) -> str:

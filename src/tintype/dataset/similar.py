@@ -7,74 +7,64 @@ alike, as in a burst, all stay: they differ in what matters most, the face; the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tintype.dataset.quality import Look
+from tintype.dataset.prepare import ImageQuality
 
-# Mean and largest difference between two pictures in little (levels of 255). Saving again as a JPEG of middling
-# quality, or at a quarter of the size, stays below both; a smile moves a few places by far more than the largest.
+# Mean and largest difference between two signatures (levels of 255). Saving again as a JPEG of middling quality, or at
+# a quarter of the size, stays below both; a smile moves a few places by far more than the largest.
 _SAME_MEAN, _SAME_MOST = 2.5, 22
-# A camera that moved by a hundredth of the picture between two shots.
+# A camera that moved by a hundredth of the image between two shots.
 _ALIKE_MEAN, _ALIKE_BITS = 20.0, 8
 _MOST_BITS = 12  # of 64 that may differ at all
 _SAME_SHAPE = 0.03  # relative difference of aspect ratios
 
 
 @dataclass(frozen=True)
-class Print:
-    """What duplicates are told by, and what decides which copy is the better one."""
+class Likeness:
+    """`copies`: index of an image to leave out, and of the one that stays for it. `alike`: pairs that both stay."""
 
-    name: str
-    size: tuple[int, int]
-    look: Look
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`copies`: index of a picture to leave out, and of the one that stays for it. `alike`: pairs that both stay."""
-
-    copies: dict[int, int]
-    alike: list[tuple[int, int]]
+    copies: dict[int, int] = field(default_factory=dict)
+    alike: list[tuple[int, int]] = field(default_factory=list)
 
 
-def compare(prints: Sequence[Print]) -> Verdict:
-    """Finds copies and look-alikes among all pictures; larger and sharper ones stay."""
-    verdict = Verdict({}, [])
-    if not prints:
-        return verdict
-    little = np.stack([print_.look.signature for print_ in prints]).astype(np.int16)
-    hashes = np.array([_hash(print_.look) for print_ in prints], dtype=np.uint64)
-    shapes = np.array([print_.size[0] / print_.size[1] for print_ in prints])
-    order = sorted(range(len(prints)), key=lambda n: _worth(prints[n]), reverse=True)
+def compare(sizes: Sequence[tuple[int, int]], qualities: Sequence[ImageQuality]) -> Likeness:
+    """Finds copies and look-alikes among all images; larger and sharper ones stay."""
+    found = Likeness()
+    if not sizes:
+        return found
+    signatures = np.stack([quality.signature for quality in qualities]).astype(np.int16)
+    hashes = np.array([_hash(quality) for quality in qualities], dtype=np.uint64)
+    shapes = np.array([width / height for width, height in sizes])
+
+    def worth(number: int) -> tuple[int, float]:
+        return sizes[number][0] * sizes[number][1], qualities[number].sharpness
+
     kept: list[int] = []
-    for here in order:
+    for here in sorted(range(len(sizes)), key=worth, reverse=True):
         # Within this many bits of each other, or it cannot be the same shot; computing pixels for all is slow.
         bits = np.bitwise_count(hashes[kept] ^ hashes[here]) if kept else np.zeros(0, np.uint8)
         near = [kept[n] for n in np.flatnonzero(bits <= _MOST_BITS)]
-        off = np.abs(little[near] - little[here]) if near else np.zeros((0, 1, 1, 1), np.int16)
+        off = np.abs(signatures[near] - signatures[here]) if near else np.zeros((0, 1, 1, 1), np.int16)
         mean, most = off.mean(axis=(1, 2, 3)), off.max(axis=(1, 2, 3), initial=0)
         same_shape = np.abs(shapes[near] / shapes[here] - 1) < _SAME_SHAPE
         copies = np.flatnonzero((mean <= _SAME_MEAN) & (most <= _SAME_MOST) & same_shape)
         if len(copies):
-            verdict.copies[here] = near[int(copies[0])]
+            found.copies[here] = near[int(copies[0])]
             continue
         close = np.bitwise_count(hashes[near] ^ hashes[here]) <= _ALIKE_BITS
-        verdict.alike.extend((near[int(n)], here) for n in np.flatnonzero((mean <= _ALIKE_MEAN) & same_shape & close))
+        found.alike.extend((near[int(n)], here) for n in np.flatnonzero((mean <= _ALIKE_MEAN) & same_shape & close))
         kept.append(here)
-    return verdict
+    return found
 
 
-def _worth(print_: Print) -> tuple[int, float]:
-    return print_.size[0] * print_.size[1], print_.look.sharpness
-
-
-def _hash(look: Look) -> int:
+def _hash(quality: ImageQuality) -> int:
     """Whether each of 8x8 places is brighter than its neighbour: 64 bits that survive brightness and compression."""
-    grey = Image.fromarray(look.signature).convert("L").resize((9, 8), Image.Resampling.BOX)
+    grey = Image.fromarray(quality.signature).convert("L").resize((9, 8), Image.Resampling.BOX)
     levels: npt.NDArray[np.int16] = np.asarray(grey).astype(np.int16)
     brighter = (levels[:, 1:] > levels[:, :-1] + 1).ravel()
     return int.from_bytes(np.packbits(brighter).tobytes(), "big")

@@ -1,32 +1,90 @@
-"""The one size at which all pictures of an Ideogram training are cut: named, given by its sides, or found by itself.
+"""The sizes at which images are trained, and how many images a training takes.
 
-Pictures are cut at the centre and never enlarged. So one small picture, or one upright one among wide ones, shrinks the
-whole run, which other trainers do in silence; here the report says which picture it was. A size that some pictures
-cannot fill is refused before anything is trained, with their names. Sizes are those of upright pictures, in nominal
-pixels.
+A portrait is trained in its own shape, once for each area it is large enough for. Ideogram's trainings have one size
+for all images: named, given by its sides, or found by itself. Images are cut at the centre and never enlarged. So one
+small image, or one upright one among wide ones, shrinks the whole run, which other trainers do in silence; here the
+report says which image it was. A size that some images cannot fill is refused before anything is trained, with their
+names. Sizes are those of upright images, in nominal pixels: what the model is asked for. A miniature draws smaller and
+scales by itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from PIL import Image
 
 from tintype.catalog.ideogram_v4_trainer import AUTO, LEAST_SIDE, MOST_ASPECT, MOST_SIDE, SIDE_STEP, size_of
-from tintype.dataset.buckets import Bucket
-from tintype.dataset.dataset import Dataset
-from tintype.dataset.report import named
-from tintype.errors import InputError
+from tintype.dataset.report import some_of
+from tintype.errors import InputError, TooFewFiles, TooManyFiles
 
-RESOLUTION = ("body", "resolution")
-PICTURES = ("body", "images_data_url")
-#: The `area_sides` to open a dataset with whose one size is chosen afterwards: with them a picture of any shape that a
-#: training takes keeps at least `MOST_SIDE` pixels a side on disk, or all it has.
-UNDECIDED = (3 * MOST_SIDE,)
+STEP = 16  # nominal pixels; FLUX's and Ideogram's tokens are this wide (a miniature's are wider)
+MULTI_RESOLUTION = (512, 768, 1024)  # sides of squares whose areas are trained
+SINGLE_RESOLUTION = (1024,)
+LONGEST_ASPECT = 4.0  # an image longer than this is cut to it
+# A bucket may be smaller than it could be where its shape is nearer to the image's: shape weighs this much more.
+_SHAPE_OVER_SIZE = 4.0
+
+
+@dataclass(frozen=True, order=True)
+class Bucket:
+    """A size in nominal pixels, and the side of the square it was made for."""
+
+    width: int
+    height: int
+    area_side: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def buckets_of(size: tuple[int, int], area_sides: Sequence[int], step: int = STEP) -> tuple[Bucket, ...]:
+    """Chooses one bucket for each area the image is large enough for; a small image has fewer.
+
+    Sides are multiples of `step`. Never empty, and never larger than the image, unless it is smaller than one step.
+    """
+    width, height = min(size[0], size[1] * LONGEST_ASPECT), min(size[1], size[0] * LONGEST_ASPECT)
+    found: dict[tuple[int, int], Bucket] = {}
+    for side in area_sides:
+        scale = min(1.0, side / (width * height) ** 0.5)
+        sides = _nearest(width * scale, height * scale, step)
+        found.setdefault(sides, Bucket(*sides, side))
+    return tuple(found.values())
+
+
+def fit(image: Image.Image, bucket: Bucket) -> Image.Image:
+    """Reduces the image to cover the bucket, and cuts it at the middle to its exact size."""
+    scale = max(bucket.width / image.width, bucket.height / image.height)
+    width, height = bucket.width / scale, bucket.height / scale
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    box = (max(0.0, left), max(0.0, top), min(float(image.width), left + width), min(float(image.height), top + height))
+    whole = box == (0.0, 0.0, image.width, image.height)
+    if whole and image.size == (bucket.width, bucket.height):
+        return image
+    return image.resize((bucket.width, bucket.height), Image.Resampling.LANCZOS, box=box, reducing_gap=3.0)
+
+
+def _nearest(width: float, height: float, step: int) -> tuple[int, int]:
+    """The multiples of `step` within width and height that are nearest in shape, then in size."""
+
+    def off(sides: tuple[int, int]) -> float:
+        shape = abs(math.log(sides[0] / sides[1] * height / width))
+        return _SHAPE_OVER_SIZE * shape + math.log(width * height / (sides[0] * sides[1]))
+
+    return min(((w, h) for w in _below(width, step) for h in _below(height, step)), key=off)
+
+
+def _below(side: float, step: int) -> tuple[int, ...]:
+    # The tiny amount keeps 1024.0 / 16 from becoming 63 through rounding of the scale.
+    largest = max(step, int((side + 1e-6) // step) * step)
+    return (largest, largest - step) if largest > step else (largest,)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A picture's name and its upright size in pixels."""
+class NamedSize:
+    """An image's name and its upright size in pixels."""
 
     name: str
     width: int
@@ -38,85 +96,49 @@ class Measured:
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """The size, and for `auto` the pictures that kept it from being larger; None where the model's own limit did."""
+    """The one size of a training, and for `auto` which images kept it from being larger; None where the model did."""
 
     width: int
     height: int
-    narrowest: Measured | None = None
-    lowest: Measured | None = None
+    narrowest: NamedSize | None = None
+    lowest: NamedSize | None = None
     automatic: bool = False
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+    def bucket(self, step: int = SIDE_STEP) -> Bucket:
+        """The bucket of every image, smaller by less than one `step` where that is wider than the real model's."""
+        width, height = (max(step, side // step * step) for side in (self.width, self.height))
+        return Bucket(width, height, round((width * height) ** 0.5))
 
     @property
     def why(self) -> str:
         """A sentence for the log and the report."""
         if not self.automatic:
             return f"All pictures are trained at {self}, as asked for."
-        said = f"All pictures are trained at {self}, the largest crop that each can give without being enlarged"
+        sentence = f"All pictures are trained at {self}, the largest crop that each can give without being enlarged"
         if self.narrowest is not None and self.narrowest == self.lowest:
-            return f"{said}: the smallest is {self.narrowest}."
+            return f"{sentence}: the smallest is {self.narrowest}."
         limits = []
         if self.narrowest is not None:
             limits.append(f"the narrowest is {self.narrowest}")
         if self.lowest is not None:
             limits.append(f"the lowest is {self.lowest}")
-        return f"{said}: {', '.join(limits)}." if limits else f"{said} and the model takes."
+        return f"{sentence}: {', '.join(limits)}." if limits else f"{sentence} and the model takes."
 
 
-def training_size(resolution: str, pictures: Sequence[Measured]) -> TrainingSize:
-    """The size at which `pictures` (at least one) are trained, for a `resolution` as the endpoint takes it.
-
-    Raises InputError: at `resolution` for a size that some pictures cannot fill, at `images_data_url` where they are
-    too small for any.
-    """
-    size = size_of(resolution)
-    if size is None:
-        return _largest(pictures)
-    width, height = size
-    small = [picture for picture in pictures if picture.width < width or picture.height < height]
-    if small:
-        raise InputError(
-            f"{len(small)} of {len(pictures)} pictures cannot fill {_called(resolution, size)} without being enlarged: "
-            f"{named([str(picture) for picture in small], 20)}.",
-            remedy=f"Send larger ones, leave them out, or ask for {_instead(pictures)}.",
-            loc=RESOLUTION,
-            ctx={"pictures": [picture.name for picture in small]},
-            given=resolution,
-        )
-    return TrainingSize(width, height)
-
-
-def at_one_size(dataset: Dataset, resolution: str, step: int = SIDE_STEP) -> tuple[Dataset, TrainingSize]:
-    """The dataset, opened with UNDECIDED and without `subject_crop`, with every picture at the one size.
-
-    `step` is the base's `size_step`: where its tokens are wider than a real model's, what is trained is smaller by less
-    than one. The report's pictures are changed as well. Raises InputError as `training_size` does.
-    """
-    report = dataset.report
-    size = training_size(resolution, [Measured(kept.name, kept.width, kept.height) for kept in report.kept])
-    width, height = (max(step, side // step * step) for side in (size.width, size.height))
-    bucket = Bucket(width, height, round((width * height) ** 0.5))
-    for kept in report.kept:
-        for cut in kept.trained:
-            cut.buckets = [str(bucket)]
-    examples = [replace(example, buckets=(bucket,)) for example in dataset.examples]
-    return Dataset(examples, report), size
-
-
-def _largest(pictures: Sequence[Measured]) -> TrainingSize:
-    narrowest = min(pictures, key=lambda picture: picture.width)
-    lowest = min(pictures, key=lambda picture: picture.height)
+def largest_common_size(images: Sequence[NamedSize]) -> TrainingSize:
+    """Finds the largest size that every image (at least one) fills; raises InputError for images too small for any."""
+    narrowest = min(images, key=lambda image: image.width)
+    lowest = min(images, key=lambda image: image.height)
     width, height = _whole_tokens(narrowest.width), _whole_tokens(lowest.height)
     if min(width, height) < LEAST_SIDE:
-        small = [picture for picture in pictures if min(picture.width, picture.height) < LEAST_SIDE]
+        small = [image for image in images if min(image.width, image.height) < LEAST_SIDE]
         raise InputError(
-            f"The model needs at least {LEAST_SIDE} pixels a side; smaller are: "
-            f"{named([str(picture) for picture in small], 20)}.",
+            f"The model needs at least {LEAST_SIDE} pixels a side; smaller are: {_listed(small)}.",
             remedy="Send larger ones, or leave them out; pictures are never enlarged.",
-            loc=PICTURES,
-            ctx={"pictures": [picture.name for picture in small]},
+            ctx={"pictures": [image.name for image in small]},
         )
     width, height = min(width, height * MOST_ASPECT), min(height, width * MOST_ASPECT)
     return TrainingSize(
@@ -128,17 +150,50 @@ def _largest(pictures: Sequence[Measured]) -> TrainingSize:
     )
 
 
+def size_asked_for(resolution: str, images: Sequence[NamedSize]) -> TrainingSize:
+    """The size of a `resolution` other than `auto`; raises InputError if some image cannot fill it."""
+    size = size_of(resolution)
+    assert size is not None, "auto is no size"
+    width, height = size
+    small = [image for image in images if image.width < width or image.height < height]
+    if small:
+        sides = f"{width}x{height}"
+        raise InputError(
+            f"{len(small)} of {len(images)} pictures cannot fill "
+            f"{sides if resolution == sides else f'{resolution} ({sides})'} without being enlarged: {_listed(small)}.",
+            remedy=f"Send larger ones, leave them out, or ask for {_instead(images)}.",
+            ctx={"pictures": [image.name for image in small]},
+            given=resolution,
+        )
+    return TrainingSize(width, height)
+
+
+def check_count(count: int, least: int, most: int) -> None:
+    """Raises TooFewFiles or TooManyFiles unless `count` usable images are within the bounds."""
+    if count < least:
+        raise TooFewFiles(
+            f"The archive holds too few usable pictures: {count}, where at least {least} are needed.",
+            remedy=f"Send {least} to {most} pictures, as JPEG, PNG or WebP.",
+            ctx={"min_count": least, "provided_count": count},
+        )
+    if count > most:
+        raise TooManyFiles(
+            f"The archive holds {count} pictures, and at most {most} are taken.",
+            remedy="Send the best ones; 10 to 30 are plenty.",
+            ctx={"max_count": most, "provided_count": count},
+        )
+
+
 def _whole_tokens(side: int) -> int:
     return min(side // SIDE_STEP * SIDE_STEP, MOST_SIDE)
 
 
-def _called(resolution: str, size: tuple[int, int]) -> str:
-    sides = f"{size[0]}x{size[1]}"
-    return sides if resolution == sides else f"{resolution} ({sides})"
+def _listed(images: Sequence[NamedSize]) -> str:
+    return some_of([str(image) for image in images], 20)
 
 
-def _instead(pictures: Sequence[Measured]) -> str:
+def _instead(images: Sequence[NamedSize]) -> str:
     try:
-        return f"{AUTO}, which would take {_largest(pictures)}"
+        return f"{AUTO}, which would take {largest_common_size(images)}"
     except InputError:
         return "a smaller size"

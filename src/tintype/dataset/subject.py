@@ -1,7 +1,9 @@
-"""Where the person is in a photo, and which windows of it are trained, so that the model learns a face and no holiday.
+"""Where the person is in a photo, which windows of it are trained, and which pixels count, so that the model learns a
+face and no holiday.
 
 A base model's family decides how a subject is found: real ones look for faces, a miniature knows that its cartoon
-people fill the picture.
+people fill the image. In a mask the subject counts fully and the background a tenth, so that walls are not learned. The
+image's own transparency is the best mask; else an ellipse around the face that takes in hair and shoulders.
 """
 
 from __future__ import annotations
@@ -10,15 +12,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from tintype.dataset.faces import find_faces
 from tintype.dataset.framing import Box, Window, framing_of, windows_around
 
+BACKGROUND_WEIGHT = 0.1
+# The ellipse reaches this many face widths to each side, and face heights above and below the face's centre.
+_SIDE, _ABOVE, _BELOW = 1.1, 1.1, 1.7
+# A crop whose transparency leaves less than this of it visible has no subject there to weigh.
+_LEAST_VISIBLE = 0.01
+
+MaskSource = Literal["alpha", "face", "subject"]
+
 
 @dataclass(frozen=True)
 class Subject:
-    """Where the subject is: a face, or (given by the family, or nothing was found) the whole picture."""
+    """Where the subject is: a face, or (given by the family, or nothing was found) the whole image."""
 
     box: Box
     kind: Literal["face", "whole", "given"]
@@ -29,28 +39,59 @@ class Subject:
         return len(self.others) + 1 if self.kind == "face" else 0
 
     def scaled(self, x: float, y: float) -> Subject:
-        """The same subject in a picture that is `x` times as wide and `y` times as high."""
+        """The same subject in an image that is `x` times as wide and `y` times as high."""
         return Subject(self.box.scaled(x, y), self.kind, tuple(other.scaled(x, y) for other in self.others))
 
 
-Finder = Callable[[Image.Image], Subject]
-"""Finds the subject of an upright RGB picture. Called from several threads at once."""
+#: Finds the subject of an upright RGB image; called from several threads at once.
+SubjectFinder = Callable[[Image.Image], Subject]
 
 
 def whole(image: Image.Image, kind: Literal["whole", "given"] = "whole") -> Subject:
-    """The whole picture as the subject."""
+    """Takes the whole image as the subject."""
     return Subject(Box(0, 0, image.width, image.height), kind)
 
 
 def find_face(image: Image.Image) -> Subject:
-    """The largest and most central face; the whole picture where none is found."""
+    """Finds the largest and most central face; the whole image where there is none."""
     faces = find_faces(image)
     return Subject(faces[0], "face", tuple(faces[1:])) if faces else whole(image)
 
 
 def windows_of(subject: Subject, size: tuple[int, int], *, crop: bool) -> tuple[Window, ...]:
-    """What of a photo is trained, widest first: its windows around a face, or the whole photo where there is none."""
+    """Chooses what of a photo is trained, widest first: windows around a face, or the whole where there is none."""
     frame = Box(0, 0, *size)
     if subject.kind != "face":
         return (Window(frame, None),)
     return windows_around(subject.box, size) if crop else (Window(frame, framing_of(subject.box, frame)),)
+
+
+def mask_of(
+    subject: Subject, part: Box, size: tuple[int, int], alpha: Image.Image | None = None
+) -> tuple[Image.Image, MaskSource] | None:
+    """Draws an "L" mask for the part of a photo that was cropped and reduced to `size`, white where the subject is.
+
+    `alpha` is the transparency of that part, of that size. None where no mask can be made: every pixel weighs 1 there.
+    """
+    if alpha is not None and _visible_share(alpha) >= _LEAST_VISIBLE:
+        return alpha, "alpha"
+    if subject.kind == "whole":
+        return None
+    left, top, right, bottom = _person_around(subject.box) if subject.kind == "face" else subject.box.edges
+    x, y = size[0] / part.width, size[1] / part.height
+    mask = Image.new("L", size, 0)
+    ellipse = ((left - part.left) * x, (top - part.top) * y, (right - part.left) * x, (bottom - part.top) * y)
+    ImageDraw.Draw(mask).ellipse(ellipse, fill=255)
+    softened = mask.filter(ImageFilter.GaussianBlur(max(size) / 64))
+    return softened, "face" if subject.kind == "face" else "subject"
+
+
+def _visible_share(alpha: Image.Image) -> float:
+    counts = alpha.histogram()
+    return sum(level * count for level, count in enumerate(counts)) / (255 * sum(counts))
+
+
+def _person_around(face: Box) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a face with hair and shoulders."""
+    x, y = (face.left + face.right) / 2, (face.top + face.bottom) / 2
+    return x - _SIDE * face.width, y - _ABOVE * face.height, x + _SIDE * face.width, y + _BELOW * face.height

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
-from tintype.catalog import File
-from tintype.catalog.endpoint import EndpointInput
+from tintype.catalog import Endpoint, File
+from tintype.catalog.ideogram_custom_models import CustomModelInput
+from tintype.catalog.ideogram_v4_trainer import AUTO, IdeogramTrainerInput
 from tintype.dataset import Dataset, DatasetOptions, open_dataset
-from tintype.dataset.picture_count import check_count
-from tintype.dataset.sizes import UNDECIDED, TrainingSize, at_one_size
-from tintype.errors import InputError, about_input
+from tintype.dataset.sizes import NamedSize, TrainingSize, largest_common_size, size_asked_for
+from tintype.errors import about_input
 from tintype.inference.presets import SPEEDS
 from tintype.job import JobContext
 from tintype.jobs.lora_training import Finished, Purpose, encode, new_adapter, plan_for, tell_of, train_and_prove
@@ -21,35 +21,17 @@ from tintype.models.ideogram4.captions import canonical
 from tintype.models.ideogram4.model import Ideogram4Family
 
 NEUTRAL = "a photo in my custom style"
-_PHOTOS = ("body", "images_data_url")
 
 
-@dataclass(frozen=True)
-class IdeogramOrder:
-    """What is asked of a training, by either endpoint. `count`: the fewest and most pictures that are taken."""
-
-    endpoint: str
-    given: EndpointInput
-    title: str
-    images: str
-    steps: int
-    rank: int
-    learning_rate: float
-    seed: int = 0
-    checkpoint_every: int | None = None
-    default_caption: str | None = None
-    force_default_caption: bool = False
-    resolution: str = "auto"
-    count: tuple[int, int] | None = None
-
-    @property
-    def caption(self) -> str:
-        """Of pictures without their own."""
-        return (self.default_caption or "").strip() or NEUTRAL
-
-
-def train_on_ideogram(input: IdeogramOrder, context: JobContext) -> tuple[Finished, File]:
-    """Trains, exports, proves, publishes; with the config file."""
+def train_on_ideogram(
+    endpoint: Endpoint,
+    input: IdeogramTrainerInput | CustomModelInput,
+    context: JobContext,
+    *,
+    title: str,
+    count: tuple[int, int] | None = None,
+) -> tuple[Finished, File]:
+    """Trains, exports, proves, publishes; with the config file. `count`: the fewest and most images that are taken."""
     family = residents(context).ideogram4()
     context.log(f"Base model: {family.name}; {family.weights.why}.")
     scale = family.training_defaults.learning_rate_scale
@@ -61,88 +43,85 @@ def train_on_ideogram(input: IdeogramOrder, context: JobContext) -> tuple[Finish
         keep_every=input.checkpoint_every,
     )
 
-    dataset, size = _dataset(input, family, context)
+    dataset, size = _dataset(input, count, family, context)
     cache = encode(family, dataset, context)
     for remark in family.remarks:
         context.log(remark, "WARN")
+    caption = _default_caption(input)
     purpose = Purpose(
-        title=input.title,
+        title=title,
         trigger="",
         resolution=str(size),
         requested_rate=input.learning_rate,
-        samples=Samples([input.caption], input.seed, with_ideogram),
+        samples=Samples([caption], input.seed, with_ideogram),
     )
     adapter = new_adapter(family, input.rank, input.seed)
     finished = train_and_prove(family, dataset, cache, adapter, plan, purpose, context)
 
     config = describe_run(
-        input.endpoint,
-        input.given,
+        endpoint.id,
+        input,
         plan,
         family,
         dataset,
         finished,
-        effective={"resolution": str(size), "resolution_because": size.why, "default_caption": input.caption},
+        effective={"resolution": str(size), "resolution_because": size.why, "default_caption": caption},
         trigger=None,
-        how_to_draw=_how_to_draw(input, family, finished.results.exports["diffusers"]),
+        how_to_draw=_how_to_draw(caption, family, finished.results.exports["diffusers"]),
         context=context,
     )
     return finished, context.publish(config, "application/json", "config.json")
 
 
-def _dataset(input: IdeogramOrder, family: Ideogram4Family, context: JobContext) -> tuple[Dataset, TrainingSize]:
+def _dataset(
+    input: IdeogramTrainerInput | CustomModelInput,
+    count: tuple[int, int] | None,
+    family: Ideogram4Family,
+    context: JobContext,
+) -> tuple[Dataset, TrainingSize]:
     """The pictures at their one size, with captions as the model reads them."""
+
+    def choose_size(images: Sequence[NamedSize]) -> TrainingSize:
+        if input.resolution == AUTO:
+            return largest_common_size(images)
+        with about_input("resolution"):
+            return size_asked_for(input.resolution, images)
+
+    options = DatasetOptions(
+        default_caption=_default_caption(input),
+        force_default_caption=input.force_default_caption,
+        canonical_caption=_canonical_caption,
+        choose_size=choose_size,
+        size_step=family.size_step,
+        count=count,
+    )
     with about_input("images_data_url"):
         dataset = open_dataset(
-            context.fetch(input.images),
+            context.fetch(input.images_data_url),
             context.scratch / "photos",
-            DatasetOptions(trigger=None, default_caption=input.caption, area_sides=UNDECIDED),
-            find=family.find_subject,
-            tell=lambda said: context.log(said, "WARN"),
-            each=lambda done: context.raise_if_cancelled(),
+            options,
+            find_subject=family.find_subject,
+            log=lambda line: context.log(line, "WARN"),
+            check=context.raise_if_cancelled,
         )
-    if input.count is not None:
-        check_count(len(dataset.report.kept), *input.count)
-    dataset, size = at_one_size(dataset, input.resolution, family.size_step)
-    context.log(size.why)
-    dataset = _captioned(dataset, input)
+    assert dataset.size is not None, "it was chosen"
+    context.log(dataset.size.why)
     tell_of(dataset, context)
-    return dataset, size
+    return dataset, dataset.size
 
 
-def _captioned(dataset: Dataset, input: IdeogramOrder) -> Dataset:
-    """Every caption as one line of the model's schema; the report shows them so, with what was done to each.
-
-    Raises InputError that names every picture whose caption cannot be read.
-    """
-    report = dataset.report
-    examples, unread = [], []
-    if input.force_default_caption:
-        report.warnings.append(f'All captions were replaced by "{input.caption}", as asked for.')
-    kept = {picture.name: picture for picture in report.kept}
-    for example in dataset.examples:
-        try:
-            ready = canonical(input.caption if input.force_default_caption else example.caption, name=example.name)
-        except InputError as problem:
-            unread.append(problem.message)
-            continue
-        examples.append(replace(example, caption=ready.text))
-        picture = kept[example.name]
-        if input.force_default_caption:
-            picture.caption, picture.caption_source = input.caption, "default"
-        for cut in picture.trained:
-            cut.caption = ready.text
-        picture.findings += [f"caption: {note}" for note in ready.notes if not ready.wrapped]
-    if unread:
-        raise InputError(f"{' '.join(unread[:5])}{_more(len(unread) - 5)}", loc=_PHOTOS)
-    return Dataset(examples, report)
+def _default_caption(input: IdeogramTrainerInput | CustomModelInput) -> str:
+    """The caption of pictures without their own."""
+    return (input.default_caption or "").strip() or NEUTRAL
 
 
-def _more(count: int) -> str:
-    return f" So are {count} more." if count > 0 else ""
+def _canonical_caption(text: str, name: str) -> tuple[str, Sequence[str]]:
+    """A caption as one line of the model's schema, and what was repaired in one that was in it already."""
+    ready = canonical(text, name=name)
+    return ready.text, () if ready.wrapped else ready.notes
 
 
-def _how_to_draw(input: IdeogramOrder, family: Ideogram4Family, lora: File) -> dict[str, Any]:
+def _how_to_draw(caption: str, family: Ideogram4Family, lora: File) -> dict[str, Any]:
     """Exact arguments for a plain diffusers.Ideogram4Pipeline."""
     width, height = family.drawn_size(1024, 1024)
     preset = SPEEDS["BALANCED"]
@@ -151,7 +130,7 @@ def _how_to_draw(input: IdeogramOrder, family: Ideogram4Family, lora: File) -> d
         "dtype": str(family.dtype).removeprefix("torch."),
         "load_lora_weights": lora.file_name,
         "call": {
-            "prompt": canonical(input.caption).text,
+            "prompt": canonical(caption).text,
             "width": width,
             "height": height,
             "num_inference_steps": preset.steps,

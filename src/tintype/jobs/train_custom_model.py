@@ -10,27 +10,15 @@ from tintype.catalog.ideogram_custom_models import (
     CustomModelOutput,
 )
 from tintype.job import JobContext
-from tintype.jobs.ideogram_training import IdeogramOrder, train_on_ideogram
+from tintype.jobs.ideogram_training import train_on_ideogram
 
 
 def run(input: CustomModelInput, context: JobContext) -> CustomModelOutput:
-    """The model exists since the request was sent; what is answered here makes it one that can be used."""
+    """Trains a LoRA for the model, which exists since the request was sent; its answer makes the model usable."""
     model = context.model
     assert model is not None, "a request of this endpoint makes its model"
-    finished, config = train_on_ideogram(
-        IdeogramOrder(
-            endpoint=CUSTOM_MODEL_TRAINER.id,
-            given=input,
-            title=model.name,
-            images=input.images_data_url,
-            steps=input.steps,
-            rank=input.rank,
-            learning_rate=input.learning_rate,
-            default_caption=input.default_caption,
-            count=(LEAST_IMAGES, MOST_IMAGES),
-        ),
-        context,
-    )
+    count = (LEAST_IMAGES, MOST_IMAGES)
+    finished, config = train_on_ideogram(CUSTOM_MODEL_TRAINER, input, context, title=model.name, count=count)
     return CustomModelOutput(
         model_id=model.id,
         custom_model_uri=model.uri,

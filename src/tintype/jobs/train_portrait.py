@@ -69,7 +69,7 @@ def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
 
 def _dataset(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Dataset:
     """The photos, with everything said about them that the person should know."""
-    wishes = DatasetOptions(
+    options = DatasetOptions(
         trigger=input.trigger_phrase,
         area_sides=_area_sides(input),
         subject_crop=input.subject_crop,
@@ -80,11 +80,11 @@ def _dataset(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext)
         dataset = open_dataset(
             context.fetch(input.images_data_url),
             context.scratch / "photos",
-            wishes,
-            form=input.data_archive_format,
-            find=flux.find_subject,
-            tell=lambda said: context.log(said, "WARN"),
-            each=lambda done: context.raise_if_cancelled(),
+            options,
+            find_subject=flux.find_subject,
+            log=lambda line: context.log(line, "WARN"),
+            archive_format=input.data_archive_format,
+            check=context.raise_if_cancelled,
         )
     tell_of(dataset, context)
     return dataset

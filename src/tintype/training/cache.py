@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tintype.dataset import Bucket, Dataset, Example, fit
-from tintype.dataset.masks import BACKGROUND_WEIGHT
+from tintype.dataset.subject import BACKGROUND_WEIGHT
 from tintype.models.family import Family, Features, Latents
 
 
