@@ -19,10 +19,9 @@ from tintype.models.flux.model import FluxFamily
 from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
-from tintype.training.export import header
 from tintype.training.prove import prove
 
-HEADER = header(title="t", trigger="TOK", base="miniature", steps=3, licence="free")
+HEADER = {"modelspec.title": "t"}
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def describe_run(
         "trigger_phrase": trigger,
         "dataset": dataset.report.summary(),
         "training": figures(finished.trained, family.device) | work.figures(finished.trained.steps_per_second),
-        "proof": finished.proof.to_json(),
+        "proof": asdict(finished.proof),
         "exports": {form: named(file) for form, file in results.exports.items()},
         "report": named(results.report),
         "report_html": named(results.report_html),

@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tintype.lora.lora import Lora
+from tintype.lora.lora import Lora, linear_shapes
 from tintype.lora.pairs import Pair
+
+Groups = Sequence[Sequence[str]]  # of layers' names
 
 
 class LoraLinear(nn.Module):
@@ -44,45 +46,34 @@ class Adapter:
     """
 
     def __init__(
-        self,
-        shapes: Mapping[str, tuple[int, int]],
-        rank: int,
-        alpha: float,
-        device: torch.device,
-        shared: Sequence[Sequence[str]] = (),
+        self, shapes: Mapping[str, tuple[int, int]], rank: int, alpha: float, device: torch.device, shared: Groups = ()
     ) -> None:
         self.rank = rank
         self.alpha = alpha
-        self.shapes = dict(shapes)
-        self._places, count = _placed(self.shapes, rank, shared)
+        owner = {name: group[0] for group in shared for name in group}
+        inputs = {owner.get(name, name): into for name, (_, into) in shapes.items()}
+        count = rank * (sum(inputs.values()) + sum(out for out, _ in shapes.values()))
         self.weights = nn.Parameter(torch.zeros(count, device=device))
         self.weights.grad = torch.zeros(count, device=device)
         self.layers: dict[str, tuple[nn.Parameter, nn.Parameter]] = {}
-        downs: dict[int, nn.Parameter] = {}
-        for name, (out, into) in self.shapes.items():
-            down_at, up_at = self._places[name]
-            if down_at not in downs:
-                downs[down_at] = self._part(down_at, rank, into)
-            self.layers[name] = (downs[down_at], self._part(up_at, out, rank))
+        downs: dict[str, nn.Parameter] = {}
+        end = 0
+        for name, (out, into) in shapes.items():
+            first = owner.get(name, name)
+            assert inputs[first] == into, f"{name} and {first} read different inputs"
+            if first not in downs:
+                downs[first] = self._part(end, rank, into)
+                end += rank * into
+            self.layers[name] = (downs[first], self._part(end, out, rank))
+            end += rank * out
 
     @classmethod
     def for_transformer(
-        cls,
-        transformer: nn.Module,
-        targets: tuple[str, ...],
-        *,
-        rank: int,
-        seed: int,
-        device: torch.device,
-        shared: Sequence[Sequence[str]] = (),
+        cls, base: nn.Module, targets: Sequence[str], *, rank: int, seed: int, device: torch.device, shared: Groups = ()
     ) -> Adapter:
         """A new adapter that changes nothing yet; alpha equals rank, so that its scale is 1."""
-        shapes = {}
-        for name in targets:
-            layer = transformer.get_submodule(name)
-            assert isinstance(layer, nn.Linear), name
-            shapes[name] = (layer.out_features, layer.in_features)
-        adapter = cls(shapes, rank, float(rank), device, shared)
+        shapes = linear_shapes(base)
+        adapter = cls({name: shapes[name] for name in targets}, rank, float(rank), device, shared)
         generator = torch.Generator().manual_seed(seed)
         for down in {id(down): down for down, _ in adapter.layers.values()}.values():
             bound = 1 / math.sqrt(down.shape[1])  # kaiming_uniform with a = sqrt(5), as PEFT starts
@@ -110,12 +101,11 @@ class Adapter:
     def lora(self, weights: torch.Tensor | None = None) -> Lora:
         """What is trained, copied to the CPU; taken from `weights` (flat, e.g. a moving average) where given."""
         flat = (self.weights.data if weights is None else weights).detach().cpu()
-        pairs = {}
-        for name, (out, into) in self.shapes.items():
-            down_at, up_at = self._places[name]
-            down, up = flat[down_at : down_at + self.rank * into], flat[up_at : up_at + self.rank * out]
-            pairs[name] = Pair(down.view(self.rank, into).clone(), up.view(out, self.rank).clone(), self.alpha)
-        return Lora(pairs)
+
+        def copied(part: nn.Parameter) -> torch.Tensor:
+            return flat[part.storage_offset() :][: part.numel()].view(part.shape).clone()
+
+        return Lora({name: Pair(copied(down), copied(up), self.alpha) for name, (down, up) in self.layers.items()})
 
     def start_from(self, lora: Lora) -> None:
         """Takes an earlier LoRA's weights as the start; layers it lacks stay new.
@@ -145,22 +135,3 @@ def attached(transformer: nn.Module, pairs: Mapping[str, Pair]) -> Iterator[nn.M
     finally:
         for name, layer in originals.items():
             transformer.set_submodule(name, layer)
-
-
-def _placed(
-    shapes: Mapping[str, tuple[int, int]], rank: int, shared: Sequence[Sequence[str]]
-) -> tuple[dict[str, tuple[int, int]], int]:
-    """Where each layer's down and up begin in the flat buffer, and its length."""
-    owner = {name: group[0] for group in shared for name in group}
-    places: dict[str, tuple[int, int]] = {}
-    end = 0
-    for name, (out, into) in shapes.items():
-        first = owner.get(name, name)
-        if first == name:
-            down_at, end = end, end + rank * into
-        else:
-            assert shapes[first][1] == into, f"{name} and {first} read different inputs"
-            down_at = places[first][0]
-        places[name] = (down_at, end)
-        end += rank * out
-    return places, end

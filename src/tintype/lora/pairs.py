@@ -115,18 +115,13 @@ def split(pair: Pair, sizes: Sequence[int]) -> list[Pair | None]:
     If no part changes (a file written before the first step), all are kept.
     """
     blocks = torch.split(pair.up, list(sizes))
-    columns = None if pair.silent else _even_columns(blocks) or _own_columns(blocks)
-    parts: list[Pair | None] = []
-    for number, block in enumerate(blocks):
-        if columns is None:
-            parts.append(Pair(pair.down, block, pair.alpha))
-        else:
-            own = columns[number]
-            count = len(own)
-            parts.append(Pair(pair.down[own], block[:, own], pair.scale * count) if count else None)
-    if pair.silent:
-        return parts
-    return [None if part is None or not bool(part.up.any()) else part for part in parts]
+    owned = None if pair.silent else _owned_columns(blocks)
+    if owned is None:
+        parts = [Pair(pair.down, block, pair.alpha) for block in blocks]
+    else:
+        each = zip(blocks, owned, strict=True)
+        parts = [Pair(pair.down[own], block[:, own], pair.scale * int(own.sum())) for block, own in each]
+    return [part if pair.silent or bool(part.up.any()) else None for part in parts]
 
 
 def difference(one: Pair, other: Pair) -> float:
@@ -145,26 +140,14 @@ def _norm(down: torch.Tensor, up: torch.Tensor) -> float:
     return float(torch.linalg.matrix_norm(left @ right.T).item())
 
 
-def _even_columns(blocks: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
-    """Columns of each block if the up is block-diagonal with equal ranks, as adapters of one rank fuse; else None."""
-    rank = blocks[0].shape[1]
-    if rank % len(blocks):
-        return None
-    columns = list(torch.arange(rank).chunk(len(blocks)))
-    if all(not bool(block[:, _without(own, rank)].any()) for block, own in zip(blocks, columns, strict=True)):
-        return columns
-    return None
+def _owned_columns(blocks: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """(blocks, rank): which columns are each block's own, if no two use the same one; else None.
 
-
-def _own_columns(blocks: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
-    """Columns of each block if no two blocks use the same one; else None."""
+    Equal shares, in order, where the blocks keep to them, as adapters of one rank fuse: one may use less than its own.
+    """
     used = torch.stack([block.any(dim=0) for block in blocks])
-    if bool((used.sum(dim=0) > 1).any()):
-        return None
-    return [row.nonzero().flatten() for row in used]
-
-
-def _without(columns: torch.Tensor, count: int) -> torch.Tensor:
-    kept = torch.ones(count, dtype=torch.bool)
-    kept[columns] = False
-    return kept
+    count, rank = used.shape
+    equal = torch.eye(count, dtype=torch.bool).repeat_interleave(max(rank // count, 1), dim=1)
+    if rank % count == 0 and not bool((used & ~equal).any()):
+        return equal
+    return None if bool((used.sum(dim=0) > 1).any()) else used

@@ -23,15 +23,16 @@ from tintype.lora.origin import guess
 from tintype.lora.pairs import Pair, check_sane, difference, split
 from tintype.lora.tensor_file import TensorFile, open_tensors
 
-_DOWNS, _UPS = ("lora_A", "lora_down", "lora.down", "down"), ("lora_B", "lora_up", "lora.up", "up")
-_MARKS = "|".join(re.escape(mark) for mark in (*_DOWNS, *_UPS))
-_FACTOR = re.compile(rf"(.+?)\.({_MARKS})(?:\.default)?(?:\.weight)?")
+_KEY = re.compile(
+    r"(?P<name>.+?)\.(?:(?:(?P<down>lora_A|lora_down|lora\.down|down)|(?P<up>lora_B|lora_up|lora\.up|up))"
+    r"(?:\.default)?(?:\.weight)?|(?P<alpha>alpha))"
+)
 # Other ways to change a weight; half of such a file would draw something nobody trained.
 _FOREIGN = (("lokr_", "a LoKr"), ("hada_", "a LoHa"), ("dora_scale", "a DoRA"), ("magnitude_vector", "a DoRA"),
             ("oft_", "an OFT"), ("lora_mid", "a convolution LoRA"))  # fmt: skip
 _SAME = 1e-3  # of a layer that a file holds twice
 
-Layers = dict[str, dict[str, str]]  # a file's layers, and the keys of their "down", "up" and "alpha"
+Layers = dict[str, dict[str, str]]  # a file's layers, each with its keys: of "down", "up" and perhaps "alpha"
 
 
 def read_lora(path: Path, keys: LoraKeys, *, digest: str = "") -> Lora:
@@ -58,27 +59,20 @@ def read_lora(path: Path, keys: LoraKeys, *, digest: str = "") -> Lora:
 def _sorted(file: TensorFile, keys: LoraKeys) -> tuple[Layers, list[str]]:
     """Keys by what they are: of layers, and all others."""
     layers: Layers = {}
-    alphas: dict[str, str] = {}
     others = []
     for key in file.entries:
-        if not is_text(key):
-            for mark, what in _FOREIGN:
-                if mark in key:
-                    raise keys.refusal(f"This file is {what} ({shown(key)}), which is not applied here.")
-        factor = _FACTOR.fullmatch(key)
-        name = factor[1] if factor else key.removesuffix(".alpha")
-        if is_text(key) or keys.place_of(name) is None or (not factor and name == key):
+        foreign = next((what for mark, what in _FOREIGN if mark in key), "")
+        if foreign and not is_text(key):
+            raise keys.refusal(f"This file is {foreign} ({shown(key)}), which is not applied here.")
+        found = _KEY.fullmatch(key)
+        if found is None or is_text(key) or keys.place_of(found["name"]) is None:
             others.append(key)
-        elif factor:
-            held, which = layers.setdefault(name, {}), "down" if factor[2] in _DOWNS else "up"
-            if which in held:
-                raise keys.refusal(f"This LoRA holds {shown(name)} twice.")
-            held[which] = key
-        else:
-            alphas[name] = key
-    for name in layers.keys() & alphas.keys():
-        layers[name]["alpha"] = alphas[name]
-    return layers, others
+            continue
+        held, which = layers.setdefault(found["name"], {}), str(found.lastgroup)
+        if which in held:
+            raise keys.refusal(f"This LoRA holds {shown(found['name'])} twice.")
+        held[which] = key
+    return {name: held for name, held in layers.items() if held.keys() != {"alpha"}}, others
 
 
 def _stranger(file: TensorFile, keys: LoraKeys) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -29,8 +29,15 @@ def write_lora(
     """Writes a LoRA as a file of one of its base model's forms, rounded to `dtype`."""
     wanted = keys.form(form)
     tensors = _tensors(lora.pairs, keys, wanted, dtype)
-    facts = {**header, **keys.facts, **_network(lora.pairs), "format": "pt"}
-    facts["modelspec.implementation"] = keys.original_code if wanted.fused else "diffusers"
+    facts = {
+        **header,
+        **keys.facts,
+        # Rank and alpha as kohya's tools show them: the layers' own, not those of the fused.
+        "ss_network_dim": _only(str(pair.rank) for pair in lora.pairs.values()),
+        "ss_network_alpha": _only(f"{pair.alpha:g}" for pair in lora.pairs.values()),
+        "modelspec.implementation": keys.original_code if wanted.fused else "diffusers",
+        "format": "pt",
+    }
     if not wanted.fused:
         settings = lora.config | {f"{PREFIX}target_modules": sorted(lora.pairs)}
         facts[METADATA_KEY] = json.dumps(settings, sort_keys=True)
@@ -64,13 +71,9 @@ def _tensors(pairs: Mapping[str, Pair], keys: LoraKeys, form: Form, dtype: torch
     return tensors
 
 
-def _network(pairs: Mapping[str, Pair]) -> dict[str, str]:
-    """Rank and alpha as kohya's tools show them: the layers' own, not those of the fused."""
-    ranks, alphas = {str(pair.rank) for pair in pairs.values()}, {f"{pair.alpha:g}" for pair in pairs.values()}
-    return {
-        "ss_network_dim": ranks.pop() if len(ranks) == 1 else "Dynamic",
-        "ss_network_alpha": alphas.pop() if len(alphas) == 1 else "Dynamic",
-    }
+def _only(values: Iterable[str]) -> str:
+    distinct = set(values)
+    return distinct.pop() if len(distinct) == 1 else "Dynamic"
 
 
 def _hashes(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, str]) -> dict[str, str]:

@@ -59,21 +59,12 @@ def check_written(path: Path, lora: Lora, keys: LoraKeys, *, dtype: torch.dtype)
 
 
 def header(
-    *,
-    title: str,
-    trigger: str,
-    base: str,
-    steps: int,
-    licence: str,
-    resolution: str = "1024x1024",
-    settings: Mapping[str, Any] | None = None,
+    *, title: str, trigger: str, base: str, steps: int, licence: str, resolution: str, settings: Mapping[str, Any]
 ) -> dict[str, str]:
     """What the file says about itself: modelspec 1.0.1, which galleries and user interfaces read, and what kohya's do.
 
     `settings`: how it was trained; those that kohya's tools show get their names too.
     """
-    told = dict(settings or {})
-    theirs = {name: str(told[ours]) for ours, name in _KOHYA_SETTINGS.items() if ours in told}
     return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.title": title,
@@ -83,8 +74,8 @@ def header(
         "ss_sd_model_name": base,
         "ss_output_name": title,
         "ss_steps": str(steps),
-        **theirs,
+        **{theirs: str(settings[ours]) for ours, theirs in _KOHYA_SETTINGS.items() if ours in settings},
         "tintype.base": base,
         "tintype.steps": str(steps),
-        "tintype.settings": json.dumps(told, sort_keys=True),
+        "tintype.settings": json.dumps(dict(settings), sort_keys=True),
     }

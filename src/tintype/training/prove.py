@@ -7,9 +7,9 @@ must change, and change to what was trained.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -35,25 +35,22 @@ class Proof:
     change: float
     error: float
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def prove(family: Family, path: Path, lora: Lora, cache: Cache) -> Proof:
     """Raises UnprovenAdapter when the file does not load completely or does not do what this LoRA does."""
     transformer = family.load_transformer()
-    probe = _Probe(family, cache)
-    base = probe.velocity(transformer)
+    velocity = _probe(family, cache)
+    base = velocity(transformer)
     with attached(transformer, {name: pair.to(family.device) for name, pair in lora.pairs.items()}):
-        wanted = probe.velocity(transformer)
+        wanted = velocity(transformer)
     pipeline = family.fresh_pipeline()
     try:
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=_NAME, local_files_only=True)
         keys = _compare_keys(path, transformer)
         pipeline.set_adapters([_NAME], [0.0])
-        silent = probe.velocity(transformer)
+        silent = velocity(transformer)
         pipeline.set_adapters([_NAME], [1.0])
-        loaded = probe.velocity(transformer)
+        loaded = velocity(transformer)
     finally:
         pipeline.unload_lora_weights()
     size = base.norm().item()
@@ -87,20 +84,16 @@ def _compare_keys(path: Path, transformer: torch.nn.Module) -> int:
     return len(written)
 
 
-class _Probe:
-    """One fixed question to the network: the first picture of the training, half noise."""
-
-    def __init__(self, family: Family, cache: Cache) -> None:
-        self._family = family
-        item = cache.items[0]
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(item.latents.shape, generator=generator)
-        noisy = torch.lerp(item.latents, noise, _SIGMA)[None].to(family.device)
-        self._noisy = Latents(noisy, item.rows, item.columns)
-        self._features = cache.features_of([item])
+def _probe(family: Family, cache: Cache) -> Callable[[torch.nn.Module], torch.Tensor]:
+    """One fixed question to a network: the first picture of the training, partly noise."""
+    item = cache.items[0]
+    noise = torch.randn(item.latents.shape, generator=torch.Generator().manual_seed(0))
+    noisy = Latents(torch.lerp(item.latents, noise, _SIGMA)[None].to(family.device), item.rows, item.columns)
+    features = cache.features_of([item])
 
     @torch.no_grad()
-    def velocity(self, transformer: torch.nn.Module) -> torch.Tensor:
+    def velocity(transformer: torch.nn.Module) -> torch.Tensor:
         sigma = torch.full((1,), _SIGMA)
-        predicted = self._family.predict_velocity(transformer, self._noisy, sigma, self._features, 1.0)
-        return predicted.float().cpu()
+        return family.predict_velocity(transformer, noisy, sigma, features, 1.0).float().cpu()
+
+    return velocity
