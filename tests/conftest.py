@@ -5,12 +5,18 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 # Before any test imports torch: its threads must not spin while the processes of other tests want the cores.
 import tintype.jobs  # noqa: F401
+from tests.support.postgres import fresh_database, running_postgres
+from tests.support.shared import started_once
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker for each core, so one thread for each, in child processes as well
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
@@ -61,3 +67,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"skipped although everything was required: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Postgres, one for all workers of a run."""
+    with started_once(tmp_path_factory, "postgres", running_postgres) as uri:
+        yield uri
+
+
+@pytest.fixture
+def postgres(postgres_server: str) -> Iterator[str]:
+    """The address of a fresh database on it, as a person would write it in TINTYPE_DATABASE."""
+    with fresh_database(postgres_server) as uri:
+        yield uri

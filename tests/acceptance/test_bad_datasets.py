@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import Server, finish, running
+from tests.support.server import Server, finish, running
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 MIB = 1024 * 1024

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import Server, finish
+from tests.support.server import Server, finish
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 PAINTER = "/queue/fal-ai/flux-lora"

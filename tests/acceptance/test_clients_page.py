@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.pasting import PYTHON, Page, folder, node, paste
+from tests.support.pages import PYTHON, Page, folder, node, paste
+from tests.support.server import Server
 
 MANUAL = Page("docs/clients.md")
 PYTHON_PROGRAM = """

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import Server
+from tests.support.server import Server
 from tintype.inference.presets import ASPECT_RATIOS
 
 TRAIN, GENERATE = "fal-ai/ideogram/custom-models", "fal-ai/ideogram/custom-models/generate"

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from tests.acceptance.conftest import Server
+from tests.support.server import Server
 
 PLAIN = """
 import json, sys, warnings

@@ -10,9 +10,9 @@ import fal_client
 import fal_client.client as names
 import pytest
 
-from tests.acceptance.conftest import Server, finish
-from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap
+from tests.support.javascript import node
+from tests.support.server import Server, finish
+from tests.support.wiretap import Wiretap
 
 pytestmark = [
     pytest.mark.usefixtures("swept"),

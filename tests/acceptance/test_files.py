@@ -13,10 +13,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Server, finish, running
-from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import tapping
-from tests.bucket import running_bucket
+from tests.support.javascript import node
+from tests.support.s3 import running_bucket
+from tests.support.server import Server, finish, running
+from tests.support.wiretap import tapping
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
 MIB = 1024 * 1024
@@ -97,7 +97,7 @@ def test_a_data_uri_of_300_mb_hardly_shows_in_the_web_process(server: Server) ->
 
 def growth(server: Server, *, megabytes: int) -> int:
     """By how many kB the web process is larger, at most, while it takes a request with such a data URI."""
-    [web] = [child for child in psutil.Process(server.process.pid).children(recursive=True) if is_web(child)]
+    [web] = [child for child in psutil.Process(server.pid).children(recursive=True) if is_web(child)]
     status = Path(f"/proc/{web.pid}/status")
     if not status.exists():
         pytest.skip("needs /proc, to see the peak of another process's memory")

@@ -19,9 +19,9 @@ import sqlalchemy as sa
 import torch
 from PIL import Image
 
-from tests.acceptance.conftest import Server, finish
-from tests.acceptance.pasting import PAGES, folder, node, paste_as_printed
-from tests.models.conftest import random_layers, save_lora
+from tests.support.pages import PAGES, folder, node, paste_as_printed
+from tests.support.server import Server, finish
+from tests.support.tiny_ideogram import random_layers, save_lora
 from tintype.catalog.custom_models import ModelStatus
 from tintype.catalog.ideogram_custom_models import AspectRatio
 from tintype.files.urls import internal_url, own_file

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import Server, finish
+from tests.support.server import Server, finish
 
 TRAINER, CUSTOM = "ideogram/v4/trainer", "fal-ai/ideogram/custom-models"
 FOREVER = 40_000  # steps: hours of training
@@ -119,7 +119,7 @@ def test_a_model_whose_worker_was_killed_stays_training_goes_on_from_its_checkpo
         body = {"images_data_url": upload(http, pictures(10)), "name": "Killed once", "steps": 800}
         request = submitted(http, CUSTOM, body)
         until_checkpoint(http, request["status_url"])
-        for process in psutil.Process(server.process.pid).children(recursive=True):
+        for process in psutil.Process(server.pid).children(recursive=True):
             if "tintype.worker.child" in " ".join(process.cmdline()):
                 process.send_signal(signal.SIGKILL)
         until(http, request["status_url"], "Training goes on from step")

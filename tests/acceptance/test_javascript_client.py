@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node
+from tests.support.javascript import node
+from tests.support.server import Server
 
 
 def test_the_javascript_client_draws_follows_and_uploads(server: Server) -> None:

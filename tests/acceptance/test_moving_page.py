@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node_here
-from tests.acceptance.pasting import SHELL, Page, folder, here, paste
+from tests.support.javascript import node_here
+from tests.support.pages import SHELL, Page, folder, here, paste
+from tests.support.server import Server
 
 MANUAL = Page("docs/moving-from-fal.md")
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.wiretap import tapping
+from tests.support.server import Server
+from tests.support.wiretap import tapping
 
 HERE = Path(__file__).parent / "fal-package"
 FIELDS = {"images", "timings", "seed", "has_nsfw_concepts", "prompt"}

@@ -20,8 +20,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.pasting import PAGES, folder, node, paste_as_printed
+from tests.support.pages import PAGES, folder, node, paste_as_printed
+from tests.support.server import Server
 
 ANY_ID = "764cabcf-b745-4b3e-ae38-1200304cf45b"
 ANY_WEBHOOK = "https://optional.webhook.url/for/results"

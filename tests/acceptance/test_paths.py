@@ -13,9 +13,9 @@ import fal_client
 import pytest
 from fal_client.client import FalClientHTTPError
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Exchange, Wiretap
+from tests.support.javascript import node
+from tests.support.server import Server
+from tests.support.wiretap import Exchange, Wiretap
 from tintype import catalog
 
 pytestmark = [

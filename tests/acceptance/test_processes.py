@@ -7,13 +7,13 @@ from typing import Any
 
 import psutil
 
-from tests.acceptance.conftest import Server, finish
+from tests.support.server import Server, finish
 
 MIB = 1024 * 1024
 
 
 def tree(server: Server) -> list[psutil.Process]:
-    root = psutil.Process(server.process.pid)
+    root = psutil.Process(server.pid)
     return [root, *root.children(recursive=True)]
 
 

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap
+from tests.support.javascript import node
+from tests.support.server import Server
+from tests.support.wiretap import Wiretap
 
 DRAWING = {"prompt": "a portrait of a person", "num_inference_steps": 4, "image_size": "square", "seed": 3, "größe": 1}
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import Server
+from tests.support.server import Server
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
 PAINTER = "fal-ai/flux-lora"

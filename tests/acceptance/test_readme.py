@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.pasting import PYTHON, ROOT, SHELL, Page, folder, node, paste
+from tests.support.pages import PYTHON, ROOT, SHELL, Page, folder, node, paste
+from tests.support.server import Server
 
 README = Page("README.md")
 

@@ -9,9 +9,9 @@ from typing import Any
 import fal_client
 import pytest
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap
+from tests.support.javascript import node
+from tests.support.server import Server
+from tests.support.wiretap import Wiretap
 
 pytestmark = [
     pytest.mark.usefixtures("swept"),

@@ -10,7 +10,7 @@ import fal_client.client as names
 import psutil
 import pytest
 
-from tests.acceptance.conftest import free_port, running
+from tests.support.server import free_port, running
 
 pytestmark = [
     pytest.mark.usefixtures("swept"),
@@ -39,7 +39,7 @@ def test_a_handle_outlives_the_server_that_gave_it(
                 time.sleep(0.1)
         before = handle.status(with_logs=True)
         assert isinstance(before, fal_client.InProgress)
-        kill(server.process.pid)
+        kill(server.pid)
 
     with running(tmp_path, port=port) as server:
         assert isinstance(waiting.status(), fal_client.Queued | fal_client.InProgress | fal_client.Completed)

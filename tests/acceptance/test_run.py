@@ -18,8 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node_here
+from tests.support.javascript import node_here
+from tests.support.server import Server
 from tintype import installation
 from tintype.fal_proxy.certificates import Authority
 
@@ -196,7 +196,7 @@ def test_pasted_variables_do_the_same(server: Server) -> None:
 
 
 def test_the_detour_may_be_killed(server: Server) -> None:
-    children = psutil.Process(server.process.pid).children()
+    children = psutil.Process(server.pid).children()
     detour = next(child for child in children if "tintype.fal_proxy" in child.cmdline())
     program = (
         "import sys, httpx\n"

@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap
+from tests.support.javascript import node
+from tests.support.server import Server
+from tests.support.wiretap import Wiretap
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 
-from tests.acceptance.conftest import Server
+from tests.support.server import Server
 
 PROGRAM = """
 import asyncio, fal_client

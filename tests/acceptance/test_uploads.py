@@ -18,9 +18,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node
-from tests.acceptance.wiretap import Wiretap
+from tests.support.javascript import node
+from tests.support.server import Server
+from tests.support.wiretap import Wiretap
 
 pytestmark = [
     pytest.mark.usefixtures("swept"),

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node
-from tests.acceptance.pasting import Page, here
-from tests.acceptance.pasting import node as reading_node
-from tests.web.receiver import Hook, receiving
+from tests.support.javascript import node
+from tests.support.pages import Page, here
+from tests.support.pages import node as reading_node
+from tests.support.server import Server
+from tests.support.webhook_receiver import Hook, receiving
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 

@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.bucket import running_bucket
+from tests.support.s3 import running_bucket
 from typer.testing import CliRunner
 
 from tintype.cli import app

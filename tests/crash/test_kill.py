@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.processes import ServeProcess
 
 from tintype.store import Outcome, Status
-
-if TYPE_CHECKING:
-    from conftest import Serving
 
 pytestmark = [
     pytest.mark.anyio,
@@ -24,7 +21,7 @@ NO_ORPHAN = 5.0  # seconds, promised
 TRAINING = {"steps": 60, "seconds": 0.05, "checkpoint_every": 5}
 
 
-async def test_killing_child_supervisor_and_web_in_turn_costs_no_request(serving: Serving) -> None:
+async def test_killing_child_supervisor_and_web_in_turn_costs_no_request(serving: ServeProcess) -> None:
     serving.start()
     await serving.ready()
     request_id = await serving.submit(**TRAINING | {"steps": 120}, publish=True)
@@ -44,7 +41,7 @@ async def test_killing_child_supervisor_and_web_in_turn_costs_no_request(serving
     assert len(await serving.queue.files_of(request_id)) == 1
 
 
-async def test_a_killed_serve_leaves_no_orphan_and_its_successor_goes_on(serving: Serving) -> None:
+async def test_a_killed_serve_leaves_no_orphan_and_its_successor_goes_on(serving: ServeProcess) -> None:
     serve = serving.start()
     await serving.ready()
     request_id = await serving.submit(**TRAINING)
@@ -64,7 +61,7 @@ async def test_a_killed_serve_leaves_no_orphan_and_its_successor_goes_on(serving
     assert (await serving.finished(waiting)).outcome is Outcome.OK
 
 
-async def test_everything_killed_at_once_is_as_if_the_machine_had_lost_power(serving: Serving) -> None:
+async def test_everything_killed_at_once_is_as_if_the_machine_had_lost_power(serving: ServeProcess) -> None:
     serving.start()
     await serving.ready()
     request_id = await serving.submit(**TRAINING)
@@ -81,7 +78,7 @@ async def test_everything_killed_at_once_is_as_if_the_machine_had_lost_power(ser
     assert request.strikes == 0
 
 
-async def test_sigterm_drains_and_the_next_start_goes_on(serving: Serving) -> None:
+async def test_sigterm_drains_and_the_next_start_goes_on(serving: ServeProcess) -> None:
     serve = serving.start()
     await serving.ready()
     request_id = await serving.submit(steps=60, seconds=0.05)  # no checkpoint but the drain's
@@ -98,7 +95,7 @@ async def test_sigterm_drains_and_the_next_start_goes_on(serving: Serving) -> No
     assert request.output["resumed_at"] >= 8
 
 
-async def test_a_second_ctrl_c_forces_the_end(serving: Serving) -> None:
+async def test_a_second_ctrl_c_forces_the_end(serving: ServeProcess) -> None:
     serve = serving.start()
     await serving.ready()
     request_id = await serving.submit(steps=100_000, deaf=True)  # would use up all the time a drain allows
@@ -113,7 +110,7 @@ async def test_a_second_ctrl_c_forces_the_end(serving: Serving) -> None:
     assert (await serving.get(request_id)).status is not Status.COMPLETED
 
 
-async def test_a_second_serve_on_the_same_data_says_so_and_leaves_the_first_alone(serving: Serving) -> None:
+async def test_a_second_serve_on_the_same_data_says_so_and_leaves_the_first_alone(serving: ServeProcess) -> None:
     first = serving.start()
     await serving.ready()
 
@@ -126,7 +123,7 @@ async def test_a_second_serve_on_the_same_data_says_so_and_leaves_the_first_alon
     await serving.ready()
 
 
-async def test_neither_serve_nor_web_nor_supervisor_maps_torch(serving: Serving) -> None:
+async def test_neither_serve_nor_web_nor_supervisor_maps_torch(serving: ServeProcess) -> None:
     serve = serving.start()
     await serving.ready()
     light = [serve.pid, *(process.pid for kind in ("web", "supervisor") for process in serving.members(kind))]

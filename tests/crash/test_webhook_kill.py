@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
-from tests.web.receiver import receiving
+from tests.support.processes import ServeProcess
+from tests.support.webhook_receiver import receiving
 
 from tintype.store import NewRequest
 
-if TYPE_CHECKING:
-    from conftest import Serving
-
 
 @pytest.mark.anyio
-async def test_a_webhook_outlives_a_kill_of_everything(serving: Serving) -> None:
+async def test_a_webhook_outlives_a_kill_of_everything(serving: ServeProcess) -> None:
     with receiving() as receiver:
         receiver.answers = [503] * 1000
         serving.start(webhook_retry_seconds=0.5)

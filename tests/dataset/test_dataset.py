@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.dataset.pictures import encoded, person, scene, zipped
+from tests.support.images import encoded, person, scene, zipped
 
 from tintype.dataset import Dataset, DatasetOptions, Limits, open_dataset
 from tintype.dataset.subject import SubjectFinder, find_face, whole

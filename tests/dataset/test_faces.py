@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tests.dataset.pictures import FACE, person, scene
+from tests.support.images import FACE, person, scene
 
 from tintype.dataset import faces
 from tintype.dataset.faces import face_of_row, find_faces

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
-from tests.dataset.pictures import display_p3, scene
+from tests.support.images import display_p3, scene
 
 from tintype.dataset.framing import Box
 from tintype.dataset.image import Photo, read_photo, register_heif

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
-from tests.dataset.pictures import FACE, encoded, person, scene
+from tests.support.images import FACE, encoded, person, scene
 
 from tintype.dataset.archive import Member
 from tintype.dataset.framing import Box

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-from tests.dataset.pictures import encoded, person
+from tests.support.images import encoded, person
 
 from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop
 from tintype.dataset.report_page import render, write_page

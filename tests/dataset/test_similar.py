@@ -6,7 +6,7 @@ import io
 
 import pytest
 from PIL import Image, ImageDraw, ImageOps
-from tests.dataset.pictures import encoded, person, scene
+from tests.support.images import encoded, person, scene
 
 from tintype.dataset.prepare import measure_quality
 from tintype.dataset.similar import Likeness, compare

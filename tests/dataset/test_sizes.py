@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.dataset.pictures import encoded, scene, zipped
+from tests.support.images import encoded, scene, zipped
 
 from tintype.catalog.ideogram_v4_trainer import TRAINER_SIZES
 from tintype.dataset import Dataset, DatasetOptions, fit, open_dataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PIL import Image
-from tests.dataset.pictures import person
+from tests.support.images import person
 
 from tintype.dataset.framing import Box, Window
 from tintype.dataset.subject import Subject, find_face, mask_of, whole, windows_of

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.bucket import Bucket, running_bucket
+from tests.support.s3 import Bucket, running_bucket
 
 from tintype.errors import SettingsError, StorageFull, StorageUnavailable
 from tintype.files.objects import Objects

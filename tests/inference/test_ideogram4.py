@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead
 from PIL import Image
-from tests.models.conftest import random_layers, save_lora, save_tiny_ideogram
+from tests.support.tiny_ideogram import random_layers, save_lora, save_tiny_ideogram
 
 from tintype.errors import Cancelled, InputError
 from tintype.inference import prompt_writer

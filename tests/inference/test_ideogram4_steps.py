@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.ideogram4.pipeline_ideogram4 import _logit_normal_sigmas, _resolution_aware_mu
-from tests.models.conftest import save_tiny_ideogram
+from tests.support.tiny_ideogram import save_tiny_ideogram
 
 from tintype.catalog.ideogram_v4 import NegativeBranch
 from tintype.inference.ideogram4_steps import Order, draw, schedule

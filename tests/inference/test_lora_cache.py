@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.models.conftest import random_layers, save_lora, save_tiny_ideogram
+from tests.support.tiny_ideogram import random_layers, save_lora, save_tiny_ideogram
 
 from tintype.errors import UnusableAdapter
 from tintype.inference.lora_cache import LoraCache, LoraRequest, loaded_names, name_of

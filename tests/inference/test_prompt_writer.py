@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead
 from llguidance import LLMatcher
-from tests.models.conftest import save_tiny_ideogram
+from tests.support.tiny_ideogram import save_tiny_ideogram
 
 from tintype.errors import Cancelled
 from tintype.inference import prompt_writer

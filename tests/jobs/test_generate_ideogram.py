@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 import torch
 from PIL import Image
-from tests.models.conftest import random_layers, save_lora, save_tiny_ideogram
+from tests.support.tiny_ideogram import random_layers, save_lora, save_tiny_ideogram
 
 from tintype.catalog.custom_models import ModelReference, ModelStatus
 from tintype.catalog.ideogram_custom_models import CUSTOM_MODEL_GENERATE, CustomModelGenerateInput

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.lora.peers import SHAPES, WIDTH, Base, factors, keyed, written
+from tests.support.peer_loras import SHAPES, WIDTH, Base, factors, keyed, written
 
 from tintype.errors import UnusableAdapter
 from tintype.lora.lora import linear_shapes

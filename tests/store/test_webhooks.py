@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.store.conftest import Clock
+from tests.support.clock import Clock
 
 from tintype.errors import BadRequest, InvalidArchive, NotFound
 from tintype.store import Delivery, DeliveryState, NewRequest, Queue, Request

@@ -13,7 +13,7 @@ import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.lora.peers import SHAPES, every_peer, written
+from tests.support.peer_loras import SHAPES, every_peer, written
 
 from tintype.errors import UnprovenAdapter
 from tintype.lora.adapter import Adapter

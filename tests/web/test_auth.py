@@ -5,7 +5,7 @@ import uuid
 
 import httpx
 import pytest
-from tests.acceptance.javascript import node
+from tests.support.javascript import node
 
 from tintype.web.signing import Signer
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.web.conftest import Server
-from tests.web.receiver import Receiver, receiving
-from tests.web.test_envelope import is_genuine
+from tests.support.web_server import WebServer
+from tests.support.webhook_receiver import Receiver, is_genuine, receiving
 
 from tintype.store.records import DeliveryState, NewRequest
 from tintype.web import deliverer
@@ -29,19 +28,19 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def eager(start: Callable[..., Server], tmp_path: Path) -> Server:
+def eager(start: Callable[..., WebServer], tmp_path: Path) -> WebServer:
     """A server that tries again soon."""
     return start(data_dir=tmp_path / "data", webhook_retry_seconds=0.05)
 
 
-def submit(server: Server, url: str, prompt: str = "hooked") -> str:
+def submit(server: WebServer, url: str, prompt: str = "hooked") -> str:
     with server.client() as client:
         answer = client.post(DRAWER, json={"prompt": prompt}, params={"fal_webhook": url})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["request_id"])
 
 
-def deliveries(server: Server, request_id: str, state: str) -> list[dict[str, Any]]:
+def deliveries(server: WebServer, request_id: str, state: str) -> list[dict[str, Any]]:
     """The deliveries of a request once the newest has a state."""
     ends = time.monotonic() + 60
     with server.client() as client:
@@ -53,7 +52,7 @@ def deliveries(server: Server, request_id: str, state: str) -> list[dict[str, An
             time.sleep(0.02)
 
 
-def test_a_result_goes_out_signed_with_a_published_key(server: Server, receiver: Receiver):
+def test_a_result_goes_out_signed_with_a_published_key(server: WebServer, receiver: Receiver):
     request_id = submit(server, receiver.url + "?for=me")
     [hook] = receiver.wait(1)
     assert hook.path == "/hook?for=me"
@@ -71,14 +70,14 @@ def test_a_result_goes_out_signed_with_a_published_key(server: Server, receiver:
     assert deliveries(server, request_id, "delivered")[0]["answer"] == "Answered 200."
 
 
-def test_a_failure_goes_out_as_one(server: Server, receiver: Receiver):
+def test_a_failure_goes_out_as_one(server: WebServer, receiver: Receiver):
     submit(server, receiver.url, "fail")
     [hook] = receiver.wait(1)
     assert (hook.json["status"], hook.json["error"]) == ("ERROR", "Invalid status code: 422")
     assert hook.json["payload"]["detail"][0]["type"] == "invalid_archive"
 
 
-def test_what_was_not_taken_in_is_sent_again_the_same(eager: Server, receiver: Receiver):
+def test_what_was_not_taken_in_is_sent_again_the_same(eager: WebServer, receiver: Receiver):
     receiver.answers = [500, 503, 404]
     request_id = submit(eager, receiver.url)
     hooks = receiver.wait(4)
@@ -89,14 +88,16 @@ def test_what_was_not_taken_in_is_sent_again_the_same(eager: Server, receiver: R
     assert deliveries(eager, request_id, "delivered")[0]["tries"] == 4
 
 
-def test_later_tries_have_more_time_than_the_first(eager: Server, receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
+def test_later_tries_have_more_time_than_the_first(
+    eager: WebServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(deliverer, "FIRST_TRY_SECONDS", 0.2)
     receiver.delay = 1.0
     [delivery] = deliveries(eager, submit(eager, receiver.url), "delivered")
     assert delivery["tries"] == 2
 
 
-def test_a_receiver_finds_files_here_though_the_sender_came_by_fals_name(server: Server, receiver: Receiver):
+def test_a_receiver_finds_files_here_though_the_sender_came_by_fals_name(server: WebServer, receiver: Receiver):
     with server.client() as client:
         client.post(
             "/fal-ai/flux-lora", json={"prompt": "x"}, params={"fal_webhook": receiver.url},
@@ -107,7 +108,7 @@ def test_a_receiver_finds_files_here_though_the_sender_came_by_fals_name(server:
     assert hook.json["payload"]["config_file"]["url"].startswith(here)
 
 
-def test_a_redirect_is_not_followed(server: Server, receiver: Receiver):
+def test_a_redirect_is_not_followed(server: WebServer, receiver: Receiver):
     receiver.answers, receiver.location = [307], "/elsewhere"
     request_id = submit(server, receiver.url)
     [delivery] = deliveries(server, request_id, "given_up")
@@ -115,7 +116,7 @@ def test_a_redirect_is_not_followed(server: Server, receiver: Receiver):
     assert [hook.path for hook in receiver.hooks] == ["/hook"]
 
 
-def test_receivers_that_never_answer_delay_nobody(server: Server, receiver: Receiver):
+def test_receivers_that_never_answer_delay_nobody(server: WebServer, receiver: Receiver):
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
         dead = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         waiting = [submit(server, dead) for _ in range(20)]
@@ -126,7 +127,7 @@ def test_receivers_that_never_answer_delay_nobody(server: Server, receiver: Rece
         assert deliveries(server, waiting[-1], "waiting")
 
 
-def test_a_replay_by_hand_says_the_same_again(server: Server, receiver: Receiver):
+def test_a_replay_by_hand_says_the_same_again(server: WebServer, receiver: Receiver):
     request_id = submit(server, receiver.url)
     receiver.wait(1)
     deliveries(server, request_id, "delivered")

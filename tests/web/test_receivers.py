@@ -4,7 +4,7 @@ import socket
 
 import httpx
 import pytest
-from tests.web.receiver import receiving
+from tests.support.webhook_receiver import receiving
 
 from tintype.errors import BadRequest
 from tintype.files.addresses import PrivateAddress

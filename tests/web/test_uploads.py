@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from tests.bucket import running_bucket
+from tests.support.s3 import running_bucket
 
 from tintype.files import own_file
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.web.conftest import Server
-from tests.web.receiver import Hook, receiving
+from tests.support.web_server import WebServer
+from tests.support.webhook_receiver import Hook, receiving
 
 PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
 
 
-def code(language: str, server: Server) -> str:
+def code(language: str, server: WebServer) -> str:
     """The page's program in a language, turned to a server."""
     [block] = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert "http://127.0.0.1:8787" in block
@@ -26,14 +26,14 @@ def code(language: str, server: Server) -> str:
 
 
 @pytest.fixture(scope="module")
-def hook(server: Server) -> Hook:
+def hook(server: WebServer) -> Hook:
     with receiving() as receiver, server.client() as client:
         sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}, params={"fal_webhook": receiver.url})
         assert sent.status_code == 200
         return receiver.wait(1)[0]
 
 
-def test_the_pages_python_tells_genuine_from_forged(server: Server, hook: Hook):
+def test_the_pages_python_tells_genuine_from_forged(server: WebServer, hook: Hook):
     program: dict[str, Any] = {}
     exec(compile(code("python", server), str(PAGE), "exec"), program)
     headers = httpx.Headers(hook.headers)
@@ -43,7 +43,7 @@ def test_the_pages_python_tells_genuine_from_forged(server: Server, hook: Hook):
     assert not program["is_genuine"](headers, hook.body)
 
 
-def test_the_pages_javascript_does_too(server: Server, hook: Hook, tmp_path: Path):
+def test_the_pages_javascript_does_too(server: WebServer, hook: Hook, tmp_path: Path):
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs Node")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +11,11 @@ from typing import Any
 
 import pytest
 from safetensors import SafetensorError
+from tests.support.processes import TINY_JOBS, environment_with_tiny_jobs
 
 from tintype.errors import StorageUnavailable
 from tintype.settings import Settings
 from tintype.worker.child import _failure_of
-from tintype.worker.launcher import environment
 
 
 class AtThePipe:
@@ -27,11 +26,11 @@ class AtThePipe:
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tintype.worker.child", "--lane", lane, "--device", "cpu",
-                 "--endpoints", "tiny_jobs:ENDPOINTS"],
+                 "--endpoints", TINY_JOBS],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=environment(settings) | {"PYTHONPATH": os.path.dirname(__file__)},
+                env=environment_with_tiny_jobs(settings),
                 process_group=0,
             )  # fmt: skip
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from tests.support.processes import SupervisorProcess
 
 from tintype.store import NewRequest, Outcome
-
-if TYPE_CHECKING:
-    from conftest import Supervised
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_children_start_before_there_is_work_and_leave_when_there_is_none(supervised: Supervised) -> None:
+async def test_children_start_before_there_is_work_and_leave_when_there_is_none(supervised: SupervisorProcess) -> None:
     supervised.settings = supervised.settings.model_copy(update={"idle_unload_seconds": 1.5})
     process = psutil.Process(supervised.start().pid)
 
@@ -29,7 +26,7 @@ async def test_children_start_before_there_is_work_and_leave_when_there_is_none(
     assert (await supervised.finished(await supervised.submit("drawing"))).outcome is Outcome.OK
 
 
-async def test_what_the_child_holds_is_served_before_what_it_would_have_to_load(supervised: Supervised) -> None:
+async def test_what_the_child_holds_is_served_before_what_it_would_have_to_load(supervised: SupervisorProcess) -> None:
     wanted = ["flux a", "ideogram4 b", "flux a", "flux"]
     requests = [NewRequest("test/drawing", "drawing", {}, origin="http://here", affinity=name) for name in wanted]
     ids = [(await supervised.queue.submit(request))[0].id for request in requests]
@@ -39,7 +36,7 @@ async def test_what_the_child_holds_is_served_before_what_it_would_have_to_load(
     assert [request.affinity for request in started] == ["flux a", "flux a", "flux", "ideogram4 b"]
 
 
-async def test_a_child_that_dies_idle_is_started_again(supervised: Supervised) -> None:
+async def test_a_child_that_dies_idle_is_started_again(supervised: SupervisorProcess) -> None:
     supervised.start()
     first = await supervised.finished(await supervised.submit())
     assert first.output is not None

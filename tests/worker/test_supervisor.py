@@ -6,20 +6,17 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from tests.support.processes import SupervisorProcess
 
 from tintype.store import Outcome, Status
-
-if TYPE_CHECKING:
-    from conftest import Supervised
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_job_runs_and_its_file_appears_with_its_result(supervised: Supervised) -> None:
+async def test_a_job_runs_and_its_file_appears_with_its_result(supervised: SupervisorProcess) -> None:
     process = supervised.start()
     request_id = await supervised.submit(steps=3, publish=True, noisy=True)
 
@@ -42,7 +39,7 @@ async def test_a_job_runs_and_its_file_appears_with_its_result(supervised: Super
     assert "and writes to the descriptor" in log
 
 
-async def test_a_picture_does_not_wait_for_a_training(supervised: Supervised) -> None:
+async def test_a_picture_does_not_wait_for_a_training(supervised: SupervisorProcess) -> None:
     supervised.start()
     training = await supervised.submit(steps=100_000)
     await supervised.at_step(training, 1)
@@ -53,7 +50,7 @@ async def test_a_picture_does_not_wait_for_a_training(supervised: Supervised) ->
     assert (await supervised.get(training)).status is Status.IN_PROGRESS
 
 
-async def test_what_a_job_raises_is_told_and_the_child_lives_on(supervised: Supervised) -> None:
+async def test_what_a_job_raises_is_told_and_the_child_lives_on(supervised: SupervisorProcess) -> None:
     supervised.start()
     for how, error_type, told in (
         ("job", "runner_server_error", "Lower the learning rate"),
@@ -77,7 +74,7 @@ async def test_what_a_job_raises_is_told_and_the_child_lives_on(supervised: Supe
     assert after.attempts == 1
 
 
-async def test_cancelling_stops_a_job_at_its_next_step(supervised: Supervised) -> None:
+async def test_cancelling_stops_a_job_at_its_next_step(supervised: SupervisorProcess) -> None:
     supervised.start()
     request_id = await supervised.submit(steps=100_000)
     await supervised.at_step(request_id, 1)
@@ -90,7 +87,7 @@ async def test_cancelling_stops_a_job_at_its_next_step(supervised: Supervised) -
     assert psutil.pid_exists(child)
 
 
-async def test_a_job_that_does_not_hear_is_killed_after_its_grace(supervised: Supervised) -> None:
+async def test_a_job_that_does_not_hear_is_killed_after_its_grace(supervised: SupervisorProcess) -> None:
     supervised.start()
     request_id = await supervised.submit(steps=100_000, deaf=True)
     await supervised.at_step(request_id, 1)
@@ -102,7 +99,7 @@ async def test_a_job_that_does_not_hear_is_killed_after_its_grace(supervised: Su
     assert (await supervised.finished(await supervised.submit())).outcome is Outcome.OK
 
 
-async def test_a_killed_child_costs_nothing_beyond_the_last_checkpoint(supervised: Supervised) -> None:
+async def test_a_killed_child_costs_nothing_beyond_the_last_checkpoint(supervised: SupervisorProcess) -> None:
     supervised.start()
     request_id = await supervised.submit(steps=40, seconds=0.05, checkpoint_every=10)
     await supervised.at_step(request_id, 12)
@@ -117,7 +114,7 @@ async def test_a_killed_child_costs_nothing_beyond_the_last_checkpoint(supervise
     assert any("goes on from its checkpoint at step" in line for line in await supervised.messages(request_id))
 
 
-async def test_three_deaths_without_progress_end_the_request_with_the_cause(supervised: Supervised) -> None:
+async def test_three_deaths_without_progress_end_the_request_with_the_cause(supervised: SupervisorProcess) -> None:
     supervised.start()
     request = await supervised.finished(await supervised.submit(steps=9, die_at=2, die_once=False))
     assert request.outcome is Outcome.FAILED
@@ -127,7 +124,7 @@ async def test_three_deaths_without_progress_end_the_request_with_the_cause(supe
     assert request.attempts == 3
 
 
-async def test_a_killed_supervisor_is_replaced_at_once_and_leaves_no_child(supervised: Supervised) -> None:
+async def test_a_killed_supervisor_is_replaced_at_once_and_leaves_no_child(supervised: SupervisorProcess) -> None:
     first = supervised.start()
     request_id = await supervised.submit(steps=45, seconds=0.05, checkpoint_every=5)
     await supervised.at_step(request_id, 11)
@@ -146,7 +143,7 @@ async def test_a_killed_supervisor_is_replaced_at_once_and_leaves_no_child(super
     assert {worker.pid for worker in workers} == {supervised.processes[1].pid}
 
 
-async def test_draining_checkpoints_and_gives_the_request_back(supervised: Supervised) -> None:
+async def test_draining_checkpoints_and_gives_the_request_back(supervised: SupervisorProcess) -> None:
     process = supervised.start()
     request_id = await supervised.submit(steps=60, seconds=0.03)
     await supervised.at_step(request_id, 5)
@@ -164,7 +161,7 @@ async def test_draining_checkpoints_and_gives_the_request_back(supervised: Super
     assert request.output["resumed_at"] >= 5
 
 
-async def test_a_worker_that_lost_its_lease_stops_its_job(supervised: Supervised) -> None:
+async def test_a_worker_that_lost_its_lease_stops_its_job(supervised: SupervisorProcess) -> None:
     supervised.start()
     request_id = await supervised.submit(steps=100_000)
     await supervised.at_step(request_id, 1)
@@ -180,14 +177,14 @@ async def test_a_worker_that_lost_its_lease_stops_its_job(supervised: Supervised
     assert request.strikes == 0
 
 
-async def test_two_supervisors_never_share_a_device(supervised: Supervised) -> None:
+async def test_two_supervisors_never_share_a_device(supervised: SupervisorProcess) -> None:
     supervised.start()
     await supervised.finished(await supervised.submit())
     second = supervised.start()
     assert await supervised.ended(second) == 3
 
 
-async def test_an_orphaned_supervisor_and_its_children_end_themselves(supervised: Supervised) -> None:
+async def test_an_orphaned_supervisor_and_its_children_end_themselves(supervised: SupervisorProcess) -> None:
     process = supervised.start()
     request_id = await supervised.submit(steps=100_000, deaf=True)
     await supervised.at_step(request_id, 1)
@@ -207,7 +204,7 @@ def mapped(pid: int) -> str:
     return maps.read_text() if maps.exists() else ""
 
 
-async def child_of(supervised: Supervised, lane: str) -> int:
+async def child_of(supervised: SupervisorProcess, lane: str) -> int:
     """Pid of the lane's compute child, as the process table knows it."""
     for child in psutil.Process(supervised.processes[-1].pid).children():
         if lane in child.cmdline():

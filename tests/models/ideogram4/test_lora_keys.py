@@ -10,7 +10,7 @@ import torch
 from diffusers import Ideogram4Pipeline, Ideogram4Transformer2DModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.models.conftest import random_layers, save_lora
+from tests.support.tiny_ideogram import random_layers, save_lora
 
 from tintype.errors import UnusableAdapter
 from tintype.lora.adapter import Adapter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tests.models.conftest import tiny_autoencoder
+from tests.support.tiny_ideogram import tiny_autoencoder
 
 from tintype.models.ideogram4.statistics import SCALE, SHIFT, settle_statistics
 

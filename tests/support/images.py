@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from miniature.world import Subject, photograph, write_archive
 from PIL import Image
 
 
@@ -47,6 +48,12 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
+    return path
+
+
+def photos_of_subject(path: Path, seed: int, count: int, *, size: int = 1024, captions: bool = False) -> Path:
+    """Writes an archive of photos of one subject of the miniature's world."""
+    write_archive(path, photograph(Subject.from_seed(seed), count, size), captions)
     return path
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.acceptance.conftest import Server
-from tests.acceptance.javascript import node_here
+from tests.support.javascript import node_here
+from tests.support.server import Server, without
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [sys.executable, "-"]
 SHELL = ["bash", "-euo", "pipefail"]
 SECONDS = 300
-PAGES = Path(__file__).parent / "pages"  # the programs that fal prints on the pages of its endpoints
+ACCEPTANCE = ROOT / "tests" / "acceptance"
+PAGES = ACCEPTANCE / "pages"  # the programs that fal prints on the pages of its endpoints
 KEY = (PAGES / "flux-lora-portrait-trainer" / "key.sh").read_text()
 
 
@@ -37,7 +37,7 @@ def folder(server: Server, photos: Path, place: Path) -> Path:
     """A folder as the pages assume it: photos.zip, the installation, and what a JavaScript project has, beside it."""
     shutil.copy(photos, place / "photos.zip")
     (place / "tintype-data").symlink_to(server.data_dir)
-    (place / "node_modules").symlink_to(Path(__file__).parent / "js" / "node_modules")
+    (place / "node_modules").symlink_to(ACCEPTANCE / "js" / "node_modules")
     return place
 
 
@@ -48,8 +48,7 @@ def node() -> list[str]:
 
 def paste(text: str, command: list[str], place: Path, server: Server, **given: str) -> str:
     """Runs a block in a folder; returns what it printed."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "FAL_"))}
-    environment = kept | {"TINTYPE_FLUX_BASE": "miniature"} | given
+    environment = without("TINTYPE_", "FAL_") | {"TINTYPE_FLUX_BASE": "miniature"} | given
     done = subprocess.run(
         command, input=here(text, server), cwd=place, env=environment, capture_output=True, text=True, timeout=SECONDS,
         check=False,
@@ -62,10 +61,9 @@ def paste(text: str, command: list[str], place: Path, server: Server, **given: s
 def paste_as_printed(program: str, command: list[str], place: Path, server: Server) -> str:
     """Runs a program of fal's pages by `tintype run`, after their line for the key; returns what it printed."""
     script = KEY + 'exec "$@"'
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "FAL_"))}
     turned = [sys.executable, "-m", "tintype", "run", "--data-dir", str(server.data_dir), "--", *command]
     done = subprocess.run(
-        ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=kept, capture_output=True, text=True,
+        ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=without("TINTYPE_", "FAL_"), capture_output=True, text=True,
         timeout=3 * SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent / "js"
+HERE = Path(__file__).parents[1] / "acceptance" / "js"
 
 
 def node_here() -> str:

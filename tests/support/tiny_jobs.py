@@ -95,7 +95,7 @@ def decompose(input: StepsInput, context: JobContext) -> StepsOutput:
 def _endpoint(name: str, kind: Kind, job: str = "run") -> Endpoint:
     return Endpoint(
         id=f"test/{name}", title=name, category="test", kind=kind, description="Counts.",
-        input=StepsInput, output=StepsOutput, job=f"tiny_jobs:{job}", base="tiny",
+        input=StepsInput, output=StepsOutput, job=f"{__name__}:{job}", base="tiny",
     )  # fmt: skip
 
 
