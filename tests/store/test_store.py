@@ -309,19 +309,19 @@ def test_no_order_of_events_loses_doubles_or_overwrites_a_request() -> None:
     _run(QueueMachine, 25)
 
 
-def test_no_order_of_events_loses_doubles_or_overwrites_a_request_on_postgres(postgres_server: Any) -> None:
+def test_no_order_of_events_loses_doubles_or_overwrites_a_request_on_postgres(postgres: str, postgres_url: str) -> None:
     import psycopg
 
     class OnPostgres(QueueMachine):
         """The same in a database that is emptied between two runs."""
 
-        url = postgres_server.get_uri(driver="psycopg")
+        url = postgres_url
 
         def teardown(self) -> None:
             try:
                 super().teardown()
             finally:
-                with psycopg.connect(postgres_server.get_uri(), autocommit=True) as connection:
+                with psycopg.connect(postgres, autocommit=True) as connection:
                     connection.execute("TRUNCATE requests CASCADE")
 
     _run(OnPostgres, 5)

@@ -63,8 +63,8 @@ def paste_as_printed(program: str, command: list[str], place: Path, server: Serv
     script = KEY + 'exec "$@"'
     turned = [sys.executable, "-m", "tintype", "run", "--data-dir", str(server.data_dir), "--", *command]
     done = subprocess.run(
-        ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=without("TINTYPE_", "FAL_"), capture_output=True, text=True,
-        timeout=3 * SECONDS, check=False,
+        ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=without("TINTYPE_", "FAL_"),
+        capture_output=True, text=True, timeout=3 * SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
