@@ -9,11 +9,12 @@ import pytest
 
 from tintype import catalog, errors
 from tintype.catalog.endpoint import _FAL_TYPES
-from tintype.web.pages import ERROR_TYPES
+from tintype.web.pages import ERRORS_PAGE
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 SOURCE = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+ERROR_TYPES = re.findall(r"<dt id='(\w+)'>", ERRORS_PAGE)
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 

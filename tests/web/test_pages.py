@@ -8,7 +8,7 @@ import pytest
 
 from tintype import errors
 from tintype.store.records import Worker
-from tintype.web.pages import ERROR_TYPES, current
+from tintype.web.pages import current
 
 
 @pytest.fixture
@@ -73,4 +73,5 @@ def test_the_error_page_knows_every_type_an_input_error_can_have(anyone):
     ]
     for kind in [*inputs, *requests]:
         assert f"id='{kind.type}'" in page
-    assert set(ERROR_TYPES) >= {"missing", "json_invalid", "one_of"}
+    for type_ in ("missing", "json_invalid", "one_of"):
+        assert f"id='{type_}'" in page
