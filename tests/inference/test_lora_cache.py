@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tests.support.tiny_ideogram import random_layers, save_lora, save_tiny_ideogram
 
-from tintype.errors import UnusableAdapter
+from tintype.errors import FileDownloadError, UnusableAdapter
 from tintype.inference.lora_cache import LoraCache, LoraRequest, loaded_names, name_of
 from tintype.lora.adapter import Adapter
 from tintype.lora.keys import METADATA_KEY
@@ -61,7 +62,7 @@ def ideogram(ideogram_folder: Path) -> Ideogram4Family:
 
 @pytest.fixture(params=["flux", "ideogram"])
 def family(request: pytest.FixtureRequest) -> Any:
-    """The shelf is one piece for both bases, so what it promises is asked of both."""
+    """The cache is one piece for both bases, so what it promises is asked of both."""
     return request.getfixturevalue(request.param)
 
 
@@ -86,44 +87,44 @@ def wanted(path: Path, scale: float = 1.0) -> LoraRequest:
 
 
 def test_a_lora_acts_and_is_gone_without_a_trace(family: Any, loras: list[Path]) -> None:
-    shelf, base = LoraCache(family, 4), answer(family)
-    shelf.apply([wanted(loras[0])])
+    cache, base = LoraCache(family, 4), answer(family)
+    cache.apply([wanted(loras[0])])
     with_first = answer(family)
     assert not torch.equal(with_first, base)
-    shelf.apply([])
+    cache.apply([])
     assert torch.equal(answer(family), base)
-    shelf.apply([wanted(loras[0])])
+    cache.apply([wanted(loras[0])])
     assert torch.equal(answer(family), with_first)
-    shelf.apply([wanted(loras[0], 0.0)])
+    cache.apply([wanted(loras[0], 0.0)])
     assert torch.equal(answer(family), base)
 
 
 def test_scales_and_company_are_those_of_this_request_only(family: Any, loras: list[Path]) -> None:
-    shelf = LoraCache(family, 4)
-    shelf.apply([wanted(loras[1])])
+    cache = LoraCache(family, 4)
+    cache.apply([wanted(loras[1])])
     alone = answer(family)
-    shelf.apply([wanted(loras[0], 0.3), wanted(loras[1], 2.0), wanted(loras[2])])
+    cache.apply([wanted(loras[0], 0.3), wanted(loras[1], 2.0), wanted(loras[2])])
     assert not torch.equal(answer(family), alone)
-    shelf.apply([wanted(loras[1])])
+    cache.apply([wanted(loras[1])])
     assert torch.equal(answer(family), alone)
 
 
 def test_the_same_file_twice_acts_as_the_sum(family: Any, loras: list[Path], tmp_path: Path) -> None:
-    shelf = LoraCache(family, 4)
-    shelf.apply([wanted(loras[0], 1.0)])
+    cache = LoraCache(family, 4)
+    cache.apply([wanted(loras[0], 1.0)])
     once = answer(family)
     copy = tmp_path / "copy"
     copy.write_bytes(loras[0].read_bytes())
-    shelf.apply([wanted(loras[0], 0.25), wanted(copy, 0.75)])
+    cache.apply([wanted(loras[0], 0.25), wanted(copy, 0.75)])
     torch.testing.assert_close(answer(family), once)
 
 
 def test_the_least_recently_used_goes_first(family: Any, loras: list[Path]) -> None:
-    shelf = LoraCache(family, 2)
+    cache = LoraCache(family, 2)
     for path in (loras[0], loras[1], loras[0], loras[2]):
-        shelf.apply([wanted(path)])
-    assert shelf.names == tuple(name_of(digest_of(path)) for path in (loras[0], loras[2]))
-    assert loaded_names(family.pipeline()) == set(shelf.names)
+        cache.apply([wanted(path)])
+    assert cache.names == tuple(name_of(digest_of(path)) for path in (loras[0], loras[2]))
+    assert loaded_names(family.pipeline()) == set(cache.names)
 
 
 def test_a_file_that_never_changes_is_asked_for_only_while_it_is_not_there(family: Any, loras: list[Path]) -> None:
@@ -136,27 +137,51 @@ def test_a_file_that_never_changes_is_asked_for_only_while_it_is_not_there(famil
 
         return LoraRequest(get, origin=f"tintype:files/{number}")
 
-    shelf = LoraCache(family, 2)
+    cache = LoraCache(family, 2)
     for number in (0, 0, 1, 0, 2, 0, 1):
-        shelf.apply([by_origin(number)])
+        cache.apply([by_origin(number)])
     assert asked == [0, 1, 2, 1], "1 was the least recently used when 2 came"
-    shelf.apply([by_origin(1), by_origin(0)])
+    cache.apply([by_origin(1), by_origin(0)])
     both = answer(family)
     family.load_transformer()  # a training takes every LoRA off
-    shelf.apply([by_origin(1), by_origin(0)])
+    cache.apply([by_origin(1), by_origin(0)])
     assert torch.equal(answer(family), both)
     assert asked == [0, 1, 2, 1, 1, 0]
 
 
+def test_a_file_is_hashed_once(family: Any, loras: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    plain = hashlib.file_digest
+
+    def counted(file: Any, algorithm: Any) -> Any:
+        hashed.append(file.name)
+        return plain(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    LoraCache(family, 4).apply([wanted(loras[0])])
+    assert hashed == [str(loras[0])]
+
+
+def test_one_that_cannot_be_fetched_is_named_by_its_index(family: Any, loras: list[Path]) -> None:
+    def get() -> Path:
+        raise FileDownloadError("It is not there.")
+
+    cache = LoraCache(family, 4)
+    with pytest.raises(FileDownloadError) as caught:
+        cache.apply([wanted(loras[0]), LoraRequest(get, about=("loras", 1, "path"))])
+    assert caught.value.details[0]["loc"] == ["body", "loras", 1, "path"]
+    assert cache.names == ()
+
+
 def test_more_loras_at_once_than_are_kept_all_act(family: Any, loras: list[Path]) -> None:
-    shelf = LoraCache(family, 1)
-    shelf.apply([wanted(path) for path in loras])
-    assert len(shelf.names) == 3
+    cache = LoraCache(family, 1)
+    cache.apply([wanted(path) for path in loras])
+    assert len(cache.names) == 3
 
 
 def test_one_that_does_not_fit_leaves_everything_as_it_was(family: Any, loras: list[Path], tmp_path: Path) -> None:
-    shelf, base = LoraCache(family, 4), answer(family)
-    shelf.apply([wanted(loras[0])])
+    cache, base = LoraCache(family, 4), answer(family)
+    cache.apply([wanted(loras[0])])
     good = answer(family)
     tensors = {
         key: torch.zeros(tensor.shape[0] + 1, tensor.shape[1] + 1) for key, tensor in load_file(loras[1]).items()
@@ -164,44 +189,44 @@ def test_one_that_does_not_fit_leaves_everything_as_it_was(family: Any, loras: l
     save_file(tensors, tmp_path / "bad.safetensors")
     bad = LoraRequest(tmp_path / "bad.safetensors", 1.0, ("loras", 1, "path"))
     with pytest.raises(UnusableAdapter) as caught:
-        shelf.apply([wanted(loras[2]), bad])
+        cache.apply([wanted(loras[2]), bad])
     assert caught.value.details[0]["loc"] == ["body", "loras", 1, "path"]
-    shelf.apply([])
+    cache.apply([])
     assert torch.equal(answer(family), base)
-    shelf.apply([wanted(loras[0])])
+    cache.apply([wanted(loras[0])])
     assert torch.equal(answer(family), good)
 
 
 def test_a_lora_that_is_not_finite_is_refused_and_leaves_no_trace(
     family: Any, loras: list[Path], tmp_path: Path
 ) -> None:
-    shelf, base = LoraCache(family, 4), answer(family)
+    cache, base = LoraCache(family, 4), answer(family)
     tensors = load_file(loras[0])
     next(iter(tensors.values()))[0, 0] = float("nan")
     save_file(tensors, tmp_path / "nan.safetensors")
     with pytest.raises(UnusableAdapter, match="not finite"):
-        shelf.apply([wanted(tmp_path / "nan.safetensors")])
+        cache.apply([wanted(tmp_path / "nan.safetensors")])
     assert torch.equal(answer(family), base)
     assert loaded_names(family.pipeline()) == set()
 
 
 def test_training_finds_a_bare_transformer_and_drawing_goes_on_afterwards(family: Any, loras: list[Path]) -> None:
-    shelf = LoraCache(family, 4)
-    shelf.apply([wanted(loras[0])])
+    cache = LoraCache(family, 4)
+    cache.apply([wanted(loras[0])])
     before = answer(family)
     assert not any("lora" in name for name, _ in family.load_transformer().named_modules())
-    assert shelf.names == ()
-    shelf.apply([wanted(loras[0])])
+    assert cache.names == ()
+    cache.apply([wanted(loras[0])])
     assert torch.equal(answer(family), before)
 
 
 def test_tensors_for_other_parts_are_left_out_and_said(flux: FluxFamily, portraits: list[Path], tmp_path: Path) -> None:
-    shelf = LoraCache(flux, 4)
-    shelf.apply([wanted(portraits[0])])
+    cache = LoraCache(flux, 4)
+    cache.apply([wanted(portraits[0])])
     plain = answer(flux)
     more = {**load_file(portraits[0]), "text_encoder.text_model.q_proj.lora_A.weight": torch.zeros(2, 4)}
     save_file(more, tmp_path / "more.safetensors")
-    assert any("1 tensors" in remark for remark in shelf.apply([wanted(tmp_path / "more.safetensors")]))
+    assert any("1 tensors" in remark for remark in cache.apply([wanted(tmp_path / "more.safetensors")]))
     torch.testing.assert_close(answer(flux), plain)
 
 
@@ -213,12 +238,12 @@ def test_a_file_cannot_make_the_loader_rewrite_the_base(
         settings = json.loads(opened.metadata()[METADATA_KEY])
     settings["transformer.init_lora_weights"] = "pissa"
     save_file(load_file(portraits[0]), tmp_path / "a.safetensors", metadata={METADATA_KEY: json.dumps(settings)})
-    shelf, base = LoraCache(flux, 4), answer(flux)
-    shelf.apply([wanted(portraits[0])])
+    cache, base = LoraCache(flux, 4), answer(flux)
+    cache.apply([wanted(portraits[0])])
     plain = answer(flux)
-    shelf.apply([wanted(tmp_path / "a.safetensors")])
+    cache.apply([wanted(tmp_path / "a.safetensors")])
     torch.testing.assert_close(answer(flux), plain)
-    shelf.apply([])
+    cache.apply([])
     assert torch.equal(answer(flux), base)
 
 
@@ -245,9 +270,9 @@ def test_other_forms_of_a_lora_draw_the_same_at_any_scale(flux: FluxFamily, tmp_
     adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=3, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(0))
     paths = export_all(adapter.lora(), FLUX_KEYS, tmp_path, dtype=torch.float32, header={})
-    shelf = LoraCache(flux, 4)
+    cache = LoraCache(flux, 4)
     for scale in (1.0, 0.4):
-        shelf.apply([wanted(paths["diffusers"], scale)])
+        cache.apply([wanted(paths["diffusers"], scale)])
         ours = answer(flux)
-        assert shelf.apply([wanted(paths[form], scale)]) == []
+        assert cache.apply([wanted(paths[form], scale)]) == []
         assert torch.equal(answer(flux), ours)

@@ -43,7 +43,7 @@ class LoraCache:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Digests of what is loaded."""
+        """Lists what is loaded."""
         self._forget_unloaded()
         return tuple(self._names)
 
@@ -125,10 +125,10 @@ class LoraCache:
 
 
 def loaded_names(pipeline: Any) -> set[str]:
-    """Names of the adapters in any part of the pipeline."""
+    """Lists the adapters in any part of the pipeline."""
     return {name for names in pipeline.get_list_adapters().values() for name in names}
 
 
 def name_of(digest: str) -> str:
-    """An adapter's name in the pipeline; module names may hold no dots."""
+    """Makes a LoRA's name in the pipeline from its digest; module names may hold no dots."""
     return f"lora_{digest[:24]}"

@@ -1,4 +1,4 @@
-"""What all drawing jobs do alike: seeds chosen, LoRAs fetched, pictures written into the answer."""
+"""What all generating jobs do alike: seeds chosen, LoRAs asked for, images written into the answer."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ Form = Literal["jpeg", "png"]
 
 
 def seed_for(given: int | None, count: int) -> int:
-    """The seed of the first of `count` pictures: the given one, or one by chance."""
+    """Chooses the seed of the first of `count` images: the given one, or one by chance."""
     return secrets.randbelow(LARGEST_SEED - count) if given is None else given
 
 
 def lora_requests(loras: Sequence[LoraWeight], context: JobContext) -> list[LoraRequest]:
-    """The LoRAs of an input, each knowing where it was named."""
+    """Asks for the LoRAs of an input, each knowing where it was named."""
     return [lora_request(lora.path, lora.scale, ("loras", n, "path"), context) for n, lora in enumerate(loras)]
 
 
 def lora_request(url: str, scale: float, about: tuple[str | int, ...], context: JobContext) -> LoraRequest:
-    """One LoRA, fetched only if it is not in memory. A file of this server never changes; what others serve may."""
+    """Asks for one LoRA, fetched only if it is not loaded: files of this server never change, those of others may."""
     fetch = functools.partial(context.fetch, url, max_bytes=MOST_LORA_BYTES)
     return LoraRequest(fetch, scale, about, origin=url if own_reference(url) else "")
 
 
 def published(picture: Pictures.Image, number: int, form: Form, context: JobContext, *, inline: bool) -> File:
-    """The picture as a file of the answer, or `inline` as a data URI that is kept nowhere."""
+    """Makes an image a file of the answer, or `inline` a data URI that is kept nowhere."""
     content_type, written = f"image/{form}", encoded(picture, form)
     if inline:
         url = f"data:{content_type};base64,{base64.b64encode(written).decode()}"
@@ -52,13 +52,13 @@ def published(picture: Pictures.Image, number: int, form: Form, context: JobCont
 
 
 def as_image(file: File, picture: Pictures.Image) -> Image:
-    """The file with the true size of its picture."""
+    """Adds to a file the true size of its image."""
     told = file.model_dump(include={"url", "content_type", "file_name", "file_size"})
     return Image(**told, width=picture.width, height=picture.height)
 
 
 def encoded(picture: Pictures.Image, form: Form) -> bytes:
-    """The picture as JPEG (no colour subsampling: small pictures bleed) or PNG."""
+    """Encodes an image as JPEG (no colour subsampling: small images bleed) or PNG."""
     target = io.BytesIO()
     if form == "png":
         picture.save(target, "PNG")

@@ -32,7 +32,7 @@ class LoraLinear(nn.Module):
         self.scale = pair.scale
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (…, in) to (…, out), in the base's precision; the factors themselves stay fp32."""
+        """Maps x, (…, in), to (…, out) in the base's precision; the factors themselves stay fp32."""
         side = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
         return torch.add(self.base(x), side, alpha=self.scale)
 
@@ -71,7 +71,7 @@ class Adapter:
     def for_transformer(
         cls, base: nn.Module, targets: Sequence[str], *, rank: int, seed: int, device: torch.device, shared: Groups = ()
     ) -> Adapter:
-        """A new adapter that changes nothing yet; alpha equals rank, so that its scale is 1."""
+        """Makes an adapter that changes nothing yet; alpha equals rank, so that its scale is 1."""
         shapes = linear_shapes(base)
         adapter = cls({name: shapes[name] for name in targets}, rank, float(rank), device, shared)
         generator = torch.Generator().manual_seed(seed)
@@ -88,18 +88,18 @@ class Adapter:
         return part
 
     def attached(self, transformer: nn.Module) -> AbstractContextManager[nn.Module]:
-        """The transformer with this adapter in it; it is bare again afterwards, whatever happens."""
+        """Puts this adapter beside the transformer's layers; takes it off again whatever happens."""
         return attached(transformer, {name: Pair(*factors, self.alpha) for name, factors in self.layers.items()})
 
     def require_gradients(self) -> None:
-        """Backward adds into `weights.grad` from now on."""
+        """Makes every backward pass add into `weights.grad` from now on."""
         self.weights.requires_grad_(True)
         for down, up in self.layers.values():
             down.requires_grad_(True)
             up.requires_grad_(True)
 
     def lora(self, weights: torch.Tensor | None = None) -> Lora:
-        """What is trained, copied to the CPU; taken from `weights` (flat, e.g. a moving average) where given."""
+        """Copies what is trained to the CPU; from `weights` (flat, e.g. a moving average) where given."""
         flat = (self.weights.data if weights is None else weights).detach().cpu()
 
         def copied(part: nn.Parameter) -> torch.Tensor:
@@ -123,7 +123,7 @@ class Adapter:
 
 @contextmanager
 def attached(transformer: nn.Module, pairs: Mapping[str, Pair]) -> Iterator[nn.Module]:
-    """The transformer with these side paths, on its device; it is bare again afterwards, whatever happens."""
+    """Puts these side paths, on the transformer's device, beside its layers; takes them off again whatever happens."""
     originals: dict[str, nn.Linear] = {}
     try:
         for name, pair in pairs.items():

@@ -74,7 +74,7 @@ class Block:
 
     @cached_property
     def names(self) -> dict[str, Place]:
-        """Every way to name a part, with underscores: fused, numbered within the fused (OneTrainer), and diffusers'."""
+        """Lists all names of parts, with underscores: fused, numbered within the fused (OneTrainer), and diffusers'."""
         known: dict[str, Place] = {}
         for original, layers in {**self.parts, **self.aliases}.items():
             known[original] = Place(layers, original in self.swapped)
@@ -119,7 +119,7 @@ class LoraKeys:
         return Place(tuple(f"{block.diffusers}.{int(number)}.{layer}" for layer in place.layers), place.swapped)
 
     def originals(self, layers: Iterable[str]) -> dict[str, Place]:
-        """The original code's layers that hold these, in order of appearance; a fused one lists all that it stacks."""
+        """Finds the original code's layers that hold these, in order; a fused one lists all that it stacks."""
         found: dict[str, Place] = {}
         for layer in layers:
             block, number, part = self._located(layer)
@@ -130,16 +130,16 @@ class LoraKeys:
         return found
 
     def outputs(self, layers: Iterable[str], width: int) -> list[int]:
-        """How many values each of a fused layer's parts puts out, in a model this wide."""
+        """Counts the values that each of a fused layer's parts puts out, in a model this wide."""
         return [width * self.wider.get(layer.rpartition(".")[2], 1) for layer in layers]
 
     def sharing(self, layers: Iterable[str]) -> tuple[tuple[str, ...], ...]:
-        """Groups of these layers whose adapters share the factor that reads."""
+        """Groups those of these layers whose adapters share the factor that reads."""
         places = self.originals(layers).values() if self.shares_down else ()
         return tuple(place.layers for place in places if len(place.layers) > 1)
 
     def refusal(self, message: str) -> UnusableAdapter:
-        """The error for a file that is no LoRA of this base model."""
+        """Makes the error for a file that is no LoRA of this base model."""
         return UnusableAdapter(message, remedy=self.remedy)
 
     @cached_property
@@ -156,7 +156,7 @@ class LoraKeys:
 
 
 def is_text(key: str) -> bool:
-    """Whether a key belongs to a text encoder."""
+    """Tells whether a key belongs to a text encoder."""
     return _TEXT.match(key) is not None
 
 
@@ -168,12 +168,12 @@ def form_of(key: str) -> str:
 
 
 def shown(key: str) -> str:
-    """A key from a file, fit for a sentence."""
+    """Makes a key from a file fit for a sentence."""
     plain = key if key.isprintable() else ascii(key)
     return plain if len(plain) <= _LONGEST_KEY else f"{plain[: _LONGEST_KEY - 1]}…"
 
 
 def some(keys: Iterable[str]) -> str:
-    """The first few keys, for a sentence."""
+    """Lists the first few keys, for a sentence."""
     named = list(keys)
     return ", ".join(shown(key) for key in named[:_SHOWN]) + (", …" if len(named) > _SHOWN else "")

@@ -29,7 +29,7 @@ class Lora:
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
-        """The factors under diffusers' keys."""
+        """Names the factors as diffusers does."""
         return {
             f"{PREFIX}{name}.lora_{which}.weight": factor
             for name, pair in self.pairs.items()
@@ -38,7 +38,7 @@ class Lora:
 
     @property
     def config(self) -> dict[str, Any]:
-        """PEFT's settings under diffusers' prefix, made from the shapes and alphas alone.
+        """Gives PEFT's settings under diffusers' prefix, made from the shapes and alphas alone.
 
         What a file says about itself is not passed on: PEFT would follow it into initialisations that rewrite the base
         model's own weights.
@@ -57,19 +57,19 @@ class Lora:
 
     @property
     def ranks(self) -> str:
-        """Its rank in words, or the range where layers differ."""
+        """Tells its rank in words, or the range where layers differ."""
         low, high = (choose(pair.rank for pair in self.pairs.values()) for choose in (min, max))
         return f"rank {low}" if low == high else f"ranks {low} to {high}"
 
     @property
     def remarks(self) -> list[str]:
-        """What whoever sent it should know before they generate with it."""
+        """Tells what whoever sent it should know before they generate with it."""
         others = self.other_keys
         said = f"{len(others)} tensors of a LoRA name no layer of the transformer and were left out: {some(others)}."
         return [said] if others else []
 
     def account(self, targets: Collection[str]) -> list[str]:
-        """What of it goes into a training of these layers, and what does not."""
+        """Tells what of it goes into a training of these layers, and what does not."""
         left = [name for name in self.pairs if name not in targets]
         said = [
             f"Going on from an earlier LoRA in {self.form}, {self.ranks}: {len(self.pairs) - len(left)} of "
@@ -82,7 +82,7 @@ class Lora:
         return said
 
     def startable(self, targets: Collection[str], rank: int) -> dict[str, Pair]:
-        """The layers that a training of `targets` at `rank` can start from.
+        """Picks the layers that a training of `targets` at `rank` can start from.
 
         Raises UnusableAdapter where there is none, or for a larger rank, which could only be cut.
         """
@@ -119,7 +119,7 @@ class Lora:
 
 
 def linear_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, int]]:
-    """(out, in) of every linear layer, by its own name even where an adapter is wrapped around it."""
+    """Gives (out, in) of every linear layer, by its own name even where an adapter is wrapped around it."""
     return {
         name.removesuffix(".base_layer").removesuffix(".base"): (module.out_features, module.in_features)
         for name, module in transformer.named_modules()

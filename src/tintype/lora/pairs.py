@@ -34,41 +34,43 @@ class Pair:
 
     @property
     def rank(self) -> int:
+        """Counts the values between the two factors."""
         return self.down.shape[0]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(out, in): the layer's own."""
+        """Gives the layer's own shape, (out, in)."""
         return self.up.shape[0], self.down.shape[1]
 
     @property
     def scale(self) -> float:
+        """Gives the strength of the change."""
         return self.alpha / self.rank
 
     @property
     def silent(self) -> bool:
-        """Whether the layer stays as it is."""
+        """Tells whether the layer stays as it is."""
         return self.alpha == 0 or not bool(self.up.any()) or not bool(self.down.any())
 
     def change(self) -> torch.Tensor:
-        """(out, in): what is added to the layer's weight."""
+        """Computes what is added to the layer's weight, (out, in)."""
         return self.scale * (self.up.float() @ self.down.float())
 
     def bound(self) -> float:
-        """At least the Frobenius norm of the change; not finite if a factor is not."""
+        """Computes a value no less than the Frobenius norm of the change; not finite if a factor is not."""
         down, up = (float(torch.linalg.vector_norm(factor.double())) for factor in (self.down, self.up))
         return abs(self.scale) * down * up
 
     def swapped(self) -> Pair:
-        """The same with the output's halves in the other order."""
+        """Puts the output's halves in the other order."""
         return Pair(self.down, torch.cat(self.up.chunk(2)[::-1]), self.alpha)
 
     def to(self, device: torch.device) -> Pair:
-        """The same on a device."""
+        """Moves both factors to a device."""
         return Pair(self.down.to(device), self.up.to(device), self.alpha)
 
     def cast(self, dtype: torch.dtype) -> Pair:
-        """A copy that shares no memory with another pair's, as a file wants it."""
+        """Copies both factors in a precision, sharing no memory with another pair's, as a file wants it."""
         down, up = (
             factor.to(dtype, copy=True, memory_format=torch.contiguous_format) for factor in (self.down, self.up)
         )
@@ -76,7 +78,7 @@ class Pair:
 
 
 def check_sane(name: str, pair: Pair) -> None:
-    """Raises UnusableAdapter: a file with NaN in it would load, and draw black."""
+    """Raises UnusableAdapter for values that are not finite or too large: such a file would load, and draw black."""
     bound = pair.bound()
     if not math.isfinite(bound):
         raise unusable(f"This LoRA is broken: {shown(name)} holds values that are not finite (NaN or infinite).")
@@ -85,7 +87,7 @@ def check_sane(name: str, pair: Pair) -> None:
 
 
 def fuse(parts: Sequence[Pair | None], sizes: Sequence[int]) -> Pair:
-    """One pair for the stack of these layers, of which None stay as they are. sizes: outputs of each part.
+    """Makes one pair for the stack of these layers, of which None stay as they are. sizes: outputs of each part.
 
     The scale is that of the first part that has one; where another's differs, it goes into that part's up.
     """
@@ -110,7 +112,7 @@ def fuse(parts: Sequence[Pair | None], sizes: Sequence[int]) -> Pair:
 
 
 def split(pair: Pair, sizes: Sequence[int]) -> list[Pair | None]:
-    """The parts of a fused pair, each with the same change as before; None where a part does not change at all.
+    """Takes a fused pair apart, each part with the same change as before; None where one does not change at all.
 
     If no part changes (a file written before the first step), all are kept.
     """
@@ -125,7 +127,7 @@ def split(pair: Pair, sizes: Sequence[int]) -> list[Pair | None]:
 
 
 def difference(one: Pair, other: Pair) -> float:
-    """How far apart two changes of one layer are, as a share of the first's size (Frobenius norms)."""
+    """Measures how far apart two changes of one layer are, as a share of the first's size (Frobenius norms)."""
     if one.scale == other.scale and torch.equal(one.down, other.down) and torch.equal(one.up, other.up):
         return 0.0
     size = _norm(one.down.double(), one.up.double() * one.scale)

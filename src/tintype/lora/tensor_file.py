@@ -56,8 +56,9 @@ class TensorFile:
     entries: Mapping[str, Entry]
 
     def load(self, keys: Collection[str]) -> dict[str, torch.Tensor]:
-        """These tensors, with eight-bit floats widened. Raises UnusableAdapter for what is neither floating point nor a
-        single whole number.
+        """Loads these tensors, eight-bit floats widened.
+
+        Raises UnusableAdapter for what is neither floating point nor a single whole number.
         """
         for key in keys:
             entry = self.entries[key]
@@ -73,12 +74,12 @@ class TensorFile:
 
 
 def unusable(message: str, remedy: str = REMEDY) -> UnusableAdapter:
-    """The error for a file that no base model could use."""
+    """Makes the error for a file that no base model could use."""
     return UnusableAdapter(message, remedy=remedy)
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of the file's bytes: the identity of an adapter."""
+    """Computes the SHA-256 of a file's bytes: the identity of a LoRA."""
     with path.open("rb") as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
 

@@ -48,7 +48,7 @@ def write_lora(
 
 
 def fused_pairs(pairs: Mapping[str, Pair], keys: LoraKeys) -> dict[str, Pair]:
-    """The layers as the original code has them."""
+    """Fuses layers as the original code has them."""
     fused = {}
     for name, place in keys.originals(pairs).items():
         parts = [pairs.get(layer) for layer in place.layers]

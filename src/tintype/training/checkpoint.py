@@ -32,6 +32,7 @@ class TrainingState:
 
     @classmethod
     def new(cls, weights: torch.Tensor) -> TrainingState:
+        """Makes the state before the first step. weights: flat, as in Adapter."""
         return cls(weights.clone())
 
 

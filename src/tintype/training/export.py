@@ -61,7 +61,7 @@ def check_written(path: Path, lora: Lora, keys: LoraKeys, *, dtype: torch.dtype)
 def header(
     *, title: str, trigger: str, base: str, steps: int, licence: str, resolution: str, settings: Mapping[str, Any]
 ) -> dict[str, str]:
-    """What the file says about itself: modelspec 1.0.1, which galleries and user interfaces read, and what kohya's do.
+    """Gathers what a file says about itself: modelspec 1.0.1, which galleries read, and what kohya's tools do.
 
     `settings`: how it was trained; those that kohya's tools show get their names too.
     """

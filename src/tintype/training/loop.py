@@ -1,4 +1,4 @@
-"""The training loop, the same for every family: step after step, and ready to die at any moment.
+"""The training loop, the same for every family: step after step, and resumable after each.
 
 A step is a function of seed and number (`step`), and the state is flat buffers, so that a run that was killed and
 resumed ends with the very bits of one that was not.
@@ -44,6 +44,7 @@ class Trained:
 
     @property
     def steps_per_second(self) -> float:
+        """Gives the pace of the steps alone."""
         return len(self.losses) / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -108,7 +109,7 @@ class _Run:
             self.saved_step = self.state.step
 
     def step(self) -> float:
-        """One optimiser step; returns its loss (NaN when it was skipped)."""
+        """Takes one optimiser step; returns its loss (NaN when it was skipped)."""
         began = time.monotonic()
         outcome = self.stepper.take(self.state)
         self.state.seconds += time.monotonic() - began
@@ -139,15 +140,17 @@ class _Run:
                 on_snapshot(step, self.adapter.lora(self.state.average))
 
     def checkpoint_if_due(self) -> None:
-        """A checkpoint every so many steps or seconds, and after the last step: what follows takes minutes too."""
+        """Saves every so many steps or seconds, and after the last step: what follows takes minutes too."""
         plan, step = self.plan, self.state.step
         late = time.monotonic() - self.saved_at >= plan.checkpoint_seconds
         if late or step % plan.checkpoint_steps == 0 or step >= plan.steps:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Of where the run is, unless that is kept already. A full disk costs the checkpoint, not the run: there may be
-        room again by the next one."""
+        """Saves where the run is, unless that is kept already.
+
+        A full disk costs the checkpoint, not the run: there may be room again by the next one.
+        """
         if self.state.step == self.saved_step:
             return
         try:

@@ -29,7 +29,7 @@ _TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found. `change` is the LoRA's effect on the prediction, as a share of the prediction's size."""
+    """The findings. `change` is the LoRA's effect on the prediction, as a share of the prediction's size."""
 
     keys: int
     change: float
