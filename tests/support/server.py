@@ -60,11 +60,13 @@ class Server:
 
 
 @contextmanager
-def running(data_dir: Path, *, port: int = 0, **settings: str) -> Iterator[Server]:
+def running(
+    data_dir: Path, *, port: int = 0, executable: str | Path = sys.executable, **settings: str
+) -> Iterator[Server]:
     """A server of its own in `data_dir`; `settings` are TINTYPE_ variables without the prefix. It may be killed."""
     chosen = {"ALLOW_PRIVATE_INPUTS": "false", "FLUX_BASE": "miniature", "IDEOGRAM4_BASE": "miniature"} | settings
     environment = without("TINTYPE_") | {f"TINTYPE_{name}": value for name, value in chosen.items()}
-    command = [sys.executable, "-m", "tintype", "serve", "--port", str(port), "--data-dir", str(data_dir)]
+    command = [executable, "-m", "tintype", "serve", "--port", str(port), "--data-dir", str(data_dir)]
     (data_dir / "serving.json").unlink(missing_ok=True)  # of a server that was killed
     log = data_dir / "serve.log"
     with log.open("w") as output:
