@@ -82,10 +82,10 @@ class SupervisorProcess(RequestsInStore):
         self.lifeline = Lifeline()
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, endpoints: str = TINY_JOBS) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             [sys.executable, "-m", "tintype.worker.supervisor", "--device", "cpu",
-             "--parent-fd", str(self.lifeline.fd), "--endpoints", TINY_JOBS],
+             "--parent-fd", str(self.lifeline.fd), "--endpoints", endpoints],
             pass_fds=(self.lifeline.fd,),
             env=environment_with_tiny_jobs(self.settings),
         )  # fmt: skip

@@ -20,8 +20,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     CUSTOM_MODEL_GENERATE,
 )
 
-_BY_ID = {name: endpoint for endpoint in ENDPOINTS for name in (endpoint.id, *endpoint.aliases)}
-
 __all__ = [
     "ENDPOINTS",
     "INTERNAL_SCHEME",
@@ -36,5 +34,6 @@ __all__ = [
 
 
 def find(endpoint_id: str) -> Endpoint | None:
-    """The endpoint of an id or alias, without regard to slashes at its ends."""
-    return _BY_ID.get(endpoint_id.strip("/"))
+    """Returns the endpoint of an id or alias, without regard to slashes at its ends."""
+    name = endpoint_id.strip("/")
+    return next((endpoint for endpoint in ENDPOINTS if name in (endpoint.id, *endpoint.aliases)), None)
