@@ -16,15 +16,16 @@ def stepped(seed: int) -> tuple[torch.nn.Parameter, torch.optim.Optimizer, Train
     for _ in range(3):
         weights.grad = torch.randn(50)
         optimizer.step()
-    return weights, optimizer, TrainingState(weights.detach() * 0.5, step=3, skipped=1, losses=[1.0, float("nan"), 0.5])
+    losses = [1.0, float("nan"), 0.5]
+    return weights, optimizer, TrainingState(weights.data, weights.detach() * 0.5, step=3, skipped=1, losses=losses)
 
 
 def test_the_next_step_is_the_same_as_without_the_interruption(tmp_path: Path) -> None:
     weights, optimizer, state = stepped(0)
-    save(tmp_path, "mine", weights.data, optimizer, state, tmp_path / "none")
+    save(tmp_path, "mine", state, optimizer, tmp_path / "none")
     other = torch.nn.Parameter(torch.zeros(50))
     again, fresh = torch.optim.AdamW([other], lr=0.1, fused=True), TrainingState.new(other.data)
-    assert restore(tmp_path, "mine", other.data, again, fresh, tmp_path / "kept")
+    assert restore(tmp_path, "mine", fresh, again, tmp_path / "kept")
     assert (fresh.step, fresh.skipped, len(fresh.losses)) == (3, 1, 3)
     assert torch.equal(fresh.average, state.average)
     gradient = torch.randn(50)
@@ -35,11 +36,11 @@ def test_the_next_step_is_the_same_as_without_the_interruption(tmp_path: Path) -
 
 
 def test_a_strangers_checkpoint_changes_nothing(tmp_path: Path) -> None:
-    weights, optimizer, state = stepped(0)
-    save(tmp_path, "mine", weights.data, optimizer, state, tmp_path / "none")
+    _, optimizer, state = stepped(0)
+    save(tmp_path, "mine", state, optimizer, tmp_path / "none")
     other, again, fresh = stepped(1)
     before = other.detach().clone()
-    assert not restore(tmp_path, "another", other.data, again, fresh, tmp_path / "kept")
+    assert not restore(tmp_path, "another", fresh, again, tmp_path / "kept")
     assert torch.equal(other, before)
     assert fresh.step == 3
 
@@ -48,5 +49,5 @@ def test_a_run_whose_every_step_was_skipped_can_be_kept_too(tmp_path: Path) -> N
     weights = torch.nn.Parameter(torch.ones(5))
     optimizer = torch.optim.AdamW([weights], lr=0.1, fused=True)
     state = TrainingState.new(weights.data)
-    save(tmp_path, "mine", weights.data, optimizer, state, tmp_path / "none")
-    assert restore(tmp_path, "mine", weights.data, optimizer, state, tmp_path / "kept")
+    save(tmp_path, "mine", state, optimizer, tmp_path / "none")
+    assert restore(tmp_path, "mine", state, optimizer, tmp_path / "kept")

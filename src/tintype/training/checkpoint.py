@@ -20,10 +20,14 @@ _SNAPSHOTS = "kept"
 _OPTIMIZER = "optimizer."
 
 
+_COUNTED = ("step", "skipped", "seconds", "losses")
+
+
 @dataclass
 class TrainingState:
-    """What changes from step to step besides the adapter and its optimiser. `step` counts steps done."""
+    """What changes from step to step, but for the optimiser. `weights` and `average`: flat. `step` counts steps done."""
 
+    weights: torch.Tensor
     average: torch.Tensor
     step: int = 0
     skipped: int = 0
@@ -32,45 +36,34 @@ class TrainingState:
 
     @classmethod
     def new(cls, weights: torch.Tensor) -> TrainingState:
-        """Makes the state before the first step. weights: flat, as in Adapter."""
-        return cls(weights.clone())
+        """Makes the state before the first step. weights: an adapter's own, in which it is trained."""
+        return cls(weights, weights.clone())
 
 
 def save(
-    folder: Path,
-    identity: str,
-    weights: torch.Tensor,
-    optimizer: torch.optim.Optimizer,
-    state: TrainingState,
-    snapshot_dir: Path,
+    folder: Path, identity: str, state: TrainingState, optimizer: torch.optim.Optimizer, snapshot_dir: Path
 ) -> None:
     """Writes into an empty folder, files of `snapshot_dir` included; whoever calls makes it appear atomically."""
     moments = {f"{_OPTIMIZER}{name}": tensor for name, tensor in to_tensors(optimizer).items()}
-    tensors = {"weights": weights, "average": state.average, **moments}
+    tensors = {"weights": state.weights, "average": state.average, **moments}
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
-    facts = {"identity": identity, "step": state.step, "skipped": state.skipped, "seconds": state.seconds}
-    facts["losses"] = state.losses
+    facts = {"identity": identity, **{name: getattr(state, name) for name in _COUNTED}}
     (folder / _FACTS).write_text(json.dumps(facts))
     _link_all(snapshot_dir, folder / _SNAPSHOTS)
 
 
 def restore(
-    folder: Path,
-    identity: str,
-    weights: torch.Tensor,
-    optimizer: torch.optim.Optimizer,
-    state: TrainingState,
-    snapshot_dir: Path,
+    folder: Path, identity: str, state: TrainingState, optimizer: torch.optim.Optimizer, snapshot_dir: Path
 ) -> bool:
     """Puts everything back as it was; False, changing nothing, when the checkpoint is of other data or settings."""
     facts = json.loads((folder / _FACTS).read_text())
     if facts["identity"] != identity:
         return False
     tensors = load_file(folder / _TENSORS)
-    weights.copy_(tensors["weights"])
+    state.weights.copy_(tensors["weights"])
     state.average.copy_(tensors["average"])
-    state.step, state.skipped, state.losses = facts["step"], facts["skipped"], facts["losses"]
-    state.seconds = facts["seconds"]
+    for name in _COUNTED:
+        setattr(state, name, facts[name])
     _link_all(folder / _SNAPSHOTS, snapshot_dir)
     moments = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
     from_tensors(optimizer, {name.removeprefix(_OPTIMIZER): tensor for name, tensor in moments.items()})

@@ -102,10 +102,12 @@ class _Run:
         self.saved_at = time.monotonic()
         self.saved_step = 0
         if (kept := context.checkpoint.latest()) is not None:
-            optimizer = self.stepper.optimizer
-            taken = restore(kept.path, self.identity, adapter.weights.data, optimizer, self.state, snapshot_dir)
-            said = f"Training goes on from step {self.state.step}." if taken else "Training starts from the beginning: "
-            context.log(said if taken else f"{said}the checkpoint is of other photos, settings or weights.")
+            if restore(kept.path, self.identity, self.state, self.stepper.optimizer, snapshot_dir):
+                context.log(f"Training goes on from step {self.state.step}.")
+            else:
+                context.log(
+                    "Training starts from the beginning: the checkpoint is of other photos, settings or weights."
+                )
             self.saved_step = self.state.step
 
     def step(self) -> float:
@@ -134,6 +136,7 @@ class _Run:
             )
 
     def snapshot_if_due(self, on_snapshot: Callable[[int, Lora], None]) -> None:
+        """Hands over the LoRA as it is every so many steps."""
         step, every = self.state.step, self.plan.keep_every
         if every and step and step % every == 0:
             with self.stepper.paused():
@@ -156,14 +159,7 @@ class _Run:
         try:
             self.context.checkpoint.save(
                 self.state.step,
-                lambda folder: save(
-                    folder,
-                    self.identity,
-                    self.adapter.weights.data,
-                    self.stepper.optimizer,
-                    self.state,
-                    self.snapshot_dir,
-                ),
+                lambda folder: save(folder, self.identity, self.state, self.stepper.optimizer, self.snapshot_dir),
             )
             self.saved_step = self.state.step
         except StorageFull as problem:
