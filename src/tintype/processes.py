@@ -1,4 +1,6 @@
-"""A process that is killed cannot tidy up, so its descendants watch a pipe that only it can hold open.
+"""What every process of ours does for itself: it ends with its parent, and it writes its log in one form.
+
+A process that is killed cannot tidy up, so its descendants watch a pipe that only it can hold open.
 
 The parent keeps the write end and never writes; the read end is handed to each descendant. However the parent dies,
 the kernel closes the write end and every reader sees the end of file. The watch is a thread, not part of an event
@@ -7,8 +9,10 @@ loop: it must act while the main thread is deep inside compute code. It ends the
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,3 +61,23 @@ def end_own_group() -> None:
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(ORPHANED)
+
+
+def set_up_log() -> None:
+    """Makes this process log one line an event on stderr: coloured text at a terminal, else one JSON object."""
+    import structlog  # not needed by compute children, which send their lines to their supervisor
+
+    at_terminal = sys.stderr.isatty()
+    renderer = structlog.dev.ConsoleRenderer() if at_terminal else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not at_terminal),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )

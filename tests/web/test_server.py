@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from tintype.processes import ORPHANED
 from tintype.web import server as server_module
 
 
@@ -60,7 +61,7 @@ def test_it_ends_when_its_parent_is_gone(process):
     process.get("/health")
     os.close(process.lifeline)
     process.lifeline = -1
-    assert process.process.wait(30) == 0
+    assert process.process.wait(30) == ORPHANED
 
 
 @pytest.mark.parametrize("ordered", [signal.SIGTERM, signal.SIGINT])

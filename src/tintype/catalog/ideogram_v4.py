@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
-from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
-from tintype.catalog.fields import IMAGE_SIZES, Image, ImageSizeName
-from tintype.catalog.flux_lora import MOST_LORAS, LoraWeight
+from tintype.catalog.endpoint import Endpoint, EndpointInput
+from tintype.catalog.fields import ImageSize, ImageSizeName, pixels_of
+from tintype.catalog.flux_lora import MOST_LORAS, FluxLoraOutput, LoraWeight
 
 RenderingSpeed = Literal["TURBO", "BALANCED", "QUALITY"]
 
@@ -25,8 +25,8 @@ def _named(given: object) -> object:
 ExpansionModel = Annotated[Literal["None", "Medium", "Large"], BeforeValidator(_named)]
 
 
-class IdeogramImageSize(BaseModel):
-    """A size in nominal pixels; sides are rounded to what the model's tokens allow."""
+class IdeogramImageSize(ImageSize):
+    """A size within other limits."""
 
     width: int = Field(512, ge=512, le=3840)
     height: int = Field(512, ge=512, le=3840)
@@ -62,8 +62,7 @@ class IdeogramInput(EndpointInput):
     @property
     def pixels(self) -> tuple[int, int]:
         """Nominal (width, height)."""
-        size = self.image_size
-        return IMAGE_SIZES[size] if isinstance(size, str) else (size.width, size.height)
+        return pixels_of(self.image_size)
 
 
 class IdeogramLoraInput(IdeogramInput):
@@ -75,14 +74,8 @@ class IdeogramLoraInput(IdeogramInput):
     )
 
 
-class IdeogramOutput(EndpointOutput):
-    """The published outputs; `prompt` is the expanded one."""
-
-    images: list[Image]
-    timings: dict[str, float]
-    seed: int
-    has_nsfw_concepts: list[bool]
-    prompt: str
+class IdeogramOutput(FluxLoraOutput):
+    """The published outputs, FLUX's; `prompt` is the expanded one."""
 
 
 IDEOGRAM = Endpoint(

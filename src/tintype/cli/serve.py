@@ -19,9 +19,9 @@ from tintype.devices import devices
 from tintype.errors import SettingsError, TintypeError
 from tintype.files import Objects
 from tintype.models.weights import describe, resolve
+from tintype.processes import set_up_log
 from tintype.settings import BASE_MODELS, Settings
 from tintype.store import Queue
-from tintype.worker.journal import keep_journal
 from tintype.worker.launcher import PREDECESSOR_SECONDS, LocalLauncher, listen
 
 ENDPOINTS = "tintype.catalog:ENDPOINTS"
@@ -39,7 +39,7 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool 
     _refuse_second(settings)
     with ExitStack() as held:
         listener = held.enter_context(listen(settings.host, settings.port))
-        keep_journal()
+        set_up_log()
         host, port = listener.getsockname()[:2]
         settings = settings.model_copy(update={"host": host, "port": port, "data_dir": settings.data_dir.resolve()})
         tls = None if settings.tls_port is None else held.enter_context(listen(settings.host, settings.tls_port))

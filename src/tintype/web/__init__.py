@@ -1,4 +1,5 @@
-"""The HTTP face: what fal's clients speak, served by a process that stays small and never imports torch.
+"""The HTTP half: what fal's clients speak, served by a process that stays small and never imports torch.
 
-Reading order: routing.py (which URL means what), app.py (what happens to every request), then one module per noun.
+Reading order: routes.py (which URL means what), middleware.py (what every request meets first), then one module per
+noun. app.py puts them together, server.py runs the process.
 """

@@ -95,18 +95,12 @@ def is_allowed_origin(settings: Settings, origin: str, headers: Headers) -> bool
 
 def cors_headers(settings: Settings, headers: Headers, *, open_to_all: bool) -> dict[str, str]:
     """What lets a page read the answer; nothing for a page that may not."""
-    origin = headers.get("origin")
     if open_to_all:
         return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED_HEADERS}
-    if origin is None:
-        return {"Vary": "Origin"}
-    if not is_allowed_origin(settings, origin, headers):
-        return {"Vary": "Origin"}
-    return {
-        "Access-Control-Allow-Origin": origin,
-        "Access-Control-Expose-Headers": _EXPOSED_HEADERS,
-        "Vary": "Origin",
-    }
+    origin, varies = headers.get("origin"), {"Vary": "Origin"}
+    if origin is None or not is_allowed_origin(settings, origin, headers):
+        return varies
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED_HEADERS, **varies}
 
 
 def preflight_headers(settings: Settings, headers: Headers, *, open_to_all: bool) -> dict[str, str]:

@@ -2,36 +2,42 @@
 
 The process belongs to whoever started it: when the pipe named by --parent-fd closes, the starter is gone, however it
 went, and this process goes too.
+
+HTTP as it arrives gets the limits that uvicorn has no settings for: an endless header and a silent caller. Who may
+connect need not have a key to make a process hold bytes for ever. So what leads to no progress is bounded in size
+(headers, trailers, chunk extensions) and in time (a request that is begun and never finished). What cannot be read as
+HTTP is answered as every error here is: in JSON, with a sentence and a request id.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
 import socket
 import sys
-import threading
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tintype.errors import BadRequest, Failure, TintypeError
+from tintype.processes import set_up_log, watch_parent
 from tintype.settings import load_settings
 from tintype.web.app import create_app
 from tintype.web.responses import to_json
 
+STATUS_LINE[499] = b"HTTP/1.1 499 Client Closed Request\r\n"  # a phrase that some clients show
+MOST_HEAD = 128 * 1024  # bytes of a request that bring it no further
+IDLE_SECONDS = 60.0  # without a byte of a request that is not whole
 _GRACE_SECONDS = 3  # how long open connections may take to end after SIGTERM
 _BACKLOG = 2048
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m tintype.web`: serves until SIGTERM, SIGINT, or the end of its parent."""
+    """Serves (`python -m tintype.web`) until SIGTERM, SIGINT, or the end of its parent."""
     parser = argparse.ArgumentParser(prog="python -m tintype.web", description="The web process of tintype.")
     parser.add_argument("--fd", type=int, help="an inherited listening socket")
     parser.add_argument("--host", help="address to listen on (without --fd)")
@@ -39,28 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parent-fd", type=int, help="an inherited pipe; its end ends this process")
     options = parser.parse_args(arguments)
     if options.parent_fd is not None:
-        follow_parent(options.parent_fd)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+        watch_parent(options.parent_fd)
+    set_up_log()
     try:
         settings = load_settings(host=options.host, port=options.port)
     except TintypeError as problem:
         sys.exit(problem.message)
-    if options.fd is not None:
-        listener = socket.socket(fileno=options.fd)
-    else:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
     config = uvicorn.Config(
         create_app(settings),
+        host=settings.host,
+        port=settings.port,
         loop="uvloop",
         http=BoundedProtocol,
         ws="websockets-sansio",
@@ -74,29 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for ordered in (signal.SIGTERM, signal.SIGINT):  # uvicorn drains, then raises the signal again: a good end
         signal.signal(ordered, lambda *_: sys.exit(0))
     server = uvicorn.Server(config)
-    server.run(sockets=[listener])
+    server.run(sockets=None if options.fd is None else [socket.socket(fileno=options.fd)])
     if not server.started:
         sys.exit("The web process could not start; the lines above say why.")
 
 
-def follow_parent(descriptor: int) -> None:
-    """Ends this process at once when the pipe's other end is closed, even by SIGKILL."""
-
-    def wait() -> None:
-        while os.read(descriptor, 4096):
-            pass
-        os._exit(0)
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-STATUS_LINE[499] = b"HTTP/1.1 499 Client Closed Request\r\n"  # a phrase that some clients show
-MOST_HEAD = 128 * 1024  # bytes of a request that bring it no further
-IDLE_SECONDS = 60.0  # without a byte of a request that is not whole
-
-
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """Reads one connection within bounds."""
 
     _progress = False
     _held = 0  # bytes since the last progress

@@ -23,12 +23,11 @@ import structlog
 from filelock import FileLock, Timeout
 
 from tintype.catalog import Kind
-from tintype.processes import DEVICE_TAKEN, kill_group, watch_parent
+from tintype.processes import DEVICE_TAKEN, kill_group, set_up_log, watch_parent
 from tintype.settings import Settings, load_settings
 from tintype.store import Queue, Worker
 from tintype.worker.attempt import DATABASE_AWAY
 from tintype.worker.child_process import ChildPlan, ChildProcess
-from tintype.worker.journal import keep_journal
 from tintype.worker.lane import Lane, log_file
 from tintype.worker.machine import boot_id, host_name, is_dead_here
 
@@ -150,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     watch_parent(options.parent_fd, kill_children)
     settings = load_settings()
-    keep_journal()
+    set_up_log()
     folder = settings.data_dir.resolve() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{options.device.replace(':', '-')}.lock")
