@@ -25,7 +25,7 @@ _COUNTED = ("step", "skipped", "seconds", "losses")
 
 @dataclass
 class TrainingState:
-    """What changes from step to step, but for the optimiser. `weights` and `average`: flat. `step` counts steps done."""
+    """What changes from step to step, but for the optimiser. `weights` and `average` are flat; `step` counts steps."""
 
     weights: torch.Tensor
     average: torch.Tensor
