@@ -22,13 +22,13 @@ def details(body: object, endpoint: catalog.Endpoint = PORTRAIT_TRAINER) -> list
 
 
 def test_the_defaults_are_the_published_ones() -> None:
-    order = PORTRAIT_TRAINER.parse({"images_data_url": ZIP})
-    assert isinstance(order, PortraitTrainerInput)
-    assert (order.learning_rate, order.steps) == (0.00009, 2500)
-    assert order.multiresolution_training
-    assert order.subject_crop
-    assert order.resume_from_checkpoint == ""
-    assert order.trigger_phrase is None
+    input = PORTRAIT_TRAINER.parse({"images_data_url": ZIP})
+    assert isinstance(input, PortraitTrainerInput)
+    assert (input.learning_rate, input.steps) == (0.00009, 2500)
+    assert input.multiresolution_training
+    assert input.subject_crop
+    assert input.resume_from_checkpoint == ""
+    assert input.trigger_phrase is None
 
 
 def test_every_published_example_but_its_empty_urls_is_accepted() -> None:
@@ -66,8 +66,8 @@ def test_unknown_fields_are_ignored_and_named_with_the_nearest_known_one() -> No
 
 
 def test_a_file_may_come_as_an_object_with_a_url() -> None:
-    order = PORTRAIT_TRAINER.parse({"images_data_url": {"url": ZIP, "content_type": "application/zip"}})
-    assert order.model_dump()["images_data_url"] == ZIP
+    input = PORTRAIT_TRAINER.parse({"images_data_url": {"url": ZIP, "content_type": "application/zip"}})
+    assert input.model_dump()["images_data_url"] == ZIP
 
 
 def test_a_local_path_is_refused_with_the_way_out() -> None:

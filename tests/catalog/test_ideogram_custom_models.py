@@ -23,10 +23,10 @@ def refused(endpoint: object, body: dict[str, object]) -> set[tuple[str, str]]:
 
 
 def test_the_archive_alone_is_enough() -> None:
-    order = CUSTOM_MODEL_TRAINER.parse({"images_data_url": ZIP})
-    assert isinstance(order, CustomModelInput)
-    assert isinstance(order, MakesModel)
-    assert order.model_name is None
+    input = CUSTOM_MODEL_TRAINER.parse({"images_data_url": ZIP})
+    assert isinstance(input, CustomModelInput)
+    assert isinstance(input, MakesModel)
+    assert input.model_name is None
     assert refused("train", {}) == {("images_data_url", "missing")}
 
 
@@ -37,9 +37,9 @@ def test_both_ids_lead_to_the_training() -> None:
 
 @pytest.mark.parametrize("name", ["Style", "x" * 30, "  My style  ", "Élan 2", "我的自己风"])
 def test_a_name_has_5_to_30_characters_without_the_spaces_around_it(name: str) -> None:
-    order = CUSTOM_MODEL_TRAINER.parse({"images_data_url": ZIP, "name": name})
-    assert isinstance(order, CustomModelInput)
-    assert order.model_name == name.strip()
+    input = CUSTOM_MODEL_TRAINER.parse({"images_data_url": ZIP, "name": name})
+    assert isinstance(input, CustomModelInput)
+    assert input.model_name == name.strip()
 
 
 @pytest.mark.parametrize("name", ["", "four", "  four  ", "x" * 31, "My\nstyle", "My\0style"])
@@ -55,10 +55,10 @@ def test_our_own_training_inputs_are_marked_and_limited() -> None:
 
 
 def test_the_defaults_of_drawing_are_the_published_ones() -> None:
-    order = CUSTOM_MODEL_GENERATE.parse({"model_id": "m", "prompt": "A photo in my custom style"})
-    assert isinstance(order, CustomModelGenerateInput)
-    assert isinstance(order, UsesModel)
-    assert order.model_dump() == {
+    input = CUSTOM_MODEL_GENERATE.parse({"model_id": "m", "prompt": "A photo in my custom style"})
+    assert isinstance(input, CustomModelGenerateInput)
+    assert isinstance(input, UsesModel)
+    assert input.model_dump() == {
         "model_id": "m",
         "prompt": "A photo in my custom style",
         "aspect_ratio": "1:1",

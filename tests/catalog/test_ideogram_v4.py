@@ -11,8 +11,8 @@ FILE = "https://example.com/lora.safetensors"
 
 
 def parsed(**given: object) -> IdeogramLoraInput:
-    order = IDEOGRAM_LORA.parse({"prompt": "a hat", **given})
-    assert isinstance(order, IdeogramLoraInput)
+    input = IDEOGRAM_LORA.parse({"prompt": "a hat", **given})
+    assert isinstance(input, IdeogramLoraInput)
     return order
 
 
@@ -23,11 +23,11 @@ def places(**given: object) -> list[list[object]]:
 
 
 def test_the_defaults_are_the_published_ones() -> None:
-    order = parsed()
-    assert (order.expansion_model, order.image_size, order.rendering_speed) == ("Medium", "square_hd", "BALANCED")
-    assert (order.acceleration, order.num_images, order.seed, order.sync_mode) == ("none", 1, None, False)
-    assert (order.enable_safety_checker, order.output_format, order.loras) == (True, "jpeg", [])
-    assert order.pixels == (1024, 1024)
+    input = parsed()
+    assert (input.expansion_model, input.image_size, input.rendering_speed) == ("Medium", "square_hd", "BALANCED")
+    assert (input.acceleration, input.num_images, input.seed, input.sync_mode) == ("none", 1, None, False)
+    assert (input.enable_safety_checker, input.output_format, input.loras) == (True, "jpeg", [])
+    assert input.pixels == (1024, 1024)
     assert "loras" not in IDEOGRAM.input.model_fields
     assert isinstance(IDEOGRAM.parse({"prompt": "a hat", "loras": [{"path": FILE}]}), IdeogramInput)
 

@@ -11,8 +11,8 @@ ZIP = "https://example.com/pictures.zip"
 
 
 def parsed(**given: object) -> IdeogramTrainerInput:
-    order = IDEOGRAM_TRAINER.parse({"images_data_url": ZIP, **given})
-    assert isinstance(order, IdeogramTrainerInput)
+    input = IDEOGRAM_TRAINER.parse({"images_data_url": ZIP, **given})
+    assert isinstance(input, IdeogramTrainerInput)
     return order
 
 

@@ -20,7 +20,7 @@ MODEL_ID = ("body", "model_id")
 
 
 class ModelStatus(StrEnum):
-    """The words of Ideogram's own API, as far as they have a meaning here."""
+    """Names how far a custom model is, in words of Ideogram's own API."""
 
     CREATING = "CREATING"  # its training waits for its first attempt
     TRAINING = "TRAINING"  # an attempt was made; also while it waits for the next one
@@ -30,16 +30,16 @@ class ModelStatus(StrEnum):
 
 
 class MakesModel(EndpointInput):
-    """Input of an endpoint whose every request registers a custom model, from submit on."""
+    """Marks the input of an endpoint whose every request registers a custom model, from submit on."""
 
     @property
     def model_name(self) -> str | None:
-        """The display name asked for; None for one made from the request's id."""
+        """Returns the display name asked for; None for one made from the request's id."""
         return None
 
 
 class UsesModel(EndpointInput):
-    """Input of an endpoint that draws with a custom model."""
+    """Marks the input of an endpoint that generates with a custom model."""
 
     model_id: str = Field(
         max_length=200,
@@ -50,7 +50,7 @@ class UsesModel(EndpointInput):
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A custom model as a job sees it; `lora` is the internal URL of its LoRA once it has one."""
+    """Describes a custom model as a job sees it; `lora` is the internal URL of its LoRA once it has one."""
 
     id: str
     name: str
@@ -65,7 +65,7 @@ class ModelReference:
         return cls(**{**told, "status": ModelStatus(told["status"])})
 
     def usable_lora(self) -> str:
-        """The LoRA's URL. Raises InputError at model_id, saying the status, for a model that cannot be used."""
+        """Returns the LoRA's URL. Raises InputError at model_id, saying the status, for a model that cannot be used."""
         if self.status is ModelStatus.COMPLETED and self.lora is not None:
             return self.lora
         why = f": {self.reason.rstrip('.')}" if self.reason else ""
@@ -87,7 +87,7 @@ _REMEDIES = {
 
 
 def unknown_model(model_id: str) -> InputError:
-    """The error for an id that names no model of the caller's."""
+    """Makes the error for an id that names no model of the caller's."""
     said = f"There is no custom model {model_id[:100]!r}" if model_id else "No custom model is named"
     return InputError(
         f"{said}.",
@@ -98,7 +98,7 @@ def unknown_model(model_id: str) -> InputError:
 
 
 def checked_name(name: str) -> str:
-    """A display name without spaces around it. Raises ValueError."""
+    """Checks a display name, and takes off the spaces around it. Raises ValueError."""
     plain = name.strip()
     if not LEAST_NAME <= len(plain) <= MOST_NAME:
         raise ValueError(f"A model's name has {LEAST_NAME} to {MOST_NAME} characters; this one has {len(plain)}.")

@@ -19,20 +19,20 @@ Kind = Literal["training", "drawing"]
 
 
 class EndpointInput(BaseModel):
-    """Root of every endpoint's input: unknown fields are ignored, numbers may arrive as text (GET queries)."""
+    """Is the root of every endpoint's input: unknown fields are ignored, numbers may arrive as text (GET queries)."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
 class EndpointOutput(BaseModel):
-    """Root of every endpoint's output: exactly the published fields."""
+    """Is the root of every endpoint's output: exactly the published fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A published endpoint. `job` is a dotted path `module:function`, resolved only in the compute child."""
+    """Declares a published endpoint. `job` is a dotted path `module:function`, resolved only in the compute child."""
 
     id: str
     title: str
@@ -79,7 +79,7 @@ _LARGEST_ECHO = 200  # characters of a bad value that are worth sending back
 
 
 def _plainly(errors: Sequence[Any]) -> list[Any]:
-    """The errors without those of alternatives that were not meant, and without the names of alternatives in `loc`:
+    """Leaves out the errors of alternatives that were not meant, and the names of alternatives in `loc`:
     where a word or an object may stand, an object was meant as that, and anything else as the word."""
     told: list[Any] = []
     words = {error["loc"][:-1]: error for error in errors if str((error["loc"] or ("",))[-1]).startswith("literal[")}
@@ -114,7 +114,7 @@ def _as_fal(error: Any) -> Json:
 
 
 def _echo(given: object) -> object:
-    """What was sent, made safe to send back: NaN as text, long values cut, bytes named."""
+    """Makes what was sent safe to send back: NaN as text, long values cut, bytes named."""
     if isinstance(given, bytes):
         return f"<binary {len(given)} bytes>"
     if isinstance(given, float) and (given != given or given in (float("inf"), float("-inf"))):

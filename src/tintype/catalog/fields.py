@@ -72,14 +72,14 @@ def _references(value: object, is_file: bool) -> Iterator[tuple[tuple[str | int,
 
 
 def _names_file(annotation: Any) -> bool:
-    """Whether an annotation such as `FileUrl | None` or `list[FileUrl]` holds a file URL."""
+    """Tells whether an annotation such as `FileUrl | None` or `list[FileUrl]` holds a file URL."""
     if get_origin(annotation) is Annotated:
         return any(mark in _FILE_MARKS for mark in get_args(annotation)[1:])
     return any(_names_file(part) for part in get_args(annotation) if not isinstance(part, str))
 
 
 class File(BaseModel):
-    """A file in an answer; `url` is absolute and needs no key."""
+    """Describes a file in a response; `url` is absolute and needs no key."""
 
     url: str = Field(description="The URL where the file can be downloaded from.")
     content_type: str | None = Field(None, description="The mime type of the file.")
@@ -88,7 +88,7 @@ class File(BaseModel):
 
 
 class Image(BaseModel):
-    """A picture in an answer. `url` is a data URI when sync_mode was asked for."""
+    """Describes an image in a response; `url` is a data URI when sync_mode was asked for."""
 
     url: str
     content_type: str = "image/jpeg"
@@ -114,12 +114,12 @@ IMAGE_SIZES: dict[str, tuple[int, int]] = {
 
 
 class ImageSize(BaseModel):
-    """A size in nominal pixels; sides are rounded to what the model's tokens allow."""
+    """Holds a size in nominal pixels; sides are rounded to what the model's tokens allow."""
 
     width: int = Field(512, ge=64, le=2048)
     height: int = Field(512, ge=64, le=2048)
 
 
 def pixels_of(size: ImageSize | str) -> tuple[int, int]:
-    """Nominal (width, height) of a size given by name or by sides."""
+    """Returns the nominal (width, height) of a size given by name or by sides."""
     return IMAGE_SIZES[size] if isinstance(size, str) else (size.width, size.height)

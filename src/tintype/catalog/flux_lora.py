@@ -13,14 +13,14 @@ MOST_LORAS = 3
 
 
 class LoraWeight(BaseModel):
-    """One LoRA and how strongly it applies."""
+    """Names one LoRA and how strongly it applies."""
 
     path: FileUrl = Field(description="URL of a LoRA in safetensors form.")
     scale: float = Field(1.0, ge=0, le=4, allow_inf_nan=False, description="How strongly it is applied.")
 
 
 class FluxLoraInput(EndpointInput):
-    """fal's published inputs and defaults."""
+    """Holds fal's published inputs and defaults."""
 
     prompt: str = Field(max_length=10_000, description="What to draw.")
     image_size: ImageSizeName | ImageSize = Field("landscape_4_3", description="A size by name, or width and height.")
@@ -36,7 +36,7 @@ class FluxLoraInput(EndpointInput):
 
 
 class FluxLoraOutput(EndpointOutput):
-    """fal's published outputs."""
+    """Holds fal's published outputs."""
 
     images: list[Image]
     timings: dict[str, float]

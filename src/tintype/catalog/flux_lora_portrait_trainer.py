@@ -11,7 +11,7 @@ from tintype.catalog.fields import File, FileUrl, OptionalFileUrl
 
 
 class PortraitTrainerInput(EndpointInput):
-    """The page's eight inputs, `create_masks`, and five of our own (marked so)."""
+    """Holds the page's eight inputs, `create_masks`, and five of our own (marked so)."""
 
     images_data_url: FileUrl = Field(
         description="Archive of photos of one person, 10 or more if you can. A .txt file of a photo's name holds its "
@@ -45,7 +45,7 @@ class PortraitTrainerInput(EndpointInput):
 
 
 class TrainerOutput(EndpointOutput):
-    """What every trainer returns."""
+    """Holds what every trainer returns."""
 
     diffusers_lora_file: File = Field(description="The trained LoRA in diffusers' form.")
     config_file: File = Field(description="The configuration of the run, with report, samples and other exports.")

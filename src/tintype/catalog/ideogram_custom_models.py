@@ -20,7 +20,7 @@ AspectRatio = Literal[
 
 
 class CustomModelInput(IdeogramTraining, MakesModel):
-    """The archive is the one published input; the others are ours (marked so)."""
+    """Holds the archive, which is the one published input, and inputs of our own (marked so)."""
 
     images_data_url: FileUrl = Field(
         description="ZIP of 10 to 100 images, JPEG, PNG or WebP. A .txt file of an image's name holds its caption."
@@ -47,7 +47,7 @@ class CustomModelInput(IdeogramTraining, MakesModel):
 
 
 class CustomModelOutput(EndpointOutput):
-    """What names the model from now on, and what it is made of."""
+    """Holds what names the model from now on, and what it is made of."""
 
     model_id: str = Field(description="The id of the trained custom model, for /generate.")
     custom_model_uri: str = Field(description="The model's name for programs: model/<slug>/version/<n>.")
@@ -56,7 +56,7 @@ class CustomModelOutput(EndpointOutput):
 
 
 class CustomModelGenerateInput(UsesModel):
-    """The page's inputs and defaults."""
+    """Holds the page's inputs and defaults."""
 
     prompt: str = Field(
         max_length=10_000,
@@ -87,7 +87,7 @@ class CustomModelGenerateInput(UsesModel):
 
 
 class CustomModelGenerateOutput(EndpointOutput):
-    """The page's outputs."""
+    """Holds the page's outputs."""
 
     images: list[File] = Field(description="The generated images.")
     seed: int = Field(description="Seed used for the random number generator.")

@@ -26,14 +26,14 @@ ExpansionModel = Annotated[Literal["None", "Medium", "Large"], BeforeValidator(_
 
 
 class IdeogramImageSize(ImageSize):
-    """A size within other limits."""
+    """Holds a size within other limits."""
 
     width: int = Field(512, ge=512, le=3840)
     height: int = Field(512, ge=512, le=3840)
 
 
 class IdeogramInput(EndpointInput):
-    """The published inputs and defaults."""
+    """Holds the published inputs and defaults."""
 
     prompt: str = Field(max_length=10_000, description="What to draw: a sentence, or JSON in Ideogram's schema.")
     expansion_model: ExpansionModel = Field(
@@ -56,17 +56,17 @@ class IdeogramInput(EndpointInput):
 
     @property
     def expands(self) -> bool:
-        """Whether the prompt is to be expanded."""
+        """Tells whether the prompt is to be expanded."""
         return self.enable_prompt_expansion and self.expansion_model != "None"
 
     @property
     def pixels(self) -> tuple[int, int]:
-        """Nominal (width, height)."""
+        """Returns the nominal (width, height)."""
         return pixels_of(self.image_size)
 
 
 class IdeogramLoraInput(IdeogramInput):
-    """The same, with LoRAs."""
+    """Holds the same inputs, and LoRAs."""
 
     loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
     negative_branch: NegativeBranch | None = Field(
@@ -75,7 +75,7 @@ class IdeogramLoraInput(IdeogramInput):
 
 
 class IdeogramOutput(FluxLoraOutput):
-    """The published outputs, FLUX's; `prompt` is the expanded one."""
+    """Holds the published outputs, FLUX's; `prompt` is the expanded one."""
 
 
 IDEOGRAM = Endpoint(

@@ -35,7 +35,7 @@ _BY_SIDES = re.compile(r"([0-9]{1,5})\s*[x\u00d7]\s*([0-9]{1,5})", re.IGNORECASE
 
 
 def size_of(resolution: str) -> tuple[int, int] | None:
-    """Width and height of a resolution in nominal pixels; None for "auto". Raises ValueError."""
+    """Reads width and height of a resolution in nominal pixels; None for "auto". Raises ValueError."""
     if resolution == AUTO:
         return None
     if resolution in TRAINER_SIZES:
@@ -89,7 +89,7 @@ class IdeogramTraining(EndpointInput):
 
 
 class IdeogramTrainerInput(IdeogramTraining):
-    """The published inputs, `force_default_caption` of which the page only speaks, and our own (marked so)."""
+    """Holds the published inputs, `force_default_caption` of which the page only speaks, and our own (marked so)."""
 
     force_default_caption: bool = Field(False, description="Whether default_caption replaces all caption files.")
     resolution: Resolution = Field(

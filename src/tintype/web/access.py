@@ -54,7 +54,7 @@ def check_host(settings: Settings, headers: Headers) -> None:
 
 
 def is_own_host(settings: Settings, host: str) -> bool:
-    """Whether a host name (without port) is one of this server's."""
+    """Tells whether a host name (without port) is one of this server's."""
     if _is_loopback(host):
         return True
     own = [settings.host.lower(), *(name.lower() for name in settings.allowed_hosts)]
@@ -79,7 +79,7 @@ def check_origin(settings: Settings, method: str, headers: Headers) -> None:
 
 
 def is_allowed_origin(settings: Settings, origin: str, headers: Headers) -> bool:
-    """Loopback pages, this server's own, and those of the settings."""
+    """Tells whether a web page is of this machine, of this server, or of those in the settings."""
     try:
         parts = urlsplit(origin)
         host = (parts.hostname or "").lower()
@@ -94,7 +94,7 @@ def is_allowed_origin(settings: Settings, origin: str, headers: Headers) -> bool
 
 
 def cors_headers(settings: Settings, headers: Headers, *, open_to_all: bool) -> dict[str, str]:
-    """What lets a page read the answer; nothing for a page that may not."""
+    """Makes the headers that let a page read the response; none for a page that may not."""
     if open_to_all:
         return {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": _EXPOSED_HEADERS}
     origin, varies = headers.get("origin"), {"Vary": "Origin"}
@@ -104,7 +104,7 @@ def cors_headers(settings: Settings, headers: Headers, *, open_to_all: bool) -> 
 
 
 def preflight_headers(settings: Settings, headers: Headers, *, open_to_all: bool) -> dict[str, str]:
-    """The answer to a browser that asks before it sends. Raises Forbidden for a page that may not."""
+    """Makes the headers for a browser that asks before it sends. Raises Forbidden for a page that may not."""
     if not open_to_all:
         check_origin(settings, "POST", headers)
     answer = {
@@ -125,7 +125,7 @@ def _newer(headers: Headers) -> list[str]:
 
 
 def host_name(netloc: str) -> str:
-    """`Host` without its port, in lower case; IPv6 without brackets."""
+    """Takes the port off a `Host`; in lower case, IPv6 without brackets."""
     netloc = netloc.rsplit("@", 1)[-1].strip().lower()
     if netloc.startswith("["):
         return netloc[1:].partition("]")[0]

@@ -23,7 +23,7 @@ from tintype.web.services import Services
 
 
 class State(TypedDict):
-    """What every request's state holds from the start."""
+    """Holds what is in every request's state from the start."""
 
     services: Services
 

@@ -13,8 +13,8 @@ from enum import Enum, auto
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from tintype.errors import BadRequest, Forbidden, Json, Unauthorized
-from tintype.web.body import json_body
+from tintype.errors import BadRequest, Forbidden, Unauthorized
+from tintype.web.body import json_object
 from tintype.web.responses import json_response
 from tintype.web.services import Call, Services
 
@@ -26,7 +26,7 @@ _REMEDY = 'Send the header "Authorization: Key <id>:<secret>" (FAL_KEY); `tintyp
 
 
 class Credential(Enum):
-    """What a path asks of its caller."""
+    """Names what a path asks of its caller."""
 
     NONE = auto()  # it is for everyone, or the URL is the permission
     KEY = auto()
@@ -35,7 +35,7 @@ class Credential(Enum):
 
 
 async def identify(http: HttpRequest, services: Services, asks: Credential = Credential.KEY) -> str:
-    """The id of the caller's key; "" where none is asked for. Raises Unauthorized and Forbidden."""
+    """Finds the id of the caller's key; "" where none is asked for. Raises Unauthorized and Forbidden."""
     if asks is Credential.NONE or services.settings.auth == "off":
         return ""
     scheme, _, credential = http.headers.get("authorization", "").strip().partition(" ")
@@ -70,9 +70,8 @@ async def is_visible_to(key_id: str, owner: str, services: Services) -> bool:
 
 
 async def issue_token(call: Call) -> Response:
-    """`POST /rest/tokens/`: a bare JSON string."""
-    async with json_body(call) as body:
-        given: Json = body.value if isinstance(body.value, dict) else {}
+    """Answers `POST /rest/tokens/`: a bare JSON string."""
+    given = await json_object(call)
     apps = given.get("allowed_apps")
     named = isinstance(apps, list) and 0 < len(apps) <= _MOST_APPS and all(isinstance(app, str) for app in apps)
     if not named:
@@ -87,7 +86,7 @@ async def issue_token(call: Call) -> Response:
 
 
 async def _key_behind(http: HttpRequest, services: Services) -> str:
-    """The id of the key that a token in the URL stands for. Raises Forbidden for an application it is not for."""
+    """Finds the id of the key that a token in the URL stands for. Raises Forbidden for an application it is not for."""
     claims = services.signer.app_claims(http.query_params[TOKEN_PARAMETER])
     if claims is None or not await services.queue.is_in_use(claims[0]):
         raise Unauthorized(

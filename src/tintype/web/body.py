@@ -28,7 +28,7 @@ _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Body:
-    """A parsed body. `spools` are long data URIs on disk, by the placeholder that stands for each in `value`."""
+    """Holds a parsed body. `spools` are long data URIs on disk, by the placeholder that stands for each in `value`."""
 
     value: Any
     digest: str = ""  # of the bytes as sent
@@ -37,7 +37,8 @@ class Body:
 
 @asynccontextmanager
 async def json_body(call: Call) -> AsyncIterator[Body]:
-    """The body of a POST; nothing counts as `{}`. Raises InputError (json_invalid), PayloadTooLarge, StorageFull."""
+    """Reads the body of a POST; nothing counts as `{}`. Raises InputError (json_invalid), PayloadTooLarge,
+    StorageFull."""
     limit = call.settings.max_body_bytes
     announced = call.http.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
@@ -100,7 +101,7 @@ def _value_of(text: bytes) -> Any:
 
 
 def _count_values(text: str) -> int:
-    """How many values JSON text holds, at most: every one but the first begins after one of these."""
+    """Counts the values that JSON text holds, at most: every one but the first begins after one of these."""
     marks = "[{,:"
     most = sum(map(text.count, marks))
     if most <= MOST_VALUES:  # mostly, and then what stands inside of texts need not be told apart
@@ -110,7 +111,7 @@ def _count_values(text: str) -> int:
 
 
 def _broken_text(whole: Any) -> list[str | int] | None:
-    """Where JSON text (or a name) holds what no encoding can write: it could be neither stored nor sent on."""
+    """Finds where JSON text (or a name) holds what no encoding can write: it could be neither stored nor sent on."""
     waiting: list[tuple[list[str | int], Any]] = [(["body"], whole)]
     while waiting:
         loc, value = waiting.pop()
@@ -151,8 +152,15 @@ def _too_large(limit: int) -> PayloadTooLarge:
     )
 
 
+async def json_object(call: Call) -> Mapping[str, Any]:
+    """Reads the JSON object of a POST; anything else counts as an empty one."""
+    async with json_body(call) as body:
+        return body.value if isinstance(body.value, dict) else {}
+
+
 def query_body(query: QueryParams) -> Body:
-    """The inputs of a GET: every value is text, a repeated one a list; fal's own parameters are no inputs."""
+    """Takes the inputs of a GET from its query: every value is text, a repeated one a list; fal's own parameters are
+    no inputs."""
     value: dict[str, Any] = {}
     for name in query:
         if not name.startswith("fal_"):

@@ -12,27 +12,27 @@ import anyio.to_thread
 from starlette.responses import Response
 
 from tintype.catalog.custom_models import ModelStatus, UsesModel, checked_name, unknown_model
-from tintype.errors import BadRequest, InputError, Json, NotFound
+from tintype.errors import BadRequest, InputError, Json, NotFound, about_input
 from tintype.files import render
 from tintype.store.records import CustomModel, StoredFile
-from tintype.web.body import json_body
+from tintype.web.body import json_object
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 
 _USUAL, _MOST = 50, 1000  # models in one answer
 
 
-async def usable_model(call: Call, order: UsesModel) -> CustomModel:
-    """The model that an input names. Raises InputError at model_id for one that cannot be drawn with."""
-    model = await call.queue.find_model(order.model_id, key_id=call.key_id)
+async def usable_model(call: Call, input: UsesModel) -> CustomModel:
+    """Finds the model that an input names. Raises InputError at model_id for one that cannot be drawn with."""
+    model = await call.queue.find_model(input.model_id, key_id=call.key_id)
     if model is None:
-        raise unknown_model(order.model_id)
+        raise unknown_model(input.model_id)
     model.reference.usable_lora()
     return model
 
 
 async def list_models(call: Call) -> Response:
-    """`GET /v1/custom-models`: newest first. `before` takes the `next` of the answer before."""
+    """Answers `GET /v1/custom-models`: newest first. `before` takes the `next` of the answer before."""
     given = call.http.query_params
     limit = _number(given.get("limit") or str(_USUAL), "limit")
     if limit is None or not 1 <= limit <= _MOST or limit != int(limit):
@@ -48,32 +48,32 @@ async def list_models(call: Call) -> Response:
 
 
 async def show_model(call: Call) -> Response:
-    """`GET /v1/custom-models/{id}`; a deleted one answers too."""
+    """Answers `GET /v1/custom-models/{id}`; a deleted one answers too."""
     return json_response(describe(call, _found(await call.queue.find_model(call.params["id"], key_id=call.key_id))))
 
 
 async def rename_model(call: Call) -> Response:
-    """`PATCH /v1/custom-models/{id}` with {"name": …}: the display name alone, not the URI."""
-    async with json_body(call) as body:
-        name = body.value.get("name") if isinstance(body.value, dict) else None
+    """Answers `PATCH /v1/custom-models/{id}` with {"name": …}: the display name alone, not the URI."""
+    name = (await json_object(call)).get("name")
+    with about_input("name"):
+        if not isinstance(name, str):
+            raise InputError('Send {"name": "…"}.')
         try:
-            if not isinstance(name, str):
-                raise ValueError('Send {"name": "…"}.')
             name = checked_name(name)
         except ValueError as problem:
-            raise InputError(str(problem), loc=("body", "name")) from None
+            raise InputError(str(problem)) from None
     return json_response(
         describe(call, _found(await call.queue.rename_model(call.params["id"], name, key_id=call.key_id)))
     )
 
 
 async def archive_model(call: Call) -> Response:
-    """`POST /v1/custom-models/{id}/archive`: hidden, files kept."""
+    """Answers `POST /v1/custom-models/{id}/archive`: hidden, files kept."""
     return json_response(describe(call, _found(await call.queue.archive_model(call.params["id"], key_id=call.key_id))))
 
 
 async def delete_model(call: Call) -> Response:
-    """`DELETE /v1/custom-models/{id}`: the files of its training are gone, the id answers ARCHIVED."""
+    """Answers `DELETE /v1/custom-models/{id}`: the files of its training are gone, the id answers ARCHIVED."""
     deleted = await call.queue.delete_model(call.params["id"], key_id=call.key_id)
     if deleted is None:
         raise _unknown()
@@ -83,7 +83,7 @@ async def delete_model(call: Call) -> Response:
 
 
 def describe(call: Call, model: CustomModel) -> Json:
-    """A model as it is answered; `files` have the names they have in the training's output."""
+    """Describes a model as it is answered; `files` have the names they have in the training's output."""
     return {
         "model_id": model.id,
         "name": model.name,

@@ -26,7 +26,7 @@ _LONGEST_ESCAPE = 6
 
 
 class DataUriExtractor:
-    """Feed it a body; then `rest` is JSON with placeholders, and `spools` holds what they stand for."""
+    """Splits a body that it is fed into `rest`, JSON with placeholders, and `spools`, what they stand for."""
 
     def __init__(self, new_spool: Callable[[], Spool]) -> None:
         self.rest = bytearray()
@@ -40,7 +40,7 @@ class DataUriExtractor:
         self._held = b""  # a JSON escape cut in two by a chunk's end
 
     def feed(self, chunk: bytes) -> None:
-        """Raises PayloadTooLarge and StorageFull."""
+        """Takes the next bytes of the body. Raises PayloadTooLarge and StorageFull."""
         at = 0
         while at < len(chunk):
             if self._inside:
@@ -60,7 +60,7 @@ class DataUriExtractor:
                     self._inside, self._escaped, self._start = True, False, bytearray()
 
     def finish(self) -> None:
-        """What a body that ends in the middle of a string still holds back goes to the parser, to be refused there."""
+        """Passes on what a body that ends in the middle of a string holds back, for the parser to refuse."""
         if self._start is not None:
             self._pass(bytes(self._start))
 
@@ -72,7 +72,7 @@ class DataUriExtractor:
             self._spool.discard()
 
     def _end_of_string(self, chunk: bytes, at: int) -> tuple[int, bool]:
-        """Where the string's content ends in this chunk, and whether it is closed there."""
+        """Finds where the string's content ends in this chunk, and whether it is closed there."""
         search = at
         while True:
             quote = chunk.find(b'"', search)

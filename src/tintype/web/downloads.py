@@ -19,7 +19,7 @@ from tintype.files import Objects, own_file, public_url
 from tintype.files.acl import AccessList, Decision
 from tintype.store.records import StoredFile
 from tintype.web.auth import identify, is_visible, is_visible_to
-from tintype.web.body import json_body
+from tintype.web.body import json_body, json_object
 from tintype.web.options import acl_of
 from tintype.web.responses import failure_response, json_response
 from tintype.web.services import Call
@@ -32,7 +32,7 @@ Span = tuple[int, int]  # first byte, and the one past the last
 
 
 async def download(call: Call) -> Response:
-    """`GET` and `HEAD /cdn/files/{id}/{name}`."""
+    """Answers `GET` and `HEAD /cdn/files/{id}/{name}`."""
     file = await call.queue.find_file(call.params["file_id"])
     if file is None or file.file_name != call.params["name"]:
         raise no_file()
@@ -58,7 +58,7 @@ async def download(call: Call) -> Response:
 def _answer(
     file: StoredFile, spans: list[Span] | None, headers: dict[str, str], objects: Objects, *, whole: bool
 ) -> Response:
-    """The file, or the parts of it that were asked for; without the bytes unless `whole`."""
+    """Makes the response with the file, or the parts that were asked for; without the bytes unless `whole`."""
     status, media_type = 200 if spans is None else 206, file.content_type
     start, end = spans[0] if spans else (0, file.size)
     length = end - start
@@ -92,7 +92,7 @@ async def _parts(objects: Objects, key: str, parts: list[tuple[bytes, Span]], ta
 
 
 def file_headers(file: StoredFile) -> dict[str, str]:
-    """What is said about a file whatever is asked of it."""
+    """Makes the headers that a file has whatever is asked of it."""
     plain = re.sub(r'[^ !#$%&()*+,./0-9:;<=>?@A-Z\[\]^_`a-z{|}~-]', "_", file.file_name)  # fmt: skip
     mark = hashlib.sha256(f"{file.id} {file.size} {file.created_at}".encode()).hexdigest()[:32]
     kept = _CACHED_SECONDS if file.expires_at is None else min(_CACHED_SECONDS, int(file.expires_at - time.time()))
@@ -109,8 +109,9 @@ def file_headers(file: StoredFile) -> dict[str, str]:
 
 
 def spans_of(header: str, size: int) -> list[Span] | None:
-    """What a Range header asks for, in its order; empty where it asks only for what lies beyond the end. None for what
-    is to be ignored: no ranges of bytes, too many, or more bytes than there are (overlaps asked again and again)."""
+    """Reads what a Range header asks for, in its order; empty where it asks only for what lies beyond the end. None
+    for what is to be ignored: no ranges of bytes, too many, or more bytes than there are (overlaps asked again and
+    again)."""
     unit, equals, text = header.partition("=")
     parts = text.split(",")
     if unit.lower() != "bytes" or not equals or len(parts) > MOST_RANGES:
@@ -130,7 +131,7 @@ def spans_of(header: str, size: int) -> list[Span] | None:
 
 
 def _is_meant(asked: Headers, headers: Mapping[str, str], file: StoredFile) -> bool:
-    """If-Match, or else If-Unmodified-Since."""
+    """Checks If-Match, or else If-Unmodified-Since."""
     marks = asked.get("if-match")
     if marks is not None:
         return marks.strip() == "*" or headers["ETag"] in [mark.strip() for mark in marks.split(",")]
@@ -139,7 +140,7 @@ def _is_meant(asked: Headers, headers: Mapping[str, str], file: StoredFile) -> b
 
 
 def _is_known(asked: Headers, headers: Mapping[str, str], file: StoredFile) -> bool:
-    """If-None-Match, or else If-Modified-Since: whether the caller has the file as it is."""
+    """Checks If-None-Match, or else If-Modified-Since: whether the caller has the file as it is."""
     marks = asked.get("if-none-match")
     if marks is not None:
         return marks.strip() == "*" or headers["ETag"] in [mark.strip().removeprefix("W/") for mark in marks.split(",")]
@@ -148,13 +149,13 @@ def _is_known(asked: Headers, headers: Mapping[str, str], file: StoredFile) -> b
 
 
 def _range_holds(asked: Headers, headers: Mapping[str, str]) -> bool:
-    """If-Range: whether the file is still the one that the caller has a part of."""
+    """Checks If-Range: whether the file is still the one that the caller has a part of."""
     condition = asked.get("if-range")
     return condition is None or condition.strip() in (headers["ETag"], headers["Last-Modified"])
 
 
 def _seconds(date: str | None) -> float | None:
-    """An HTTP date as unix seconds; None where there is none that can be read, which is then ignored."""
+    """Reads an HTTP date as unix seconds; None where there is none that can be read, which is then ignored."""
     try:
         return parsedate_to_datetime(date).timestamp() if date else None
     except (ValueError, TypeError, OverflowError):
@@ -183,7 +184,7 @@ async def check_reader(call: Call, file: StoredFile) -> None:
 
 
 async def may_use(call: Call, file: StoredFile, url: str) -> bool:
-    """Whether a caller with a key may have the file at `url` read for a request."""
+    """Tells whether a caller with a key may have the file at `url` read for a request."""
     if file.acl is None:
         return True
     query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
@@ -191,7 +192,7 @@ async def may_use(call: Call, file: StoredFile, url: str) -> bool:
 
 
 async def _decision(call: Call, file: StoredFile, key_id: str) -> Decision:
-    """For a caller with a key."""
+    """Decides for a caller with a key."""
     if await is_visible_to(key_id, file.key_id, call.services):
         return Decision.ALLOW
     names = {key.name for key in await call.queue.keys() if key.id == key_id}
@@ -208,9 +209,8 @@ def _is_signed(call: Call, file: StoredFile, query: Mapping[str, str]) -> bool:
 
 
 async def sign_file(call: Call) -> Response:
-    """`POST /v1/storage/files/sign?url=…`: a URL that opens a file for a while, whatever its list says."""
-    async with json_body(call) as body:
-        given = body.value.get("expiration_seconds") if isinstance(body.value, dict) else None
+    """Answers `POST /v1/storage/files/sign?url=…`: a URL that opens a file for a while, whatever its list says."""
+    given = (await json_object(call)).get("expiration_seconds")
     if type(given) is not int or not 1 <= given <= LONGEST_SIGNED:
         raise BadRequest(f"expiration_seconds is a whole number from 1 to {LONGEST_SIGNED} (7 days).")
     file = await _own(call)
@@ -220,12 +220,12 @@ async def sign_file(call: Call) -> Response:
 
 
 async def show_acl(call: Call) -> Response:
-    """`GET /v1/storage/files/acl?url=…`."""
+    """Answers `GET /v1/storage/files/acl?url=…`."""
     return json_response((await _own(call)).acl or _PUBLIC)
 
 
 async def change_acl(call: Call) -> Response:
-    """`PUT /v1/storage/files/acl?url=…` with the whole list."""
+    """Answers `PUT /v1/storage/files/acl?url=…` with the whole list."""
     async with json_body(call) as body:
         if not body.value:  # a body that was lost on its way must not open a hidden file
             raise BadRequest("The body says nothing about who may read.", remedy='Send {"default": "allow"} for all.')
@@ -236,7 +236,7 @@ async def change_acl(call: Call) -> Response:
 
 
 async def _own(call: Call) -> StoredFile:
-    """The file that the query names. Raises NotFound, for another person's too."""
+    """Finds the file that the query names. Raises NotFound, for another person's too."""
     named = own_file(call.http.query_params.get("url", ""))
     file = await call.queue.find_file(named[0]) if named else None
     if file is None or not await is_visible(call, file.key_id):
@@ -245,5 +245,5 @@ async def _own(call: Call) -> StoredFile:
 
 
 def no_file() -> NotFound:
-    """The error for a file that is unknown, has expired or is hidden: nothing tells which."""
+    """Makes the error for a file that is unknown, has expired or is hidden: nothing tells which."""
     return NotFound("There is no such file (any more).", remedy="Check the URL; files may have been set to expire.")

@@ -97,8 +97,8 @@ async def remove_orphans(services: Services, older_than: float = _ORPHAN_SECONDS
 
 
 async def _is_alone(services: Services) -> bool:
-    """Whether no other installation keeps its files in the same place, whose files have no rows here. Each leaves a
-    sign of itself there."""
+    """Tells whether no other installation keeps its files in the same place, whose files have no rows here. Each
+    leaves a sign of itself there."""
     own = f"{_SIGNS}/{hashlib.sha256(await services.queue.secret('installation')).hexdigest()[:32]}"
     if not await anyio.to_thread.run_sync(services.objects.exists, own):
         await anyio.to_thread.run_sync(services.objects.put_bytes, own, b"")

@@ -111,7 +111,7 @@ class InputFiles:
 
 
 def _decode(source: Path, target: Spool) -> tuple[str, str]:
-    """Content type and file name of the data URI in `source`, whose bytes go to `target`."""
+    """Writes the bytes of the data URI in `source` to `target`; returns content type and file name."""
     with source.open("rb") as file:
         try:
             data = open_data_uri(iter(lambda: file.read(_PIECE), b""))

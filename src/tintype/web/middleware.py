@@ -94,13 +94,13 @@ class RequestMiddleware:
             await failure_response(fault, state["origin"])(scope, receive, send_named)
 
     def _origin(self, scope: Scope, headers: Headers) -> str:
-        """Where the caller reaches us: what URLs in responses start with."""
+        """Tells where the caller reaches us: what URLs in responses start with."""
         if self._settings.public_url:
             return self._settings.public_url.rstrip("/")
         return f"{scope['scheme']}://{headers.get('host') or f'{self._settings.host}:{self._settings.port}'}"
 
     def _as_meant(self, scope: Scope, headers: Headers) -> Scope:
-        """The request as it would have come to the host that it is meant for. Raises BadRequest.
+        """Makes the request as it would have come to the host that it is meant for. Raises BadRequest.
 
         A web page must not hold a key, so fal's JavaScript client can send everything to one URL of the page's own
         server and name the real one in a header; path and query are those of that URL, the rest is the caller's.

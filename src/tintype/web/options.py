@@ -30,13 +30,14 @@ _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 @dataclass(frozen=True)
 class Lifecycle:
-    """`lifetime` in seconds, None for ever; `acl` as files/acl.py writes it, None where the URL is the permission."""
+    """Says how long a file is kept (`lifetime` in seconds, None for ever) and who may read it: `acl` as files/acl.py
+    writes it, None where the URL is the permission."""
 
     lifetime: float | None = None
     acl: Json | None = None
 
     def ends(self, now: float) -> float | None:
-        """When a file that is whole now expires (unix seconds)."""
+        """Tells when a file that is whole now expires (unix seconds)."""
         return None if self.lifetime is None else now + self.lifetime
 
 
@@ -57,7 +58,7 @@ class Options:
 
 
 def options_of(http: HttpRequest) -> Options:
-    """Raises BadRequest."""
+    """Reads headers and query. Raises BadRequest."""
     headers, query = http.headers, http.query_params
     return Options(
         priority=_priority(headers.get("x-fal-queue-priority")),
@@ -156,13 +157,14 @@ def _length(text: str | None) -> int | None:
 
 
 def _tags(text: str | None) -> dict[str, str]:
-    """`key=value` pairs between commas; what is not of that form is left out: tags change nothing about the work."""
+    """Reads `key=value` pairs between commas; what is not of that form is left out: tags change nothing about the
+    work."""
     pairs = re.findall(r"(?:^|,)\s*([a-z0-9._-]{1,64})=([^,]{0,256})", text or "")
     return {name: value.strip() for name, value in pairs[:_MOST_TAGS] if value.isprintable()}
 
 
 def lifecycle_of(http: HttpRequest) -> Lifecycle:
-    """Of an uploaded file, or of the files of a result. Raises BadRequest."""
+    """Reads the lifecycle of an uploaded file, or of the files of a result. Raises BadRequest."""
     name = next((name for name in _LIFECYCLE_HEADERS if http.headers.get(name)), "")
     if not name:
         return Lifecycle()
@@ -181,7 +183,7 @@ def lifecycle_of(http: HttpRequest) -> Lifecycle:
 
 
 def acl_of(given: object, name: str) -> Json | None:
-    """An access list as it is kept, None for one that keeps nobody out. Raises BadRequest."""
+    """Checks an access list; None for one that keeps nobody out. Raises BadRequest."""
     try:
         acl = AccessList.from_json(given)
     except ValueError as problem:

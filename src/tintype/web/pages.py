@@ -24,7 +24,7 @@ _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inl
 
 
 async def front(call: Call) -> Response:
-    """What this is and where to go, for people and for programs."""
+    """Tells people and programs what this is and where to go."""
     endpoints = {endpoint.id: endpoint.title for endpoint in catalog.ENDPOINTS}
     if "text/html" not in call.http.headers.get("accept", ""):
         return json_response(
@@ -45,12 +45,12 @@ async def front(call: Call) -> Response:
 
 
 async def health(_call: Call) -> Response:
-    """The web process is up."""
+    """Answers as long as the web process is up."""
     return json_response({"status": "ok"})
 
 
 async def ready(call: Call) -> Response:
-    """200 only when every lane was heard of within two heartbeats."""
+    """Answers 200 only when every lane was heard of within two heartbeats."""
     now = time.time()
     horizon = 2 * call.settings.heartbeat_seconds
     lanes = [_lane(worker, now, horizon) for worker in current(await call.queue.workers())]
@@ -65,7 +65,7 @@ async def ready(call: Call) -> Response:
 
 
 def current(workers: list[Worker]) -> list[Worker]:
-    """One worker per lane: a restarted supervisor takes the place of the dead one it followed."""
+    """Picks one worker per lane: a restarted supervisor takes the place of the dead one it followed."""
     latest: dict[tuple[str, str, str], Worker] = {}
     for worker in sorted(workers, key=lambda worker: worker.seen_at):
         latest[worker.host, worker.device, worker.lane] = worker
@@ -84,5 +84,5 @@ def _lane(worker: Worker, now: float, horizon: float) -> Json:
 
 
 async def error_page(_call: Call) -> Response:
-    """What each error type means; the `url` of every error detail points here."""
+    """Explains each error type; the `url` of every error detail points here."""
     return HTMLResponse(ERRORS_PAGE, headers=_POLICY)

@@ -24,7 +24,7 @@ MOST_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True)
 class CachedStatus:
-    """A body that holds as long as the request has this version, and no longer than `until` (monotonic)."""
+    """Holds a body that is right as long as the request has this version, and no longer than `until` (monotonic)."""
 
     version: int
     until: float
@@ -33,7 +33,7 @@ class CachedStatus:
 
 
 class StatusCache:
-    """Least recently used answers, within MOST_BYTES."""
+    """Keeps the responses used last, within MOST_BYTES."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._answers: OrderedDict[tuple[str, ...], CachedStatus] = OrderedDict()
@@ -41,7 +41,7 @@ class StatusCache:
         self._most_bytes = most_bytes
 
     def get(self, key: tuple[str, ...], version: int, now: float) -> CachedStatus | None:
-        """The answer, if it still holds."""
+        """Returns the response, if it still holds."""
         answer = self._answers.get(key)
         if answer is None or answer.version != version or answer.until < now:
             return None
@@ -49,6 +49,7 @@ class StatusCache:
         return answer
 
     def put(self, key: tuple[str, ...], answer: CachedStatus) -> None:
+        """Keeps a response, at the cost of those not used for longest."""
         earlier = self._answers.pop(key, None)
         self._bytes += len(answer.body) - (len(earlier.body) if earlier else 0)
         self._answers[key] = answer
@@ -58,7 +59,7 @@ class StatusCache:
 
 
 class Poll(NamedTuple):
-    """All that a poll says: what makes two of them the same."""
+    """Holds all that a poll says: what makes two of them the same."""
 
     path: str
     query: bytes
@@ -67,14 +68,15 @@ class Poll(NamedTuple):
 
 
 def poll_of(scope: Scope) -> Poll | None:
-    """What is asked, if it is a status."""
+    """Returns what is asked, if it is a status."""
     if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].endswith(("/status", "/status/")):
         return None
     return Poll(scope["path"], scope["query_string"], scope["scheme"], tuple(scope["headers"]))
 
 
 class CachedResponse(NamedTuple):
-    """What a poll was answered, ready to be sent again until `until` (monotonic) while the request has `version`."""
+    """Holds what a poll was answered, ready to be sent again until `until` (monotonic) while the request has
+    `version`."""
 
     request_id: str
     version: int
@@ -83,15 +85,15 @@ class CachedResponse(NamedTuple):
 
 
 class ReplayCache:
-    """Polls of the last moments, within REPEATED_BYTES: a client that adds a number to every poll must not fill the
-    memory. When it is full all are forgotten, which costs each poller the whole way once."""
+    """Keeps the polls of the last moments, within REPEATED_BYTES: a client that adds a number to every poll must not
+    fill the memory. When it is full all are forgotten, which costs each poller the whole way once."""
 
     def __init__(self) -> None:
         self._told: dict[Poll, CachedResponse] = {}
         self._bytes = 0
 
     def get(self, poll: Poll, now: float) -> CachedResponse | None:
-        """What it was answered, unless that is too long ago."""
+        """Returns what a poll was answered, unless that is too long ago."""
         told = self._told.get(poll)
         return told if told is not None and now < told.until else None
 

@@ -90,7 +90,7 @@ def _is_allowed(settings: Settings, address: Address) -> bool:
 
 
 def _serves_only_itself(settings: Settings) -> bool:
-    """Whether only programs on this machine can reach the server: they need no server to reach each other."""
+    """Tells whether only programs on this machine can reach the server: they need no server to reach each other."""
     host = literal(settings.host)
     on_loopback = is_loopback(host) if host is not None else settings.host.lower() in _LOCAL
     return on_loopback and settings.public_url is None

@@ -16,7 +16,7 @@ from tintype.errors import Failure
 
 
 def to_json(value: Any) -> bytes:
-    """Compact ASCII JSON; numbers that JSON has no word for become null."""
+    """Writes compact ASCII JSON; numbers that JSON has no word for become null."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     except ValueError:
@@ -50,7 +50,7 @@ def failure_body(failure: Failure, origin: str) -> dict[str, Any]:
 
 
 def linked_body(body: dict[str, Any], origin: str) -> dict[str, Any]:
-    """`failure_body` of a body that is on its own."""
+    """Makes the links in an error's body absolute."""
     details = body.get("detail")
     if not isinstance(details, list):
         return body

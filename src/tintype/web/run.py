@@ -30,7 +30,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25  # seconds between two looks
 
 
 async def run(call: Call) -> Response:
-    """`POST /run/{endpoint id}` (or GET with the input in the query)."""
+    """Answers `POST /run/{endpoint id}` (or GET with the input in the query)."""
     request, digest = await accept(call, sync=True)
     with call.services.sync_runs.waiting(request.id, digest):
         async with anyio.create_task_group() as tasks:
@@ -44,18 +44,18 @@ async def run(call: Call) -> Response:
 
 
 async def run_stream(call: Call) -> Response:
-    """`POST /run/{endpoint id}/stream`: progress as server-sent events, the last of which is the output."""
+    """Answers `POST /run/{endpoint id}/stream`: progress as server-sent events, the last of which is the output."""
     request, digest = await accept(call, sync=True)
     return StreamingResponse(_events(call, request, digest), media_type="text/event-stream", headers=EVENT_HEADERS)
 
 
 async def refuse_over_http(call: Call) -> Response:
-    """`/run/{endpoint id}/realtime` without a websocket."""
+    """Refuses `/run/{endpoint id}/realtime` without a websocket."""
     raise NotFound(_NO_REALTIME, remedy=_INSTEAD)
 
 
 async def refuse_websocket(websocket: WebSocket) -> None:
-    """Any websocket, whatever its path."""
+    """Refuses any websocket, whatever its path."""
     reason = f"{_NO_REALTIME} {_INSTEAD}"
     await websocket.accept()
     await websocket.send_text(to_json({"type": "x-fal-error", "error": "NOT_FOUND", "reason": reason}).decode())
@@ -84,7 +84,7 @@ async def _notice_departure(call: Call, gone: anyio.Event) -> None:
 
 
 async def _completed(call: Call, request: Request, gone: anyio.Event) -> Request | None:
-    """The request once it has completed; None when the caller is gone."""
+    """Waits for the request to complete; None when the caller is gone."""
     wait = _FIRST_WAIT
     while request.status is not Status.COMPLETED:
         with anyio.move_on_after(wait):

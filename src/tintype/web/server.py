@@ -117,7 +117,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._progress = True
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Nothing: what cannot be upgraded to is answered in HTTP/1.1, and no reason to advise the operator."""
+        """Says nothing: what cannot be upgraded to is answered in HTTP/1.1, and no reason to advise the operator."""
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "This is not a request in HTTP/1.1 that can be read.")

@@ -22,7 +22,7 @@ from tintype.web.sync_runs import SyncRuns
 
 @dataclass
 class Services:
-    """Opened once per process."""
+    """Holds what is opened once per process."""
 
     settings: Settings
     queue: Queue
@@ -35,7 +35,7 @@ class Services:
 
     @classmethod
     async def open(cls, settings: Settings, queue: Queue) -> Services:
-        """Around a queue that is open already."""
+        """Opens the rest around a queue that is open already."""
         return cls(
             settings=settings,
             queue=queue,
@@ -46,13 +46,13 @@ class Services:
         )
 
     def turn(self, name: str) -> asyncio.Lock:
-        """A lock that all who name the same thing share: one client's retry may overlap its first try."""
+        """Returns a lock that all who name the same thing share: one client's retry may overlap its first try."""
         return self._turns.setdefault(name, asyncio.Lock())
 
 
 @dataclass(frozen=True)
 class Call:
-    """One HTTP request, with whose it is."""
+    """Holds one HTTP request, and whose it is."""
 
     http: HttpRequest
     services: Services
@@ -61,7 +61,7 @@ class Call:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """What the route took out of the path."""
+        """Returns what the route took out of the path."""
         return self.http.path_params
 
     def answer_as(self, request_id: str) -> None:
@@ -70,7 +70,8 @@ class Call:
 
     @property
     def queue_url(self) -> str:
-        """What the URLs of requests start with. Who comes by the fal proxy comes back by it: its key is not ours."""
+        """Tells what the URLs of requests start with. Who comes by the fal proxy comes back by it: its key is not
+        ours."""
         return QUEUE_ORIGIN if self.http.headers.get(FAL_PROXY_HEADER) else f"{self.origin}/queue"
 
     @property

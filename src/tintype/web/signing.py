@@ -17,40 +17,40 @@ TOKEN_SECONDS = 3600.0
 
 
 class Signer:
-    """HMAC-SHA256 over named purposes: what was signed for one is worth nothing for another."""
+    """Signs with HMAC-SHA256 for named purposes: what was signed for one is worth nothing for another."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def sign(self, purpose: str, parts: Sequence[str]) -> str:
-        """64 hex digits."""
+        """Returns the signature, 64 hex digits."""
         text = json.dumps([purpose, *parts])
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
     def verify(self, purpose: str, parts: Sequence[str], signature: str) -> bool:
-        """Constant-time."""
+        """Tells whether a signature is right, in constant time."""
         return hmac.compare_digest(self.sign(purpose, parts).encode(), signature.encode("utf-8", "replace"))
 
     def token(self, key_id: str, expires_at: float) -> str:
-        """A token for uploads that stands for a key until `expires_at` (unix seconds)."""
+        """Makes a token for uploads that stands for a key until `expires_at` (unix seconds)."""
         return self._seal("upload-token", [key_id, expires_at])
 
     def token_key(self, token: str) -> str | None:
-        """The key id that a token stands for, unless it is not ours or has expired."""
+        """Returns the key id that a token stands for, unless it is not ours or has expired."""
         claims = self._unseal("upload-token", token)
         return None if claims is None else str(claims[0])
 
     def app_token(self, key_id: str, apps: Sequence[str], expires_at: float) -> str:
-        """A token that stands for a key until `expires_at`, for the applications named."""
+        """Makes a token that stands for a key until `expires_at`, for the applications named."""
         return self._seal("app-token", [key_id, expires_at, *apps])
 
     def app_claims(self, token: str) -> tuple[str, list[str]] | None:
-        """Key id and applications of such a token, unless it is not ours or has expired."""
+        """Returns key id and applications of such a token, unless it is not ours or has expired."""
         claims = self._unseal("app-token", token)
         return None if claims is None else (str(claims[0]), [str(app) for app in claims[2:]])
 
     def _seal(self, purpose: str, claims: list[str | float]) -> str:
-        """`claims`, of which the second is when they end, with a signature."""
+        """Signs `claims`, of which the second is when they end."""
         text = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
         return f"{text}.{self.sign(purpose, [text])}"
 

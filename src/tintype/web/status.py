@@ -34,7 +34,7 @@ EVENT_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def status(call: Call) -> Response:
-    """`GET …/requests/{id}/status`."""
+    """Answers `GET …/requests/{id}/status`."""
     request_id, with_logs = id_of(call), wants_logs(call)
     version = await call.queue.version(request_id)
     if version is None:
@@ -53,7 +53,7 @@ async def status(call: Call) -> Response:
 
 
 def _good_until(request: Request) -> float:
-    """Until when (monotonic) an answer holds though the request does not change."""
+    """Tells until when (monotonic) a response holds though the request does not change."""
     if request.status is not Status.IN_QUEUE:
         return _FOR_EVER
     deadline = _FOR_EVER if request.start_deadline is None else request.start_deadline - time.time()
@@ -61,7 +61,7 @@ def _good_until(request: Request) -> float:
 
 
 async def status_stream(call: Call) -> Response:
-    """`GET …/requests/{id}/status/stream`: one event for every change, each with the new log lines only."""
+    """Answers `GET …/requests/{id}/status/stream`: one event for every change, each with the new log lines only."""
     request = await find(call)
     return StreamingResponse(
         status_events(call, request, with_logs=wants_logs(call)), media_type="text/event-stream", headers=EVENT_HEADERS
@@ -69,7 +69,7 @@ async def status_stream(call: Call) -> Response:
 
 
 async def status_events(call: Call, request: Request, *, with_logs: bool) -> AsyncIterator[bytes]:
-    """Server-sent events until COMPLETED has been sent."""
+    """Yields server-sent events until COMPLETED has been sent."""
     seen = -1
     said: Json | None = None
     version, spoken, looked = -1, time.monotonic(), 0.0
@@ -97,12 +97,12 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
 
 
 def event(value: Any) -> bytes:
-    """One server-sent event."""
+    """Writes one server-sent event."""
     return b"data: " + to_json(value) + b"\n\n"
 
 
 async def result(call: Call) -> Response:
-    """`GET …/requests/{id}`: the bare output, or the error in the shape it has."""
+    """Answers `GET …/requests/{id}`: the bare output, or the error in the shape it has."""
     request = await find(call)
     if request.status is not Status.COMPLETED:
         raise StillInProgress("Request is still in progress.", remedy="Ask its status until it is COMPLETED.")
@@ -110,8 +110,8 @@ async def result(call: Call) -> Response:
 
 
 async def outcome(call: Call, request: Request) -> Response:
-    """The answer to a completed request, with file URLs as the caller can reach them. Raises NotFound for one that has
-    been forgotten."""
+    """Answers for a completed request, with file URLs as the caller can reach them. Raises NotFound for a forgotten
+    one."""
     if request.is_erased:
         raise NotFound(
             "The result of this request is not kept any more.",
@@ -128,7 +128,7 @@ async def outcome(call: Call, request: Request) -> Response:
 
 
 async def cancel(call: Call) -> Response:
-    """`PUT …/requests/{id}/cancel`."""
+    """Answers `PUT …/requests/{id}/cancel`."""
     before = await find(call)
     request = await call.queue.cancel(before.id)
     if request is None:
@@ -142,7 +142,7 @@ async def cancel(call: Call) -> Response:
 
 
 async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Json:
-    """fal's status object, and what we add to it: progress, step, eta, attempts, times."""
+    """Makes fal's status object, and what we add to it: progress, step, eta, attempts, times."""
     body: Json = {
         "status": request.status,
         "request_id": request.id,
@@ -176,12 +176,12 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
 
 
 def code_of(request: Request) -> int:
-    """200 only when completed: an older client takes any 200 for the end."""
+    """Returns 200 only when completed: an older client takes any 200 for the end."""
     return 200 if request.status is Status.COMPLETED else 202
 
 
 def log_entry(line: LogLine) -> Json:
-    """A log line as fal's clients know it."""
+    """Describes a log line as fal's clients know it."""
     return {
         "timestamp": datetime.fromtimestamp(line.at, UTC).isoformat(timespec="microseconds"),
         "level": line.level,
@@ -191,12 +191,12 @@ def log_entry(line: LogLine) -> Json:
 
 
 async def attempts_of(call: Call, request: Request) -> Sequence[Attempt]:
-    """Every try there has been; the id of the request is the same for all of them."""
+    """Returns every attempt there has been; the id of the request is the same for all of them."""
     return await call.queue.attempts(request.id) if request.attempts else ()
 
 
 def attempt_entry(attempt: Attempt) -> Json:
-    """A try as it is told: when, how it ended and why, and how far it came."""
+    """Describes an attempt: when it was, how it ended and why, and how far it came."""
     return {
         "number": attempt.number,
         "started_at": attempt.started_at,
@@ -209,7 +209,7 @@ def attempt_entry(attempt: Attempt) -> Json:
 
 
 def failure_of(request: Request) -> Failure:
-    """Why a request did not end well."""
+    """Tells why a request did not end well."""
     if request.failure is not None:
         return request.failure
     if request.outcome is Outcome.CANCELLED:
@@ -218,7 +218,7 @@ def failure_of(request: Request) -> Failure:
 
 
 def id_of(call: Call) -> str:
-    """The request id of a URL. Raises NotFound for what cannot be one."""
+    """Returns the request id of a URL. Raises NotFound for what cannot be one."""
     request_id: str = call.params["id"]
     if _SHAPE.fullmatch(request_id) is None:
         raise unknown_request()
@@ -226,7 +226,7 @@ def id_of(call: Call) -> str:
 
 
 async def find(call: Call) -> Request:
-    """The request a URL names; which the response then names. Raises NotFound."""
+    """Finds the request that a URL names, and names it in the response. Raises NotFound."""
     request = await call.queue.get(id_of(call))
     if request is None or not await is_visible(call, request.key_id):
         raise unknown_request()
@@ -239,10 +239,10 @@ async def find(call: Call) -> Request:
 
 
 def unknown_request() -> NotFound:
-    """The error for an id that is not known here."""
+    """Makes the error for an id that is not known here."""
     return NotFound("Request not found.", remedy="Check the id; it may belong to another server.")
 
 
 def wants_logs(call: Call) -> bool:
-    """Both clients' ways of asking: `logs=true` and `logs=1`."""
+    """Tells whether logs are asked for, in either client's way: `logs=true` and `logs=1`."""
     return call.http.query_params.get("logs", "").lower() in ("1", "true", "yes", "on")

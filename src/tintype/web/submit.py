@@ -28,7 +28,7 @@ _LONGEST_AFFINITY = 1000  # characters
 
 
 async def submit(call: Call) -> Response:
-    """`POST /{endpoint id}` on the queue."""
+    """Answers `POST /{endpoint id}` on the queue."""
     request, _ = await accept(call, sync=False)
     return json_response(
         {
@@ -44,13 +44,13 @@ async def submit(call: Call) -> Response:
 
 
 def request_urls(queue_url: str, request: Request) -> dict[str, str]:
-    """Where to ask for a request: the two-segment form that fal's clients rebuild by themselves."""
+    """Tells where to ask for a request, in the two-segment form that fal's clients rebuild by themselves."""
     base = f"{queue_url}/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
     return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
 
 
 def endpoint_of(call: Call) -> Endpoint:
-    """Raises NotFound, naming the nearest endpoint there is."""
+    """Finds the endpoint of a URL. Raises NotFound, naming the nearest one there is."""
     name = call.params["endpoint"]
     endpoint = catalog.find(name)
     if endpoint is not None:
@@ -120,14 +120,14 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
 
 
 async def _left(call: Call, digest: str) -> Request | None:
-    """The run that this is a repetition of: one whose connection has broken just now."""
+    """Finds the run that this is a repetition of: one whose connection has broken just now."""
     request_id = call.services.sync_runs.take_up(digest)
     request = None if request_id is None else await call.queue.get(request_id)
     return None if request is None or request.cancel_requested else request
 
 
 def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None, hint: str) -> str:
-    """What a request would like to find in memory: its base, and the LoRAs that it names or that its model is. A
+    """Names what a request would like to find in memory: its base, and the LoRAs that it names or that its model is. A
     runner hint stands for them: the URL of a LoRA, or any name that several requests share."""
     if hint:
         own = own_file(hint)
@@ -140,7 +140,7 @@ def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | 
 
 
 def _digest(call: Call, body: Body) -> str:
-    """The same for a POST that is sent again: same key, path, query and body."""
+    """Makes a digest that is the same for a POST that is sent again: same key, path, query and body."""
     query = [(name, value) for name, value in call.http.query_params.multi_items() if name != TOKEN_PARAMETER]
     parts = (call.key_id, call.params["endpoint"].strip("/"), str(query), body.digest)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()

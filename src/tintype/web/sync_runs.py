@@ -24,7 +24,7 @@ log = structlog.get_logger("tintype.web")
 
 
 class SyncRuns:
-    """Of one web process."""
+    """Keeps who waits for which run of one web process."""
 
     def __init__(self, queue: Queue, *, grace: float = GRACE_SECONDS) -> None:
         self._queue = queue
@@ -35,7 +35,7 @@ class SyncRuns:
 
     @contextmanager
     def waiting(self, request_id: str, digest: str) -> Iterator[None]:
-        """For as long as a caller waits. One that goes before the answer is there is told by the exception."""
+        """Counts a caller as long as it waits. One that goes before the answer is there is told by the exception."""
         self._waiting[request_id] += 1
         self._stay(request_id)
         try:
@@ -50,7 +50,8 @@ class SyncRuns:
                 del self._waiting[request_id]
 
     def take_up(self, digest: str) -> str | None:
-        """The request that somebody who asked for the same has left just now; the caller waits for it from now on."""
+        """Returns the request that somebody who asked for the same has left just now; the caller waits for it from
+        now on."""
         request_id = self._left.get(digest)
         if request_id is not None:
             self._stay(request_id)
@@ -62,7 +63,7 @@ class SyncRuns:
             self._part(request_id, digest, RESTART_GRACE_SECONDS)
 
     async def close(self) -> None:
-        """Nobody comes back to a process that is stopping: what was left is cancelled at once."""
+        """Cancels at once what was left: nobody comes back to a process that is stopping."""
         left = list(self._partings)
         for request_id in left:
             self._stay(request_id)
@@ -75,7 +76,7 @@ class SyncRuns:
         self._partings[request_id] = asyncio.create_task(self._cancel_after(grace, request_id))
 
     def _stay(self, request_id: str) -> None:
-        """Somebody waits again."""
+        """Notes that somebody waits again."""
         parting = self._partings.pop(request_id, None)
         if parting is not None:
             parting.cancel()

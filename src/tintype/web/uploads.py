@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -24,7 +23,7 @@ from tintype.files.spool import Spool
 from tintype.files.uploads import MOST_PARTS, Upload
 from tintype.files.urls import is_file_id
 from tintype.store.records import StoredFile
-from tintype.web.body import json_body
+from tintype.web.body import json_body, json_object
 from tintype.web.options import Lifecycle, lifecycle_of
 from tintype.web.responses import json_response
 from tintype.web.services import Call
@@ -36,7 +35,7 @@ _SIGNED = ("expires", "type", "lifetime", "acl", "key")  # query parameters of a
 
 
 async def initiate_upload(call: Call) -> Response:
-    """`POST /rest/storage/upload/initiate`: where to PUT the bytes, and where they can then be read."""
+    """Answers `POST /rest/storage/upload/initiate`: where to PUT the bytes, and where they can then be read."""
     name, content_type = await _named(call)
     file_id = new_file_id()
     lifecycle = lifecycle_of(call.http)
@@ -56,7 +55,8 @@ async def initiate_upload(call: Call) -> Response:
 
 
 async def signed_upload(call: Call) -> Response:
-    """`PUT` of the bytes to a URL that initiate gave. The URL is the permission; it may be used again until it ends."""
+    """Answers `PUT` of the bytes to a URL that initiate gave. The URL is the permission; it may be used again until
+    it ends."""
     file_id, name, query = call.params["file_id"], call.params["name"], call.http.query_params
     signed = [query.get(part, "") for part in _SIGNED]
     if not call.services.signer.verify("upload", [file_id, name, *signed], query.get("signature", "")):
@@ -70,14 +70,14 @@ async def signed_upload(call: Call) -> Response:
 
 
 async def direct_upload(call: Call) -> Response:
-    """`POST /cdn/files/upload` of the bytes."""
+    """Answers `POST /cdn/files/upload` of the bytes."""
     file_id, (name, content_type) = new_file_id(), _from_headers(call)
     await _receive(call, file_id, name, content_type, lifecycle_of(call.http), call.key_id)
     return json_response({"access_url": public_url(call.origin, file_id, name)})
 
 
 async def upload_token(call: Call) -> Response:
-    """`POST /rest/storage/auth/token`: what the Python client sends bytes with."""
+    """Answers `POST /rest/storage/auth/token`: what the Python client sends bytes with."""
     expires_at = time.time() + TOKEN_SECONDS
     return json_response(
         {
@@ -91,7 +91,7 @@ async def upload_token(call: Call) -> Response:
 
 
 async def initiate_parts(call: Call) -> Response:
-    """`POST /rest/storage/upload/initiate-multipart`."""
+    """Answers `POST /rest/storage/upload/initiate-multipart`."""
     name, content_type = await _named(call)
     upload = await _begin(call, name, content_type)
     return json_response(
@@ -103,27 +103,27 @@ async def initiate_parts(call: Call) -> Response:
 
 
 async def begin_parts(call: Call) -> Response:
-    """`POST /cdn/files/upload/multipart`."""
+    """Answers `POST /cdn/files/upload/multipart`."""
     name, content_type = _from_headers(call)
     upload = await _begin(call, name, content_type)
     return json_response({"access_url": public_url(call.origin, upload.file_id, name), "uploadId": upload.id})
 
 
 async def upload_part(call: Call) -> Response:
-    """`PUT …/{n}` of one part."""
+    """Answers `PUT …/{n}` of one part."""
     upload, number = _upload(call), int(call.params["number"])
     etag = await call.services.uploads.receive_part(upload, number, call.http.stream())
     return json_response({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
 
 async def part_url(call: Call) -> Response:
-    """`POST …/{n}`: where to PUT one part; the older clients ask before each."""
+    """Answers `POST …/{n}`: where to PUT one part; the older clients ask before each."""
     upload = _upload(call)
     return json_response({"upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}/{call.params['number']}"})
 
 
 async def complete_parts(call: Call) -> Response:
-    """`POST …/complete` with the parts in any order; asked again, the same answer."""
+    """Answers `POST …/complete` with the parts in any order; asked again, the same answer."""
     async with json_body(call) as body:
         etags = _etags(body.value)
     uploads = call.services.uploads
@@ -165,10 +165,9 @@ async def _begin(call: Call, name: str, content_type: str) -> Upload:
 
 
 async def _named(call: Call) -> tuple[str, str]:
-    """File name and content type from the body of an initiation."""
-    async with json_body(call) as body:
-        given: Mapping[str, Any] = body.value if isinstance(body.value, dict) else {}
-        name, content_type = given.get("file_name"), given.get("content_type")
+    """Reads file name and content type from the body of an initiation."""
+    given = await json_object(call)
+    name, content_type = given.get("file_name"), given.get("content_type")
     safe_name = safe_file_name(name if isinstance(name, str) else None)
     return safe_name, _safe_type(content_type if isinstance(content_type, str) else "", safe_name)
 
@@ -183,14 +182,14 @@ def _from_headers(call: Call) -> tuple[str, str]:
 
 
 def _safe_type(content_type: str, name: str) -> str:
-    """The type that was said, unless it says nothing: then what the name's suffix means."""
+    """Returns the type that was said, unless it says nothing: then what the name's suffix means."""
     if _CONTENT_TYPE.fullmatch(content_type) and content_type not in _ANY_TYPES:
         return content_type
     return content_type_of_name(name)
 
 
 async def _receive(call: Call, file_id: str, name: str, content_type: str, lifecycle: Lifecycle, key_id: str) -> None:
-    """The body of a call, as a file."""
+    """Keeps the body of a call as a file."""
     if not is_file_id(file_id):
         raise NotFound("There is no such upload.")
     spool: Spool = call.services.uploads.spool()
@@ -203,7 +202,7 @@ async def _receive(call: Call, file_id: str, name: str, content_type: str, lifec
 
 
 def _file(file_id: str, name: str, content_type: str, size: int, lifecycle: Lifecycle, key_id: str) -> StoredFile:
-    """A file that is whole now."""
+    """Makes the record of a file that is whole now."""
     now = time.time()
     return StoredFile(
         file_id, name, content_type, size, now, expires_at=lifecycle.ends(now), key_id=key_id, acl=lifecycle.acl
@@ -218,7 +217,7 @@ async def _keep(call: Call, file: StoredFile, path: Any) -> None:
 
 
 def _etags(given: Any) -> dict[int, str]:
-    """Part numbers and etags of a completion. Raises BadRequest."""
+    """Reads part numbers and etags of a completion. Raises BadRequest."""
     parts = given.get("parts", []) if isinstance(given, dict) else None
     etags: dict[int, str] = {}
     for part in parts if isinstance(parts, list) else [None]:
