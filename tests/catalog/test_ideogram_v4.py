@@ -13,7 +13,7 @@ FILE = "https://example.com/lora.safetensors"
 def parsed(**given: object) -> IdeogramLoraInput:
     input = IDEOGRAM_LORA.parse({"prompt": "a hat", **given})
     assert isinstance(input, IdeogramLoraInput)
-    return order
+    return input
 
 
 def places(**given: object) -> list[list[object]]:

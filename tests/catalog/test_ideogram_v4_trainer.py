@@ -13,7 +13,7 @@ ZIP = "https://example.com/pictures.zip"
 def parsed(**given: object) -> IdeogramTrainerInput:
     input = IDEOGRAM_TRAINER.parse({"images_data_url": ZIP, **given})
     assert isinstance(input, IdeogramTrainerInput)
-    return order
+    return input
 
 
 def refused(**given: object) -> dict[str, object]:
