@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tintype.catalog import Endpoint, File
+from tintype.catalog import Endpoint
 from tintype.catalog.ideogram_custom_models import CustomModelInput
 from tintype.catalog.ideogram_v4_trainer import AUTO, IdeogramTrainerInput
 from tintype.dataset import Dataset, DatasetOptions, open_dataset
@@ -13,10 +13,10 @@ from tintype.dataset.sizes import NamedSize, TrainingSize, largest_common_size, 
 from tintype.errors import about_input
 from tintype.inference.presets import SPEEDS
 from tintype.job import JobContext
-from tintype.jobs.lora_training import Finished, Purpose, encode, new_adapter, plan_for, tell_of, train_and_prove
+from tintype.jobs.lora_training import TrainedFiles, log_dataset, train_lora
+from tintype.jobs.recipe import Recipe, plan_for
 from tintype.jobs.residents import residents
 from tintype.jobs.samples import Samples, with_ideogram
-from tintype.jobs.training_config import describe_run
 from tintype.models.ideogram4.captions import canonical
 from tintype.models.ideogram4.model import Ideogram4Family
 
@@ -30,51 +30,39 @@ def train_on_ideogram(
     *,
     title: str,
     count: tuple[int, int] | None = None,
-) -> tuple[Finished, File]:
-    """Trains, exports, proves, publishes; with the config file. `count`: the fewest and most images that are taken."""
+) -> TrainedFiles:
+    """Trains, exports, proves, publishes. `count`: the fewest and most pictures that are taken."""
     family = residents(context).ideogram4()
     context.log(f"Base model: {family.name}; {family.weights.why}.")
-    scale = family.training_defaults.learning_rate_scale
     plan = plan_for(
         family.training_defaults,
         steps=input.steps,
-        learning_rate=input.learning_rate * scale,
+        learning_rate=input.learning_rate * family.training_defaults.learning_rate_scale,
         seed=input.seed,
         keep_every=input.checkpoint_every,
     )
-
-    dataset, size = _dataset(input, count, family, context)
-    cache = encode(family, dataset, context)
-    for remark in family.remarks:
-        context.log(remark, "WARN")
-    caption = _default_caption(input)
-    purpose = Purpose(
-        title=title,
-        trigger="",
-        resolution=str(size),
-        requested_rate=input.learning_rate,
-        samples=Samples([caption], input.seed, with_ideogram),
-    )
-    adapter = new_adapter(family, input.rank, input.seed)
-    finished = train_and_prove(family, dataset, cache, adapter, plan, purpose, context)
-
-    config = describe_run(
-        endpoint.id,
+    caption = (input.default_caption or "").strip() or NEUTRAL
+    dataset, size = _dataset(input, caption, count, family, context)
+    recipe = Recipe(
+        endpoint,
         input,
-        plan,
         family,
-        dataset,
-        finished,
-        effective={"resolution": str(size), "resolution_because": size.why, "default_caption": caption},
+        plan,
+        rank=input.rank,
+        learning_rate=input.learning_rate,
+        title=title,
         trigger=None,
-        how_to_draw=_how_to_draw(caption, family, finished.results.exports["diffusers"]),
-        context=context,
+        resolution=str(size),
+        samples=Samples([caption], input.seed, with_ideogram),
+        effective={"resolution": str(size), "resolution_because": size.why, "default_caption": caption},
+        pipeline_call=_pipeline_call(caption, family),
     )
-    return finished, context.publish(config, "application/json", "config.json")
+    return train_lora(recipe, dataset, context)
 
 
 def _dataset(
     input: IdeogramTrainerInput | CustomModelInput,
+    default_caption: str,
     count: tuple[int, int] | None,
     family: Ideogram4Family,
     context: JobContext,
@@ -88,7 +76,7 @@ def _dataset(
             return size_asked_for(input.resolution, images)
 
     options = DatasetOptions(
-        default_caption=_default_caption(input),
+        default_caption=default_caption,
         force_default_caption=input.force_default_caption,
         canonical_caption=_canonical_caption,
         choose_size=choose_size,
@@ -106,13 +94,8 @@ def _dataset(
         )
     assert dataset.size is not None, "it was chosen"
     context.log(dataset.size.why)
-    tell_of(dataset, context)
+    log_dataset(dataset, context)
     return dataset, dataset.size
-
-
-def _default_caption(input: IdeogramTrainerInput | CustomModelInput) -> str:
-    """The caption of pictures without their own."""
-    return (input.default_caption or "").strip() or NEUTRAL
 
 
 def _canonical_caption(text: str, name: str) -> tuple[str, Sequence[str]]:
@@ -121,22 +104,16 @@ def _canonical_caption(text: str, name: str) -> tuple[str, Sequence[str]]:
     return ready.text, () if ready.wrapped else ready.notes
 
 
-def _how_to_draw(caption: str, family: Ideogram4Family, lora: File) -> dict[str, Any]:
+def _pipeline_call(caption: str, family: Ideogram4Family) -> dict[str, Any]:
     """Exact arguments for a plain diffusers.Ideogram4Pipeline."""
     width, height = family.drawn_size(1024, 1024)
     preset = SPEEDS["BALANCED"]
     return {
-        "from_pretrained": str(family.weights.folder) if family.weights.miniature else family.weights.source,
-        "dtype": str(family.dtype).removeprefix("torch."),
-        "load_lora_weights": lora.file_name,
-        "call": {
-            "prompt": canonical(caption).text,
-            "width": width,
-            "height": height,
-            "num_inference_steps": preset.steps,
-            "guidance_schedule": list(preset.guidance_schedule(family.guidance_strength)),
-            "mu": family.schedule_mean(preset.mu),
-            "std": preset.std,
-        },
-        "generator": 'torch.Generator("cpu").manual_seed(seed)',
+        "prompt": canonical(caption).text,
+        "width": width,
+        "height": height,
+        "num_inference_steps": preset.steps,
+        "guidance_schedule": list(preset.guidance_schedule(family.guidance_strength)),
+        "mu": family.schedule_mean(preset.mu),
+        "std": preset.std,
     }

@@ -1,6 +1,6 @@
-"""What every LoRA training does once its photos are ready: encode, train, export, prove, and publish what came out.
+"""How every LoRA is trained once its dataset is ready: encode, train, export, prove, and publish what came out.
 
-The recipes (`train_portrait`, `train_ideogram`, `train_custom_model`) say what is trained; here is how.
+What is trained is said by the jobs of the endpoints, which hand a Recipe to this one.
 """
 
 from __future__ import annotations
@@ -16,81 +16,57 @@ import torch
 from tintype.catalog import File
 from tintype.dataset import Dataset, write_page
 from tintype.job import JobContext
-from tintype.jobs.samples import Samples
+from tintype.jobs.recipe import Recipe
+from tintype.jobs.training_config import write_config
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
 from tintype.lora.write import write_lora
-from tintype.models.family import Family, TrainingDefaults
+from tintype.models.family import Family
 from tintype.models.read_ahead import read_ahead
 from tintype.training.cache import Cache, encode_once
 from tintype.training.curve import draw_curve
 from tintype.training.export import export_all, header
 from tintype.training.flops import StepCost, step_cost_of
-from tintype.training.loop import Plan, Trained, train
+from tintype.training.loop import Trained, train
 from tintype.training.prove import Proof, prove
 
 
 @dataclass(frozen=True)
-class Purpose:
-    """What a LoRA is for, as its file and the log say it."""
+class TrainedFiles:
+    """What a training hands over: the LoRA in each of its forms, and the file that names everything else."""
 
-    title: str
-    trigger: str
-    resolution: str
-    requested_rate: float
-    samples: Samples
+    exports: Mapping[str, File]
+    config: File
 
 
-@dataclass(frozen=True)
-class Results:
-    """The files of a training."""
+def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> TrainedFiles:
+    """Trains, exports in every form, proves the file, and publishes; raises UnprovenAdapter for one without effect."""
+    family, plan = recipe.family, recipe.plan
+    cache = _encode(family, dataset, context)
+    for remark in family.remarks:
+        context.log(remark, "WARN")
+    adapter = _new_adapter(recipe, context)
 
-    exports: Mapping[str, File]  # the LoRA in each of its forms
-    report: File
-    report_html: File
-    loss_curve: File
-    checkpoints: list[File]
-    samples: list[File]
+    context.log(_announcement(recipe, cache))
+    snapshots = context.scratch / "kept"
+    on_snapshot = _on_snapshot(recipe, snapshots, context)
+    trained = train(family, adapter, cache, plan, context, snapshot_dir=snapshots, on_snapshot=on_snapshot)
+    cost = step_cost_of(family, adapter, cache, plan)
+    context.log(_result(trained, cost))
 
+    dtype = _file_dtype(family)
+    exports = export_all(trained.lora, family.lora_keys, context.scratch, dtype=dtype, header=_header(recipe))
+    proof = prove(family, exports["diffusers"], trained.lora, cache)
+    context.log(_proof(proof, exports))
 
-@dataclass(frozen=True)
-class Finished:
-    """A training that was proven: its figures and its files."""
-
-    trained: Trained
-    work: StepCost
-    proof: Proof
-    results: Results
-
-
-def plan_for(
-    training_defaults: TrainingDefaults,
-    *,
-    steps: int,
-    learning_rate: float,
-    seed: int = 0,
-    optimizer: str = "adamw",
-    keep_every: int | None = None,
-) -> Plan:
-    """What was ordered and the habits of the base, as numbers. `learning_rate` is the effective one."""
-    return Plan(
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=training_defaults.batch_size,
-        seed=seed,
-        guidance=training_defaults.training_guidance,
-        warmup_steps=training_defaults.warmup_steps,
-        decay_power=training_defaults.decay_power,
-        weight_decay=training_defaults.weight_decay,
-        ema_decay=training_defaults.ema_decay,
-        autocast=training_defaults.autocast,
-        optimizer=optimizer,
-        keep_every=keep_every,
-    )
+    published = {form: context.publish(path, "application/octet-stream") for form, path in exports.items()}
+    files = {"exports": published, **_publish_rest(recipe, dataset, trained, exports["diffusers"], snapshots, context)}
+    config = write_config(recipe, dataset.report, trained, cost, proof, files, context)
+    return TrainedFiles(published, context.publish(config, "application/json", "config.json"))
 
 
-def tell_of(dataset: Dataset, context: JobContext) -> None:
-    """What became of the photos, in the log."""
+def log_dataset(dataset: Dataset, context: JobContext) -> None:
+    """Writes into the log what became of the photos."""
     report = dataset.report
     sizes = ", ".join(f"{count} at {size}" for size, count in report.buckets.items())
     context.log(f"{len(report.kept)} photos kept, {len(report.dropped)} left out. Sizes: {sizes}.")
@@ -100,130 +76,103 @@ def tell_of(dataset: Dataset, context: JobContext) -> None:
         context.log(warning, "WARN")
 
 
-def encode(family: Family, dataset: Dataset, context: JobContext) -> Cache:
+def _encode(family: Family, dataset: Dataset, context: JobContext) -> Cache:
     """Latents and text features of all that is trained; the encoders' memory is given back. The transformer's files are
     read from disk meanwhile."""
     for caption in sorted({example.caption for example in dataset.examples}):
         if cut := family.cut_off(caption):
             context.log(f"A caption is longer than the model reads; left out: {cut}", "WARN")
-    kept = context.lasting / "encoded"
     with nullcontext() if family.loaded else read_ahead(family.weights.folder / "transformer"):
-        cache = encode_once(family, dataset, kept, each=lambda *_: context.raise_if_cancelled())
+        cache = encode_once(family, dataset, context.lasting / "encoded", each=lambda *_: context.raise_if_cancelled())
     family.release_encoders()
     return cache
 
 
-def new_adapter(family: Family, rank: int, seed: int) -> Adapter:
-    """One that changes nothing yet."""
-    return Adapter.for_transformer(
+def _new_adapter(recipe: Recipe, context: JobContext) -> Adapter:
+    """One that changes nothing yet, or what the LoRA to go on from does."""
+    family = recipe.family
+    adapter = Adapter.for_transformer(
         family.load_transformer(),
         family.adapter_targets,
-        rank=rank,
-        seed=seed,
+        rank=recipe.rank,
+        seed=recipe.plan.seed,
         device=family.device,
         shared=family.fused_targets,
     )
+    if recipe.start_from is not None:
+        adapter.start_from(recipe.start_from)
+        for line in recipe.start_from.account(adapter.layers):
+            context.log(line)
+    return adapter
 
 
-def train_and_prove(
-    family: Family,
-    dataset: Dataset,
-    cache: Cache,
-    adapter: Adapter,
-    plan: Plan,
-    purpose: Purpose,
-    context: JobContext,
-) -> Finished:
-    """Trains, exports in every form, proves the file, and publishes; raises UnprovenAdapter rather than hand over one
-    that does nothing."""
-    context.log(_announced(family, adapter, plan, purpose, cache))
-    kept = context.scratch / "kept"
-    on_snapshot = _snapshots(family, adapter, plan, purpose, kept, context)
-    trained = train(family, adapter, cache, plan, context, snapshot_dir=kept, on_snapshot=on_snapshot)
-    work = step_cost_of(family, adapter, cache, plan)
-    context.log(_told(trained, work))
-
-    facts = _header(family, adapter, plan, purpose)
-    exports = export_all(trained.lora, family.lora_keys, context.scratch, dtype=_kept_dtype(family), header=facts)
-    proof = prove(family, exports["diffusers"], trained.lora, cache)
-    context.log(_proven(proof, exports))
-
-    report = dataset.report
-    results = Results(
-        exports={form: context.publish(path, "application/octet-stream") for form, path in exports.items()},
-        report=context.publish(report.write(context.scratch / "report.json"), "application/json"),
-        report_html=context.publish(write_page(report, context.scratch / "report.html"), "text/html"),
-        loss_curve=context.publish(_curve(trained, plan, context), "image/png"),
-        checkpoints=[context.publish(path, "application/octet-stream") for path in sorted(kept.glob("*.safetensors"))],
-        samples=[
-            context.publish(path, "image/png") for path in _drawn(purpose.samples, exports["diffusers"], kept, context)
-        ],
-    )
-    return Finished(trained, work, proof, results)
-
-
-def _snapshots(
-    family: Family, adapter: Adapter, plan: Plan, purpose: Purpose, folder: Path, context: JobContext
-) -> Callable[[int, Lora], None]:
+def _on_snapshot(recipe: Recipe, folder: Path, context: JobContext) -> Callable[[int, Lora], None]:
     """What happens at a snapshot: the LoRA as it is by then, and what it generates. Files that are there stay."""
 
     def on_snapshot(step: int, lora: Lora) -> None:
-        path, facts = folder / f"lora-step-{step:05d}.safetensors", _header(family, adapter, plan, purpose, step)
+        family, path = recipe.family, folder / f"lora-step-{step:05d}.safetensors"
         if not path.exists():
-            write_lora(lora, family.lora_keys, path, form="diffusers", dtype=_kept_dtype(family), header=facts)
-        count = len(purpose.samples.prompts)
-        places = [folder / f"sample-step-{step:05d}-{number}.png" for number in range(count)]
-        purpose.samples.at(path, places, context)
+            dtype, facts = _file_dtype(family), _header(recipe, step)
+            write_lora(lora, family.lora_keys, path, form="diffusers", dtype=dtype, header=facts)
+        recipe.samples.generate(path, folder, f"sample-step-{step:05d}", context)
 
     return on_snapshot
 
 
-def _drawn(samples: Samples, lora: Path, kept: Path, context: JobContext) -> list[Path]:
-    """Those of the finished LoRA, then those of the kept checkpoints in their order."""
-    places = [context.scratch / f"sample-{number}.png" for number in range(len(samples.prompts))]
-    return [*samples.at(lora, places, context), *sorted(kept.glob("sample-*.png"))]
+def _publish_rest(
+    recipe: Recipe, dataset: Dataset, trained: Trained, lora: Path, snapshots: Path, context: JobContext
+) -> dict[str, Any]:
+    """The files beside the LoRA, by what the config file calls them; samples of the finished LoRA come first."""
+    report, every, steps = dataset.report, recipe.plan.keep_every, len(trained.losses)
+    kept = range(every, steps + 1, every) if every else ()
+    curve = draw_curve(trained.losses, context.scratch / "loss.png", kept=kept)
+    samples = recipe.samples.generate(lora, context.scratch, "sample", context)
+    samples += sorted(snapshots.glob("sample-*.png"))
+    loras = sorted(snapshots.glob("*.safetensors"))
+    return {
+        "report": context.publish(report.write(context.scratch / "report.json"), "application/json"),
+        "report_html": context.publish(write_page(report, context.scratch / "report.html"), "text/html"),
+        "loss_curve": context.publish(curve, "image/png"),
+        "samples": [context.publish(path, "image/png") for path in samples],
+        "checkpoints": [context.publish(path, "application/octet-stream") for path in loras],
+    }
 
 
-def _curve(trained: Trained, plan: Plan, context: JobContext) -> Path:
-    kept = range(plan.keep_every, len(trained.losses) + 1, plan.keep_every) if plan.keep_every else ()
-    return draw_curve(trained.losses, context.scratch / "loss.png", kept=kept)
-
-
-def _header(family: Family, adapter: Adapter, plan: Plan, purpose: Purpose, step: int | None = None) -> dict[str, str]:
-    settings: dict[str, Any] = {**plan.to_json(), "rank": adapter.rank, "alpha": adapter.alpha}
+def _header(recipe: Recipe, step: int | None = None) -> dict[str, str]:
+    family, plan = recipe.family, recipe.plan
     return header(
-        title=purpose.title,
-        trigger=purpose.trigger,
+        title=recipe.title,
+        trigger=recipe.trigger or "",
         base=family.weights.source,
         steps=plan.steps if step is None else step,
         licence=family.weights.licence,
-        resolution=purpose.resolution,
-        settings=settings,
+        resolution=recipe.resolution,
+        settings={**plan.to_json(), "rank": recipe.rank, "alpha": float(recipe.rank)},
     )
 
 
-def _kept_dtype(family: Family) -> torch.dtype:
+def _file_dtype(family: Family) -> torch.dtype:
     """A miniature's adapter is small enough to keep every bit; files for the real model are in its own precision."""
     return torch.float32 if family.weights.miniature and family.dtype == torch.float32 else torch.bfloat16
 
 
-def _announced(family: Family, adapter: Adapter, plan: Plan, purpose: Purpose, cache: Cache) -> str:
-    rate = purpose.requested_rate
+def _announcement(recipe: Recipe, cache: Cache) -> str:
+    rate, plan = recipe.learning_rate, recipe.plan
     scaled = "" if plan.learning_rate == rate else f" ({plan.learning_rate:.2g} on this base)"
-    trigger = f'trigger "{purpose.trigger}"' if purpose.trigger else "no trigger phrase"
+    trigger = f'trigger "{recipe.trigger}"' if recipe.trigger else "no trigger phrase"
     return (
-        f"Training rank {adapter.rank}, {plan.steps} steps of {plan.batch_size}, learning rate {rate:g}"
+        f"Training rank {recipe.rank}, {plan.steps} steps of {plan.batch_size}, learning rate {rate:g}"
         f"{scaled}, {len(cache.items)} encoded pictures, {trigger}."
     )
 
 
-def _told(trained: Trained, work: StepCost) -> str:
+def _result(trained: Trained, cost: StepCost) -> str:
     skipped = f" {trained.skipped} steps were skipped." if trained.skipped else ""
     pace = trained.steps_per_second
-    return f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {work.said(pace)}"
+    return f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {cost.said(pace)}"
 
 
-def _proven(proof: Proof, exports: Mapping[str, Path]) -> str:
+def _proof(proof: Proof, exports: Mapping[str, Path]) -> str:
     others = ", ".join(form for form in exports if form != "diffusers")
     return (
         f"The file was loaded back: all {proof.keys} tensors arrived, at scale 0 the base is untouched, at scale 1 the "

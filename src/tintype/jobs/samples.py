@@ -31,17 +31,18 @@ class Samples:
     seed: int
     draw: Draw
 
-    def at(self, lora: Path, places: Sequence[Path], context: JobContext) -> list[Path]:
-        """One picture for each prompt, at `places`; those that are there already are not drawn again.
+    def generate(self, lora: Path, folder: Path, stem: str, context: JobContext) -> list[Path]:
+        """Writes an image for each prompt, `stem`-0.png and so on; those that are there already stay.
 
         Raises Cancelled or Drained between two denoising steps.
         """
+        places = [folder / f"{stem}-{number}.png" for number in range(len(self.prompts))]
         missing = [(prompt, place) for prompt, place in zip(self.prompts, places, strict=True) if not place.exists()]
         if missing:
-            pictures = self.draw(lora, [prompt for prompt, _ in missing], self.seed, context)
-            for picture, (_, place) in zip(pictures, missing, strict=True):
-                place.write_bytes(encoded(picture, "png"))
-        return list(places)
+            images = self.draw(lora, [prompt for prompt, _ in missing], self.seed, context)
+            for image, (_, place) in zip(images, missing, strict=True):
+                place.write_bytes(encoded(image, "png"))
+        return places
 
 
 def with_flux(lora: Path, prompts: Sequence[str], seed: int, context: JobContext) -> list[Image.Image]:

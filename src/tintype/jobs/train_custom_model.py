@@ -18,10 +18,10 @@ def run(input: CustomModelInput, context: JobContext) -> CustomModelOutput:
     model = context.model
     assert model is not None, "a request of this endpoint makes its model"
     count = (LEAST_IMAGES, MOST_IMAGES)
-    finished, config = train_on_ideogram(CUSTOM_MODEL_TRAINER, input, context, title=model.name, count=count)
+    trained = train_on_ideogram(CUSTOM_MODEL_TRAINER, input, context, title=model.name, count=count)
     return CustomModelOutput(
         model_id=model.id,
         custom_model_uri=model.uri,
-        diffusers_lora_file=finished.results.exports["diffusers"],
-        config_file=config,
+        diffusers_lora_file=trained.exports["diffusers"],
+        config_file=trained.config,
     )

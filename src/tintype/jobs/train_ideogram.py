@@ -11,5 +11,5 @@ from tintype.jobs.ideogram_training import train_on_ideogram
 def run(input: IdeogramTrainerInput, context: JobContext) -> TrainerOutput:
     """Trains a LoRA; it comes in the form that was asked for, and the config file names the others."""
     title = input.default_caption or "Ideogram 4 LoRA"
-    finished, config = train_on_ideogram(IDEOGRAM_TRAINER, input, context, title=title)
-    return TrainerOutput(diffusers_lora_file=finished.results.exports[input.output_lora_format], config_file=config)
+    trained = train_on_ideogram(IDEOGRAM_TRAINER, input, context, title=title)
+    return TrainerOutput(diffusers_lora_file=trained.exports[input.output_lora_format], config_file=trained.config)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from tintype.catalog import File
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput, TrainerOutput
 from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions, open_dataset
 from tintype.errors import about_input
 from tintype.inference.flux import DEFAULT_STEPS
 from tintype.job import JobContext
 from tintype.jobs.images import MOST_LORA_BYTES
-from tintype.jobs.lora_training import Purpose, encode, new_adapter, plan_for, tell_of, train_and_prove
+from tintype.jobs.lora_training import log_dataset, train_lora
+from tintype.jobs.recipe import Recipe, plan_for
 from tintype.jobs.residents import residents
 from tintype.jobs.samples import Samples, with_flux
-from tintype.jobs.training_config import describe_run
 from tintype.lora.lora import Lora
 from tintype.models.family import TrainingDefaults
 from tintype.models.flux.model import FluxFamily
@@ -27,48 +26,30 @@ def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     flux = residents(context).flux()
     context.log(f"Base model: {flux.name}; {flux.weights.why}.")
     plan = plan_of(input, flux)
-    check_usable(plan.optimizer, flux.device)
-    earlier = _earlier(input, flux, context)
-
-    dataset = _dataset(input, flux, context)
-    cache = encode(flux, dataset, context)
-    adapter = new_adapter(flux, input.rank, input.seed)
-    if earlier is not None:
-        adapter.start_from(earlier)
-        for said in earlier.account(adapter.layers):
-            context.log(said)
-    purpose = Purpose(
-        title=f"Portrait of {input.trigger_phrase}" if input.trigger_phrase else "Portrait",
-        trigger=input.trigger_phrase or "",
-        resolution="1024x1024",
-        requested_rate=input.learning_rate,
-        samples=Samples(input.sample_prompts or [_prompt(input)], input.seed, with_flux),
-    )
-    finished = train_and_prove(flux, dataset, cache, adapter, plan, purpose, context)
-
-    config = describe_run(
-        PORTRAIT_TRAINER.id,
+    with about_input("optimizer"):
+        check_usable(plan.optimizer, flux.device)
+    prompt = f"a portrait of {input.trigger_phrase or 'a person'}"
+    recipe = Recipe(
+        PORTRAIT_TRAINER,
         input,
-        plan,
         flux,
-        dataset,
-        finished,
-        effective={
-            "area_sides": list(_area_sides(input)),
-            "max_sequence_length": flux.max_sequence_length,
-        },
+        plan,
+        rank=input.rank,
+        learning_rate=input.learning_rate,
+        title=f"Portrait of {input.trigger_phrase}" if input.trigger_phrase else "Portrait",
         trigger=input.trigger_phrase,
-        how_to_draw=_how_to_draw(input, flux, finished.results.exports["diffusers"]),
-        context=context,
+        resolution="1024x1024",
+        samples=Samples(input.sample_prompts or [prompt], input.seed, with_flux),
+        effective={"area_sides": list(_area_sides(input)), "max_sequence_length": flux.max_sequence_length},
+        pipeline_call=_pipeline_call(prompt, flux),
+        start_from=_earlier(input, flux, context),
     )
-    return TrainerOutput(
-        diffusers_lora_file=finished.results.exports["diffusers"],
-        config_file=context.publish(config, "application/json", "config.json"),
-    )
+    trained = train_lora(recipe, _dataset(input, flux, context), context)
+    return TrainerOutput(diffusers_lora_file=trained.exports["diffusers"], config_file=trained.config)
 
 
 def _dataset(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Dataset:
-    """The photos, with everything said about them that the person should know."""
+    """The photos as they are trained, with what the person should know about them in the log."""
     options = DatasetOptions(
         trigger=input.trigger_phrase,
         area_sides=_area_sides(input),
@@ -86,7 +67,7 @@ def _dataset(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext)
             archive_format=input.data_archive_format,
             check=context.raise_if_cancelled,
         )
-    tell_of(dataset, context)
+    log_dataset(dataset, context)
     return dataset
 
 
@@ -105,7 +86,7 @@ def _earlier(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext)
 
 
 def plan_of(input: PortraitTrainerInput, flux: FluxFamily) -> Plan:
-    """The input and the habits of the base, as numbers."""
+    """What was asked for and the defaults of the base, as numbers."""
     return plan_for(
         flux.training_defaults,
         steps=input.steps,
@@ -116,31 +97,21 @@ def plan_of(input: PortraitTrainerInput, flux: FluxFamily) -> Plan:
     )
 
 
-def _effective_rate(input: PortraitTrainerInput, training_defaults: TrainingDefaults) -> float:
+def _effective_rate(input: PortraitTrainerInput, defaults: TrainingDefaults) -> float:
     """Prodigy finds its own rate and takes a factor near 1: the endpoint's default stands for just that."""
     if input.optimizer == "prodigy":
         return input.learning_rate / float(PortraitTrainerInput.model_fields["learning_rate"].default)
-    return input.learning_rate * training_defaults.learning_rate_scale
+    return input.learning_rate * defaults.learning_rate_scale
 
 
-def _prompt(input: PortraitTrainerInput) -> str:
-    return f"a portrait of {input.trigger_phrase or 'a person'}"
-
-
-def _how_to_draw(input: PortraitTrainerInput, flux: FluxFamily, lora: File) -> dict[str, Any]:
+def _pipeline_call(prompt: str, flux: FluxFamily) -> dict[str, Any]:
     """Exact arguments for a plain diffusers.FluxPipeline that draws what this server would."""
     width, height = flux.drawn_size(1024, 1024)
     return {
-        "from_pretrained": str(flux.weights.folder) if flux.weights.miniature else flux.weights.source,
-        "dtype": str(flux.dtype).removeprefix("torch."),
-        "load_lora_weights": lora.file_name,
-        "call": {
-            "prompt": _prompt(input),
-            "width": width,
-            "height": height,
-            "num_inference_steps": DEFAULT_STEPS,
-            "guidance_scale": flux.guidance_scale,
-            "max_sequence_length": flux.max_sequence_length,
-        },
-        "generator": 'torch.Generator("cpu").manual_seed(seed)',
+        "prompt": prompt,
+        "width": width,
+        "height": height,
+        "num_inference_steps": DEFAULT_STEPS,
+        "guidance_scale": flux.guidance_scale,
+        "max_sequence_length": flux.max_sequence_length,
     }

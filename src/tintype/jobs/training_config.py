@@ -15,57 +15,61 @@ from tintype import __version__
 from tintype.catalog import File
 from tintype.catalog.endpoint import EndpointInput
 from tintype.catalog.fields import file_references
-from tintype.dataset import Dataset
+from tintype.dataset import DatasetReport
 from tintype.job import JobContext
-from tintype.jobs.lora_training import Finished
+from tintype.jobs.recipe import Recipe
 from tintype.models.family import Family
 from tintype.training.curve import figures
-from tintype.training.loop import Plan
+from tintype.training.flops import StepCost
+from tintype.training.loop import Trained
+from tintype.training.prove import Proof
 
 _LONGEST_URL = 200  # characters; a data URI holds the photos themselves
 
 
-def describe_run(
-    endpoint: str,
-    input: EndpointInput,
-    plan: Plan,
-    family: Family,
-    dataset: Dataset,
-    finished: Finished,
-    *,
-    effective: Mapping[str, Any],
-    trigger: str | None,
-    how_to_draw: Mapping[str, Any],
+def write_config(
+    recipe: Recipe,
+    report: DatasetReport,
+    trained: Trained,
+    cost: StepCost,
+    proof: Proof,
+    files: Mapping[str, Any],
     context: JobContext,
 ) -> Path:
-    """Writes the config file into the context's scratch folder. `effective` adds to what is so for every base."""
-
-    def named(file: File) -> dict[str, Any]:
-        return context.absolute(file).model_dump()
-
-    results, work = finished.results, finished.work
+    """Writes the config file into the scratch folder; `files` are what was published, by their names in it."""
+    family = recipe.family
     config = {
-        "endpoint": endpoint,
+        "endpoint": recipe.endpoint.id,
         "tintype": __version__,
-        "requested": _requested(input),
-        "effective": {**_effective(input, plan, family), **effective},
+        "requested": _requested(recipe.input),
+        "effective": {**_effective(recipe), **recipe.effective},
         "base": _base(family),
-        "trigger_phrase": trigger,
-        "dataset": dataset.report.summary(),
-        "training": figures(finished.trained, family.device) | work.figures(finished.trained.steps_per_second),
-        "proof": asdict(finished.proof),
-        "exports": {form: named(file) for form, file in results.exports.items()},
-        "report": named(results.report),
-        "report_html": named(results.report_html),
-        "loss_curve": named(results.loss_curve),
-        "samples": [named(file) for file in results.samples],
-        "checkpoints": [named(file) for file in results.checkpoints],
-        "how_to_draw": dict(how_to_draw),
+        "trigger_phrase": recipe.trigger,
+        "dataset": report.summary(),
+        "training": figures(trained, family.device) | cost.figures(trained.steps_per_second),
+        "proof": asdict(proof),
+        **_absolute(files, context),
+        "how_to_draw": {
+            "from_pretrained": str(family.weights.folder) if family.weights.miniature else family.weights.source,
+            "dtype": str(family.dtype).removeprefix("torch."),
+            "load_lora_weights": files["exports"]["diffusers"].file_name,
+            "call": dict(recipe.pipeline_call),
+            "generator": 'torch.Generator("cpu").manual_seed(seed)',
+        },
         "licence": family.weights.licence,
     }
     path = context.scratch / "config.json"
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
     return path
+
+
+def _absolute(files: Any, context: JobContext) -> Any:
+    """The files with the URLs that a person would open, in the same lists and under the same names."""
+    if isinstance(files, File):
+        return context.absolute(files).model_dump()
+    if isinstance(files, Mapping):
+        return {name: _absolute(file, context) for name, file in files.items()}
+    return [_absolute(file, context) for file in files]
 
 
 def _requested(input: EndpointInput) -> dict[str, Any]:
@@ -80,22 +84,21 @@ def _requested(input: EndpointInput) -> dict[str, Any]:
     return asked
 
 
-def _effective(input: EndpointInput, plan: Plan, family: Family) -> dict[str, Any]:
-    training_defaults = family.training_defaults
-    asked = input.model_dump()
+def _effective(recipe: Recipe) -> dict[str, Any]:
+    family, plan, defaults = recipe.family, recipe.plan, recipe.family.training_defaults
     return {
         **plan.to_json(),
-        "requested_learning_rate": asked["learning_rate"],
-        "learning_rate_scale": training_defaults.learning_rate_scale,
-        "rank": asked["rank"],
-        "alpha": asked["rank"],
+        "requested_learning_rate": recipe.learning_rate,
+        "learning_rate_scale": defaults.learning_rate_scale,
+        "rank": recipe.rank,
+        "alpha": recipe.rank,
         "schedule": "linear warm-up, then "
         + ("constant" if plan.decay_power == 0 else f"polynomial decay of power {plan.decay_power:g}"),
         "sigmas": {
             "distribution": "logit-normal",
-            "mean": training_defaults.sigma_mean,
-            "std": training_defaults.sigma_std,
-            "shifted_by_size": training_defaults.sigma_shift,
+            "mean": defaults.sigma_mean,
+            "std": defaults.sigma_std,
+            "shifted_by_size": defaults.sigma_shift,
         },
         "target_layers": len(family.adapter_targets),
         "device": str(family.device),

@@ -70,6 +70,7 @@ class Family(Protocol):
     training_defaults: TrainingDefaults
     device: torch.device
     dtype: torch.dtype
+    remarks: list[str]  # what a person should know about the weights, as far as they are loaded
 
     @property
     def name(self) -> str:

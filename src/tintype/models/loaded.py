@@ -46,6 +46,7 @@ class Resident:
         self.max_sequence_length = int(traits.get("max_sequence_length", self.window))
         known = {name: traits[name] for name in TrainingDefaults.__dataclass_fields__ if name in traits}
         self.training_defaults = replace(self.default_training, **known)
+        self.remarks: list[str] = []
         self._encoders: Any = None
         self._transformer: Any = None
         self._pipeline: Any = None

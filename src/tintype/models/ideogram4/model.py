@@ -68,7 +68,6 @@ class Ideogram4Family(Resident):
         super().__init__(weights, device, dtype)
         #: Guidance g counts as 1 + strength · (g - 1).
         self.guidance_strength = float(self.traits.get("guidance_strength", 1.0))
-        self.remarks: list[str] = []
         self._unconditional: Any = None
 
     def _read_encoders(self) -> Any:

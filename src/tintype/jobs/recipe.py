@@ -1,0 +1,62 @@
+"""What an endpoint decides about the training of a LoRA. All else is alike for every endpoint and every base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tintype.catalog import Endpoint, EndpointInput
+from tintype.jobs.samples import Samples
+from tintype.lora.lora import Lora
+from tintype.models.family import Family, TrainingDefaults
+from tintype.training.plan import Plan
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The training of one LoRA.
+
+    `learning_rate` is the one asked for, the plan has the effective one. `effective` are facts for the config file
+    beside those of every training, `pipeline_call` the exact arguments with which plain diffusers draws the subject.
+    """
+
+    endpoint: Endpoint
+    input: EndpointInput
+    family: Family
+    plan: Plan
+    rank: int
+    learning_rate: float
+    title: str
+    trigger: str | None
+    resolution: str
+    samples: Samples
+    effective: Mapping[str, Any]
+    pipeline_call: Mapping[str, Any]
+    start_from: Lora | None = None
+
+
+def plan_for(
+    defaults: TrainingDefaults,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    keep_every: int | None,
+    optimizer: str = "adamw",
+) -> Plan:
+    """What was asked for and the defaults of the base, as numbers. `learning_rate` is the effective one."""
+    return Plan(
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=defaults.batch_size,
+        seed=seed,
+        guidance=defaults.training_guidance,
+        warmup_steps=defaults.warmup_steps,
+        decay_power=defaults.decay_power,
+        weight_decay=defaults.weight_decay,
+        ema_decay=defaults.ema_decay,
+        autocast=defaults.autocast,
+        optimizer=optimizer,
+        keep_every=keep_every,
+    )
