@@ -32,7 +32,7 @@ from rich.table import Table
 
 from tintype.catalog import Kind
 from tintype.settings import load_settings
-from tintype.store import LogLine, NewRequest, Queue
+from tintype.store import LogLine, NewRequest, Store
 
 CONNECTIONS = 64
 LINES = 200
@@ -61,16 +61,16 @@ class Gateway:
         self.web = web
         self.seconds = seconds
 
-    def queue(self, work: Any) -> Any:
+    def store(self, work: Any) -> Any:
         """Does something with the queue, from this process."""
 
         async def run() -> Any:
             url = load_settings(data_dir=self.data_dir).database_url
-            queue = await Queue.open(url, lease_seconds=36_000.0)
+            store = await Store.open(url, lease_seconds=36_000.0)
             try:
-                return await work(queue)
+                return await work(store)
             finally:
-                await queue.close()
+                await store.close()
 
         return asyncio.run(run())
 
@@ -102,16 +102,16 @@ class Gateway:
         return figures
 
 
-async def running_request(queue: Queue) -> str:
+async def running_request(store: Store) -> str:
     """The id of a request that is in progress and has said LINES lines, for as long as the bench lasts."""
     new = NewRequest("fal-ai/flux-lora-portrait-trainer", LANE, {"steps": 1000}, origin="http://127.0.0.1")
-    request, _ = await queue.submit(new)
-    claim = await queue.claim("bench", LANE)
+    request, _ = await store.requests.submit(new)
+    claim = await store.leases.claim("bench", LANE)
     assert claim is not None
     lines = [
         LogLine(0, time.time(), "INFO", f"step {n}/1000 loss 0.0{n:03}, 3.1 steps/s, 2 min left") for n in range(LINES)
     ]
-    await queue.heartbeat(claim, step=200, total=1000, metrics={"loss": 0.08, "eta": 120.0}, logs=lines)
+    await store.leases.heartbeat(claim, step=200, total=1000, metrics={"loss": 0.08, "eta": 120.0}, logs=lines)
     return request.id
 
 
@@ -138,7 +138,7 @@ def finish_many(path: Path, count: int) -> None:
 
 def measure(gateway: Gateway, *, history: tuple[int, ...] = (10, 100_000), submits: int = 4000) -> dict[str, Any]:
     """All figures, by name. `history`: numbers of finished requests to poll beside; `submits` are sent in all."""
-    request_id = gateway.queue(running_request)
+    request_id = gateway.store(running_request)
     poll = gateway.head("GET", f"{TRAINER}/requests/{request_id}/status?logs=true")
     quiet = gateway.head("GET", f"{TRAINER}/requests/{request_id}/status?logs=false")
     gateway.load(poll, duration=1.0)  # warms up
@@ -185,7 +185,7 @@ def serving(folder: Path, seconds: float, *, alone: bool) -> Iterator[Gateway]:
         try:
             wait_for(port, "/health" if alone else "/ready")
             gateway = Gateway(port, folder, "", psutil.Process(server.pid), seconds)
-            gateway.key = gateway.queue(lambda queue: queue.create_key("bench"))[1]
+            gateway.key = gateway.store(lambda store: store.keys.create("bench"))[1]
             if not alone:
                 family = psutil.Process(server.pid).children()
                 gateway.web = next(child for child in family if "tintype.web" in child.cmdline())

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tintype.settings import load_settings
-from tintype.store import NewRequest, Queue
+from tintype.store import NewRequest, Store
 
 CALLERS = 8
 INPUT = {"images_data_url": "tintype-file:" + "0" * 32, "trigger_phrase": "a person", "steps": 500}
@@ -42,30 +42,30 @@ async def rate(count: int, one: Callable[[int], Awaitable[object]], callers: int
 
 async def measure(url: str, count: int) -> dict[str, float]:
     """Figures by name: calls a second, except `open_ms`."""
-    await (await Queue.open(url)).close()
+    await (await Store.open(url)).close()
     start = time.perf_counter()
-    queue = await Queue.open(url)
+    store = await Store.open(url)
     figures = {"open_ms": (time.perf_counter() - start) * 1000}
     ids: list[str] = []
 
     async def submit(number: int) -> None:
-        request, _ = await queue.submit(NewRequest("fal-ai/trainer", "training", INPUT, key_id="bench"))
+        request, _ = await store.requests.submit(NewRequest("fal-ai/trainer", "training", INPUT, key_id="bench"))
         ids.append(request.id)
 
     async def turn(number: int) -> None:
-        claim = await queue.claim("bench", "training", resident=["flux"])
+        claim = await store.leases.claim("bench", "training", resident=["flux"])
         if claim is not None:
-            await queue.heartbeat(claim, step=1, total=1)
-            await queue.complete(claim, {"done": True}, [])
+            await store.leases.heartbeat(claim, step=1, total=1)
+            await store.leases.complete(claim, {"done": True}, [])
 
-    _, key = await queue.create_key("bench")
+    _, key = await store.keys.create("bench")
     figures["submits"] = await rate(count, submit)
     figures["claim_heartbeat_complete"] = await rate(count, turn)
-    figures["idle_claims"] = await rate(count, lambda _: queue.claim("bench", "drawing"))
-    figures["polls_get"] = await rate(count, lambda number: queue.get(ids[number % len(ids)]))
-    figures["polls_version"] = await rate(count, lambda number: queue.version(ids[number % len(ids)]))
-    figures["key_checks"] = await rate(count, lambda _: queue.check_key(key))
-    await queue.close()
+    figures["idle_claims"] = await rate(count, lambda _: store.leases.claim("bench", "drawing"))
+    figures["polls_get"] = await rate(count, lambda number: store.requests.get(ids[number % len(ids)]))
+    figures["polls_version"] = await rate(count, lambda number: store.requests.version(ids[number % len(ids)]))
+    figures["key_checks"] = await rate(count, lambda _: store.keys.check(key))
+    await store.close()
     return figures
 
 

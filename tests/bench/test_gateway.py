@@ -12,7 +12,7 @@ from bench import gateway
 
 def test_polls_and_submits_are_answered_counted_and_told_what_they_cost(tmp_path: Path) -> None:
     with gateway.serving(tmp_path, 0.3, alone=True) as served:
-        request_id = served.queue(gateway.running_request)
+        request_id = served.store(gateway.running_request)
         status = f"{gateway.TRAINER}/requests/{request_id}/status?logs="
         polls = served.load(served.head("GET", status + "true"))
         assert polls["codes"].keys() == {"202"}
@@ -24,7 +24,7 @@ def test_polls_and_submits_are_answered_counted_and_told_what_they_cost(tmp_path
             assert 0 < figures["p50_ms"] <= figures["p99_ms"]
             assert figures["rss_mb"] > 10
         gateway.finish_many(tmp_path / "tintype.db", 300)
-        assert len(served.queue(lambda queue: queue.list(limit=1000))) == 1 + 20 + 300
+        assert len(served.store(lambda store: store.requests.list(limit=1000))) == 1 + 20 + 300
         served.key = "nobody:nothing"
         with pytest.raises(SystemExit, match="401"):
             served.load(served.head("GET", status + "true"))

@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.cli.data import with_queue
+from tintype.cli.data import with_store
 from tintype.files import Objects
 from tintype.settings import Settings
-from tintype.store import NewRequest, Queue, StoredFile
+from tintype.store import NewRequest, Store, StoredFile
 
 
 def gc(data_dir: Path, *arguments: str) -> dict[str, int]:
@@ -25,23 +25,23 @@ def gc(data_dir: Path, *arguments: str) -> dict[str, int]:
 def request_id(tmp_path: Path) -> str:
     """Of a request with a result and a file, in an installation that also has things nobody can use."""
 
-    async def work(queue: Queue, settings: Settings) -> str:
+    async def work(store: Store, settings: Settings) -> str:
         objects = Objects.open(settings.storage_url)
-        request, _ = await queue.submit(NewRequest("a/b", "drawing", {"prompt": "x"}))
-        claim = await queue.claim("w", "drawing")
+        request, _ = await store.requests.submit(NewRequest("a/b", "drawing", {"prompt": "x"}))
+        claim = await store.leases.claim("w", "drawing")
         assert claim is not None
         picture = StoredFile("p" * 32, "a.png", "image/png", 1, time.time())
         gone = StoredFile("g" * 32, "b.png", "image/png", 1, time.time(), expires_at=time.time() - 1)
         for file in (picture, gone):
             objects.put_bytes(file.key, b"x")
-        await queue.add_file(gone)
-        await queue.complete(claim, {"seed": 1}, [picture])
+        await store.files.add(gone)
+        await store.leases.complete(claim, {"seed": 1}, [picture])
         objects.put_bytes(f"{'o' * 32}/orphan.png", b"x")
         os.utime(settings.data_dir / "files" / ("o" * 32) / "orphan.png", (0, 0))
         (settings.work_dir / request.id).mkdir(parents=True)
         return request.id
 
-    return with_queue(tmp_path, work)
+    return with_store(tmp_path, work)
 
 
 def test_what_nobody_can_use_goes_and_results_stay(tmp_path: Path, request_id: str) -> None:
@@ -58,4 +58,4 @@ def test_old_requests_go_when_that_is_asked_for(tmp_path: Path, request_id: str)
     assert gc(tmp_path, "--older-than", "1")["old requests"] == 0
     assert gc(tmp_path, "--older-than", "0")["old requests"] == 1
     assert not list((tmp_path / "files").glob("*/*.png"))
-    assert with_queue(tmp_path, lambda queue, _: queue.get(request_id)).is_erased  # type: ignore[union-attr]
+    assert with_store(tmp_path, lambda store, _: store.requests.get(request_id)).is_erased  # type: ignore[union-attr]

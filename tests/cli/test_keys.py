@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.cli.data import with_queue
+from tintype.cli.data import with_store
 from tintype.cli.keys import first_key
 from tintype.settings import Settings, load_settings
-from tintype.store import ApiKey, Queue
+from tintype.store import ApiKey, Store
 
 runner = CliRunner()
 
@@ -23,10 +23,10 @@ def keys(*arguments: str, data_dir: Path) -> str:
 
 
 def check(text: str, data_dir: Path) -> ApiKey | None:
-    async def work(queue: Queue, _: Settings) -> ApiKey | None:
-        return await queue.check_key(text)
+    async def work(store: Store, _: Settings) -> ApiKey | None:
+        return await store.keys.check(text)
 
-    return with_queue(data_dir, work)
+    return with_store(data_dir, work)
 
 
 def test_create_prints_the_key_alone_and_it_is_good_before_the_first_serve(tmp_path: Path) -> None:
@@ -55,11 +55,11 @@ def test_the_first_key_is_kept_for_its_owner_only_and_made_once(tmp_path: Path) 
     settings = load_settings(data_dir=tmp_path)
 
     async def twice() -> tuple[str | None, str | None]:
-        queue = await Queue.open(settings.database_url)
+        store = await Store.open(settings.database_url)
         try:
-            return await first_key(queue, settings), await first_key(queue, settings)
+            return await first_key(store, settings), await first_key(store, settings)
         finally:
-            await queue.close()
+            await store.close()
 
     first, second = asyncio.run(twice())
     assert first == second

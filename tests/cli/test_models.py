@@ -7,10 +7,10 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.cli.data import with_queue
+from tintype.cli.data import with_store
 from tintype.files import Objects, internal_url, new_file_id
 from tintype.settings import Settings
-from tintype.store import CustomModel, NewModel, NewRequest, Queue, StoredFile
+from tintype.store import CustomModel, NewModel, NewRequest, Store, StoredFile
 
 runner = CliRunner()
 
@@ -24,21 +24,21 @@ def models(data_dir: Path, *arguments: str, code: int = 0, answer: str | None = 
 def make(data_dir: Path, name: str = "My own style", *, finish: bool = True) -> CustomModel:
     """A model, trained unless its training is to wait; its file is on the disk."""
 
-    async def work(queue: Queue, settings: Settings) -> CustomModel:
-        request, _new = await queue.submit(NewRequest("t", "training", {}, makes_model=NewModel(name)))
+    async def work(store: Store, settings: Settings) -> CustomModel:
+        request, _new = await store.requests.submit(NewRequest("t", "training", {}, makes_model=NewModel(name)))
         if finish:
-            claim = await queue.claim("worker", "training")
+            claim = await store.leases.claim("worker", "training")
             assert claim is not None
             file_id = new_file_id()
             size = Objects.open(settings.storage_url).put_bytes(f"{file_id}/lora.safetensors", b"weights")
             file = StoredFile(file_id, "lora.safetensors", "application/octet-stream", size, time.time())
             output = {"diffusers_lora_file": {"url": internal_url(file_id, file.file_name)}}
-            await queue.complete(claim, output, [file])
-        model = await queue.find_model(request.model_id or "")
+            await store.leases.complete(claim, output, [file])
+        model = await store.models.find(request.model_id or "")
         assert model is not None
         return model
 
-    return with_queue(data_dir, work)
+    return with_store(data_dir, work)
 
 
 def test_a_model_is_listed_and_shown_by_the_first_characters_of_its_id(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.cli.data import with_queue
+from tintype.cli.data import with_store
 from tintype.errors import InternalError
 from tintype.settings import Settings
-from tintype.store import LogLine, NewRequest, Queue, Request
+from tintype.store import LogLine, NewRequest, Request, Store
 
 runner = CliRunner()
 
@@ -23,15 +23,17 @@ def requests(data_dir: Path, *arguments: str, code: int = 0) -> str:
 def submit(data_dir: Path, *, fail: bool = False) -> Request:
     """A queued request, or one that a worker claimed and failed."""
 
-    async def work(queue: Queue, _: Settings) -> Request:
-        request, _new = await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "a hat"}))
+    async def work(store: Store, _: Settings) -> Request:
+        request, _new = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "a hat"}))
         if fail:
-            claim = await queue.claim("worker", "drawing")
+            claim = await store.leases.claim("worker", "drawing")
             assert claim is not None
-            await queue.fail(claim, InternalError("It broke.").failure(), logs=[LogLine(0, 1.0, "INFO", "Drawing.")])
+            await store.leases.fail(
+                claim, InternalError("It broke.").failure(), logs=[LogLine(0, 1.0, "INFO", "Drawing.")]
+            )
         return request
 
-    return with_queue(data_dir, work)
+    return with_store(data_dir, work)
 
 
 def test_show_is_json_and_takes_the_first_characters_of_an_id(tmp_path: Path) -> None:
@@ -66,14 +68,14 @@ def test_an_unknown_request_points_to_the_list(tmp_path: Path) -> None:
 
 
 def test_show_names_the_newest_checkpoint(tmp_path: Path) -> None:
-    async def work(queue: Queue, _: Settings) -> Request:
-        request, _new = await queue.submit(NewRequest("fal-ai/flux-lora-portrait-trainer", "training", {}))
-        claim = await queue.claim("worker", "training")
+    async def work(store: Store, _: Settings) -> Request:
+        request, _new = await store.requests.submit(NewRequest("fal-ai/flux-lora-portrait-trainer", "training", {}))
+        claim = await store.leases.claim("worker", "training")
         assert claim is not None
-        await queue.heartbeat(claim, step=260, total=500, checkpoint_step=250)
+        await store.leases.heartbeat(claim, step=260, total=500, checkpoint_step=250)
         return request
 
-    request = with_queue(tmp_path, work)
+    request = with_store(tmp_path, work)
     assert json.loads(requests(tmp_path, "show", request.id))["checkpoint"] == 250
 
 

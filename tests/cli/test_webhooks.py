@@ -5,9 +5,9 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from tintype.cli import app
-from tintype.cli.data import with_queue
+from tintype.cli.data import with_store
 from tintype.settings import Settings
-from tintype.store import NewRequest, Queue, SigningKey
+from tintype.store import NewRequest, SigningKey, Store
 
 runner = CliRunner()
 URL = "https://hooks.example/x"
@@ -22,21 +22,21 @@ def webhooks(*arguments: str, data_dir: Path) -> str:
 def delivered(data_dir: Path) -> str:
     """The id of a request whose webhook has been delivered."""
 
-    async def work(queue: Queue, _: Settings) -> str:
-        request, _ = await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=URL))
-        await queue.cancel(request.id)
-        [delivery] = await queue.claim_deliveries(1)
-        await queue.delivered(delivery, "Answered 200.")
+    async def work(store: Store, _: Settings) -> str:
+        request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=URL))
+        await store.requests.cancel(request.id)
+        [delivery] = await store.webhooks.claim(1)
+        await store.webhooks.delivered(delivery, "Answered 200.")
         return request.id
 
-    return with_queue(data_dir, work)
+    return with_store(data_dir, work)
 
 
 def keys(data_dir: Path) -> list[SigningKey]:
-    async def work(queue: Queue, _: Settings) -> list[SigningKey]:
-        return await queue.signing_keys()
+    async def work(store: Store, _: Settings) -> list[SigningKey]:
+        return await store.webhooks.signing_keys()
 
-    return with_queue(data_dir, work)
+    return with_store(data_dir, work)
 
 
 def test_a_webhook_is_listed_and_sent_again_by_hand(tmp_path: Path) -> None:

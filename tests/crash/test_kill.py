@@ -38,7 +38,7 @@ async def test_killing_child_supervisor_and_web_in_turn_costs_no_request(serving
     assert request.output is not None
     assert request.attempts == 3  # the web process has no part in the work
     assert request.output["resumed_at"] >= 10
-    assert len(await serving.queue.files_of(request_id)) == 1
+    assert len(await serving.store.files.of_request(request_id)) == 1
 
 
 async def test_a_killed_serve_leaves_no_orphan_and_its_successor_goes_on(serving: ServeProcess) -> None:

@@ -18,7 +18,7 @@ async def test_a_webhook_outlives_a_kill_of_everything(serving: ServeProcess) ->
         serving.start(webhook_retry_seconds=0.5)
         await serving.ready()
         new = NewRequest("test/training", "training", {"steps": 1}, webhook_url=receiver.url)
-        request, _ = await serving.queue.submit(new)
+        request, _ = await serving.store.requests.submit(new)
         [refused, *_] = await asyncio.to_thread(receiver.wait, 1)
         await asyncio.to_thread(serving.kill_all)
         receiver.answers = []

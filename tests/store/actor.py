@@ -10,36 +10,36 @@ import asyncio
 import itertools
 import sys
 
-from tintype.store import NewRequest, Queue
+from tintype.store import NewRequest, Store
 
 
-async def submit(queue: Queue, count: int) -> None:
+async def submit(store: Store, count: int) -> None:
     for _ in range(count) if count else itertools.count():
-        request, _ = await queue.submit(NewRequest("fal-ai/trainer", "training", {"steps": 1}))
+        request, _ = await store.requests.submit(NewRequest("fal-ai/trainer", "training", {"steps": 1}))
         print(request.id, flush=True)
 
 
-async def work(queue: Queue, name: str) -> None:
+async def work(store: Store, name: str) -> None:
     resident = ["even"] if name.endswith("0") else []
     misses = 0
     while misses < 5:  # skip locked may pass by what another process only just looks at
-        claim = await queue.claim(name, "training", resident=resident)
+        claim = await store.leases.claim(name, "training", resident=resident)
         if claim is None:
             misses += 1
             await asyncio.sleep(0.05)
             continue
         misses = 0
         print(claim.request.id, flush=True)
-        await queue.heartbeat(claim, step=1, total=1)
-        await queue.complete(claim, {"by": name}, [])
+        await store.leases.heartbeat(claim, step=1, total=1)
+        await store.leases.complete(claim, {"by": name}, [])
 
 
 async def main(what: str, url: str, argument: str) -> None:
-    queue = await Queue.open(url, lease_seconds=3600)  # a slow machine must not look like a dead worker
+    store = await Store.open(url, lease_seconds=3600)  # a slow machine must not look like a dead worker
     try:
-        await (submit(queue, int(argument)) if what == "submit" else work(queue, argument))
+        await (submit(store, int(argument)) if what == "submit" else work(store, argument))
     finally:
-        await queue.close()
+        await store.close()
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -10,7 +10,7 @@ import pytest
 from tests.support.clock import Clock
 
 from tintype.settings import Settings
-from tintype.store import NewRequest, Queue, Request
+from tintype.store import NewRequest, Request, Store
 
 LEASE_SECONDS = 30.0
 
@@ -44,19 +44,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def queue(database_url: str, clock: Clock) -> AsyncIterator[Queue]:
-    queue = await Queue.open(database_url, lease_seconds=LEASE_SECONDS, clock=clock)
-    yield queue
-    await queue.close()
+async def store(database_url: str, clock: Clock) -> AsyncIterator[Store]:
+    store = await Store.open(database_url, lease_seconds=LEASE_SECONDS, clock=clock)
+    yield store
+    await store.close()
 
 
 @pytest.fixture
-def submit(queue: Queue) -> Any:
+def submit(store: Store) -> Any:
     """Submits a training request; what is given overrides its fields."""
 
     async def submit(**given: Any) -> Request:
         fields: dict[str, Any] = {"endpoint_id": "fal-ai/trainer", "kind": "training", "input": {"steps": 3}} | given
-        request, is_new = await queue.submit(NewRequest(**fields))
+        request, is_new = await store.requests.submit(NewRequest(**fields))
         assert is_new
         return request
 

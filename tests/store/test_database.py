@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tintype.errors import SettingsError, StorageFull
-from tintype.store import NewRequest, Queue
+from tintype.store import NewRequest, Store
 
 pytestmark = pytest.mark.anyio
 
@@ -23,23 +23,23 @@ DRAW = NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "x"})
 
 
 async def test_a_disk_database_survives_power_cuts_and_has_readers_beside_its_writer(sqlite_url: str) -> None:
-    queue = await Queue.open(sqlite_url)
-    async with queue._database.write() as connection:
+    store = await Store.open(sqlite_url)
+    async with store._database.write() as connection:
         settings = {
             name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
-        reader = await asyncio.wait_for(queue.list(), 30)
+        reader = await asyncio.wait_for(store.requests.list(), 30)
     assert reader == []
     assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
-    await queue.close()
+    await store.close()
 
 
 async def test_opening_a_current_database_does_not_load_alembic(shared_url: str) -> None:
-    await (await Queue.open(shared_url)).close()
+    await (await Store.open(shared_url)).close()
     code = (
-        "import asyncio, sys; from tintype.store import Queue\n"
-        "async def main(): await (await Queue.open(sys.argv[1])).close()\n"
+        "import asyncio, sys; from tintype.store import Store\n"
+        "async def main(): await (await Store.open(sys.argv[1])).close()\n"
         "asyncio.run(main()); print([name for name in ('alembic', 'torch', 'numpy') if name in sys.modules])"
     )
     done = await asyncio.to_thread(
@@ -53,18 +53,18 @@ async def test_several_processes_may_open_an_empty_database_at_once(shared_url: 
         await asyncio.create_subprocess_exec(sys.executable, str(ACTOR), "submit", shared_url, "1") for _ in range(3)
     ]
     assert [await opener.wait() for opener in openers] == [0] * 3
-    queue = await Queue.open(shared_url)
-    assert len(await queue.list()) == 3
-    await queue.close()
+    store = await Store.open(shared_url)
+    assert len(await store.requests.list()) == 3
+    await store.close()
 
 
 async def test_a_database_from_the_future_is_refused_with_a_remedy(shared_url: str) -> None:
-    queue = await Queue.open(shared_url)
-    async with queue._database.write() as connection:
+    store = await Store.open(shared_url)
+    async with store._database.write() as connection:
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    await queue.close()
+    await store.close()
     with pytest.raises(SettingsError, match=r"newer tintype \(schema 9999"):
-        await Queue.open(shared_url)
+        await Store.open(shared_url)
 
 
 @pytest.mark.parametrize(
@@ -79,76 +79,79 @@ async def test_a_database_from_the_future_is_refused_with_a_remedy(shared_url: s
 )
 async def test_a_database_that_cannot_be_opened_is_explained_without_its_password(url: str) -> None:
     with pytest.raises(SettingsError, match="--database") as caught:
-        await Queue.open(url)
+        await Store.open(url)
     assert "hush" not in str(caught.value)
 
 
 async def test_a_full_disk_is_said_so_and_harms_nothing(sqlite_url: str) -> None:
-    queue = await Queue.open(sqlite_url)
-    async with queue._database.write() as connection:
+    store = await Store.open(sqlite_url)
+    async with store._database.write() as connection:
         pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar()
     sa.event.listen(
-        queue._database._engine.sync_engine,
+        store._database._engine.sync_engine,
         "begin",
         lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={pages}").close(),
     )
     with pytest.raises(StorageFull, match="full"):
-        await queue.submit(NewRequest("e", "training", {"text": "x" * 1_000_000}))
-    assert await queue.list() == []
-    await queue.create_key("small enough")
-    await queue.close()
+        await store.requests.submit(NewRequest("e", "training", {"text": "x" * 1_000_000}))
+    assert await store.requests.list() == []
+    await store.keys.create("small enough")
+    await store.close()
 
 
 async def test_a_copied_database_that_lost_its_wal_mode_gets_it_back(sqlite_url: str) -> None:
     for _ in range(2):
-        queue = await Queue.open(sqlite_url)
-        async with queue._database._read() as connection:
+        store = await Store.open(sqlite_url)
+        async with store._database._read() as connection:
             assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
             await connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
-        await queue.close()
+        await store.close()
 
 
-async def test_a_failed_write_leaves_nothing_behind(queue: Queue) -> None:
+async def test_a_failed_write_leaves_nothing_behind(store: Store) -> None:
     async def interrupted() -> None:
-        async with queue._database.write() as connection:
+        async with store._database.write() as connection:
             await connection.execute(sa.text("INSERT INTO secrets (name, value) VALUES ('half', 'x')"))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         await interrupted()
-    async with queue._database._read() as connection:
+    async with store._database._read() as connection:
         assert (await connection.execute(sa.text("SELECT count(*) FROM secrets"))).scalar() == 0
-    await queue.submit(DRAW)
+    await store.requests.submit(DRAW)
 
 
 async def test_callers_that_are_cancelled_in_the_middle_leave_the_queue_working(shared_url: str) -> None:
-    queue = await Queue.open(shared_url)
+    store = await Store.open(shared_url)
     for round_ in range(30):
-        tasks = [asyncio.create_task(work) for work in (queue.submit(DRAW), queue.submit(DRAW), queue.list())]
+        tasks = [
+            asyncio.create_task(work)
+            for work in (store.requests.submit(DRAW), store.requests.submit(DRAW), store.requests.list())
+        ]
         await asyncio.sleep(round_ / 5000)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    await queue.close()  # what had begun is finished first
-    queue = await Queue.open(shared_url)
-    before = len(await queue.list(limit=1000))
-    await asyncio.wait_for(queue.submit(DRAW), 60)
-    assert len(await queue.list(limit=1000)) == before + 1
-    await queue.close()
+    await store.close()  # what had begun is finished first
+    store = await Store.open(shared_url)
+    before = len(await store.requests.list(limit=1000))
+    await asyncio.wait_for(store.requests.submit(DRAW), 60)
+    assert len(await store.requests.list(limit=1000)) == before + 1
+    await store.close()
 
 
-async def test_an_idle_lane_is_only_read(queue: Queue) -> None:
+async def test_an_idle_lane_is_only_read(store: Store) -> None:
     begun: list[sa.Connection] = []
-    engine = queue._database._engine.sync_engine
+    engine = store._database._engine.sync_engine
     statements: list[str] = []
     sa.event.listen(engine, "before_cursor_execute", lambda *heard: statements.append(heard[2]))
     sa.event.listen(engine, "commit", begun.append)
-    assert await queue.claim("w", "training", resident=["warm"]) is None
+    assert await store.leases.claim("w", "training", resident=["warm"]) is None
     assert begun == []
     assert [statement.split()[0] for statement in statements] == ["SELECT"]
 
 
-async def add_finished(queue: Queue, first: int, last: int) -> None:
+async def add_finished(store: Store, first: int, last: int) -> None:
     """A history of completed requests, `old-<first>` to `old-<last>`."""
     finished = sa.text(
         "INSERT INTO requests (id, endpoint_id, kind, status, outcome, priority, input, key_id, origin, affinity, sync,"
@@ -157,29 +160,31 @@ async def add_finished(queue: Queue, first: int, last: int) -> None:
         f" WHERE i < {last}) SELECT 'old-' || i, 'e', 'drawing', 'COMPLETED', 'ok', 0, '{{}}', 'k', '', '', false,"
         " true, '{}', i, false, 0, 0, '{}', 1, 0, 3, 0, 1, 0 FROM n"
     )
-    async with queue._database.write() as connection:
+    async with store._database.write() as connection:
         await connection.execute(finished)
 
 
-async def work_once(queue: Queue) -> None:
+async def work_once(store: Store) -> None:
     """Everything that happens again and again: submits, polls, claims, heartbeats, endings."""
     for _ in range(3):
-        await queue.submit(replace(DRAW, coalesce_key=str(uuid.uuid4()), start_deadline=9e9))
-    assert await queue.claim("w", "training") is None
-    claim = await queue.claim("w", "drawing")
+        await store.requests.submit(replace(DRAW, coalesce_key=str(uuid.uuid4()), start_deadline=9e9))
+    assert await store.leases.claim("w", "training") is None
+    claim = await store.leases.claim("w", "drawing")
     assert claim is not None
-    await queue.position(claim.request)
-    for question in (queue.get, queue.version, queue.logs, queue.attempts):
+    await store.requests.position(claim.request)
+    for question in (store.requests.get, store.requests.version, store.requests.logs, store.requests.attempts):
         await question(claim.request.id)
-    await queue.heartbeat(claim, step=1, total=2)
-    await queue.complete(claim, {}, [])
-    while (claim := await queue.claim("w", "drawing", resident=["warm"])) is not None:
-        await queue.release_worker("w", "gone") if claim.attempt == 1 else await queue.complete(claim, {}, [])
-    await queue.reap()
+    await store.leases.heartbeat(claim, step=1, total=2)
+    await store.leases.complete(claim, {}, [])
+    while (claim := await store.leases.claim("w", "drawing", resident=["warm"])) is not None:
+        await store.leases.release_worker("w", "gone") if claim.attempt == 1 else await store.leases.complete(
+            claim, {}, []
+        )
+    await store.leases.reap()
 
 
 async def test_a_long_history_costs_sqlite_not_one_more_instruction() -> None:
-    queue = await Queue.open("sqlite+aiosqlite://")
+    store = await Store.open("sqlite+aiosqlite://")
     spent = 0
 
     def count() -> int:
@@ -189,34 +194,34 @@ async def test_a_long_history_costs_sqlite_not_one_more_instruction() -> None:
 
     async def cost() -> int:
         before = spent
-        await work_once(queue)
+        await work_once(store)
         return spent - before
 
-    async with queue._database._read() as connection:
+    async with store._database._read() as connection:
         raw = await connection.get_raw_connection()
         assert raw.driver_connection is not None
         await raw.driver_connection.set_progress_handler(count, 1)
-    await add_finished(queue, 1, 10)
+    await add_finished(store, 1, 10)
     short = await cost()
-    await add_finished(queue, 11, 5000)
+    await add_finished(store, 11, 5000)
     long = await cost()
-    await queue.close()
+    await store.close()
     assert 1000 < long < short * 1.1
 
 
-async def test_every_repeated_statement_finds_its_rows_by_an_index(queue: Queue) -> None:
+async def test_every_repeated_statement_finds_its_rows_by_an_index(store: Store) -> None:
     """Asked of the planner itself."""
-    await add_finished(queue, 1, 5000)
-    async with queue._database.write() as connection:
+    await add_finished(store, 1, 5000)
+    async with store._database.write() as connection:
         await connection.execute(sa.text("ANALYZE"))
     asked: list[tuple[str, Any]] = []
-    engine = queue._database._engine.sync_engine
+    engine = store._database._engine.sync_engine
     sa.event.listen(engine, "before_cursor_execute", lambda *heard: asked.append((heard[2], heard[3])))
-    await work_once(queue)
+    await work_once(store)
     plain = {statement: given for statement, given in asked if statement.split()[0] in ("SELECT", "UPDATE")}
     assert len(plain) > 10
-    word = "EXPLAIN QUERY PLAN" if queue._database.sqlite else "EXPLAIN"
-    async with queue._database._read() as connection:
+    word = "EXPLAIN QUERY PLAN" if store._database.sqlite else "EXPLAIN"
+    async with store._database._read() as connection:
         for statement, given in plain.items():
             plan = " | ".join(str(row[-1]) for row in await connection.exec_driver_sql(f"{word} {statement}", given))
             assert "Seq Scan on requests" not in plan, (statement, plan)
@@ -224,15 +229,15 @@ async def test_every_repeated_statement_finds_its_rows_by_an_index(queue: Queue)
             assert "SCAN requests" not in plan or partial, (statement, plan)
 
 
-async def test_a_look_up_sees_what_was_written_a_moment_ago_and_holds_on_to_nothing(queue: Queue) -> None:
-    request, _ = await queue.submit(NewRequest("a/b", "training", {}))
-    before = await queue.version(request.id)
+async def test_a_look_up_sees_what_was_written_a_moment_ago_and_holds_on_to_nothing(store: Store) -> None:
+    request, _ = await store.requests.submit(NewRequest("a/b", "training", {}))
+    before = await store.requests.version(request.id)
     assert before == request.version
-    await queue.cancel(request.id)
-    assert (await queue.version(request.id) or 0) > before
-    assert await queue.version("nobody") is None
-    if queue._database._path is not None:  # a reader that held on to something would leave the log to grow
-        async with queue._database.write() as connection:
+    await store.requests.cancel(request.id)
+    assert (await store.requests.version(request.id) or 0) > before
+    assert await store.requests.version("nobody") is None
+    if store._database._path is not None:  # a reader that held on to something would leave the log to grow
+        async with store._database.write() as connection:
             await connection.execute(sa.text("UPDATE requests SET step = step"))
-        [(busy, *_)] = await queue._database._fetch(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        [(busy, *_)] = await store._database._fetch(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
         assert busy == 0

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from tintype.errors import IdempotencyKeyReused, InternalError, QueueFull
-from tintype.store import Ending, NewRequest, Outcome, Priority, Queue, Status
+from tintype.store import Ending, NewRequest, Outcome, Priority, Status, Store
 
 pytestmark = pytest.mark.anyio
 
 TRAIN = NewRequest("fal-ai/trainer", "training", {"z": 1, "a": [1.5, None], "text": "ä\u0000\ud800"})
 
 
-async def test_a_request_is_kept_as_it_was_sent(queue: Queue, clock: Any) -> None:
+async def test_a_request_is_kept_as_it_was_sent(store: Store, clock: Any) -> None:
     new = replace(TRAIN, key_id="k", origin="http://here", priority=Priority.LOW, affinity="flux", sync=True)
-    request, is_new = await queue.submit(replace(new, start_deadline=clock.now + 5, tags={"team": "a"}))
+    request, is_new = await store.requests.submit(replace(new, start_deadline=clock.now + 5, tags={"team": "a"}))
     assert is_new
     assert str(uuid.UUID(request.id, version=4)) == request.id
     assert (request.status, request.outcome, request.priority) == (Status.IN_QUEUE, None, Priority.LOW)
@@ -27,171 +27,171 @@ async def test_a_request_is_kept_as_it_was_sent(queue: Queue, clock: Any) -> Non
     assert (request.created_at, request.start_deadline) == (clock.now, clock.now + 5)
     assert request.input == TRAIN.input
     assert list(request.input) == list(TRAIN.input)
-    assert await queue.get(request.id) == request
-    assert await queue.version(request.id) == request.version
+    assert await store.requests.get(request.id) == request
+    assert await store.requests.version(request.id) == request.version
 
 
 @pytest.mark.parametrize("request_id", ["", "nothing", str(uuid.uuid4()), "a\0b", "\ud800"])
-async def test_an_unknown_id_is_none_whatever_it_holds(queue: Queue, request_id: str) -> None:
-    assert await queue.get(request_id) is None
-    assert await queue.version(request_id) is None
-    assert await queue.cancel(request_id) is None
-    assert await queue.retry(request_id) is None
-    assert await queue.logs(request_id) == []
+async def test_an_unknown_id_is_none_whatever_it_holds(store: Store, request_id: str) -> None:
+    assert await store.requests.get(request_id) is None
+    assert await store.requests.version(request_id) is None
+    assert await store.requests.cancel(request_id) is None
+    assert await store.requests.retry(request_id) is None
+    assert await store.requests.logs(request_id) == []
 
 
 async def test_an_idempotency_key_gives_the_first_request_for_ever_but_only_to_its_api_key(
-    queue: Queue, clock: Any
+    store: Store, clock: Any
 ) -> None:
-    first, _ = await queue.submit(replace(TRAIN, key_id="k", idempotency_key="i"))
+    first, _ = await store.requests.submit(replace(TRAIN, key_id="k", idempotency_key="i"))
     clock.advance(1e6)
-    claim = await queue.claim("w", "training")
+    claim = await store.leases.claim("w", "training")
     assert claim is not None
-    await queue.complete(claim, {}, [])
-    again, is_new = await queue.submit(replace(TRAIN, key_id="k", idempotency_key="i"))
+    await store.leases.complete(claim, {}, [])
+    again, is_new = await store.requests.submit(replace(TRAIN, key_id="k", idempotency_key="i"))
     assert (again.id, is_new, again.status) == (first.id, False, Status.COMPLETED)
-    other, is_new = await queue.submit(replace(TRAIN, key_id="other", idempotency_key="i"))
+    other, is_new = await store.requests.submit(replace(TRAIN, key_id="other", idempotency_key="i"))
     assert is_new
     assert other.id != first.id
 
 
-async def test_an_idempotency_key_is_refused_for_another_request(queue: Queue) -> None:
+async def test_an_idempotency_key_is_refused_for_another_request(store: Store) -> None:
     new = NewRequest("a/b", "drawing", {}, key_id="ada", idempotency_key="k", digest="one")
-    request, _ = await queue.submit(new)
-    assert await queue.submit(new) == (request, False)
+    request, _ = await store.requests.submit(new)
+    assert await store.requests.submit(new) == (request, False)
     with pytest.raises(IdempotencyKeyReused, match=request.id):
-        await queue.submit(replace(new, digest="another"))
-    assert (await queue.submit(replace(new, digest="another", key_id="bob")))[1]
+        await store.requests.submit(replace(new, digest="another"))
+    assert (await store.requests.submit(replace(new, digest="another", key_id="bob")))[1]
 
 
-async def test_simultaneous_submits_of_one_idempotency_key_make_one_request(queue: Queue) -> None:
+async def test_simultaneous_submits_of_one_idempotency_key_make_one_request(store: Store) -> None:
     new = replace(TRAIN, key_id="k", idempotency_key="i")
-    answers = await asyncio.gather(*(queue.submit(new) for _ in range(8)))
+    answers = await asyncio.gather(*(store.requests.submit(new) for _ in range(8)))
     assert len({request.id for request, _ in answers}) == 1
     assert sum(is_new for _, is_new in answers) == 1
 
 
-async def test_an_identical_training_coalesces_within_ten_seconds(queue: Queue, clock: Any) -> None:
-    first, _ = await queue.submit(replace(TRAIN, coalesce_key="c"))
+async def test_an_identical_training_coalesces_within_ten_seconds(store: Store, clock: Any) -> None:
+    first, _ = await store.requests.submit(replace(TRAIN, coalesce_key="c"))
     clock.advance(9)
-    assert await queue.submit(replace(TRAIN, coalesce_key="c")) == (first, False)
+    assert await store.requests.submit(replace(TRAIN, coalesce_key="c")) == (first, False)
     clock.advance(2)
-    later, is_new = await queue.submit(replace(TRAIN, coalesce_key="c"))
+    later, is_new = await store.requests.submit(replace(TRAIN, coalesce_key="c"))
     assert is_new
     assert later.id != first.id
 
 
-async def test_simultaneous_identical_trainings_make_one_request(queue: Queue) -> None:
-    answers = await asyncio.gather(*(queue.submit(replace(TRAIN, coalesce_key="c")) for _ in range(8)))
+async def test_simultaneous_identical_trainings_make_one_request(store: Store) -> None:
+    answers = await asyncio.gather(*(store.requests.submit(replace(TRAIN, coalesce_key="c")) for _ in range(8)))
     assert len({request.id for request, _ in answers}) == 1
 
 
-async def test_a_finished_or_cancelled_training_is_not_coalesced_with(queue: Queue) -> None:
-    await queue.submit(replace(TRAIN, coalesce_key="c"))
-    claim = await queue.claim("w", "training")
+async def test_a_finished_or_cancelled_training_is_not_coalesced_with(store: Store) -> None:
+    await store.requests.submit(replace(TRAIN, coalesce_key="c"))
+    claim = await store.leases.claim("w", "training")
     assert claim is not None
-    await queue.complete(claim, {}, [])
-    second, is_new = await queue.submit(replace(TRAIN, coalesce_key="c"))
+    await store.leases.complete(claim, {}, [])
+    second, is_new = await store.requests.submit(replace(TRAIN, coalesce_key="c"))
     assert is_new
-    await queue.claim("w", "training")
-    await queue.cancel(second.id)  # still running, but it will not give a result
-    _, is_new = await queue.submit(replace(TRAIN, coalesce_key="c"))
+    await store.leases.claim("w", "training")
+    await store.requests.cancel(second.id)  # still running, but it will not give a result
+    _, is_new = await store.requests.submit(replace(TRAIN, coalesce_key="c"))
     assert is_new
 
 
-async def test_identical_drawings_are_several_pictures(queue: Queue) -> None:
+async def test_identical_drawings_are_several_pictures(store: Store) -> None:
     draw = NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "a cat"})
-    assert len({(await queue.submit(draw))[0].id for _ in range(4)}) == 4
+    assert len({(await store.requests.submit(draw))[0].id for _ in range(4)}) == 4
 
 
-async def test_a_full_queue_is_refused_unless_the_request_is_already_there(queue: Queue) -> None:
-    await queue.submit(replace(TRAIN, max_queue_length=0, idempotency_key="i"))
+async def test_a_full_queue_is_refused_unless_the_request_is_already_there(store: Store) -> None:
+    await store.requests.submit(replace(TRAIN, max_queue_length=0, idempotency_key="i"))
     with pytest.raises(QueueFull, match="fal_max_queue_length"):
-        await queue.submit(replace(TRAIN, max_queue_length=0))
-    await queue.submit(replace(TRAIN, max_queue_length=0, endpoint_id="fal-ai/other"))
-    _, is_new = await queue.submit(replace(TRAIN, max_queue_length=0, idempotency_key="i"))
+        await store.requests.submit(replace(TRAIN, max_queue_length=0))
+    await store.requests.submit(replace(TRAIN, max_queue_length=0, endpoint_id="fal-ai/other"))
+    _, is_new = await store.requests.submit(replace(TRAIN, max_queue_length=0, idempotency_key="i"))
     assert not is_new
-    await queue.claim("w", "training")  # running ones do not wait
-    await queue.submit(replace(TRAIN, max_queue_length=0))
+    await store.leases.claim("w", "training")  # running ones do not wait
+    await store.requests.submit(replace(TRAIN, max_queue_length=0))
 
 
-async def test_position_counts_those_of_its_kind_that_run_before(queue: Queue, submit: Any) -> None:
+async def test_position_counts_those_of_its_kind_that_run_before(store: Store, submit: Any) -> None:
     low = await submit(priority=Priority.LOW)
     first, second = await submit(), await submit()
     await submit(kind="drawing")
-    assert [await queue.position(request) for request in (first, second, low)] == [0, 1, 2]
-    claim = await queue.claim("w", "training")
+    assert [await store.requests.position(request) for request in (first, second, low)] == [0, 1, 2]
+    claim = await store.leases.claim("w", "training")
     assert claim is not None
-    assert [await queue.position(request) for request in (claim.request, second, low)] == [0, 0, 1]
+    assert [await store.requests.position(request) for request in (claim.request, second, low)] == [0, 0, 1]
 
 
-async def test_notes_of_the_web_half_are_the_first_log_lines(queue: Queue, submit: Any) -> None:
+async def test_notes_of_the_web_half_are_the_first_log_lines(store: Store, submit: Any) -> None:
     request = await submit(notes=("stepz is not an input; did you mean steps?",))
-    [line] = await queue.logs(request.id)
+    [line] = await store.requests.logs(request.id)
     assert (line.number, line.level, line.message) == (0, "WARN", "stepz is not an input; did you mean steps?")
 
 
-async def test_cancelling_a_waiting_request_ends_it_at_once(queue: Queue, submit: Any, clock: Any) -> None:
+async def test_cancelling_a_waiting_request_ends_it_at_once(store: Store, submit: Any, clock: Any) -> None:
     request = await submit()
-    cancelled = await queue.cancel(request.id)
+    cancelled = await store.requests.cancel(request.id)
     assert cancelled is not None
     assert (cancelled.status, cancelled.outcome) == (Status.COMPLETED, Outcome.CANCELLED)
     assert cancelled.failure is not None
     assert cancelled.failure.status == 499
     assert cancelled.ended_at == clock.now
     assert cancelled.version > request.version
-    assert await queue.claim("w", "training") is None
-    assert await queue.cancel(request.id) == cancelled
+    assert await store.leases.claim("w", "training") is None
+    assert await store.requests.cancel(request.id) == cancelled
 
 
-async def test_cancelling_a_running_request_tells_its_worker(queue: Queue, submit: Any) -> None:
+async def test_cancelling_a_running_request_tells_its_worker(store: Store, submit: Any) -> None:
     request = await submit()
-    claim = await queue.claim("w", "training")
+    claim = await store.leases.claim("w", "training")
     assert claim is not None
-    asked = await queue.cancel(request.id)
+    asked = await store.requests.cancel(request.id)
     assert asked is not None
     assert (asked.status, asked.cancel_requested) == (Status.IN_PROGRESS, True)
-    assert (await queue.heartbeat(claim)).cancel
-    assert await queue.cancel(request.id) == asked
+    assert (await store.leases.heartbeat(claim)).cancel
+    assert await store.requests.cancel(request.id) == asked
 
 
-async def test_retry_puts_a_failed_request_back_at_its_old_place(queue: Queue, submit: Any, clock: Any) -> None:
+async def test_retry_puts_a_failed_request_back_at_its_old_place(store: Store, submit: Any, clock: Any) -> None:
     request = await submit(start_deadline=clock.now + 5)
-    claim = await queue.claim("w", "training")
+    claim = await store.leases.claim("w", "training")
     assert claim is not None
-    await queue.fail(claim, InternalError("broken").failure())
+    await store.leases.fail(claim, InternalError("broken").failure())
     await submit()
     clock.advance(60)
-    again = await queue.retry(request.id)
+    again = await store.requests.retry(request.id)
     assert again is not None
     assert (again.status, again.outcome, again.failure, again.ended_at) == (Status.IN_QUEUE, None, None, None)
     assert (again.cancel_requested, again.strikes, again.start_deadline) == (False, 0, None)
-    second = await queue.claim("w", "training")
+    second = await store.leases.claim("w", "training")
     assert second is not None
     assert second.request.id == request.id
     assert second.token > claim.token
-    assert [attempt.ending for attempt in await queue.attempts(request.id)] == [Ending.FAILED, None]
+    assert [attempt.ending for attempt in await store.requests.attempts(request.id)] == [Ending.FAILED, None]
 
 
-async def test_retry_leaves_what_runs_or_succeeded_alone(queue: Queue, submit: Any) -> None:
+async def test_retry_leaves_what_runs_or_succeeded_alone(store: Store, submit: Any) -> None:
     request = await submit()
-    assert await queue.retry(request.id) == request
-    claim = await queue.claim("w", "training")
+    assert await store.requests.retry(request.id) == request
+    claim = await store.leases.claim("w", "training")
     assert claim is not None
-    await queue.complete(claim, {"done": True}, [])
-    done = await queue.get(request.id)
-    assert await queue.retry(request.id) == done
+    await store.leases.complete(claim, {"done": True}, [])
+    done = await store.requests.get(request.id)
+    assert await store.requests.retry(request.id) == done
 
 
-async def test_list_is_newest_first_and_can_be_paged(queue: Queue, submit: Any, clock: Any) -> None:
+async def test_list_is_newest_first_and_can_be_paged(store: Store, submit: Any, clock: Any) -> None:
     requests = []
     for endpoint_id in ("a", "b", "a"):
         requests.append(await submit(endpoint_id=endpoint_id))
         clock.advance(1)
-    await queue.cancel(requests[2].id)
+    await store.requests.cancel(requests[2].id)
     newest_first = [request.id for request in reversed(requests)]
-    assert [request.id for request in await queue.list()] == newest_first
-    page = await queue.list(limit=2)
-    assert [request.id for request in await queue.list(before=page[-1].created_at)] == newest_first[2:]
-    assert [request.id for request in await queue.list(status=Status.IN_QUEUE)] == newest_first[1:]
-    assert [request.id for request in await queue.list(endpoint_id="a")] == newest_first[::2]
+    assert [request.id for request in await store.requests.list()] == newest_first
+    page = await store.requests.list(limit=2)
+    assert [request.id for request in await store.requests.list(before=page[-1].created_at)] == newest_first[2:]
+    assert [request.id for request in await store.requests.list(status=Status.IN_QUEUE)] == newest_first[1:]
+    assert [request.id for request in await store.requests.list(endpoint_id="a")] == newest_first[::2]

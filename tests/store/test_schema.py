@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from tintype.store import Queue, schema
+from tintype.store import Store, schema
 from tintype.store.database import MIGRATIONS
 
 pytestmark = pytest.mark.anyio
@@ -25,8 +25,8 @@ def _differences(connection: sa.Connection) -> list[Any]:
         return list(compare_metadata(context, schema.metadata))
 
 
-async def test_the_migrations_lead_to_the_declared_tables(queue: Queue) -> None:
-    async with queue._database._read() as connection:
+async def test_the_migrations_lead_to_the_declared_tables(store: Store) -> None:
+    async with store._database._read() as connection:
         assert await connection.run_sync(_differences) == []
 
 

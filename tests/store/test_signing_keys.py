@@ -5,42 +5,42 @@ import asyncio
 import pytest
 from tests.support.clock import Clock
 
-from tintype.store import Queue
-from tintype.store.signing_keys import CACHED_SECONDS, signing_key
+from tintype.store import Store
+from tintype.store.webhooks import CACHED_SECONDS, signing_key
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_the_first_key_is_made_once_for_all_processes(shared_url: str) -> None:
-    queues = [await Queue.open(shared_url) for _ in range(2)]
-    known = await asyncio.gather(*(queue.signing_keys() for queue in queues * 3))
-    for queue in queues:
-        await queue.close()
+    stores = [await Store.open(shared_url) for _ in range(2)]
+    known = await asyncio.gather(*(store.webhooks.signing_keys() for store in stores * 3))
+    for store in stores:
+        await store.close()
     assert len({key.seed for keys in known for key in keys}) == 1
 
 
 async def test_a_new_key_signs_when_every_receiver_knows_it_and_the_old_one_stays_to_be_checked(
-    queue: Queue, clock: Clock
+    store: Store, clock: Clock
 ) -> None:
-    [old] = await queue.signing_keys()
+    [old] = await store.webhooks.signing_keys()
     clock.advance(1.0)
-    new = await queue.rotate_signing_key()
+    new = await store.webhooks.rotate_signing_key()
 
     def signs() -> str:
         return signing_key(keys, clock.now).id
 
-    keys = await queue.signing_keys()
+    keys = await store.webhooks.signing_keys()
     assert [key.id for key in keys] == [old.id, new.id]
     assert signs() == old.id
     clock.advance(CACHED_SECONDS)
-    keys = await queue.signing_keys()
+    keys = await store.webhooks.signing_keys()
     assert ([key.id for key in keys], signs()) == ([old.id, new.id], new.id)
     clock.advance(CACHED_SECONDS)
-    keys = await queue.signing_keys()
+    keys = await store.webhooks.signing_keys()
     assert ([key.id for key in keys], signs()) == ([new.id], new.id)
 
 
-async def test_a_stolen_key_is_gone_at_once(queue: Queue) -> None:
-    await queue.signing_keys()
-    new = await queue.rotate_signing_key(at_once=True)
-    assert await queue.signing_keys() == [new]
+async def test_a_stolen_key_is_gone_at_once(store: Store) -> None:
+    await store.webhooks.signing_keys()
+    new = await store.webhooks.rotate_signing_key(at_once=True)
+    assert await store.webhooks.signing_keys() == [new]

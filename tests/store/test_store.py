@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 )
 
 from tintype.errors import Cancelled, InternalError, LeaseLost
-from tintype.store import Claim, Ending, LogLine, NewRequest, Outcome, Priority, Queue, Status
+from tintype.store import Claim, Ending, LogLine, NewRequest, Outcome, Priority, Status, Store
 
 ACTOR = Path(__file__).parent / "actor.py"
 LEASE = 30.0
@@ -34,11 +34,11 @@ LEASE = 30.0
 
 @pytest.mark.anyio
 async def test_processes_at_one_database_claim_every_request_exactly_once(shared_url: str) -> None:
-    queue = await Queue.open(shared_url)
+    store = await Store.open(shared_url)
     ids = []
     for number in range(40):
         affinity = "even" if number % 2 == 0 else "odd"
-        request, _ = await queue.submit(NewRequest("fal-ai/trainer", "training", {}, affinity=affinity))
+        request, _ = await store.requests.submit(NewRequest("fal-ai/trainer", "training", {}, affinity=affinity))
         ids.append(request.id)
     workers = [
         await asyncio.create_subprocess_exec(
@@ -50,9 +50,9 @@ async def test_processes_at_one_database_claim_every_request_exactly_once(shared
     assert [worker.returncode for worker in workers] == [0] * 3
     claimed = [line for output, _ in outputs for line in output.decode().split()]
     assert sorted(claimed) == sorted(ids)
-    assert {request.outcome for request in await queue.list(limit=100)} == {Outcome.OK}
-    assert {len(await queue.attempts(request_id)) for request_id in ids} == {1}
-    await queue.close()
+    assert {request.outcome for request in await store.requests.list(limit=100)} == {Outcome.OK}
+    assert {len(await store.requests.attempts(request_id)) for request_id in ids} == {1}
+    await store.close()
 
 
 @pytest.mark.anyio
@@ -65,12 +65,12 @@ async def test_what_was_answered_is_there_after_a_kill(shared_url: str) -> None:
     actor.kill()
     rest, _ = await actor.communicate()
     answered += [line for line in rest.decode().split("\n") if len(line) == len(answered[0])]
-    queue = await Queue.open(shared_url)
-    assert None not in [await queue.get(request_id) for request_id in answered]
-    claim = await queue.claim("w", "training")  # and the dead process holds no lock
+    store = await Store.open(shared_url)
+    assert None not in [await store.requests.get(request_id) for request_id in answered]
+    claim = await store.leases.claim("w", "training")  # and the dead process holds no lock
     assert claim is not None
     assert claim.request.id == answered[0]
-    await queue.close()
+    await store.close()
 
 
 # --- under any order of events --------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class QueueMachine(RuleBasedStateMachine):
         super().__init__()
         self.now = 1_000_000.0
         self.loop = asyncio.new_event_loop()
-        self.queue = self.loop.run_until_complete(Queue.open(self.url, lease_seconds=LEASE, clock=lambda: self.now))
+        self.store = self.loop.run_until_complete(Store.open(self.url, lease_seconds=LEASE, clock=lambda: self.now))
         self.known: dict[str, CachedResponse] = {}
         self.written = 0
 
@@ -153,7 +153,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _submit(self, kind: Any, priority: Priority, affinity: str) -> str:
         new = NewRequest("e", kind, {}, priority=priority, affinity=affinity)
-        request, is_new = self.wait(self.queue.submit(new))
+        request, is_new = self.wait(self.store.requests.submit(new))
         assert is_new
         assert request.id not in self.known
         self.known[request.id] = CachedResponse(request.id, kind)
@@ -167,7 +167,7 @@ class QueueMachine(RuleBasedStateMachine):
     )
     def claim(self, lane: Any, worker: str, resident: list[str]) -> Any:
         self.expire()
-        claim = self.wait(self.queue.claim(worker, lane, resident=resident))
+        claim = self.wait(self.store.leases.claim(worker, lane, resident=resident))
         waiting = [told for told in self.known.values() if told.kind == lane and told.status is Status.IN_QUEUE]
         assert (claim is None) == (not waiting)
         if claim is None:
@@ -184,7 +184,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(claim=claims, checkpoint=st.none() | st.integers(0, 5))
     def heartbeat(self, claim: Claim, checkpoint: int | None) -> None:
         line = LogLine(0, self.now, "INFO", str(claim.token))
-        beat = self.queue.heartbeat(claim, step=claim.token, total=9, checkpoint_step=checkpoint, logs=[line])
+        beat = self.store.leases.heartbeat(claim, step=claim.token, total=9, checkpoint_step=checkpoint, logs=[line])
         if not self.is_current(claim):
             with pytest.raises(LeaseLost):
                 self.wait(beat)
@@ -198,7 +198,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(claim=claims)
     def complete(self, claim: Claim) -> None:
-        write = self.queue.complete(claim, {"token": claim.token}, [])
+        write = self.store.leases.complete(claim, {"token": claim.token}, [])
         if not self.is_current(claim):
             with pytest.raises(LeaseLost):
                 self.wait(write)
@@ -210,7 +210,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(claim=claims, failure=st.sampled_from([Cancelled(), InternalError("broken")]))
     def fail(self, claim: Claim, failure: Any) -> None:
-        write = self.queue.fail(claim, failure.failure())
+        write = self.store.leases.fail(claim, failure.failure())
         if not self.is_current(claim):
             with pytest.raises(LeaseLost):
                 self.wait(write)
@@ -222,7 +222,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(claim=claims, ending=st.sampled_from([Ending.DIED, Ending.DIED, Ending.KILLED]))
     def release(self, claim: Claim, ending: Ending) -> None:
-        write = self.queue.release(claim, ending, "it ended")
+        write = self.store.leases.release(claim, ending, "it ended")
         if not self.is_current(claim):
             with pytest.raises(LeaseLost):
                 self.wait(write)
@@ -234,15 +234,15 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(["w1", "w2"]))
     def bury(self, worker: str) -> None:
-        held = self.wait(self.queue.list(status=Status.IN_PROGRESS, limit=1000))
-        mine = [r.id for r in held if self.wait(self.queue.attempts(r.id))[-1].worker_id == worker]
-        assert self.wait(self.queue.release_worker(worker, "gone")) == len(mine)
+        held = self.wait(self.store.requests.list(status=Status.IN_PROGRESS, limit=1000))
+        mine = [r.id for r in held if self.wait(self.store.requests.attempts(r.id))[-1].worker_id == worker]
+        assert self.wait(self.store.leases.release_worker(worker, "gone")) == len(mine)
         for request_id in mine:
             self.give_back(self.known[request_id], Ending.KILLED)
 
     @rule(request_id=submitted)
     def cancel(self, request_id: str) -> None:
-        self.wait(self.queue.cancel(request_id))
+        self.wait(self.store.requests.cancel(request_id))
         told = self.known[request_id]
         if told.status is Status.IN_QUEUE:
             told.cancel_requested = True
@@ -252,7 +252,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(request_id=submitted)
     def retry(self, request_id: str) -> None:
-        self.wait(self.queue.retry(request_id))
+        self.wait(self.store.requests.retry(request_id))
         told = self.known[request_id]
         if told.status is Status.COMPLETED and told.outcome is not Outcome.OK:
             told.status, told.outcome, told.cancel_requested, told.strikes = Status.IN_QUEUE, None, False, 0
@@ -263,7 +263,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def reap(self) -> None:
-        assert self.wait(self.queue.reap()) == self.expire()
+        assert self.wait(self.store.leases.reap()) == self.expire()
 
     @rule(claim=consumes(claims))
     def forget(self, claim: Claim) -> None:
@@ -271,7 +271,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def all_is_as_told(self) -> None:
-        stored = {request.id: request for request in self.wait(self.queue.list(limit=1000))}
+        stored = {request.id: request for request in self.wait(self.store.requests.list(limit=1000))}
         assert stored.keys() == self.known.keys()  # none is lost, none appeared
         for request_id, told in self.known.items():
             request = stored[request_id]
@@ -284,10 +284,10 @@ class QueueMachine(RuleBasedStateMachine):
         """What only grows is looked at once, at the end: attempts, and lines of living workers only."""
         lines = 0
         for request_id, told in self.known.items():
-            assert [attempt.ending for attempt in self.wait(self.queue.attempts(request_id))] == told.endings
-            lines += len(self.wait(self.queue.logs(request_id)))
+            assert [attempt.ending for attempt in self.wait(self.store.requests.attempts(request_id))] == told.endings
+            lines += len(self.wait(self.store.requests.logs(request_id)))
         assert lines == self.written
-        self.wait(self.queue.close())
+        self.wait(self.store.close())
         self.loop.close()
 
 

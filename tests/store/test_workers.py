@@ -7,24 +7,24 @@ from typing import Any
 
 import pytest
 
-from tintype.store import Queue, Worker
+from tintype.store import Store, Worker
 
 pytestmark = pytest.mark.anyio
 
 WORKER = Worker("w1", "training", "cpu", "host", 123, "boot", 0.0, "idle", ("flux", "lora"))
 
 
-async def test_a_lane_is_known_from_its_announcement_until_it_retires(queue: Queue, clock: Any) -> None:
-    await queue.announce(WORKER)
-    assert await queue.workers() == [replace(WORKER, seen_at=clock.now)]
+async def test_a_lane_is_known_from_its_announcement_until_it_retires(store: Store, clock: Any) -> None:
+    await store.workers.announce(WORKER)
+    assert await store.workers.list() == [replace(WORKER, seen_at=clock.now)]
     clock.advance(20)
-    await queue.announce(replace(WORKER, id="w2", lane="drawing"))
-    assert [worker.id for worker in await queue.workers(seen_within=10)] == ["w2"]
-    await queue.announce(replace(WORKER, state="busy", resident=()))
-    assert [(worker.id, worker.state, worker.resident) for worker in await queue.workers(seen_within=10)] == [
+    await store.workers.announce(replace(WORKER, id="w2", lane="drawing"))
+    assert [worker.id for worker in await store.workers.list(seen_within=10)] == ["w2"]
+    await store.workers.announce(replace(WORKER, state="busy", resident=()))
+    assert [(worker.id, worker.state, worker.resident) for worker in await store.workers.list(seen_within=10)] == [
         ("w1", "busy", ()),
         ("w2", "idle", ("flux", "lora")),
     ]
-    await queue.retire("w1")
-    await queue.retire("w1")
-    assert [worker.id for worker in await queue.workers()] == ["w2"]
+    await store.workers.retire("w1")
+    await store.workers.retire("w1")
+    assert [worker.id for worker in await store.workers.list()] == ["w2"]

@@ -18,7 +18,7 @@ import psutil
 from tests.support.server import free_port
 from tintype.processes import Lifeline
 from tintype.settings import Settings, load_settings
-from tintype.store import NewRequest, Queue, Request, Status
+from tintype.store import NewRequest, Request, Status, Store
 from tintype.worker.launcher import environment
 
 PATIENCE = 60.0  # seconds; generous, because the machine may be busy
@@ -43,16 +43,16 @@ class RequestsInStore:
 
     patience = PATIENCE
 
-    def __init__(self, settings: Settings, queue: Queue) -> None:
+    def __init__(self, settings: Settings, store: Store) -> None:
         self.settings = settings
-        self.queue = queue
+        self.store = store
 
     async def submit(self, kind: str = "training", **input: Any) -> str:
         new = NewRequest(f"test/{kind}", kind, input, origin="http://here:1")  # type: ignore[arg-type]
-        return (await self.queue.submit(new))[0].id
+        return (await self.store.requests.submit(new))[0].id
 
     async def get(self, request_id: str) -> Request:
-        request = await self.queue.get(request_id)
+        request = await self.store.requests.get(request_id)
         assert request is not None
         return request
 
@@ -71,14 +71,14 @@ class RequestsInStore:
         return await self.until(request_id, lambda request: request.step >= step)
 
     async def messages(self, request_id: str) -> list[str]:
-        return [line.message for line in await self.queue.logs(request_id)]
+        return [line.message for line in await self.store.requests.logs(request_id)]
 
 
 class SupervisorProcess(RequestsInStore):
     """A supervisor, as the launcher starts it."""
 
-    def __init__(self, settings: Settings, queue: Queue) -> None:
-        super().__init__(settings, queue)
+    def __init__(self, settings: Settings, store: Store) -> None:
+        super().__init__(settings, store)
         self.lifeline = Lifeline()
         self.processes: list[subprocess.Popen[bytes]] = []
 
@@ -111,8 +111,8 @@ class SupervisorProcess(RequestsInStore):
 class ServeProcess(RequestsInStore):
     """A `serve` and its descendants."""
 
-    def __init__(self, settings: Settings, queue: Queue, log: Path) -> None:
-        super().__init__(settings, queue)
+    def __init__(self, settings: Settings, store: Store, log: Path) -> None:
+        super().__init__(settings, store)
         self.log = log
         self.mark = uuid.uuid4().hex
         self.process: subprocess.Popen[bytes] | None = None  # the one started last
@@ -195,13 +195,13 @@ class ServeProcess(RequestsInStore):
 async def supervision(settings: Settings) -> AsyncIterator[SupervisorProcess]:
     """A supervisor that a test starts, with its store; it is gone at the end of the block."""
     settings.data_dir.mkdir()
-    queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
-    running = SupervisorProcess(settings, queue)
+    store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
+    running = SupervisorProcess(settings, store)
     try:
         yield running
     finally:
         running.stop()
-        await queue.close()
+        await store.close()
 
 
 @asynccontextmanager
@@ -209,10 +209,10 @@ async def serve_in(folder: Path) -> AsyncIterator[ServeProcess]:
     """A `serve` that a test starts, with its store; all its processes are gone at the end of the block."""
     settings = load_settings(data_dir=folder / "data", port=free_port(), device="cpu", heartbeat_seconds=1.0)
     settings.data_dir.mkdir()
-    queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
-    running = ServeProcess(settings, queue, folder / "serve.log")
+    store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
+    running = ServeProcess(settings, store, folder / "serve.log")
     try:
         yield running
     finally:
         await asyncio.to_thread(running.kill_all)
-        await queue.close()
+        await store.close()

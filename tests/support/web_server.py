@@ -18,7 +18,7 @@ from tintype.errors import Cancelled, Failure, LeaseLost
 from tintype.files import Objects, internal_url, new_file_id
 from tintype.settings import Settings
 from tintype.store.records import Claim, LogLine, Status, StoredFile, Worker
-from tintype.store.store import Queue
+from tintype.store.store import Store
 from tintype.web.app import create_app
 from tintype.web.server import BoundedProtocol
 
@@ -49,17 +49,17 @@ class WebServer:
     def client(self, **options: object) -> httpx.Client:
         return httpx.Client(base_url=self.origin, headers=self.headers, trust_env=False, timeout=60, **options)
 
-    def call(self, work: Callable[[Queue], Coroutine[object, object, object]]) -> object:
+    def call(self, work: Callable[[Store], Coroutine[object, object, object]]) -> object:
         """Does something with the server's queue, on its loop."""
-        return asyncio.run_coroutine_threadsafe(work(self._queue), self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(work(self._store), self._loop).result(60)
 
     def clear(self) -> None:
         """Ends whatever a test has left unfinished."""
 
-        async def end(queue: Queue) -> None:
+        async def end(store: Store) -> None:
             for status in (Status.IN_QUEUE, Status.IN_PROGRESS):
-                for request in await queue.list(status=status, limit=1000):
-                    await queue.cancel(request.id)
+                for request in await store.requests.list(status=status, limit=1000):
+                    await store.requests.cancel(request.id)
 
         self.call(end)
         self.release()
@@ -96,11 +96,11 @@ class WebServer:
             raise
 
     async def _serve(self) -> None:
-        queue = await Queue.open(self.settings.database_url)
-        _, self.key = await queue.create_key("test")
+        store = await Store.open(self.settings.database_url)
+        _, self.key = await store.keys.create("test")
         listener = socket.create_server((self.settings.host, 0))
         self.origin = f"http://{self.settings.host}:{listener.getsockname()[1]}"
-        app = create_app(self.settings, queue)
+        app = create_app(self.settings, store)
         config = uvicorn.Config(
             app,
             http=BoundedProtocol,
@@ -111,8 +111,8 @@ class WebServer:
         )
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        self._loop, self._queue = asyncio.get_running_loop(), queue
-        self._working = [asyncio.create_task(self._work(queue, kind)) for kind in ("training", "drawing")]
+        self._loop, self._store = asyncio.get_running_loop(), store
+        self._working = [asyncio.create_task(self._work(store, kind)) for kind in ("training", "drawing")]
         serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event)
             await asyncio.sleep(0.01)
@@ -122,43 +122,43 @@ class WebServer:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        await queue.close()
+        await store.close()
 
-    async def _work(self, queue: Queue, kind: Kind) -> None:
+    async def _work(self, store: Store, kind: Kind) -> None:
         """Claims and completes as a supervisor would; what it does is told by the request's text."""
         worker = Worker(f"test-{kind}", kind, "cpu", "here", os.getpid(), "boot", time.time(), "idle")
         objects = Objects.open(self.settings.storage_url)
         while True:
             if self._claiming.is_set():
-                await queue.announce(worker)
-                claim = await queue.claim(worker.id, kind)
+                await store.workers.announce(worker)
+                claim = await store.leases.claim(worker.id, kind)
                 if claim is not None:
                     with contextlib.suppress(LeaseLost):
-                        await perform(queue, objects, claim)
+                        await perform(store, objects, claim)
             await asyncio.sleep(0.02)
 
 
-async def perform(queue: Queue, objects: Objects, claim: Claim) -> None:
+async def perform(store: Store, objects: Objects, claim: Claim) -> None:
     """A job told by its words: `fail 422`, `slow`, or anything else for a quick success with a file."""
     words = str(claim.request.input.get("trigger_phrase") or claim.request.input.get("prompt") or "")
     lines = [LogLine(0, time.time(), "INFO", f"line {number} ünï") for number in range(3)]
-    await queue.heartbeat(claim, step=1, total=10, metrics={"loss": 0.5, "eta": 3.0}, logs=lines)
+    await store.leases.heartbeat(claim, step=1, total=10, metrics={"loss": 0.5, "eta": 3.0}, logs=lines)
     if words.startswith("fail"):
         body = {"detail": [{"loc": ["body", "images_data_url"], "msg": "Not an archive.", "type": "invalid_archive",
                             "url": "/docs/errors#invalid_archive"}], "message": "Not an archive."}  # fmt: skip
-        await queue.fail(claim, Failure(422, body, "invalid_archive"))
+        await store.leases.fail(claim, Failure(422, body, "invalid_archive"))
         return
     while words.startswith("slow"):
         await asyncio.sleep(0.05)
-        if (await queue.heartbeat(claim, step=2, total=10)).cancel:
-            await queue.fail(claim, Cancelled().failure())
+        if (await store.leases.heartbeat(claim, step=2, total=10)).cancel:
+            await store.leases.fail(claim, Cancelled().failure())
             return
     file_id, data = new_file_id(), b"weights of " + words.encode()
     size = objects.put_bytes(f"{file_id}/lora.safetensors", data)
     file = {"url": internal_url(file_id, "lora.safetensors"), "content_type": "application/octet-stream",
             "file_name": "lora.safetensors", "file_size": size}  # fmt: skip
     stored = StoredFile(file_id, "lora.safetensors", "application/octet-stream", size, time.time())
-    await queue.complete(claim, {"diffusers_lora_file": file, "config_file": file, "words": words}, [stored])
+    await store.leases.complete(claim, {"diffusers_lora_file": file, "config_file": file, "words": words}, [stored])
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 from tests.support.web_server import WebServer, serving
 
 from tintype.settings import Settings
-from tintype.store.store import Queue
+from tintype.store.store import Store
 
 
 @pytest.fixture(scope="package")
@@ -34,9 +34,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def queue(settings: Settings) -> AsyncIterator[Queue]:
+async def store(settings: Settings) -> AsyncIterator[Store]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    opened = await Queue.open(settings.database_url)
+    opened = await Store.open(settings.database_url)
     yield opened
     await opened.close()
 

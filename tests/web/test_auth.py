@@ -42,10 +42,10 @@ def test_an_unknown_request_under_a_good_key_is_a_404(client):
 
 
 def test_a_revoked_key_is_a_bad_one(anyone, server):
-    key, text = server.call(lambda queue: queue.create_key("short"))
+    key, text = server.call(lambda store: store.keys.create("short"))
     headers = {"Authorization": f"Key {text}"}
     assert anyone.get(f"{SUBMIT}/requests/{uuid.uuid4()}", headers=headers).status_code == 404
-    server.call(lambda queue: queue.revoke_key(key.id))
+    server.call(lambda store: store.keys.revoke(key.id))
     assert anyone.get(f"{SUBMIT}/requests/{uuid.uuid4()}", headers=headers).status_code == 401
 
 
@@ -81,7 +81,7 @@ def test_a_token_runs_and_streams_what_it_is_for(client, page, server, path):
         given = {"fal_jwt_token": token(client, {"allowed_apps": [app], "duration": 60}, path)}
         answer = page.post(RUN, json={"prompt": "paged"}, params=given)
         assert answer.json()["words"] == "paged"
-        kept = server.call(lambda queue, id=answer.headers["x-fal-request-id"]: queue.get(id))
+        kept = server.call(lambda store, id=answer.headers["x-fal-request-id"]: store.requests.get(id))
         assert kept.key_id == server.key.split(":")[0]
         assert '"words":"paged"' in page.post(RUN + "/stream", json={"prompt": "paged"}, params=given).text
 
@@ -103,10 +103,10 @@ def test_a_token_is_for_its_application_and_for_nothing_but_running_it(client, p
 
 
 def test_a_token_ends_with_its_time_and_with_its_key(client, page, server):
-    key, text = server.call(lambda queue: queue.create_key("page"))
+    key, text = server.call(lambda store: store.keys.create("page"))
     given = {"fal_jwt_token": client.post("/tokens/", json=FOR_US, headers={"Authorization": f"Key {text}"}).json()}
     assert page.post(RUN, json={"prompt": "x"}, params=given).status_code == 200
-    server.call(lambda queue: queue.revoke_key(key.id))
+    server.call(lambda store: store.keys.revoke(key.id))
     assert page.post(RUN, json={"prompt": "x"}, params=given).status_code == 401
     short = {"fal_jwt_token": token(client, FOR_US | {"token_expiration": 0.001})}
     time.sleep(0.01)

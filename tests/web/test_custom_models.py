@@ -73,9 +73,9 @@ def test_a_model_is_listed_from_submit_on_and_completed_with_its_request(client,
 def test_a_completed_model_is_drawn_with_and_its_lora_is_what_should_be_resident(client, server):
     model = trained(client, server)
     answer = client.post(DRAWER, json={"model_id": model["model_id"], "prompt": "A photo in my custom style"})
-    request = server.call(lambda queue: queue.get(answer.json()["request_id"]))
+    request = server.call(lambda store: store.requests.get(answer.json()["request_id"]))
     assert request.model_id == model["model_id"]
-    kept = server.call(lambda queue: queue.find_model(model["model_id"]))
+    kept = server.call(lambda store: store.models.find(model["model_id"]))
     assert request.affinity == f"ideogram4 {kept.files['diffusers_lora_file']['url']}"
 
 
@@ -87,9 +87,9 @@ def test_a_model_that_is_not_completed_is_refused_with_its_status(client, server
     entry = refused(client.post(DRAWER, json=draw))
     assert "'Still young' is CREATING, not COMPLETED" in entry["msg"]
     assert entry["ctx"] == {"status": "CREATING"}
-    claim = server.call(lambda queue: queue.claim("w", "training"))
+    claim = server.call(lambda store: store.leases.claim("w", "training"))
     assert "is TRAINING" in refused(client.post(DRAWER, json=draw))["msg"]
-    server.call(lambda queue: queue.fail(claim, InternalError("It broke.").failure()))
+    server.call(lambda store: store.leases.fail(claim, InternalError("It broke.").failure()))
     assert "is ERRORED, not COMPLETED: It broke." in refused(client.post(DRAWER, json=draw))["msg"]
     assert client.get(f"{MODELS}/{model['model_id']}").json()["error"] == "It broke."
     # Waiting for an answer makes no difference to a refusal.
@@ -182,7 +182,7 @@ def test_the_list_goes_on_where_it_stopped(client, server):
 
 def test_another_key_sees_nothing_of_a_model_and_no_key_nothing_at_all(client, server):
     model = trained(client, server)
-    _, other = server.call(lambda queue: queue.create_key(f"other {uuid.uuid4().hex}"))
+    _, other = server.call(lambda store: store.keys.create(f"other {uuid.uuid4().hex}"))
     where = f"{MODELS}/{model['model_id']}"
     with httpx.Client(base_url=server.origin, headers={"Authorization": f"Key {other}"}, trust_env=False) as stranger:
         assert listed(stranger) == []

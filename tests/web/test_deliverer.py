@@ -150,12 +150,12 @@ def test_a_private_receiver_is_refused_where_it_is_named(client):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("url", ["http://[bad", "http://h:99999/"])
-async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_request(settings, queue, url):
-    request, _ = await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
-    await queue.cancel(request.id)
-    running = asyncio.create_task(Deliverer(await Services.open(settings, queue)).run())
+async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_request(settings, store, url):
+    request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
+    await store.requests.cancel(request.id)
+    running = asyncio.create_task(Deliverer(await Services.open(settings, store)).run())
     deadline = asyncio.get_running_loop().time() + 30
-    while (delivery := (await queue.deliveries(request.id))[0]).state != DeliveryState.GIVEN_UP:
+    while (delivery := (await store.webhooks.list(request.id))[0]).state != DeliveryState.GIVEN_UP:
         assert asyncio.get_running_loop().time() < deadline, delivery
         await asyncio.sleep(0.05)
     running.cancel()
@@ -165,17 +165,17 @@ async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_
 
 
 @pytest.mark.anyio
-async def test_whoever_stops_hands_back_what_was_begun(settings, queue):
+async def test_whoever_stops_hands_back_what_was_begun(settings, store):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        request, _ = await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
-        await queue.cancel(request.id)
-        running = asyncio.create_task(Deliverer(await Services.open(settings, queue)).run())
+        request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
+        await store.requests.cancel(request.id)
+        running = asyncio.create_task(Deliverer(await Services.open(settings, store)).run())
         connection, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
         connection.close()
-    [delivery] = await queue.deliveries(request.id)
+    [delivery] = await store.webhooks.list(request.id)
     assert (delivery.state, delivery.tries) == (DeliveryState.WAITING, 0)
-    assert await queue.claim_deliveries(1)
+    assert await store.webhooks.claim(1)

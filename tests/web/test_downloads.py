@@ -164,7 +164,7 @@ def anyone(server):
 @pytest.fixture
 def guest(server):
     """Somebody with a key of another name."""
-    _, key = server.call(lambda queue: queue.create_key("guest"))
+    _, key = server.call(lambda store: store.keys.create("guest"))
     headers = {"Authorization": f"Key {key}"}
     with httpx.Client(base_url=server.origin, headers=headers, trust_env=False, timeout=60) as client:
         yield client

@@ -14,7 +14,7 @@ from tintype import catalog
 from tintype.catalog import Endpoint, EndpointInput, EndpointOutput, File
 from tintype.catalog.fields import FileUrl
 from tintype.job import JobContext
-from tintype.store import Queue
+from tintype.store import Store
 
 
 class Part(BaseModel):
@@ -57,8 +57,8 @@ JOIN = Endpoint(
 ENDPOINTS = (*catalog.ENDPOINTS, JOIN)
 
 
-async def _queue_itself(queue: Queue) -> Queue:
-    return queue
+async def _queue_itself(store: Store) -> Store:
+    return store
 
 
 def test_an_endpoint_declared_here_is_served_validated_and_run(

@@ -29,8 +29,8 @@ def test_health_needs_no_key_and_no_name(anyone):
 
 
 def test_ready_lists_the_lanes_while_they_are_heard_of(anyone, server, client):
-    server.call(lambda queue: queue.announce(lane("test-training", "training", 0)))
-    server.call(lambda queue: queue.announce(lane("test-drawing", "drawing", 0)))
+    server.call(lambda store: store.workers.announce(lane("test-training", "training", 0)))
+    server.call(lambda store: store.workers.announce(lane("test-drawing", "drawing", 0)))
     answer = anyone.get("/ready")
     assert answer.status_code == 200, answer.text
     assert [entry["lane"] for entry in answer.json()["lanes"]] == ["drawing", "training"]
@@ -41,10 +41,10 @@ def test_ready_is_a_503_without_workers_and_when_one_is_silent(tmp_path, start, 
     server.hold()
     with server.client() as client:
         time.sleep(0.2)  # the worker of the test may be announcing itself still
-        server.call(lambda queue: queue.retire("test-training"))
-        server.call(lambda queue: queue.retire("test-drawing"))
+        server.call(lambda store: store.workers.retire("test-training"))
+        server.call(lambda store: store.workers.retire("test-drawing"))
         assert (client.get("/ready").status_code, client.get("/ready").json()["lanes"]) == (503, [])
-        server.call(lambda queue: queue.announce(lane("one", "training", 0)))
+        server.call(lambda store: store.workers.announce(lane("one", "training", 0)))
         assert client.get("/ready").json()["lanes"][0]["device"] == "cpu"
         later = time.time() + 2 * server.settings.heartbeat_seconds + 60
         monkeypatch.setattr(time, "time", lambda: later)

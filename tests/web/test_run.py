@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from tintype.settings import Settings
 from tintype.store.records import NewRequest, Outcome
-from tintype.store.store import Queue
+from tintype.store.store import Store
 from tintype.web import sync_runs
 from tintype.web.sync_runs import GRACE_SECONDS
 
@@ -28,7 +28,7 @@ DRAWER = "/run/fal-ai/flux-lora"
 def test_a_run_answers_with_the_output_and_its_request_id(client, server):
     answer = client.post(DRAWER, json={"prompt": "now"})
     assert (answer.status_code, answer.json()["words"]) == (200, "now")
-    kept = server.call(lambda queue: queue.get(answer.headers["x-fal-request-id"]))
+    kept = server.call(lambda store: store.requests.get(answer.headers["x-fal-request-id"]))
     assert kept.sync
 
 
@@ -68,7 +68,7 @@ def hang_up(server, path: str, prompt: str) -> None:
 def find(server, prompt, wanted, name="prompt"):
     ends = time.monotonic() + 60
     while time.monotonic() < ends:
-        for request in server.call(lambda queue: queue.list()):
+        for request in server.call(lambda store: store.requests.list()):
             if request.input.get(name) == prompt and wanted(request):
                 return request
         time.sleep(0.02)
@@ -98,7 +98,7 @@ def test_a_run_that_was_also_queued_goes_on_without_its_caller(server, client):
         client.post(DRAWER, json={"prompt": prompt}, headers=headers, timeout=0.5)
     queued = client.post("/queue/fal-ai/flux-lora", json={"prompt": prompt}, headers=headers).json()["request_id"]
     time.sleep(GRACE_SECONDS + 0.5)
-    assert server.call(lambda queue: queue.get(queued)).cancel_requested is False
+    assert server.call(lambda store: store.requests.get(queued)).cancel_requested is False
     client.put(f"/queue/a/b/requests/{queued}/cancel")
 
 
@@ -110,7 +110,9 @@ def test_a_caller_who_comes_back_at_once_takes_the_same_run_up(server, client):
     with ThreadPoolExecutor(1) as pool, server.client() as again:
         second = pool.submit(again.post, DRAWER, json={"prompt": prompt})
         time.sleep(GRACE_SECONDS + 0.5)
-        [request] = [found for found in server.call(lambda queue: queue.list()) if found.input.get("prompt") == prompt]
+        [request] = [
+            found for found in server.call(lambda store: store.requests.list()) if found.input.get("prompt") == prompt
+        ]
         assert request.cancel_requested is False
         client.put(f"/queue/a/b/requests/{request.id}/cancel")
         assert second.result(60).headers["x-fal-request-id"] == request.id
@@ -127,16 +129,20 @@ def test_runs_of_a_web_process_that_was_killed_are_cancelled_unless_somebody_com
     settings = {"data_dir": tmp_path}
 
     async def leave() -> None:
-        queue = await Queue.open(Settings(**settings).database_url)
+        store = await Store.open(Settings(**settings).database_url)
         for sync in (True, False):
-            await queue.submit(NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "slow"}, sync=sync, digest="d"))
-        await queue.close()
+            await store.requests.submit(
+                NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "slow"}, sync=sync, digest="d")
+            )
+        await store.close()
 
     asyncio.run(leave())
     server = start(**settings)
     request = find(server, "slow", lambda request: request.outcome is Outcome.CANCELLED)
     assert request.sync
-    assert [found.sync for found in server.call(lambda queue: queue.list()) if found.outcome is None] == [False]
+    assert [found.sync for found in server.call(lambda store: store.requests.list()) if found.outcome is None] == [
+        False
+    ]
     server.clear()
 
 

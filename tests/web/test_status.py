@@ -86,7 +86,7 @@ def test_the_stream_tells_no_line_again_when_something_else_changes(client, serv
             if line.startswith("data: "):
                 told.append(json.loads(line.removeprefix("data: ")))
                 if told[-1]["logs"]:
-                    server.call(lambda queue: queue.cancel(request_id))
+                    server.call(lambda store: store.requests.cancel(request_id))
     assert told[-1]["status"] == "COMPLETED"
     assert [line["message"] for event in told for line in event["logs"]] == [f"line {n} ünï" for n in range(3)]
 
@@ -148,7 +148,7 @@ def test_a_request_is_shown_to_keys_of_its_senders_name_and_to_no_others(client,
     sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "mine"}).json()
     server.wait(sent["request_id"], "COMPLETED")
     for name, code in (("test", 200), ("somebody else", 404)):
-        _, key = server.call(lambda queue, name=name: queue.create_key(name))
+        _, key = server.call(lambda store, name=name: store.keys.create(name))
         headers = {"authorization": f"Key {key}"}
         for url in (sent["status_url"], sent["status_url"], sent["response_url"], sent["status_url"] + "/stream"):
             assert client.get(url, headers=headers).status_code == code
@@ -159,10 +159,10 @@ def test_a_request_is_shown_to_keys_of_its_senders_name_and_to_no_others(client,
 def test_a_revoked_key_is_refused_within_moments_though_it_polls_all_the_time(client, server):
     sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}).json()
     server.wait(sent["request_id"], "COMPLETED")
-    key, text = server.call(lambda queue: queue.create_key("test"))
+    key, text = server.call(lambda store: store.keys.create("test"))
     headers = {"authorization": f"Key {text}"}
     assert client.get(sent["status_url"], headers=headers).status_code == 200
-    server.call(lambda queue: queue.revoke_key(key.id))
+    server.call(lambda store: store.keys.revoke(key.id))
     ends = time.monotonic() + 30
     while client.get(sent["status_url"], headers=headers).status_code == 200:
         assert time.monotonic() < ends
@@ -236,7 +236,7 @@ def test_a_failed_request_answers_as_its_job_did(client, server):
 def test_an_answer_names_the_worker_whose_it_is(client, server, words):
     request_id = draw(client, words)
     server.wait(request_id, "COMPLETED")
-    [attempt] = server.call(lambda queue: queue.attempts(request_id))
+    [attempt] = server.call(lambda store: store.requests.attempts(request_id))
     assert client.get(f"{DRAWER}/requests/{request_id}").headers["x-fal-served-from"] == attempt.worker_id
     ran = client.post(DRAWER.replace("queue", "run"), json={"prompt": words})
     assert ran.headers["x-fal-served-from"] == attempt.worker_id
@@ -245,7 +245,7 @@ def test_an_answer_names_the_worker_whose_it_is(client, server, words):
 def test_pictures_that_are_in_the_output_itself_are_not_kept_in_the_history(client, server):
     request_id = client.post(DRAWER, json={"prompt": "x", "sync_mode": True}).json()["request_id"]
     server.wait(request_id, "COMPLETED")
-    kept = server.call(lambda queue: queue.get(request_id))
+    kept = server.call(lambda store: store.requests.get(request_id))
     assert (kept.store_io, kept.input) == (False, {})
     assert client.get(f"{DRAWER}/requests/{request_id}").status_code == 200
 
@@ -284,7 +284,7 @@ def test_a_result_that_has_been_forgotten_is_a_404_for_whoever_asks_and_its_stat
     sent = client.post(DRAWER, json=body, headers=key).json()
     server.wait(sent["request_id"], "COMPLETED")
     assert client.get(sent["response_url"]).status_code == 200
-    server.call(lambda queue: queue.erase_old(-60.0))
+    server.call(lambda store: store.requests.erase_old(-60.0))
     for answer in (
         client.get(sent["response_url"]),
         client.post(DRAWER.replace("/queue", "/run"), json=body, headers=key),

@@ -131,7 +131,7 @@ def test_a_large_data_uri_becomes_a_file_and_leaves_the_request_small(client, se
     data = b"PK\x03\x04" + os.urandom(3_000_000)
     uri = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
     request_id = submit(client, images_data_url=uri, trigger_phrase="large").json()["request_id"]
-    stored = server.call(lambda queue: queue.get(request_id)).input["images_data_url"]
+    stored = server.call(lambda store: store.requests.get(request_id)).input["images_data_url"]
     file_id, name = own_file(stored)
     assert name == "data.zip"
     assert client.get(f"/cdn/files/{file_id}/{name}").content == data
@@ -223,7 +223,7 @@ def test_what_the_queue_keeps_of_a_request(client, server):
         json={"prompt": "x", "loras": [{"path": "https://h/a.safetensors"}]},
         headers={"x-fal-queue-priority": "low"},
     ).json()["request_id"]
-    kept = server.call(lambda queue: queue.get(request_id))
+    kept = server.call(lambda store: store.requests.get(request_id))
     assert (kept.priority, kept.affinity, kept.origin) == ("low", "flux https://h/a.safetensors", server.origin)
     assert json.dumps(kept.input)
 
@@ -237,7 +237,7 @@ def test_what_was_said_about_the_files_of_the_result_is_kept_to(client, server):
     assert client.get(url).status_code == 200
     assert client.get(url, headers={"Authorization": ""}).status_code == 403
     file_id, _ = own_file(url)
-    kept = server.call(lambda queue: queue.find_file(file_id))
+    kept = server.call(lambda store: store.files.find(file_id))
     assert 3500 < kept.expires_at - kept.created_at < 3700
 
 
@@ -245,8 +245,8 @@ def test_a_request_that_is_not_to_be_tried_again_is_not(client, server):
     server.hold()
     request_id = submit(client, headers={"x-fal-no-retry": "1"}, trigger_phrase="once").json()["request_id"]
 
-    async def die(queue):
-        await queue.release(await queue.claim("w", "training"), Ending.DIED, "the process died")
+    async def die(store):
+        await store.leases.release(await store.leases.claim("w", "training"), Ending.DIED, "the process died")
 
     server.call(die)
     done = server.wait(request_id, "COMPLETED")
@@ -309,9 +309,9 @@ def test_what_is_not_to_be_kept_is_forgotten_once_it_is_over(client, server):
     sent = client.post(TRAINER, json=body, headers={"x-fal-store-io": "0"}).json()
     server.wait(sent["request_id"], "COMPLETED")
     assert client.get(sent["response_url"]).json()["words"] == "a secret"
-    request = server.call(lambda queue: queue.get(sent["request_id"]))
+    request = server.call(lambda store: store.requests.get(sent["request_id"]))
     assert request.input == {}
-    files = server.call(lambda queue: queue.files_of(sent["request_id"]))
+    files = server.call(lambda store: store.files.of_request(sent["request_id"]))
     given = [file for file in files if file.created_at <= request.created_at]
     assert [file.expires_at for file in given] == [request.ended_at]
     assert [file.expires_at for file in files if file not in given] == [None]
@@ -324,7 +324,7 @@ def test_a_runner_hint_stands_for_the_lora_it_names(client, server):
     hinted = client.post(DRAWER, json={"prompt": "y"}, headers={"x-fal-runner-hint": url["access_url"]})
     plain = client.post(DRAWER, json={"prompt": "z"})
     wishes = [
-        server.call(lambda queue, sent=sent: queue.get(sent.json()["request_id"])).affinity
+        server.call(lambda store, sent=sent: store.requests.get(sent.json()["request_id"])).affinity
         for sent in (named, hinted, plain)
     ]
     assert wishes[0] == wishes[1] != wishes[2]

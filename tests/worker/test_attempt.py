@@ -31,7 +31,7 @@ async def test_a_database_that_hangs_up_costs_nothing(postgres: str, settings: S
         assert request.outcome is Outcome.OK
         assert request.attempts == 1
         assert request.step == 100
-        assert len(await supervised.queue.files_of(request_id)) == 1
+        assert len(await supervised.store.files.of_request(request_id)) == 1
 
 
 async def test_a_database_that_is_locked_for_a_while_costs_nothing(supervised: SupervisorProcess) -> None:
@@ -56,5 +56,5 @@ async def test_log_lines_reach_the_person_while_the_job_runs(supervised: Supervi
     request_id = await supervised.submit(steps=100_000)
     await supervised.at_step(request_id, 1)
     assert any("counting to 100000" in line for line in await supervised.messages(request_id))
-    await supervised.queue.cancel(request_id)
+    await supervised.store.requests.cancel(request_id)
     await supervised.finished(request_id)

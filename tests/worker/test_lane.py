@@ -29,7 +29,7 @@ async def test_children_start_before_there_is_work_and_leave_when_there_is_none(
 async def test_what_the_child_holds_is_served_before_what_it_would_have_to_load(supervised: SupervisorProcess) -> None:
     wanted = ["flux a", "ideogram4 b", "flux a", "flux"]
     requests = [NewRequest("test/drawing", "drawing", {}, origin="http://here", affinity=name) for name in wanted]
-    ids = [(await supervised.queue.submit(request))[0].id for request in requests]
+    ids = [(await supervised.store.requests.submit(request))[0].id for request in requests]
     supervised.start()
     ended = [await supervised.finished(request_id) for request_id in ids]
     started = sorted(ended, key=lambda request: request.started_at or 0)

@@ -24,7 +24,7 @@ async def test_a_job_runs_and_its_file_appears_with_its_result(supervised: Super
 
     assert request.outcome is Outcome.OK
     assert request.output is not None
-    (stored,) = await supervised.queue.files_of(request_id)
+    (stored,) = await supervised.store.files.of_request(request_id)
     assert request.output["file"]["url"] == f"tintype:files/{stored.id}/counted.txt"
     assert request.output["absolute"] == f"http://here:1/cdn/files/{stored.id}/counted.txt"
     assert (Path(supervised.settings.storage_url) / stored.key).read_text() == "3"
@@ -80,7 +80,7 @@ async def test_cancelling_stops_a_job_at_its_next_step(supervised: SupervisorPro
     await supervised.at_step(request_id, 1)
     child = await child_of(supervised, "training")
 
-    await supervised.queue.cancel(request_id)
+    await supervised.store.requests.cancel(request_id)
     request = await supervised.finished(request_id)
 
     assert request.outcome is Outcome.CANCELLED
@@ -92,7 +92,7 @@ async def test_a_job_that_does_not_hear_is_killed_after_its_grace(supervised: Su
     request_id = await supervised.submit(steps=100_000, deaf=True)
     await supervised.at_step(request_id, 1)
 
-    await supervised.queue.cancel(request_id)
+    await supervised.store.requests.cancel(request_id)
     request = await supervised.finished(request_id)
 
     assert request.outcome is Outcome.CANCELLED
@@ -139,7 +139,7 @@ async def test_a_killed_supervisor_is_replaced_at_once_and_leaves_no_child(super
     assert request.output is not None
     assert request.output["resumed_at"] >= 5
     assert not psutil.pid_exists(child)
-    workers = await supervised.queue.workers()
+    workers = await supervised.store.workers.list()
     assert {worker.pid for worker in workers} == {supervised.processes[1].pid}
 
 
@@ -154,7 +154,7 @@ async def test_draining_checkpoints_and_gives_the_request_back(supervised: Super
     waiting = await supervised.get(request_id)
     assert waiting.status is Status.IN_QUEUE
     assert waiting.strikes == 0
-    assert await supervised.queue.workers() == []
+    assert await supervised.store.workers.list() == []
     supervised.start()
     request = await supervised.finished(request_id)
     assert request.output is not None
@@ -166,13 +166,13 @@ async def test_a_worker_that_lost_its_lease_stops_its_job(supervised: Supervisor
     request_id = await supervised.submit(steps=100_000)
     await supervised.at_step(request_id, 1)
     child = await child_of(supervised, "training")
-    worker = next(worker for worker in await supervised.queue.workers() if worker.lane == "training")
+    worker = next(worker for worker in await supervised.store.workers.list() if worker.lane == "training")
 
-    await supervised.queue.release_worker(worker.id, "a test took it")
+    await supervised.store.leases.release_worker(worker.id, "a test took it")
 
     request = await supervised.until(request_id, lambda request: request.attempts == 2)
     assert not psutil.pid_exists(child)
-    await supervised.queue.cancel(request_id)
+    await supervised.store.requests.cancel(request_id)
     assert (await supervised.finished(request_id)).outcome is Outcome.CANCELLED
     assert request.strikes == 0
 

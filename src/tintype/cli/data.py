@@ -11,7 +11,7 @@ import typer
 
 from tintype.errors import SettingsError
 from tintype.settings import Settings, load_settings
-from tintype.store import Queue
+from tintype.store import Store
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ DataDir = Annotated[
 ]
 
 
-def with_queue(data_dir: Path | None, work: Callable[[Queue, Settings], Awaitable[T]], *, begins: bool = False) -> T:
+def with_store(data_dir: Path | None, work: Callable[[Store, Settings], Awaitable[T]], *, begins: bool = False) -> T:
     """Opens the installation's queue, does the work, closes it. Raises SettingsError where there is none, unless the
     work may be the beginning of one."""
     settings = load_settings(data_dir=data_dir)
@@ -33,10 +33,10 @@ def with_queue(data_dir: Path | None, work: Callable[[Queue, Settings], Awaitabl
     settings.make_data_dir()
 
     async def run() -> T:
-        queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
+        store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
         try:
-            return await work(queue, settings)
+            return await work(store, settings)
         finally:
-            await queue.close()
+            await store.close()
 
     return asyncio.run(run())

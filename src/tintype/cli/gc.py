@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tintype.cli.data import DataDir, with_queue
+from tintype.cli.data import DataDir, with_store
 from tintype.settings import Settings
-from tintype.store import Queue
+from tintype.store import Store
 
 DAY = 86400.0
 
@@ -30,14 +30,14 @@ def gc(older_than: OlderThan = None, data_dir: DataDir = None) -> None:
     from tintype.web import housekeeping
     from tintype.web.services import Services
 
-    async def work(queue: Queue, settings: Settings) -> dict[str, int]:
-        services = await Services.open(settings, queue)
+    async def work(store: Store, settings: Settings) -> dict[str, int]:
+        services = await Services.open(settings, store)
         old = 0
-        while older_than is not None and (batch := await queue.erase_old(older_than * DAY)):
+        while older_than is not None and (batch := await store.requests.erase_old(older_than * DAY)):
             old += batch
         removed = {"old requests": old} if older_than is not None else {}
         removed |= await housekeeping.tidy(services)
         return removed | {"files that nothing speaks of": await housekeeping.remove_orphans(services)}
 
-    for what, count in with_queue(data_dir, work).items():
+    for what, count in with_store(data_dir, work).items():
         typer.echo(f"{count:7,}  {what}")

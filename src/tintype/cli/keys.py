@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from tintype.cli.data import DataDir, with_queue
+from tintype.cli.data import DataDir, with_store
 from tintype.cli.listing import show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.settings import Settings
-from tintype.store import ApiKey, Queue
+from tintype.store import ApiKey, Store
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -29,23 +29,23 @@ def create(
     if not name.strip():
         raise BadRequest("A key needs a name: whoever has a key of that name sees the same requests.")
 
-    async def work(queue: Queue, _: Settings) -> str:
-        return (await queue.create_key(name))[1]
+    async def work(store: Store, _: Settings) -> str:
+        return (await store.keys.create(name))[1]
 
-    typer.echo(with_queue(data_dir, work, begins=True))
+    typer.echo(with_store(data_dir, work, begins=True))
 
 
 @app.command("list", epilog="Example: [bold]tintype keys list[/]")
 def list_keys(data_dir: DataDir = None) -> None:
     """List all keys, without their secrets."""
 
-    async def work(queue: Queue, _: Settings) -> list[ApiKey]:
-        return await queue.keys()
+    async def work(store: Store, _: Settings) -> list[ApiKey]:
+        return await store.keys.list()
 
     rows = [
         (key.id, key.name, when(key.created_at), when(key.last_used_at),
          Text("revoked", "red") if key.revoked_at else Text("valid", "green"))
-        for key in with_queue(data_dir, work)
+        for key in with_store(data_dir, work)
     ]  # fmt: skip
     show_table(("id", "name", "made", "last used", "state"), rows)
 
@@ -54,19 +54,19 @@ def list_keys(data_dir: DataDir = None) -> None:
 def revoke(name_or_id: Annotated[str, typer.Argument(help="Name or id of the key.")], data_dir: DataDir = None) -> None:
     """Revoke a key; servers stop accepting it within seconds."""
 
-    async def work(queue: Queue, _: Settings) -> str:
-        key = await queue.revoke_key(name_or_id)
+    async def work(store: Store, _: Settings) -> str:
+        key = await store.keys.revoke(name_or_id)
         if key is None:
-            ended = [known for known in await queue.keys() if name_or_id in (known.id, known.name)]
+            ended = [known for known in await store.keys.list() if name_or_id in (known.id, known.name)]
             if ended:
                 raise BadRequest(f"{name_or_id!r} was revoked already, at {when(ended[-1].revoked_at)}.")
             raise NotFound(f"There is no key {name_or_id!r}.", remedy="`tintype keys list` shows all keys.")
         return key.name
 
-    typer.echo(f"revoked {with_queue(data_dir, work)}")
+    typer.echo(f"revoked {with_store(data_dir, work)}")
 
 
-async def first_key(queue: Queue, settings: Settings) -> str | None:
+async def first_key(store: Store, settings: Settings) -> str | None:
     """The key that `run` and `demo` use, kept in DATA/key (mode 0600); made on the first start.
 
     Returns its text, or None where the person manages keys alone (the file was removed, other keys exist).
@@ -74,9 +74,9 @@ async def first_key(queue: Queue, settings: Settings) -> str | None:
     path = settings.data_dir / "key"
     if path.exists():
         return path.read_text().strip()
-    if await queue.keys():
+    if await store.keys.list():
         return None
-    _, text = await queue.create_key("first start")
+    _, text = await store.keys.create("first start")
     write_secret(path, text)
     return text
 

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from tintype.catalog.custom_models import ModelStatus, checked_name
-from tintype.cli.data import DataDir, with_queue
+from tintype.cli.data import DataDir, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.files import Objects
 from tintype.settings import Settings
-from tintype.store import CustomModel, Queue
+from tintype.store import CustomModel, Store
 
 app = typer.Typer(no_args_is_help=True, help="List, show, rename, archive and delete custom models.")
 
@@ -31,10 +31,10 @@ def list_models(
 ) -> None:
     """List models, newest first; archived ones only with --status ARCHIVED."""
 
-    async def work(queue: Queue, _: Settings) -> list[CustomModel]:
-        return await queue.models(status=status, limit=limit)
+    async def work(store: Store, _: Settings) -> list[CustomModel]:
+        return await store.models.list(status=status, limit=limit)
 
-    rows = [(m.id, m.name, m.status, m.uri, when(m.created_at), m.reason) for m in with_queue(data_dir, work)]
+    rows = [(m.id, m.name, m.status, m.uri, when(m.created_at), m.reason) for m in with_store(data_dir, work)]
     show_table(("id", "name", "status", "uri", "made", "reason"), rows)
 
 
@@ -42,8 +42,8 @@ def list_models(
 def show(model_id: ModelId, data_dir: DataDir = None) -> None:
     """Show one model whole, as JSON."""
 
-    async def work(queue: Queue, _: Settings) -> dict[str, object]:
-        model = await _find(queue, model_id)
+    async def work(store: Store, _: Settings) -> dict[str, object]:
+        model = await _find(store, model_id)
         return {
             "model_id": model.id,
             "name": model.name,
@@ -58,7 +58,7 @@ def show(model_id: ModelId, data_dir: DataDir = None) -> None:
             "files": model.files,
         }
 
-    typer.echo(json.dumps(with_queue(data_dir, work), indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(with_store(data_dir, work), indent=2, ensure_ascii=False))
 
 
 @app.command(epilog="Example: [bold]tintype models rename AbC1 'Red hats'[/]")
@@ -69,14 +69,14 @@ def rename(
 ) -> None:
     """Change a model's display name; its URI stays."""
 
-    async def work(queue: Queue, _: Settings) -> CustomModel | None:
+    async def work(store: Store, _: Settings) -> CustomModel | None:
         try:
             plain = checked_name(name)
         except ValueError as problem:
             raise BadRequest(str(problem)) from None
-        return await queue.rename_model((await _find(queue, model_id)).id, plain)
+        return await store.models.rename((await _find(store, model_id)).id, plain)
 
-    model = with_queue(data_dir, work)
+    model = with_store(data_dir, work)
     if model is None:
         raise BadRequest(f"The model {model_id!r} was deleted.")
     typer.echo(f"{model.id} is now called {model.name}")
@@ -86,12 +86,12 @@ def rename(
 def archive(model_id: ModelId, data_dir: DataDir = None) -> None:
     """Hide a model; it can no longer be drawn with, its files are kept."""
 
-    async def work(queue: Queue, _: Settings) -> str:
-        model = await _find(queue, model_id)
-        await queue.archive_model(model.id)
+    async def work(store: Store, _: Settings) -> str:
+        model = await _find(store, model_id)
+        await store.models.archive(model.id)
         return model.id
 
-    typer.echo(f"archived {with_queue(data_dir, work)}")
+    typer.echo(f"archived {with_store(data_dir, work)}")
 
 
 @app.command(epilog="Example: [bold]tintype models delete AbC1 --yes[/]")
@@ -102,29 +102,32 @@ def delete(
 ) -> None:
     """Delete a model: every file of its training is removed, its id answers ARCHIVED."""
 
-    async def find(queue: Queue, _: Settings) -> CustomModel:
-        return await _find(queue, model_id)
+    async def find(store: Store, _: Settings) -> CustomModel:
+        return await _find(store, model_id)
 
-    async def work(queue: Queue, settings: Settings) -> int:
-        deleted = await queue.delete_model(model.id)
+    async def work(store: Store, settings: Settings) -> int:
+        deleted = await store.models.delete(model.id)
         _, files = deleted if deleted is not None else (None, [])
         objects = Objects.open(settings.storage_url)
         for file in files:  # bytes before rows: what is left when this is cut short goes with housekeeping
             objects.delete(file.key)
-            await queue.remove_file(file.id)
+            await store.files.remove(file.id)
         return len(files)
 
-    model = with_queue(data_dir, find)
+    model = with_store(data_dir, find)
     if not yes:
         typer.confirm(f"Delete {model.name} ({model.id}) and its files for good?", abort=True)
-    typer.echo(f"deleted {model.id} with {with_queue(data_dir, work)} files")
+    typer.echo(f"deleted {model.id} with {with_store(data_dir, work)} files")
 
 
-async def _find(queue: Queue, model_id: str) -> CustomModel:
-    exact = await queue.find_model(model_id)
+async def _find(store: Store, model_id: str) -> CustomModel:
+    exact = await store.models.find(model_id)
     if exact:
         return exact
-    known = [*await queue.models(limit=SEARCHED), *await queue.models(status=ModelStatus.ARCHIVED, limit=SEARCHED)]
+    known = [
+        *await store.models.list(limit=SEARCHED),
+        *await store.models.list(status=ModelStatus.ARCHIVED, limit=SEARCHED),
+    ]
     similar = [model for model in known if model.id.startswith(model_id)]
     if len(similar) == 1:
         return similar[0]

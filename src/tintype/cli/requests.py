@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tintype.cli.data import DataDir, with_queue
+from tintype.cli.data import DataDir, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.files.urls import render
 from tintype.settings import Settings
-from tintype.store import Outcome, Queue, Request, Status
+from tintype.store import Outcome, Request, Status, Store
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect, cancel and retry requests.")
 
@@ -30,11 +30,11 @@ def list_requests(
 ) -> None:
     """List requests, newest first."""
 
-    async def work(queue: Queue, _: Settings) -> list[Request]:
-        return await queue.list(status=status, limit=limit)
+    async def work(store: Store, _: Settings) -> list[Request]:
+        return await store.requests.list(status=status, limit=limit)
 
     rows = []
-    for request in with_queue(data_dir, work):
+    for request in with_store(data_dir, work):
         progress = f"{request.step}/{request.total_steps}" if request.total_steps else ""
         row = (request.id, request.endpoint_id, _state(request), progress, when(request.created_at))
         rows.append((*row, str(request.attempts)))
@@ -45,9 +45,9 @@ def list_requests(
 def show(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Show one request whole, as JSON: input, output or failure, and its attempts."""
 
-    async def work(queue: Queue, _: Settings) -> dict[str, object]:
-        request = await _find(queue, request_id)
-        attempts = await queue.attempts(request.id)
+    async def work(store: Store, _: Settings) -> dict[str, object]:
+        request = await _find(store, request_id)
+        attempts = await store.requests.attempts(request.id)
         return {
             "id": request.id,
             "endpoint": request.endpoint_id,
@@ -69,56 +69,56 @@ def show(request_id: RequestId, data_dir: DataDir = None) -> None:
             ],
         }  # fmt: skip
 
-    typer.echo(json.dumps(with_queue(data_dir, work), indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(with_store(data_dir, work), indent=2, ensure_ascii=False))
 
 
 @app.command(epilog="Example: [bold]tintype requests logs 5b1c0000[/]")
 def logs(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Print a request's log."""
 
-    async def work(queue: Queue, _: Settings) -> None:
-        request = await _find(queue, request_id)
-        for line in await queue.logs(request.id):
+    async def work(store: Store, _: Settings) -> None:
+        request = await _find(store, request_id)
+        for line in await store.requests.logs(request.id):
             typer.echo(f"{when(line.at)} {line.level:5} {line.message}")
 
-    with_queue(data_dir, work)
+    with_store(data_dir, work)
 
 
 @app.command(epilog="Example: [bold]tintype requests cancel 5b1c0000[/]")
 def cancel(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Cancel a request; one that runs stops at its next step."""
 
-    async def work(queue: Queue, _: Settings) -> str:
-        request = await _find(queue, request_id)
+    async def work(store: Store, _: Settings) -> str:
+        request = await _find(store, request_id)
         if request.status is Status.COMPLETED:
             raise BadRequest(f"Request {request.id} has already ended ({_state(request)}).")
-        changed = await queue.cancel(request.id)
+        changed = await store.requests.cancel(request.id)
         return "cancelled" if changed and changed.status is Status.COMPLETED else "cancellation requested"
 
-    typer.echo(with_queue(data_dir, work))
+    typer.echo(with_store(data_dir, work))
 
 
 @app.command(epilog="Example: [bold]tintype requests retry 5b1c0000[/]")
 def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Put a failed or cancelled request back in the queue, under its id, from its last checkpoint."""
 
-    async def work(queue: Queue, _: Settings) -> str:
-        request = await _find(queue, request_id)
+    async def work(store: Store, _: Settings) -> str:
+        request = await _find(store, request_id)
         if request.outcome not in (Outcome.FAILED, Outcome.CANCELLED):
             raise BadRequest(
                 f"Request {request.id} is {_state(request)}; only failed or cancelled ones can be retried."
             )
-        await queue.retry(request.id)
+        await store.requests.retry(request.id)
         return request.id
 
-    typer.echo(f"queued again: {with_queue(data_dir, work)}")
+    typer.echo(f"queued again: {with_store(data_dir, work)}")
 
 
-async def _find(queue: Queue, request_id: str) -> Request:
-    exact = await queue.get(request_id)
+async def _find(store: Store, request_id: str) -> Request:
+    exact = await store.requests.get(request_id)
     if exact:
         return exact
-    similar = [r for r in await queue.list(limit=SEARCHED) if r.id.startswith(request_id)]
+    similar = [r for r in await store.requests.list(limit=SEARCHED) if r.id.startswith(request_id)]
     if len(similar) == 1:
         return similar[0]
     if similar:

@@ -21,7 +21,7 @@ from tintype.files import Objects
 from tintype.models.weights import describe, resolve
 from tintype.processes import set_up_log
 from tintype.settings import BASE_MODELS, Settings
-from tintype.store import Queue
+from tintype.store import Store
 from tintype.worker.launcher import PREDECESSOR_SECONDS, LocalLauncher, listen
 
 ENDPOINTS = "tintype.catalog:ENDPOINTS"
@@ -127,8 +127,8 @@ def _base_model(settings: Settings, family: str) -> str:
 
 
 async def _first_key(settings: Settings) -> str | None:
-    queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
+    store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
     try:
-        return await first_key(queue, settings)
+        return await first_key(store, settings)
     finally:
-        await queue.close()
+        await store.close()

@@ -1,4 +1,4 @@
-"""The record of truth: requests, attempts, leases, logs, webhooks, files, models, keys. One public face: `Queue`."""
+"""The record of truth: requests, attempts, leases, logs, webhooks, files, models, keys. One public face: `Store`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tintype.store.records import (
     StoredFile,
     Worker,
 )
-from tintype.store.store import Queue
+from tintype.store.store import Store
 
 __all__ = [
     "ApiKey",
@@ -38,10 +38,10 @@ __all__ = [
     "NewRequest",
     "Outcome",
     "Priority",
-    "Queue",
     "Request",
     "SigningKey",
     "Status",
+    "Store",
     "StoredFile",
     "Worker",
 ]

@@ -18,16 +18,16 @@ table = schema.files
 
 
 class Files(Repository):
-    """The part of `Queue` that knows files; their bytes are kept elsewhere."""
+    """Knows files; their bytes are kept elsewhere."""
 
     @uninterrupted
-    async def add_file(self, file: StoredFile) -> None:
+    async def add(self, file: StoredFile) -> None:
         """Makes a file visible; one of the same id is replaced, without a moment in which there is none."""
         async with self._database.write() as connection:
             await connection.execute(sa.delete(table).where(table.c.id == file.id))
             await insert(connection, [file])
 
-    async def find_file(self, file_id: str) -> StoredFile | None:
+    async def find(self, file_id: str) -> StoredFile | None:
         """None for unknown and for expired ones."""
         if not storable(file_id):
             return None
@@ -35,17 +35,17 @@ class Files(Repository):
         found = await self._select(sa.select(table).where(table.c.id == file_id, lasting))
         return found[0] if found else None
 
-    async def files_of(self, request_id: str) -> list[StoredFile]:
+    async def of_request(self, request_id: str) -> list[StoredFile]:
         """Files of a request's result, and of what it sent, oldest first."""
         order = (table.c.created_at, table.c.id)
         return await self._select(sa.select(table).where(table.c.request_id == request_id).order_by(*order))
 
-    async def expired_files(self, limit: int = 100) -> list[StoredFile]:
+    async def expired(self, limit: int = 100) -> list[StoredFile]:
         """Files whose time is over, for whoever removes their bytes; remove the row after the object."""
-        expired = table.c.expires_at <= self._now()
-        return await self._select(sa.select(table).where(expired).order_by(table.c.expires_at).limit(limit))
+        over = table.c.expires_at <= self._now()
+        return await self._select(sa.select(table).where(over).order_by(table.c.expires_at).limit(limit))
 
-    async def known_files(self, ids: Sequence[str]) -> set[str]:
+    async def known(self, ids: Sequence[str]) -> set[str]:
         """Which of these ids there are files of, expired ones too."""
         query = sa.select(table.c.id).where(table.c.id.in_([file_id for file_id in ids if storable(file_id)]))
         return {row.id for row in await self._database.fetch(query)}
@@ -57,7 +57,7 @@ class Files(Repository):
             await connection.execute(sa.update(table).where(table.c.id == file_id).values(acl=acl))
 
     @uninterrupted
-    async def remove_file(self, file_id: str) -> None:
+    async def remove(self, file_id: str) -> None:
         """Forgets a file; an unknown one is already forgotten."""
         async with self._database.write() as connection:
             await connection.execute(sa.delete(table).where(table.c.id == file_id))

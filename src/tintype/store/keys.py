@@ -6,12 +6,13 @@ think up and others can guess, and would cost every poll tens of milliseconds he
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 import hmac
 import secrets as random
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -30,14 +31,14 @@ RECORD = (table.c.id, table.c.name, table.c.created_at, table.c.last_used_at, ta
 
 
 class Keys(Repository):
-    """The part of `Queue` that knows who may ask."""
+    """Knows who may ask."""
 
-    def __init__(self, database: Database, **settings: Any) -> None:
-        super().__init__(database, **settings)
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        super().__init__(database, clock)
         self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
 
     @uninterrupted
-    async def create_key(self, name: str) -> tuple[ApiKey, str]:
+    async def create(self, name: str) -> tuple[ApiKey, str]:
         """A new key and its secret text `<id>:<secret>`, which is kept only as a hash."""
         secret = random.token_hex(SECRET_BYTES)
         key = ApiKey(str(uuid.uuid4()), name, self._now(), None, None)
@@ -46,7 +47,7 @@ class Keys(Repository):
             await connection.execute(sa.insert(table).values(row))
         return key, f"{key.id}:{secret}"
 
-    async def check_key(self, text: str) -> ApiKey | None:
+    async def check(self, text: str) -> ApiKey | None:
         """The key of `<id>:<secret>`, unless unknown or revoked (by another process: within 3 s). Constant-time in
         the secret; mostly answered from memory."""
         key_id, _, secret = text.partition(":")
@@ -76,7 +77,7 @@ class Keys(Repository):
         query = sa.select(table.c.id).where(table.c.id == key_id, table.c.revoked_at.is_(None))
         return bool(await self._database.fetch(query))
 
-    async def keys(self) -> list[ApiKey]:
+    async def list(self) -> builtins.list[ApiKey]:
         """All keys, revoked ones too, oldest first."""
         rows = await self._database.fetch(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
         return [ApiKey(*row) for row in rows]
@@ -89,7 +90,7 @@ class Keys(Repository):
         return bool(keys == 2 and names == 1)
 
     @uninterrupted
-    async def revoke_key(self, name_or_id: str) -> ApiKey | None:
+    async def revoke(self, name_or_id: str) -> ApiKey | None:
         """Ends a key by its id, or every key of a name; returns the newest of them, None if none was in use."""
         named = sa.or_(table.c.id == name_or_id, table.c.name == name_or_id)
         statement = sa.update(table).where(named, table.c.revoked_at.is_(None)).values(revoked_at=self._now())

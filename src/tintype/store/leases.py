@@ -11,7 +11,7 @@ nobody who could be waiting for it; so there are no deadlocks on Postgres.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,11 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, Json, LeaseLost, StartDeadlinePassed, WorkerDied
 from tintype.store import files, models, schema
-from tintype.store.database import AnyRow
-from tintype.store.log import append
+from tintype.store.database import AnyRow, Database
 from tintype.store.records import RETRIED, Beat, Claim, Ending, LogLine, Request, Status, StoredFile
 from tintype.store.repository import Repository, cleaned, finite, uninterrupted
-from tintype.store.requests import RECORD, as_request, change, finish
+from tintype.store.requests import RECORD, append_logs, as_request, change, finish
 
 MOST_STRIKES = 3
 MOST_OVERTAKEN = 8  # times
@@ -37,7 +36,11 @@ table = schema.requests
 
 
 class Leases(Repository):
-    """The part of `Queue` that faces the supervisors."""
+    """Gives out work, and takes in what became of it."""
+
+    def __init__(self, database: Database, clock: Callable[[], float], lease_seconds: float) -> None:
+        super().__init__(database, clock)
+        self._lease_seconds = lease_seconds
 
     @uninterrupted
     async def claim(self, worker_id: str, lane: Kind, *, resident: Sequence[str] = ()) -> Claim | None:
@@ -92,7 +95,7 @@ class Leases(Repository):
             if checkpoint_step is not None and checkpoint_step > newest:
                 kept |= {"checkpoint_step": checkpoint_step, "strikes": 0}
                 tried["checkpoint_step"] = checkpoint_step
-            visible = await append(connection, claim.request.id, logs)
+            visible = await append_logs(connection, claim.request.id, logs)
             visible = visible or any(getattr(held, name) != value for name, value in seen.items())
             statement = sa.update(table).where(table.c.id == claim.request.id)
             version = table.c.version + int(visible)
@@ -199,8 +202,8 @@ class Leases(Repository):
         if row is None:
             return None
         request = as_request(row)
-        await models.follow(connection, request)
-        model = await models.of(connection, request)
+        await models.sync_status_with_request(connection, request)
+        model = await models.model_of_request(connection, request)
         claim = Claim(request, token=row.token, attempt=request.attempts, worker_id=worker_id, model=model)
         attempt = {"request_id": request_id, "number": claim.attempt, "token": claim.token, "worker_id": worker_id}
         await connection.execute(sa.insert(schema.attempts).values(started_at=now, **attempt))
@@ -216,7 +219,7 @@ class Leases(Repository):
     ) -> None:
         async with self._database.write() as connection:
             await _held(connection, claim)
-            await append(connection, claim.request.id, logs)
+            await append_logs(connection, claim.request.id, logs)
             await files.insert(connection, await self._lasting(connection, claim, stored), claim.request)
             ending = Ending.OK if failure is None else Ending.FAILED
             if failure is not None and failure.error_type == Cancelled.type:

@@ -33,16 +33,16 @@ _ENDED = (ModelStatus.COMPLETED, ModelStatus.ERRORED, ModelStatus.ARCHIVED)
 
 
 class Models(Repository):
-    """The part of `Queue` that knows custom models. Without a `key_id` all of them are seen."""
+    """Knows custom models. Without a `key_id` all of them are seen."""
 
-    async def find_model(self, model_id: str, *, key_id: str = "") -> CustomModel | None:
+    async def find(self, model_id: str, *, key_id: str = "") -> CustomModel | None:
         """A model by its id, deleted ones too."""
         if not storable(model_id):
             return None
         rows = await self._database.fetch(sa.select(table).where(table.c.id == model_id, _seen_by(key_id)))
         return _as_model(rows[0]) if rows else None
 
-    async def models(
+    async def list(
         self, *, key_id: str = "", status: ModelStatus | None = None, limit: int = 50, before: float | None = None
     ) -> builtins.list[CustomModel]:
         """Newest first; archived ones only when their status is asked for, deleted ones never. `before` is the
@@ -55,7 +55,7 @@ class Models(Repository):
         return [_as_model(row) for row in await self._database.fetch(query)]
 
     @uninterrupted
-    async def rename_model(self, model_id: str, name: str, *, key_id: str = "") -> CustomModel | None:
+    async def rename(self, model_id: str, name: str, *, key_id: str = "") -> CustomModel | None:
         """Changes the display name, not the URI; None for an unknown or deleted model."""
         if not storable(model_id):
             return None
@@ -66,16 +66,14 @@ class Models(Repository):
             return None if row is None else _as_model(row)
 
     @uninterrupted
-    async def archive_model(self, model_id: str, *, key_id: str = "") -> CustomModel | None:
+    async def archive(self, model_id: str, *, key_id: str = "") -> CustomModel | None:
         """Hides a model and keeps its files; None for an unknown one. Raises BadRequest while it is being trained."""
         async with self._database.write() as connection:
             model = await _ended(connection, model_id, key_id)
             return model and await _archive(connection, model)
 
     @uninterrupted
-    async def delete_model(
-        self, model_id: str, *, key_id: str = ""
-    ) -> tuple[CustomModel, builtins.list[StoredFile]] | None:
+    async def delete(self, model_id: str, *, key_id: str = "") -> tuple[CustomModel, builtins.list[StoredFile]] | None:
         """Ends a model: its id answers ARCHIVED, the files of its training have expired. Returns those for whoever
         removes their bytes at once (housekeeping does so later). Raises BadRequest while it is being trained."""
         async with self._database.write() as connection:
@@ -128,7 +126,7 @@ async def register(database: Database, connection: AsyncConnection, new: NewMode
     await connection.execute(sa.insert(table).values(model))
 
 
-async def follow(connection: AsyncConnection, request: Request) -> None:
+async def sync_status_with_request(connection: AsyncConnection, request: Request) -> None:
     """Brings the model that a request makes to where the request is now; one that was deleted stays so."""
     if request.kind != "training" or request.model_id is None:
         return
@@ -147,7 +145,7 @@ async def follow(connection: AsyncConnection, request: Request) -> None:
     await connection.execute(statement)
 
 
-async def of(connection: AsyncConnection, request: Request) -> CustomModel | None:
+async def model_of_request(connection: AsyncConnection, request: Request) -> CustomModel | None:
     """The model that a request makes or uses, as it stands."""
     if request.model_id is None:
         return None

@@ -1,6 +1,6 @@
-"""What the queue keeps, as frozen records: requests, attempts, claims, logs, files, keys, workers.
+"""What the store keeps, as frozen records: requests, attempts, claims, logs, files, keys, workers.
 
-Times are unix seconds (float, UTC). A record is what was true when it was read; only `Queue` changes what is kept.
+Times are unix seconds (float, UTC). A record is what was true when it was read; only `Store` changes what is kept.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""What the parts of `Queue` share: a database, a clock, and how a value becomes one that can be stored."""
+"""What the parts of `Store` share: a database, a clock, and how a value becomes one that can be stored."""
 
 from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -16,26 +15,21 @@ S = TypeVar("S", bound="Repository")
 
 
 class Repository:
-    """A part of `Queue`: its methods work on the one database, by the one clock."""
+    """Works on the one database by the one clock; each part of `Store` is one."""
 
-    def __init__(self, database: Database, *, lease_seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
-        self._lease_seconds = lease_seconds
         self._now = clock
-
-    async def close(self) -> None:
-        """Lets what has begun be finished, then ends all connections."""
-        await self._database.close()
 
 
 def uninterrupted(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
-    """For methods that write: run to their end, though the caller be cancelled (see database.py)."""
+    """Runs a method that writes to its end, even if the caller is cancelled (see database.py)."""
 
     @functools.wraps(method)
-    async def call(room: S, /, *given: P.args, **named: P.kwargs) -> R:
-        return await room._database.to_the_end(method(room, *given, **named))
+    async def call(repository: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await repository._database.to_the_end(method(repository, *args, **kwargs))
 
     return call
 

@@ -2,6 +2,10 @@
 
 A request's row is written in the same transaction that decides whether it is a new one, so that a resent POST can never
 make two of them, and an answered id can never be lost.
+
+What is forgotten: the input of a request whose sender asked that nothing be kept goes with its end; the result stays
+long enough to be fetched. After that, or when a person finds it old, what remains is a row that says that there was
+such a request, and how it ended.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ import builtins
 import uuid
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +23,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused, Json, QueueFull
 from tintype.store import models, schema, webhooks
 from tintype.store.database import AnyRow
-from tintype.store.log import append
 from tintype.store.records import (
     Attempt,
     Ending,
@@ -29,9 +33,13 @@ from tintype.store.records import (
     Request,
     Status,
 )
-from tintype.store.repository import Repository, finite, storable, uninterrupted
+from tintype.store.repository import Repository, cleaned, finite, storable, uninterrupted
 
 COALESCING_SECONDS = 10.0
+MOST_LINES = 1000  # kept of a request's log: a job that prints in a loop must not fill the disk or a poll's answer
+DROPPED = f"Further lines were dropped: at most {MOST_LINES:,} are kept for a request."
+FETCHING_SECONDS = 3600.0  # how long a result that is not to be kept can be fetched
+BATCH = 100  # requests that are erased in one transaction
 PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored as an index of this
 
 table = schema.requests
@@ -41,7 +49,7 @@ _COLUMNS = tuple(field.name for field in fields(NewRequest) if field.name in tab
 
 
 class Requests(Repository):
-    """The part of `Queue` that faces the web."""
+    """Keeps requests, and forgets what they held when their time is over."""
 
     @uninterrupted
     async def submit(self, new: NewRequest) -> tuple[Request, bool]:
@@ -65,7 +73,7 @@ class Requests(Repository):
             request = await self._insert(connection, new)
             if new.notes:
                 lines = [LogLine(0, request.created_at, "WARN", note) for note in new.notes]
-                await append(connection, request.id, lines)
+                await append_logs(connection, request.id, lines)
             if new.file_ids:
                 mine = schema.files.c.id.in_(new.file_ids)
                 await connection.execute(sa.update(schema.files).where(mine).values(request_id=request.id))
@@ -180,6 +188,25 @@ class Requests(Repository):
             query = query.where(table.c.created_at < before)
         return [as_request(row) for row in await self._database.fetch(query)]
 
+    @uninterrupted
+    async def erase_unstored(self) -> int:
+        """Erases output, failure and log of requests that ended an hour ago and were not to be kept. Returns how
+        many; their files expire as the sender asked."""
+        async with self._database.write() as connection:
+            ids = await _erase(connection, schema.UNSTORED, table.c.ended_at < self._now() - FETCHING_SECONDS)
+        return len(ids)
+
+    @uninterrupted
+    async def erase_old(self, older_than: float) -> int:
+        """Erases input, output, failure and log of requests that ended that many seconds ago, and lets the files of
+        their results expire; at most BATCH of them. Returns how many. What belongs to a custom model stays with it."""
+        no_model = sa.or_(table.c.kind != "training", table.c.model_id.is_(None))
+        async with self._database.write() as connection:
+            ids = await _erase(connection, table.c.ended_at < self._now() - older_than, no_model)
+            theirs = schema.files.c.request_id.in_(ids)
+            await connection.execute(sa.update(schema.files).where(theirs).values(expires_at=self._now()))
+        return len(ids)
+
     async def _earlier(self, connection: AsyncConnection, new: NewRequest) -> Request | None:
         """The request that this one is a repetition of."""
         conditions: builtins.list[Sequence[sa.ColumnElement[bool]]] = []
@@ -225,7 +252,7 @@ async def change(connection: AsyncConnection, request_id: str, **values: Any) ->
     """Writes columns of a request and raises its version."""
     statement = sa.update(table).where(table.c.id == request_id).values(version=table.c.version + 1, **values)
     request = as_request((await connection.execute(statement.returning(*RECORD))).one())
-    await models.follow(connection, request)
+    await models.sync_status_with_request(connection, request)
     return request
 
 
@@ -300,3 +327,37 @@ def as_request(row: AnyRow) -> Request:
     stored["priority"] = PRIORITIES[stored["priority"]]
     stored["failure"] = stored["failure"] and Failure.from_json(stored["failure"])
     return Request(**stored)
+
+
+async def append_logs(connection: AsyncConnection, request_id: str, lines: Sequence[LogLine]) -> bool:
+    """Numbers and keeps lines of a request that the transaction holds; returns whether any was added."""
+    if not lines:
+        return False
+    first = (await connection.execute(sa.select(table.c.log_count).where(table.c.id == request_id))).scalar_one()
+    rows = [
+        {
+            "request_id": request_id,
+            "number": number,
+            "at": line.at,
+            "level": line.level,
+            "message": cleaned(line.message) if number < MOST_LINES - 1 else DROPPED,
+            "source": line.source,
+        }
+        for number, line in enumerate(islice(lines, max(MOST_LINES - first, 0)), first)
+    ]
+    if rows:
+        await connection.execute(sa.insert(schema.logs), rows)
+        await connection.execute(sa.update(table).where(table.c.id == request_id).values(log_count=first + len(rows)))
+    return bool(rows)
+
+
+async def _erase(connection: AsyncConnection, *which: sa.ColumnElement[bool]) -> Sequence[str]:
+    told = sa.or_(table.c.output.is_not(None), table.c.failure.is_not(None))
+    query = sa.select(table.c.id).where(*which, told, table.c.status == Status.COMPLETED).limit(BATCH)
+    ids = (await connection.execute(query)).scalars().all()
+    blank: Json = {"input": {}, "output": None, "failure": None, "version": table.c.version + 1, "log_count": 0}
+    await connection.execute(sa.update(table).where(table.c.id.in_(ids)).values(blank))
+    await connection.execute(sa.delete(schema.logs).where(schema.logs.c.request_id.in_(ids)))
+    sent = sa.update(schema.deliveries).where(schema.deliveries.c.request_id.in_(ids), ~schema.UNDELIVERED)
+    await connection.execute(sent.values(message=None))
+    return ids

@@ -1,9 +1,7 @@
-"""The queue's one public face: what was answered with an id is kept, worked on by one worker at a time, and ended once.
+"""The store: what was answered with an id is kept, worked on by one worker at a time, and ended once.
 
-Works alike on SQLite (WAL, synchronous=FULL, immediate transactions) and Postgres (skip locked). What it can do is
-found with the noun it is about: requests.py (submit, get, logs, cancel, …), leases.py (claim, heartbeat, complete, …),
-webhooks.py (webhooks), models.py, workers.py, files.py, keys.py, signing_keys.py, retention.py; how it is kept, in
-schema.py and database.py.
+Works alike on SQLite (WAL, synchronous=FULL, immediate transactions) and Postgres (skip locked). Each noun has its
+part, in a module of its name; how all of it is kept, in schema.py and database.py.
 """
 
 from __future__ import annotations
@@ -18,14 +16,22 @@ from tintype.store.keys import Keys
 from tintype.store.leases import Leases
 from tintype.store.models import Models
 from tintype.store.requests import Requests
-from tintype.store.retention import Retention
-from tintype.store.signing_keys import SigningKeys
-from tintype.store.webhooks import Outbox
+from tintype.store.webhooks import Webhooks
 from tintype.store.workers import Workers
 
 
-class Queue(Requests, Leases, Outbox, Models, Workers, Files, Keys, SigningKeys, Retention):
-    """See the module's text. All methods are coroutines and safe to call from several processes at once."""
+class Store:
+    """Holds the parts. All their methods are coroutines and safe to call from several processes at once."""
+
+    def __init__(self, database: Database, *, lease_seconds: float, clock: Callable[[], float]) -> None:
+        self._database = database
+        self.requests = Requests(database, clock)
+        self.leases = Leases(database, clock, lease_seconds)
+        self.workers = Workers(database, clock)
+        self.files = Files(database, clock)
+        self.keys = Keys(database, clock)
+        self.models = Models(database, clock)
+        self.webhooks = Webhooks(database, clock)
 
     @classmethod
     async def open(
@@ -33,3 +39,7 @@ class Queue(Requests, Leases, Outbox, Models, Workers, Files, Keys, SigningKeys,
     ) -> Self:
         """Connects and brings the schema up to date (Alembic). `database_url` as Settings.database_url."""
         return cls(await Database.open(database_url), lease_seconds=lease_seconds, clock=clock)
+
+    async def close(self) -> None:
+        """Lets what has begun be finished, then ends all connections."""
+        await self._database.close()

@@ -3,13 +3,18 @@
 What is to be sent is kept as it was when the request ended, so that every try, and every replay, says the same. Whoever
 delivers claims under a lease; one that was lost with its process is tried again when the lease has run out. So a
 receiver may hear twice (it tells by the request id), but never nothing.
+
+Receivers keep the published keys for up to a day. So a new key is published a day before it signs, and an old one stays
+published for a day after its last signature. They lie in the database: every web process signs with the same.
 """
 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Collection
-from dataclasses import fields
+import secrets as random
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tintype.errors import BadRequest, Json, NotFound
 from tintype.store import schema
 from tintype.store.database import AnyRow
-from tintype.store.records import Delivery, DeliveryState, Outcome, Request
+from tintype.store.records import Delivery, DeliveryState, Outcome, Request, SigningKey
 from tintype.store.repository import Repository, cleaned, storable, uninterrupted
 
 MOST_TRIES = 31
@@ -27,18 +32,21 @@ FIRST_TRY_SECONDS = 15.0  # how long the first try may take
 LATER_TRY_SECONDS = 120.0  # and each later one
 LEASE_MARGIN_SECONDS = 15.0  # beyond the time of a try, until it counts as lost
 LONGEST_WAIT = 4 * 3600.0  # between two tries
+SEED_BYTES = 32  # of an ED25519 private key
+CACHED_SECONDS = 24 * 3600.0  # how long receivers keep the published keys
 UNENCODABLE = "The output holds numbers that JSON has no word for; fetch the result to see the rest."
 _LONGEST_ANSWER = 500  # characters kept of what a try came to
 
 table = schema.deliveries
 RECORD = tuple(table.c[field.name] for field in fields(Delivery))
+_EVERY_KEY = sa.select(schema.signing_keys).order_by(schema.signing_keys.c.created_at, schema.signing_keys.c.id)
 
 
-class Outbox(Repository):
-    """The part of `Queue` that whoever delivers works from."""
+class Webhooks(Repository):
+    """Keeps what is to be sent, and the keys it is signed with."""
 
     @uninterrupted
-    async def claim_deliveries(self, limit: int, *, busy: Collection[str] = ()) -> builtins.list[Delivery]:
+    async def claim(self, limit: int, *, busy: Collection[str] = ()) -> builtins.list[Delivery]:
         """Takes what is due under a lease, the longest overdue first; nothing for the targets that are `busy`."""
         now = self._now()
         free = sa.or_(table.c.leased_until.is_(None), table.c.leased_until < now)
@@ -77,7 +85,7 @@ class Outbox(Repository):
         """Gives up the lease as if there had been no try: whoever delivers is stopping."""
         await self._settle(delivery, delivery.answer, tries=table.c.tries - 1)
 
-    async def deliveries(self, request_id: str | None = None, *, limit: int = 50) -> builtins.list[Delivery]:
+    async def list(self, request_id: str | None = None, *, limit: int = 50) -> builtins.list[Delivery]:
         """Of a request or of all, newest first."""
         query = sa.select(*RECORD).order_by(table.c.id.desc()).limit(limit)
         if request_id is not None:
@@ -110,6 +118,34 @@ class Outbox(Repository):
                 return _as_delivery((await connection.execute(change.returning(*RECORD))).one())
             same = {name: getattr(newest, name) for name in ("request_id", "url", "target", "message", "expires_at")}
             return await _insert(connection, self._now(), **same)
+
+    async def signing_keys(self) -> builtins.list[SigningKey]:
+        """All that are to be published, oldest first; the first one is made when it is first asked for."""
+        rows = await self._database.fetch(_EVERY_KEY)
+        return published(_as_keys(rows) or await self._first_signing_key(), self._now())
+
+    @uninterrupted
+    async def rotate_signing_key(self, *, at_once: bool = False) -> SigningKey:
+        """Makes the key that takes over in a day; `at_once` it signs now and all others are forgotten, as when one
+        was stolen."""
+        async with self._database.write() as connection:
+            await self._database.take_turns(connection, "signing keys")
+            known = _as_keys((await connection.execute(_EVERY_KEY)).all())
+            kept = [] if at_once else [key.id for key in published(known, self._now())]
+            await connection.execute(sa.delete(schema.signing_keys).where(schema.signing_keys.c.id.not_in(kept)))
+            return await self._add_signing_key(connection)
+
+    @uninterrupted
+    async def _first_signing_key(self) -> builtins.list[SigningKey]:
+        async with self._database.write() as connection:
+            await self._database.take_turns(connection, "signing keys")
+            known = _as_keys((await connection.execute(_EVERY_KEY)).all())
+            return known or [await self._add_signing_key(connection)]  # another process may have been faster
+
+    async def _add_signing_key(self, connection: AsyncConnection) -> SigningKey:
+        key = SigningKey(str(uuid.uuid4()), random.token_bytes(SEED_BYTES), self._now())
+        await connection.execute(sa.insert(schema.signing_keys).values(asdict(key)))
+        return key
 
     async def _conclude(self, delivery: Delivery, answer: str, state: DeliveryState) -> None:
         """Ends a delivery; what the sender asked not to be kept is forgotten with it."""
@@ -181,3 +217,18 @@ async def _insert(connection: AsyncConnection, at: float, **values: Any) -> Deli
 
 def _as_delivery(row: AnyRow) -> Delivery:
     return Delivery(**{**row._mapping, "state": DeliveryState(row.state)})
+
+
+def _as_keys(rows: Sequence[AnyRow]) -> list[SigningKey]:
+    return [SigningKey(row.id, bytes(row.seed), row.created_at) for row in rows]
+
+
+def signing_key(keys: Sequence[SigningKey], now: float) -> SigningKey:
+    """Which of them (oldest first) signs now: the newest that every receiver knows of."""
+    return [key for place, key in enumerate(keys) if place == 0 or key.created_at <= now - CACHED_SECONDS][-1]
+
+
+def published(keys: Sequence[SigningKey], now: float) -> list[SigningKey]:
+    """Those of which a signature may still have to be checked."""
+    done = [key.created_at <= now - 2 * CACHED_SECONDS for key in keys]
+    return [key for place, key in enumerate(keys) if not any(done[place + 1 :])]

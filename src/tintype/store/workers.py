@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import asdict, replace
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ table = schema.workers
 
 
 class Workers(Repository):
-    """The part of `Queue` that knows supervisors."""
+    """Knows supervisors."""
 
     @uninterrupted
     async def announce(self, worker: Worker) -> None:
@@ -31,7 +32,7 @@ class Workers(Repository):
         async with self._database.write() as connection:
             await connection.execute(sa.delete(table).where(table.c.id == worker_id))
 
-    async def workers(self, *, seen_within: float | None = None) -> list[Worker]:
+    async def list(self, *, seen_within: float | None = None) -> builtins.list[Worker]:
         """Lanes that have not been retired, by id; with `seen_within`, only those announced in the last seconds."""
         query = sa.select(table).order_by(table.c.id)
         if seen_within is not None:

@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 
 from tintype.errors import TintypeError
 from tintype.settings import Settings
-from tintype.store.store import Queue
+from tintype.store.store import Store
 from tintype.web.deliverer import Deliverer
 from tintype.web.housekeeping import keep_house
 from tintype.web.middleware import RequestMiddleware, refuse, refuse_route
@@ -28,12 +28,12 @@ class State(TypedDict):
     services: Services
 
 
-def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
+def create_app(settings: Settings, store: Store | None = None) -> Starlette:
     """Builds the application, which opens (and closes) the queue of the settings unless it is given one."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        opened = queue or await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
+        opened = store or await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
         services = await Services.open(settings, opened)
         if settings.database_url.startswith("sqlite"):  # there is no other web process whose runs these could be
             await services.sync_runs.take_over()
@@ -46,7 +46,7 @@ def create_app(settings: Settings, queue: Queue | None = None) -> Starlette:
                 with contextlib.suppress(asyncio.CancelledError):
                     await duty
             await services.sync_runs.close()
-            if queue is None:
+            if store is None:
                 await opened.close()
 
     settings.make_data_dir()

@@ -50,7 +50,7 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
         key_id = services.signer.token_key(credential)
         if key_id is not None:
             return key_id
-    key = await services.queue.check_key(credential)
+    key = await services.store.keys.check(credential)
     if key is None:
         raise Unauthorized("This key is not known here, or was revoked.", remedy=_REMEDY)
     return key.id
@@ -66,7 +66,7 @@ async def is_visible_to(key_id: str, owner: str, services: Services) -> bool:
     """Tells the same for any key."""
     if owner in ("", key_id) or not key_id:
         return True
-    return await services.queue.are_namesakes(owner, key_id)
+    return await services.store.keys.are_namesakes(owner, key_id)
 
 
 async def issue_token(call: Call) -> Response:
@@ -88,7 +88,7 @@ async def issue_token(call: Call) -> Response:
 async def _key_behind(http: HttpRequest, services: Services) -> str:
     """Finds the id of the key that a token in the URL stands for. Raises Forbidden for an application it is not for."""
     claims = services.signer.app_claims(http.query_params[TOKEN_PARAMETER])
-    if claims is None or not await services.queue.is_in_use(claims[0]):
+    if claims is None or not await services.store.keys.is_in_use(claims[0]):
         raise Unauthorized(
             "This token has expired, or was not made here.", remedy="Ask for a new one at /rest/tokens/."
         )

@@ -24,7 +24,7 @@ _USUAL, _MOST = 50, 1000  # models in one answer
 
 async def usable_model(call: Call, input: UsesModel) -> CustomModel:
     """Finds the model that an input names. Raises InputError at model_id for one that cannot be drawn with."""
-    model = await call.queue.find_model(input.model_id, key_id=call.key_id)
+    model = await call.store.models.find(input.model_id, key_id=call.key_id)
     if model is None:
         raise unknown_model(input.model_id)
     model.reference.usable_lora()
@@ -37,7 +37,7 @@ async def list_models(call: Call) -> Response:
     limit = _number(given.get("limit") or str(_USUAL), "limit")
     if limit is None or not 1 <= limit <= _MOST or limit != int(limit):
         raise BadRequest(f"limit has to be a whole number from 1 to {_MOST}.")
-    models = await call.queue.models(
+    models = await call.store.models.list(
         key_id=call.key_id,
         status=_status(given.get("status")),
         limit=int(limit),
@@ -49,7 +49,7 @@ async def list_models(call: Call) -> Response:
 
 async def show_model(call: Call) -> Response:
     """Answers `GET /v1/custom-models/{id}`; a deleted one answers too."""
-    return json_response(describe(call, _found(await call.queue.find_model(call.params["id"], key_id=call.key_id))))
+    return json_response(describe(call, _found(await call.store.models.find(call.params["id"], key_id=call.key_id))))
 
 
 async def rename_model(call: Call) -> Response:
@@ -63,18 +63,18 @@ async def rename_model(call: Call) -> Response:
         except ValueError as problem:
             raise InputError(str(problem)) from None
     return json_response(
-        describe(call, _found(await call.queue.rename_model(call.params["id"], name, key_id=call.key_id)))
+        describe(call, _found(await call.store.models.rename(call.params["id"], name, key_id=call.key_id)))
     )
 
 
 async def archive_model(call: Call) -> Response:
     """Answers `POST /v1/custom-models/{id}/archive`: hidden, files kept."""
-    return json_response(describe(call, _found(await call.queue.archive_model(call.params["id"], key_id=call.key_id))))
+    return json_response(describe(call, _found(await call.store.models.archive(call.params["id"], key_id=call.key_id))))
 
 
 async def delete_model(call: Call) -> Response:
     """Answers `DELETE /v1/custom-models/{id}`: the files of its training are gone, the id answers ARCHIVED."""
-    deleted = await call.queue.delete_model(call.params["id"], key_id=call.key_id)
+    deleted = await call.store.models.delete(call.params["id"], key_id=call.key_id)
     if deleted is None:
         raise _unknown()
     model, files = deleted
@@ -103,7 +103,7 @@ async def _remove(call: Call, files: Sequence[StoredFile]) -> None:
     """Bytes before rows; what a crash leaves is removed by housekeeping, for the files have expired."""
     for file in files:
         await anyio.to_thread.run_sync(call.services.objects.delete, file.key)
-        await call.queue.remove_file(file.id)
+        await call.store.files.remove(file.id)
 
 
 def _found(model: CustomModel | None) -> CustomModel:

@@ -17,8 +17,7 @@ import structlog
 from tintype.fal import is_fal_host
 from tintype.files.addresses import PrivateAddress
 from tintype.store.records import Delivery
-from tintype.store.signing_keys import signing_key
-from tintype.store.webhooks import FIRST_TRY_SECONDS, LATER_TRY_SECONDS
+from tintype.store.webhooks import FIRST_TRY_SECONDS, LATER_TRY_SECONDS, signing_key
 from tintype.web.access import host_name
 from tintype.web.envelope import body_of, headers_of
 from tintype.web.receivers import Receivers
@@ -35,7 +34,7 @@ class Deliverer:
     """Delivers until cancelled."""
 
     def __init__(self, services: Services, receivers: Receivers | None = None) -> None:
-        self._queue = services.queue
+        self._store = services.store
         self._settings = services.settings
         self._first_wait = services.settings.webhook_retry_seconds
         self._receivers = receivers or Receivers(services.settings)
@@ -55,7 +54,7 @@ class Deliverer:
         taken: list[Delivery] = []
         while (free := min(MOST_UNDERWAY - self._underway.total(), MOST_PER_TARGET)) > 0:
             busy = [target for target, count in self._underway.items() if count >= MOST_PER_TARGET]
-            claimed = await self._queue.claim_deliveries(free, busy=busy)
+            claimed = await self._store.webhooks.claim(free, busy=busy)
             if not claimed:
                 break
             self._underway.update(delivery.target for delivery in claimed)
@@ -67,7 +66,7 @@ class Deliverer:
             await self._deliver(delivery)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await self._queue.hand_back(delivery)
+                await self._store.webhooks.hand_back(delivery)
             raise
         except Exception:  # one webhook must not end the others; its lease runs out, and it is tried again
             log.exception("a webhook could not be tried", request_id=delivery.request_id)
@@ -81,13 +80,15 @@ class Deliverer:
         return self._settings.public_url or f"http://{self._settings.host}:{self._settings.port}"
 
     async def _deliver(self, delivery: Delivery) -> None:
-        request = await self._queue.get(delivery.request_id)
+        request = await self._store.requests.get(delivery.request_id)
         if request is None or delivery.message is None:
-            await self._queue.not_delivered(delivery, "Its content is gone.", first_wait=0.0, final=True)
+            await self._store.webhooks.not_delivered(delivery, "Its content is gone.", first_wait=0.0, final=True)
             return
         body = body_of(delivery.message, self._origin(request.origin))
         now = time.time()
-        headers = headers_of(delivery.request_id, body, signing_key(await self._queue.signing_keys(), now), now)
+        headers = headers_of(
+            delivery.request_id, body, signing_key(await self._store.webhooks.signing_keys(), now), now
+        )
         seconds = FIRST_TRY_SECONDS if delivery.tries == 1 else LATER_TRY_SECONDS
         final = False
         try:
@@ -101,9 +102,9 @@ class Deliverer:
         else:
             answer = f"Answered {status}."
             if 200 <= status < 300:
-                await self._queue.delivered(delivery, answer)
+                await self._store.webhooks.delivered(delivery, answer)
                 return
             if 300 <= status < 400:
                 answer, final = f"Answered {status}: redirects are not followed.", True
         log.info("webhook not delivered", request_id=delivery.request_id, tries=delivery.tries, answer=answer)
-        await self._queue.not_delivered(delivery, answer, first_wait=self._first_wait, final=final)
+        await self._store.webhooks.not_delivered(delivery, answer, first_wait=self._first_wait, final=final)

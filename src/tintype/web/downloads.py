@@ -33,7 +33,7 @@ Span = tuple[int, int]  # first byte, and the one past the last
 
 async def download(call: Call) -> Response:
     """Answers `GET` and `HEAD /cdn/files/{id}/{name}`."""
-    file = await call.queue.find_file(call.params["file_id"])
+    file = await call.store.files.find(call.params["file_id"])
     if file is None or file.file_name != call.params["name"]:
         raise no_file()
     await check_reader(call, file)
@@ -195,7 +195,7 @@ async def _decision(call: Call, file: StoredFile, key_id: str) -> Decision:
     """Decides for a caller with a key."""
     if await is_visible_to(key_id, file.key_id, call.services):
         return Decision.ALLOW
-    names = {key.name for key in await call.queue.keys() if key.id == key_id}
+    names = {key.name for key in await call.store.keys.list() if key.id == key_id}
     return AccessList.from_json(file.acl).decide({key_id, *names})
 
 
@@ -231,14 +231,14 @@ async def change_acl(call: Call) -> Response:
             raise BadRequest("The body says nothing about who may read.", remedy='Send {"default": "allow"} for all.')
         acl = acl_of(body.value, "The body")
     file = await _own(call)
-    await call.queue.set_acl(file.id, acl)
+    await call.store.files.set_acl(file.id, acl)
     return json_response(acl or _PUBLIC)
 
 
 async def _own(call: Call) -> StoredFile:
     """Finds the file that the query names. Raises NotFound, for another person's too."""
     named = own_file(call.http.query_params.get("url", ""))
-    file = await call.queue.find_file(named[0]) if named else None
+    file = await call.store.files.find(named[0]) if named else None
     if file is None or not await is_visible(call, file.key_id):
         raise NotFound("You have no such file.", remedy="The query's url is the URL of a file of this server.")
     return file

@@ -39,7 +39,7 @@ async def keep_house(services: Services) -> None:
     next_files = next_orphans = 0.0
     while True:
         try:
-            await services.queue.reap()
+            await services.store.leases.reap()
             if time.monotonic() >= next_files:
                 await tidy(services)
                 next_files = time.monotonic() + _FILES_SECONDS
@@ -54,7 +54,7 @@ async def keep_house(services: Services) -> None:
 async def tidy(services: Services) -> dict[str, int]:
     """Removes all that is over. Returns how much of each kind, by a name for people."""
     erased = 0
-    while batch := await services.queue.erase_unstored():
+    while batch := await services.store.requests.erase_unstored():
         erased += batch
     unfinished = await anyio.to_thread.run_sync(services.uploads.discard_stale, _STALE_SECONDS)
     await anyio.to_thread.run_sync(services.objects.discard_unfinished, _STALE_SECONDS)
@@ -70,10 +70,10 @@ async def remove_expired(services: Services) -> int:
     """Removes expired files, bytes before rows, so that nothing is left over. Returns how many."""
     removed = 0
     while True:
-        expired = await services.queue.expired_files(_BATCH)
+        expired = await services.store.files.expired(_BATCH)
         for file in expired:
             await anyio.to_thread.run_sync(services.objects.delete, file.key)
-            await services.queue.remove_file(file.id)
+            await services.store.files.remove(file.id)
         removed += len(expired)
         if len(expired) < _BATCH:
             return removed
@@ -88,7 +88,7 @@ async def remove_orphans(services: Services, older_than: float = _ORPHAN_SECONDS
     batches = services.objects.older_than(older_than)
     while (keys := await anyio.to_thread.run_sync(next, batches, None)) is not None:
         ids = {key: key.partition("/")[0] for key in keys}
-        known = await services.queue.known_files(list(ids.values()))
+        known = await services.store.files.known(list(ids.values()))
         for key, file_id in ids.items():
             if is_file_id(file_id) and file_id not in known:
                 await anyio.to_thread.run_sync(services.objects.delete, key)
@@ -99,7 +99,7 @@ async def remove_orphans(services: Services, older_than: float = _ORPHAN_SECONDS
 async def _is_alone(services: Services) -> bool:
     """Tells whether no other installation keeps its files in the same place, whose files have no rows here. Each
     leaves a sign of itself there."""
-    own = f"{_SIGNS}/{hashlib.sha256(await services.queue.secret('installation')).hexdigest()[:32]}"
+    own = f"{_SIGNS}/{hashlib.sha256(await services.store.keys.secret('installation')).hexdigest()[:32]}"
     if not await anyio.to_thread.run_sync(services.objects.exists, own):
         await anyio.to_thread.run_sync(services.objects.put_bytes, own, b"")
     return await anyio.to_thread.run_sync(services.objects.under, _SIGNS) == [own]
@@ -109,7 +109,7 @@ async def remove_ended_work(services: Services) -> int:
     """Removes the work folders of requests that have ended and will not be retried. Returns how many."""
     removed = 0
     for folder in await anyio.to_thread.run_sync(_folders, services.settings.work_dir):
-        request, over = await services.queue.get(folder.name), False
+        request, over = await services.store.requests.get(folder.name), False
         if request is None:
             with contextlib.suppress(FileNotFoundError):  # its supervisor was faster
                 over = time.time() - folder.stat().st_mtime > _STALE_SECONDS

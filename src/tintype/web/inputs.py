@@ -62,7 +62,7 @@ class InputFiles:
     async def forget(self) -> None:
         """Removes what was kept for a request that is not there."""
         for file in self.kept:
-            await self._call.queue.remove_file(file.id)
+            await self._call.store.files.remove(file.id)
             await anyio.to_thread.run_sync(self._call.services.objects.delete, file.key)
         self.kept.clear()
 
@@ -74,7 +74,7 @@ class InputFiles:
             return url
         own = own_file(url)
         if own is not None:
-            file = await self._call.queue.find_file(own[0])
+            file = await self._call.store.files.find(own[0])
             if file is not None:
                 if not await may_use(self._call, file, url):
                     refuse_unknown_file(url, ("body",))
@@ -105,7 +105,7 @@ class InputFiles:
             await self._call.services.objects.put_path_async(file.key, decoded.path, move=True)
         finally:
             decoded.discard()
-        await self._call.queue.add_file(file)
+        await self._call.store.files.add(file)
         self.kept.append(file)
         return internal_url(file.id, file.file_name)
 

@@ -53,7 +53,7 @@ async def ready(call: Call) -> Response:
     """Answers 200 only when every lane was heard of within two heartbeats."""
     now = time.time()
     horizon = 2 * call.settings.heartbeat_seconds
-    lanes = [_lane(worker, now, horizon) for worker in current(await call.queue.workers())]
+    lanes = [_lane(worker, now, horizon) for worker in current(await call.store.workers.list())]
     is_ready = bool(lanes) and all(lane["alive"] for lane in lanes)
     message = "All lanes are alive."
     if not lanes:

@@ -129,7 +129,7 @@ class ReplayMiddleware:
             return
         state = scope["state"]
         cached = self._cache.get(poll, time.monotonic())
-        if cached is not None and await state["services"].queue.version(cached.request_id) == cached.version:
+        if cached is not None and await state["services"].store.requests.version(cached.request_id) == cached.version:
             for message in cached.messages:
                 await send(message)
             return

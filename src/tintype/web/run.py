@@ -66,7 +66,7 @@ async def _events(call: Call, request: Request, digest: str) -> AsyncIterator[by
     with call.services.sync_runs.waiting(request.id, digest):
         async for news in status_events(call, request, with_logs=True):
             yield news
-        done = await call.queue.get(request.id)
+        done = await call.store.requests.get(request.id)
         if done is not None and done.outcome is Outcome.OK:
             yield event(render(done.output, call.origin))
         elif done is not None:
@@ -93,9 +93,9 @@ async def _completed(call: Call, request: Request, gone: anyio.Event) -> Request
         wait = min(wait * 1.3, _LONGEST_WAIT)
         late = request.start_deadline is not None and time.time() > request.start_deadline
         if late and request.status is Status.IN_QUEUE:
-            await call.queue.reap()
-        if await call.queue.version(request.id) != request.version:
-            found = await call.queue.get(request.id)
+            await call.store.leases.reap()
+        if await call.store.requests.version(request.id) != request.version:
+            found = await call.store.requests.get(request.id)
             if found is None:
                 raise unknown_request()
             request = found

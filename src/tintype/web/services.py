@@ -14,7 +14,7 @@ from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN
 from tintype.files import Objects
 from tintype.files.uploads import Uploads
 from tintype.settings import Settings
-from tintype.store.store import Queue
+from tintype.store.store import Store
 from tintype.web.poll_cache import StatusCache
 from tintype.web.signing import Signer
 from tintype.web.sync_runs import SyncRuns
@@ -25,7 +25,7 @@ class Services:
     """Holds what is opened once per process."""
 
     settings: Settings
-    queue: Queue
+    store: Store
     objects: Objects
     uploads: Uploads
     signer: Signer
@@ -34,15 +34,15 @@ class Services:
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod
-    async def open(cls, settings: Settings, queue: Queue) -> Services:
+    async def open(cls, settings: Settings, store: Store) -> Services:
         """Opens the rest around a queue that is open already."""
         return cls(
             settings=settings,
-            queue=queue,
+            store=store,
             objects=Objects.open(settings.storage_url),
             uploads=Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes),
-            signer=Signer(await queue.secret("web-signing")),
-            sync_runs=SyncRuns(queue),
+            signer=Signer(await store.keys.secret("web-signing")),
+            sync_runs=SyncRuns(store),
         )
 
     def turn(self, name: str) -> asyncio.Lock:
@@ -75,8 +75,8 @@ class Call:
         return QUEUE_ORIGIN if self.http.headers.get(FAL_PROXY_HEADER) else f"{self.origin}/queue"
 
     @property
-    def queue(self) -> Queue:
-        return self.services.queue
+    def store(self) -> Store:
+        return self.services.store
 
     @property
     def settings(self) -> Settings:

@@ -36,14 +36,14 @@ EVENT_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 async def status(call: Call) -> Response:
     """Answers `GET …/requests/{id}/status`."""
     request_id, with_logs = id_of(call), wants_logs(call)
-    version = await call.queue.version(request_id)
+    version = await call.store.requests.version(request_id)
     if version is None:
         raise unknown_request()
     key = (request_id, "logs" if with_logs else "", call.queue_url, call.key_id)  # what is held was seen by this key
     held = call.services.statuses.get(key, version, time.monotonic())
     if held is None:
         request = await find(call)
-        lines = await call.queue.logs(request_id) if with_logs else []
+        lines = await call.store.requests.logs(request_id) if with_logs else []
         body = to_json(await describe(call, request, lines))
         held = CachedStatus(request.version, _good_until(request), code_of(request), body)
         call.services.statuses.put(key, held)
@@ -77,7 +77,7 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
         waited = request.status is Status.IN_QUEUE and time.monotonic() - looked > _WAITING_SECONDS
         if request.version != version or waited:
             version, looked = request.version, time.monotonic()
-            lines = await call.queue.logs(request.id, after=seen) if with_logs else []
+            lines = await call.store.requests.logs(request.id, after=seen) if with_logs else []
             seen = lines[-1].number if lines else seen
             news = await describe(call, request, lines)
             if news != said:
@@ -89,8 +89,8 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
             spoken = time.monotonic()
             yield b": ping\n\n"
         await anyio.sleep(_POLL_SECONDS)
-        if await call.queue.version(request.id) != version:
-            found = await call.queue.get(request.id)
+        if await call.store.requests.version(request.id) != version:
+            found = await call.store.requests.get(request.id)
             if found is None:
                 return
             request = found
@@ -130,7 +130,7 @@ async def outcome(call: Call, request: Request) -> Response:
 async def cancel(call: Call) -> Response:
     """Answers `PUT …/requests/{id}/cancel`."""
     before = await find(call)
-    request = await call.queue.cancel(before.id)
+    request = await call.store.requests.cancel(before.id)
     if request is None:
         raise unknown_request()
     if before.status is Status.COMPLETED:
@@ -160,7 +160,7 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
     if request.tags:
         body["tags"] = request.tags
     if request.status is Status.IN_QUEUE:
-        body["queue_position"] = await call.queue.position(request)
+        body["queue_position"] = await call.store.requests.position(request)
     if request.status is Status.IN_PROGRESS and request.cancel_requested:
         body["cancel_requested"] = True
     if request.status is Status.COMPLETED:
@@ -192,7 +192,7 @@ def log_entry(line: LogLine) -> Json:
 
 async def attempts_of(call: Call, request: Request) -> Sequence[Attempt]:
     """Returns every attempt there has been; the id of the request is the same for all of them."""
-    return await call.queue.attempts(request.id) if request.attempts else ()
+    return await call.store.requests.attempts(request.id) if request.attempts else ()
 
 
 def attempt_entry(attempt: Attempt) -> Json:
@@ -227,13 +227,13 @@ def id_of(call: Call) -> str:
 
 async def find(call: Call) -> Request:
     """Finds the request that a URL names, and names it in the response. Raises NotFound."""
-    request = await call.queue.get(id_of(call))
+    request = await call.store.requests.get(id_of(call))
     if request is None or not await is_visible(call, request.key_id):
         raise unknown_request()
     late = request.start_deadline is not None and time.time() > request.start_deadline
     if late and request.status is Status.IN_QUEUE and request.started_at is None:
-        await call.queue.reap()
-        request = await call.queue.get(request.id) or request
+        await call.store.leases.reap()
+        request = await call.store.requests.get(request.id) or request
     call.answer_as(request.id)
     return request
 

@@ -35,7 +35,7 @@ async def submit(call: Call) -> Response:
             "status": Status.IN_QUEUE,
             "request_id": request.id,
             "gateway_request_id": request.id,
-            "queue_position": await call.queue.position(request),
+            "queue_position": await call.store.requests.position(request),
             **request_urls(call.queue_url, request),
             "logs": None,
             "metrics": {},
@@ -111,7 +111,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
                 makes_model=NewModel(input.model_name) if isinstance(input, MakesModel) else None,
                 model_id=model.id if model else None,
             )
-            request, is_new = await call.queue.submit(new)
+            request, is_new = await call.store.requests.submit(new)
         finally:
             if not is_new:
                 await files.forget()
@@ -122,7 +122,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
 async def _left(call: Call, digest: str) -> Request | None:
     """Finds the run that this is a repetition of: one whose connection has broken just now."""
     request_id = call.services.sync_runs.take_up(digest)
-    request = None if request_id is None else await call.queue.get(request_id)
+    request = None if request_id is None else await call.store.requests.get(request_id)
     return None if request is None or request.cancel_requested else request
 
 

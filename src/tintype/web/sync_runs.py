@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import structlog
 
 from tintype.store.records import Status
-from tintype.store.store import Queue
+from tintype.store.store import Store
 
 GRACE_SECONDS = 2.0  # the clients' first repetition comes after half a second
 RESTART_GRACE_SECONDS = 15.0  # for those whose connection broke with the web process
@@ -26,8 +26,8 @@ log = structlog.get_logger("tintype.web")
 class SyncRuns:
     """Keeps who waits for which run of one web process."""
 
-    def __init__(self, queue: Queue, *, grace: float = GRACE_SECONDS) -> None:
-        self._queue = queue
+    def __init__(self, store: Store, *, grace: float = GRACE_SECONDS) -> None:
+        self._store = store
         self._grace = grace
         self._waiting: Counter[str] = Counter()  # by request id
         self._left: dict[str, str] = {}  # digest of what was asked -> id of the request that was left
@@ -59,7 +59,7 @@ class SyncRuns:
 
     async def take_over(self) -> None:
         """Counts the runs of an earlier web process as left: their connections broke with it."""
-        for request_id, digest in await self._queue.unfinished_runs():
+        for request_id, digest in await self._store.requests.unfinished_runs():
             self._part(request_id, digest, RESTART_GRACE_SECONDS)
 
     async def close(self) -> None:
@@ -89,8 +89,8 @@ class SyncRuns:
         del self._partings[request_id]  # not before: `close` sees to what is not done yet
 
     async def _cancel(self, request_id: str) -> None:
-        request = await self._queue.get(request_id)
+        request = await self._store.requests.get(request_id)
         # One that was also submitted to the queue is not a run any more.
         if request is not None and request.sync and request.status is not Status.COMPLETED:
-            await self._queue.cancel(request_id)
+            await self._store.requests.cancel(request_id)
             log.info("nobody waits for this run any more: cancelled", request_id=request_id)

@@ -130,7 +130,7 @@ async def complete_parts(call: Call) -> Response:
     upload = _upload(call)
     url = public_url(call.origin, upload.file_id, upload.file_name)
     async with call.services.turn(upload.id):
-        if await call.queue.find_file(upload.file_id) is None:
+        if await call.store.files.find(upload.file_id) is None:
             whole = await anyio.to_thread.run_sync(uploads.assemble, upload, etags)
             try:
                 lifecycle = Lifecycle(upload.lifetime, upload.acl)
@@ -213,7 +213,7 @@ async def _keep(call: Call, file: StoredFile, path: Any) -> None:
     """Bytes first, then the row: a file that can be found can be read. Sent again, it replaces the earlier one."""
     async with call.services.turn(file.id):
         await call.services.objects.put_path_async(file.key, path, move=True)
-        await call.queue.add_file(file)
+        await call.store.files.add(file)
 
 
 def _etags(given: Any) -> dict[int, str]:

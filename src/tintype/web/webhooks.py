@@ -16,19 +16,19 @@ _CACHED = "public, max-age=3600"  # receivers are promised no more than a day
 
 async def webhook_keys(call: Call) -> Response:
     """Answers `GET /.well-known/jwks.json`."""
-    return json_response(key_set(await call.queue.signing_keys()), headers={"Cache-Control": _CACHED})
+    return json_response(key_set(await call.store.webhooks.signing_keys()), headers={"Cache-Control": _CACHED})
 
 
 async def list_deliveries(call: Call) -> Response:
     """Answers `GET /v1/requests/{id}/webhooks`, newest first."""
     request = await find(call)
-    return json_response({"items": [_described(delivery) for delivery in await call.queue.deliveries(request.id)]})
+    return json_response({"items": [_described(delivery) for delivery in await call.store.webhooks.list(request.id)]})
 
 
 async def replay_webhook(call: Call) -> Response:
     """Answers `POST /v1/requests/{id}/webhooks/replay`: the same content once more."""
     request = await find(call)
-    return json_response(_described(await call.queue.replay(request.id)), 202)
+    return json_response(_described(await call.store.webhooks.replay(request.id)), 202)
 
 
 def _described(delivery: Delivery) -> Json:

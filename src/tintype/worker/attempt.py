@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tintype.errors import Cancelled, Failure, LeaseLost, StorageFull
 from tintype.settings import Settings
-from tintype.store import Claim, Ending, LogLine, Queue, StoredFile
+from tintype.store import Claim, Ending, LogLine, Store, StoredFile
 from tintype.worker.child_process import DRAIN_SECONDS, ChildProcess
 from tintype.worker.messages import Cancel, FromChild, Run, Stop
 from tintype.worker.progress import ProgressNotes
@@ -41,10 +41,10 @@ class Ended:
 class AttemptRun:
     """Carries one claim through one child."""
 
-    def __init__(self, claim: Claim, child: ChildProcess, queue: Queue, settings: Settings) -> None:
+    def __init__(self, claim: Claim, child: ChildProcess, store: Store, settings: Settings) -> None:
         self._claim = claim
         self._child = child
-        self._queue = queue
+        self._store = store
         self._settings = settings
         self._log = structlog.get_logger().bind(
             request_id=claim.request.id, endpoint=claim.request.endpoint_id, attempt=claim.attempt
@@ -151,7 +151,7 @@ class AttemptRun:
 
     async def _beat(self) -> None:
         lines, checkpoint = tuple(self._lines), self._checkpoint
-        beat = await self._queue.heartbeat(
+        beat = await self._store.leases.heartbeat(
             self._claim,
             step=self._step,
             total=self._total,
@@ -184,17 +184,17 @@ class AttemptRun:
             for file in files
         ]
         await self._tell_finally()
-        await self._insist(lambda: self._queue.complete(self._claim, output, stored, logs=self._lines))
+        await self._insist(lambda: self._store.leases.complete(self._claim, output, stored, logs=self._lines))
         self._log.info("attempt succeeded", files=len(stored))
 
     async def _fail(self, failure: Failure) -> None:
         await self._tell_finally()
-        await self._insist(lambda: self._queue.fail(self._claim, failure, logs=self._lines))
+        await self._insist(lambda: self._store.leases.fail(self._claim, failure, logs=self._lines))
         self._log.info("attempt failed", error_type=failure.error_type, detail=failure.body.get("message"))
 
     async def _release(self, ending: Ending, cause: str) -> None:
         await self._tell_finally()
-        await self._insist(lambda: self._queue.release(self._claim, ending, cause))
+        await self._insist(lambda: self._store.leases.release(self._claim, ending, cause))
         self._log.info("attempt given back", ending=ending.value, cause=cause)
 
     async def _tell_finally(self) -> None:

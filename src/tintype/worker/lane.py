@@ -18,7 +18,7 @@ import structlog
 
 from tintype.catalog import Kind
 from tintype.settings import GIB, Settings
-from tintype.store import Claim, Queue, Worker
+from tintype.store import Claim, Store, Worker
 from tintype.worker.attempt import DATABASE_AWAY, RETRY_SECONDS, AttemptRun, Ended
 from tintype.worker.child_process import ChildPlan, ChildProcess
 
@@ -30,11 +30,11 @@ LONGEST_PAUSE = 30.0  # seconds between starts of a child that dies idle
 class Lane:
     """Claims and runs until drained. `worker` is how the queue knows it."""
 
-    def __init__(self, worker: Worker, plan: ChildPlan, queue: Queue, settings: Settings) -> None:
+    def __init__(self, worker: Worker, plan: ChildPlan, store: Store, settings: Settings) -> None:
         self.worker = worker
         self.kind: Kind = worker.lane
         self._plan = plan
-        self._queue = queue
+        self._store = store
         self._settings = settings
         self._log = structlog.get_logger().bind(lane=self.kind)
         self._child: ChildProcess | None = None
@@ -86,7 +86,7 @@ class Lane:
 
     async def _claim(self) -> Claim | None:
         try:
-            return await self._queue.claim(self.worker.id, self.kind, resident=self.resident)
+            return await self._store.leases.claim(self.worker.id, self.kind, resident=self.resident)
         except DATABASE_AWAY as problem:
             self._log.warning("the database did not answer", problem=str(problem))
             await self._pause(RETRY_SECONDS)
@@ -97,7 +97,7 @@ class Lane:
         if self._child is None or not self._child.alive:
             await self._start_child()
         assert self._child is not None
-        self._attempt = AttemptRun(claim, self._child, self._queue, self._settings)
+        self._attempt = AttemptRun(claim, self._child, self._store, self._settings)
         if self._draining.is_set():  # asked for while the claim was under way
             self._attempt.drain()
         try:

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from tintype.catalog import Kind
 from tintype.processes import DEVICE_TAKEN, kill_group, set_up_log, watch_parent
 from tintype.settings import Settings, load_settings
-from tintype.store import Queue, Worker
+from tintype.store import Store, Worker
 from tintype.worker.attempt import DATABASE_AWAY
 from tintype.worker.child_process import ChildPlan, ChildProcess
 from tintype.worker.lane import Lane, log_file
@@ -38,10 +38,10 @@ LANES: tuple[Kind, ...] = ("drawing", "training")  # in the order in which their
 class Supervisor:
     """Runs the lanes of a device until told to stop."""
 
-    def __init__(self, device: str, settings: Settings, queue: Queue, endpoints: str) -> None:
+    def __init__(self, device: str, settings: Settings, store: Store, endpoints: str) -> None:
         self._device = device
         self._settings = settings
-        self._queue = queue
+        self._store = store
         self._log = structlog.get_logger().bind(device=device)
         self._stopping = asyncio.Event()
         self._lanes = [self._lane(kind, endpoints) for kind in LANES]
@@ -65,7 +65,7 @@ class Supervisor:
             duties.cancel()
             with suppress(*DATABASE_AWAY):  # a successor on this machine sees that this process is gone
                 for lane in self._lanes:
-                    await self._queue.retire(lane.worker.id)
+                    await self._store.workers.retire(lane.worker.id)
             self._log.info("supervisor stopped")
 
     def _lane(self, kind: Kind, endpoints: str) -> Lane:
@@ -80,7 +80,7 @@ class Supervisor:
             state="idle",
         )
         plan = ChildPlan(kind, self._device, endpoints, log_file(self._settings, self._device, kind))
-        return Lane(worker, plan, self._queue, self._settings)
+        return Lane(worker, plan, self._store, self._settings)
 
     def _is_turn_of(self, place: int) -> bool:
         """Children do their imports one after the other: all at once they would starve the web process."""
@@ -98,10 +98,10 @@ class Supervisor:
 
     async def _release_leases_of_dead_workers(self) -> None:
         """Leases of local workers that died are free again at once, and nobody waits to hear of them."""
-        for worker in await self._queue.workers():
+        for worker in await self._store.workers.list():
             if is_dead_here(worker, silence=2 * self._settings.lease_seconds):
-                freed = await self._queue.release_worker(worker.id, "the supervisor was killed")
-                await self._queue.retire(worker.id)
+                freed = await self._store.leases.release_worker(worker.id, "the supervisor was killed")
+                await self._store.workers.retire(worker.id)
                 self._log.info("took over from a dead worker", worker=worker.id, requests=freed)
 
     async def _keep_announcing(self) -> None:
@@ -110,14 +110,14 @@ class Supervisor:
             try:
                 await self._announce()
                 await self._release_leases_of_dead_workers()
-                await self._queue.reap()
+                await self._store.leases.reap()
             except DATABASE_AWAY as problem:
                 self._log.warning("the database did not answer", problem=str(problem))
 
     async def _announce(self) -> None:
         for lane in self._lanes:
             now = replace(lane.worker, seen_at=time.time(), state=lane.state, resident=lane.resident)
-            await self._queue.announce(now)
+            await self._store.workers.announce(now)
 
 
 def kill_children() -> None:
@@ -128,15 +128,15 @@ def kill_children() -> None:
 
 async def supervise(device: str, settings: Settings, endpoints: str) -> None:
     """Runs a supervisor until SIGTERM or SIGINT, then drains it."""
-    queue = await Queue.open(settings.database_url, lease_seconds=settings.lease_seconds)
+    store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
     try:
-        supervisor = Supervisor(device, settings, queue, endpoints)
+        supervisor = Supervisor(device, settings, store, endpoints)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
         await supervisor.run()
     finally:
-        await queue.close()
+        await store.close()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

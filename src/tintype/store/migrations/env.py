@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: through the connection and the transaction that `queue.database` already holds."""
+"""How Alembic reaches the database: through the connection and the transaction that `store.database` already holds."""
 
 from alembic import context
 
