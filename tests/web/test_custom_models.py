@@ -8,21 +8,12 @@ import uuid
 import httpx
 import pytest
 
-from tintype import catalog
-from tintype.catalog.ideogram_custom_models import CUSTOM_MODEL_GENERATE, CUSTOM_MODEL_TRAINER
 from tintype.errors import InternalError
 
 TRAINER = "/queue/fal-ai/ideogram/custom-models"
 DRAWER = "/queue/fal-ai/ideogram/custom-models/generate"
 MODELS = "/v1/custom-models"
 DATASET = "data:application/zip;base64,UEsDBA=="
-
-
-@pytest.fixture(autouse=True)
-def _served(monkeypatch):
-    for endpoint in (CUSTOM_MODEL_TRAINER, CUSTOM_MODEL_GENERATE):
-        for name in (endpoint.id, *endpoint.aliases):
-            monkeypatch.setitem(catalog._BY_ID, name, endpoint)
 
 
 def train(client, path=TRAINER, **body):
