@@ -126,19 +126,19 @@ PAGES = (
 )
 
 _PARTS_OF_FAL: Mapping[str, Sequence[BaseRoute]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
-# Prefixes count under host names too: the URLs in answers have them.
-_PREFIXED = [
-    Mount(f"/{prefix}", app=Router(routes, redirect_slashes=False)) for prefix, routes in _PARTS_OF_FAL.items()
-]
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 UNPREFIXED = (*PAGES, *OURS, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
+
+
+def _router(*routes: BaseRoute) -> Router:
+    return Router(routes, redirect_slashes=False)
+
+
 ROUTES: Sequence[BaseRoute] = (
     WebSocketRoute("/{path:path}", run.refuse_websocket),
-    *(
-        Host(pattern, Router([*_PREFIXED, *_PARTS_OF_FAL[part], *PAGES], redirect_slashes=False))
-        for pattern, part in HOST_PATTERNS.items()
-    ),
-    *_PREFIXED,
+    # Prefixes count under any host name: the URLs in responses have them.
+    *(Mount(f"/{prefix}", _router(*routes)) for prefix, routes in _PARTS_OF_FAL.items()),
+    *(Host(pattern, _router(*_PARTS_OF_FAL[part], *PAGES)) for pattern, part in HOST_PATTERNS.items()),
     *UNPREFIXED,
 )
 
