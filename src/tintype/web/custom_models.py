@@ -6,15 +6,13 @@ A model that belongs to another key is answered like one that was never there.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import anyio.to_thread
 from starlette.responses import Response
 
 from tintype.catalog.custom_models import ModelStatus, UsesModel, checked_name, unknown_model
 from tintype.errors import BadRequest, InputError, Json, NotFound, about_input
 from tintype.files import render
-from tintype.store.records import CustomModel, StoredFile
+from tintype.store.records import CustomModel
 from tintype.web.body import json_object
 from tintype.web.responses import json_response
 from tintype.web.services import Call
@@ -49,7 +47,7 @@ async def list_models(call: Call) -> Response:
 
 async def show_model(call: Call) -> Response:
     """Answers `GET /v1/custom-models/{id}`; a deleted one answers too."""
-    return json_response(describe(call, _found(await call.store.models.find(call.params["id"], key_id=call.key_id))))
+    return _answer(call, await call.store.models.find(call.params["id"], key_id=call.key_id))
 
 
 async def rename_model(call: Call) -> Response:
@@ -62,24 +60,20 @@ async def rename_model(call: Call) -> Response:
             name = checked_name(name)
         except ValueError as problem:
             raise InputError(str(problem)) from None
-    return json_response(
-        describe(call, _found(await call.store.models.rename(call.params["id"], name, key_id=call.key_id)))
-    )
+    return _answer(call, await call.store.models.rename(call.params["id"], name, key_id=call.key_id))
 
 
 async def archive_model(call: Call) -> Response:
     """Answers `POST /v1/custom-models/{id}/archive`: hidden, files kept."""
-    return json_response(describe(call, _found(await call.store.models.archive(call.params["id"], key_id=call.key_id))))
+    return _answer(call, await call.store.models.archive(call.params["id"], key_id=call.key_id))
 
 
 async def delete_model(call: Call) -> Response:
     """Answers `DELETE /v1/custom-models/{id}`: the files of its training are gone, the id answers ARCHIVED."""
-    deleted = await call.store.models.delete(call.params["id"], key_id=call.key_id)
-    if deleted is None:
-        raise _unknown()
-    model, files = deleted
-    await _remove(call, files)
-    return json_response(describe(call, model))
+    model, files = await call.store.models.delete(call.params["id"], key_id=call.key_id) or (None, [])
+    for file in files:  # what a crash leaves is removed by housekeeping, for the files have expired
+        await call.services.remove_file(file)
+    return _answer(call, model)
 
 
 def describe(call: Call, model: CustomModel) -> Json:
@@ -99,21 +93,10 @@ def describe(call: Call, model: CustomModel) -> Json:
     }
 
 
-async def _remove(call: Call, files: Sequence[StoredFile]) -> None:
-    """Bytes before rows; what a crash leaves is removed by housekeeping, for the files have expired."""
-    for file in files:
-        await anyio.to_thread.run_sync(call.services.objects.delete, file.key)
-        await call.store.files.remove(file.id)
-
-
-def _found(model: CustomModel | None) -> CustomModel:
+def _answer(call: Call, model: CustomModel | None) -> Response:
     if model is None:
-        raise _unknown()
-    return model
-
-
-def _unknown() -> NotFound:
-    return NotFound("Custom model not found.", remedy="GET /v1/custom-models lists your models.")
+        raise NotFound("Custom model not found.", remedy="GET /v1/custom-models lists your models.")
+    return json_response(describe(call, model))
 
 
 def _status(given: str | None) -> ModelStatus | None:

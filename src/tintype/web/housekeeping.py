@@ -72,8 +72,7 @@ async def remove_expired(services: Services) -> int:
     while True:
         expired = await services.store.files.expired(_BATCH)
         for file in expired:
-            await anyio.to_thread.run_sync(services.objects.delete, file.key)
-            await services.store.files.remove(file.id)
+            await services.remove_file(file)
         removed += len(expired)
         if len(expired) < _BATCH:
             return removed

@@ -62,8 +62,7 @@ class InputFiles:
     async def forget(self) -> None:
         """Removes what was kept for a request that is not there."""
         for file in self.kept:
-            await self._call.store.files.remove(file.id)
-            await anyio.to_thread.run_sync(self._call.services.objects.delete, file.key)
+            await self._call.services.remove_file(file)
         self.kept.clear()
 
     async def _settled(self, url: str) -> str:

@@ -58,20 +58,14 @@ class StatusCache:
             self._bytes -= len(oldest.body)
 
 
-class Poll(NamedTuple):
-    """Holds all that a poll says: what makes two of them the same."""
-
-    path: str
-    query: bytes
-    scheme: str
-    headers: Sequence[tuple[bytes, bytes]]
+Poll = tuple[str, bytes, str, tuple[tuple[bytes, bytes], ...]]  # path, query, scheme, headers: all that a poll says
 
 
 def poll_of(scope: Scope) -> Poll | None:
     """Returns what is asked, if it is a status."""
     if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].endswith(("/status", "/status/")):
         return None
-    return Poll(scope["path"], scope["query_string"], scope["scheme"], tuple(scope["headers"]))
+    return scope["path"], scope["query_string"], scope["scheme"], tuple(scope["headers"])
 
 
 class CachedResponse(NamedTuple):

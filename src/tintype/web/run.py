@@ -7,12 +7,11 @@ told in the words that fal's clients turn into an error, and closed.
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import anyio
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from tintype.errors import NotFound
@@ -20,7 +19,7 @@ from tintype.files import render
 from tintype.store.records import Outcome, Request, Status
 from tintype.web.responses import failure_body, to_json
 from tintype.web.services import Call
-from tintype.web.status import EVENT_HEADERS, event, failure_of, outcome, status_events, unknown_request
+from tintype.web.status import event, event_stream, failure_of, latest, outcome, status_events, unknown_request
 from tintype.web.submit import accept
 
 _REFUSED = 1008  # "policy violation", the close code for whatever has none of its own
@@ -33,20 +32,14 @@ async def run(call: Call) -> Response:
     """Answers `POST /run/{endpoint id}` (or GET with the input in the query)."""
     request, digest = await accept(call, sync=True)
     with call.services.sync_runs.waiting(request.id, digest):
-        async with anyio.create_task_group() as tasks:
-            gone = anyio.Event()
-            tasks.start_soon(_notice_departure, call, gone)
-            done = await _completed(call, request, gone)
-            tasks.cancel_scope.cancel()
-        if done is None:
-            raise ClientDisconnect
+        done = await _completed(call, request)
     return await outcome(call, done)
 
 
 async def run_stream(call: Call) -> Response:
     """Answers `POST /run/{endpoint id}/stream`: progress as server-sent events, the last of which is the output."""
     request, digest = await accept(call, sync=True)
-    return StreamingResponse(_events(call, request, digest), media_type="text/event-stream", headers=EVENT_HEADERS)
+    return event_stream(_events(call, request, digest))
 
 
 async def refuse_over_http(call: Call) -> Response:
@@ -74,29 +67,17 @@ async def _events(call: Call, request: Request, digest: str) -> AsyncIterator[by
             yield event({"error": failure.body.get("message"), **failure_body(failure, call.origin)})
 
 
-async def _notice_departure(call: Call, gone: anyio.Event) -> None:
-    receive: Callable[[], Awaitable[object]] = call.http.receive
-    while True:
-        message = await receive()
-        if isinstance(message, dict) and message.get("type") == "http.disconnect":
-            gone.set()
-            return
-
-
-async def _completed(call: Call, request: Request, gone: anyio.Event) -> Request | None:
-    """Waits for the request to complete; None when the caller is gone."""
+async def _completed(call: Call, request: Request) -> Request:
+    """Waits for the request to complete. Raises ClientDisconnect when the caller has gone."""
     wait = _FIRST_WAIT
     while request.status is not Status.COMPLETED:
         with anyio.move_on_after(wait):
-            await gone.wait()
-            return None
+            while (await call.http.receive())["type"] != "http.disconnect":
+                pass  # what was left of the body
+            raise ClientDisconnect
         wait = min(wait * 1.3, _LONGEST_WAIT)
-        late = request.start_deadline is not None and time.time() > request.start_deadline
-        if late and request.status is Status.IN_QUEUE:
-            await call.store.leases.reap()
-        if await call.store.requests.version(request.id) != request.version:
-            found = await call.store.requests.get(request.id)
-            if found is None:
-                raise unknown_request()
-            request = found
+        found = await latest(call, request)
+        if found is None:
+            raise unknown_request()
+        request = found
     return request

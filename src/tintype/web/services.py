@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
+import anyio.to_thread
 from starlette.requests import Request as HttpRequest
 
 from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN
 from tintype.files import Objects
 from tintype.files.uploads import Uploads
 from tintype.settings import Settings
+from tintype.store.records import StoredFile
 from tintype.store.store import Store
 from tintype.web.poll_cache import StatusCache
 from tintype.web.signing import Signer
@@ -44,6 +46,11 @@ class Services:
             signer=Signer(await store.keys.secret("web-signing")),
             sync_runs=SyncRuns(store),
         )
+
+    async def remove_file(self, file: StoredFile) -> None:
+        """Removes a file, its bytes before its row: what a crash leaves in between is found by the row."""
+        await anyio.to_thread.run_sync(self.objects.delete, file.key)
+        await self.store.files.remove(file.id)
 
     def turn(self, name: str) -> asyncio.Lock:
         """Returns a lock that all who name the same thing share: one client's retry may overlap its first try."""

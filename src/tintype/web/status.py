@@ -30,8 +30,6 @@ _POLL_SECONDS = 0.25  # how often a stream looks for news
 _PING_SECONDS = 10.0
 _SHAPE = re.compile(r"[A-Za-z0-9-]{1,64}")
 
-EVENT_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
 
 async def status(call: Call) -> Response:
     """Answers `GET …/requests/{id}/status`."""
@@ -63,9 +61,13 @@ def _good_until(request: Request) -> float:
 async def status_stream(call: Call) -> Response:
     """Answers `GET …/requests/{id}/status/stream`: one event for every change, each with the new log lines only."""
     request = await find(call)
-    return StreamingResponse(
-        status_events(call, request, with_logs=wants_logs(call)), media_type="text/event-stream", headers=EVENT_HEADERS
-    )
+    return event_stream(status_events(call, request, with_logs=wants_logs(call)))
+
+
+def event_stream(events: AsyncIterator[bytes]) -> Response:
+    """Makes a response of server-sent events."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
 async def status_events(call: Call, request: Request, *, with_logs: bool) -> AsyncIterator[bytes]:
@@ -89,11 +91,10 @@ async def status_events(call: Call, request: Request, *, with_logs: bool) -> Asy
             spoken = time.monotonic()
             yield b": ping\n\n"
         await anyio.sleep(_POLL_SECONDS)
-        if await call.store.requests.version(request.id) != version:
-            found = await call.store.requests.get(request.id)
-            if found is None:
-                return
-            request = found
+        found = await latest(call, request)
+        if found is None:
+            return
+        request = found
 
 
 def event(value: Any) -> bytes:
@@ -230,12 +231,18 @@ async def find(call: Call) -> Request:
     request = await call.store.requests.get(id_of(call))
     if request is None or not await is_visible(call, request.key_id):
         raise unknown_request()
-    late = request.start_deadline is not None and time.time() > request.start_deadline
-    if late and request.status is Status.IN_QUEUE and request.started_at is None:
-        await call.store.leases.reap()
-        request = await call.store.requests.get(request.id) or request
     call.answer_as(request.id)
-    return request
+    return await latest(call, request) or request
+
+
+async def latest(call: Call, request: Request) -> Request | None:
+    """Reads a request again if it has changed, as by a deadline that has passed; None for one that is gone."""
+    late = request.start_deadline is not None and time.time() > request.start_deadline
+    if late and request.status is Status.IN_QUEUE:
+        await call.store.leases.reap()
+    if await call.store.requests.version(request.id) == request.version:
+        return request
+    return await call.store.requests.get(request.id)
 
 
 def unknown_request() -> NotFound:
