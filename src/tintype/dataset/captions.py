@@ -48,19 +48,19 @@ _MOST_PROBLEMS = 5  # of one table that are named
 
 @dataclass(frozen=True)
 class Caption:
-    """A caption as it is trained, and where it came from."""
+    """Holds a caption as it is trained, and where it came from."""
 
     text: str
     source: Source
 
     @property
     def written(self) -> bool:
-        """Whether a person wrote it."""
+        """Tells whether a person wrote it."""
         return self.source in ("file", "metadata")
 
     @property
     def states_framing(self) -> bool:
-        """Whether it says itself how much of the person is to be seen."""
+        """Tells whether it says itself how much of the person is to be seen."""
         return self.written and _STATED_FRAMING.search(self.text) is not None
 
     def framed(self, framing: Framing | None) -> str:
@@ -91,7 +91,7 @@ class CaptionFiles:
         return table
 
     def find(self, name: str) -> tuple[str | None, Source]:
-        """The text about an image, and its source. `photo.jpg.txt` belongs to `photo.jpg` as `photo.txt` does."""
+        """Finds the text about an image, and its source. `photo.jpg.txt` belongs to `photo.jpg` as `photo.txt` does."""
         for key in (key_of(name), key_of(f"{name}.txt")):
             if key in self.own:
                 self._used.add(key)
@@ -99,7 +99,7 @@ class CaptionFiles:
         return self.listed.get(key_of(name)), "metadata"
 
     def without_image(self, names: Iterable[str]) -> list[str]:
-        """Caption files and entries of tables that belong to none of the images with these names."""
+        """Lists caption files and entries of tables that belong to none of the images with these names."""
         files = [name for key, name in sorted(self._names.items()) if key not in self._used]
         return files + sorted(set(self.listed) - {key_of(name) for name in names})
 
@@ -121,7 +121,7 @@ def caption_of(
 
 
 def key_of(name: str) -> str:
-    """What an image and its caption have in common: folder and stem, whatever computer wrote the names.
+    """Gives what an image and its caption have in common: folder and stem, whatever computer wrote the names.
 
     Case and Unicode form differ between a camera, Windows and macOS for what a person takes for one name.
     """
@@ -150,7 +150,7 @@ def _decoded(raw: bytes) -> str:
 
 @dataclass
 class Table:
-    """A file with the captions of many images, by the image's key, and which of its rows could not be used."""
+    """Holds the captions of a file about many images, by the image's key, and problems of its rows."""
 
     captions: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)

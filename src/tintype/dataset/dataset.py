@@ -48,7 +48,7 @@ LEAST = 1  # image; fewer cannot be trained at all
 
 @dataclass(frozen=True)
 class Example:
-    """An image with its caption, ready to be encoded at each of its sizes. Pixels stay on disk until asked for."""
+    """Holds an image with its caption, to be encoded at each of its sizes. Pixels stay on disk until asked for."""
 
     name: str
     pixels: Image.Image | Path
@@ -66,7 +66,7 @@ class Example:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Identity of everything that is trained about it."""
+        """Identifies everything that is trained about it."""
         image, mask = self.image, self.mask
         seen = hashlib.sha256(f"{image.size} {self.caption!r} {[str(b) for b in self.buckets]}".encode())
         seen.update(image.tobytes())
@@ -77,7 +77,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of one training, the report of how they came to be, and their one size if the trainer chose one."""
+    """Holds the examples of one training, the report on them, and their one size if the trainer chose one."""
 
     examples: list[Example]
     report: DatasetReport
@@ -85,7 +85,7 @@ class Dataset:
 
     @property
     def digest(self) -> str:
-        """Identity of the dataset: a checkpoint belongs to one."""
+        """Identifies the dataset: a checkpoint belongs to one."""
         return hashlib.sha256("".join(example.digest for example in self.examples).encode()).hexdigest()
 
 
@@ -134,7 +134,7 @@ def open_dataset(
 
 @dataclass
 class _Intake:
-    """Collects what is to be said about the files of an archive, and their captions, while it is unpacked."""
+    """Collects notes on the files of an archive, and captions, while it is unpacked."""
 
     options: DatasetOptions
     captions: CaptionFiles = field(default_factory=CaptionFiles)
@@ -176,7 +176,7 @@ class _Intake:
     def usable(
         self, results: Iterable[PreparedImage | RejectedImage], check: Callable[[], None]
     ) -> list[PreparedImage]:
-        """The images that could be decoded, by name, at least one; the others are noted."""
+        """Lists the images that could be decoded, by name, at least one; the others are noted."""
         prepared: list[PreparedImage] = []
         rejected: list[InputError] = []
         for result in results:
@@ -202,7 +202,7 @@ class _Intake:
         )
 
     def without_copies(self, images: list[PreparedImage]) -> list[PreparedImage]:
-        """All but the worse copies of a shot, whose caption goes to the better one if that has none."""
+        """Leaves out the worse copies of a shot, whose caption goes to the better one if that has none."""
         likeness = compare([image.size for image in images], [image.quality for image in images])
         for copy, better in sorted(likeness.copies.items()):
             left, stays = images[copy], images[better]
@@ -219,7 +219,7 @@ class _Intake:
         return [image for number, image in enumerate(images) if number not in likeness.copies]
 
     def caption_of(self, name: str) -> Caption:
-        """The caption of an image, before words for a framing."""
+        """Chooses the caption of an image, before words for a framing."""
         text, source = self.captions.find(name)
         if self.options.force_default_caption:
             text = None
@@ -229,7 +229,7 @@ class _Intake:
 def _captioned(
     images: Sequence[PreparedImage], intake: _Intake, size: TrainingSize | None
 ) -> tuple[list[Example], list[KeptImage]]:
-    """What is trained, and of which image it is; raises InputError that names the images of unreadable captions."""
+    """Gives every crop its text and sizes; raises InputError that names the images of unreadable captions."""
     examples: list[Example] = []
     kept: list[KeptImage] = []
     unreadable: list[str] = []

@@ -1,7 +1,7 @@
 """Finds faces: with YuNet where its weights lie on this machine, else with the cascade that OpenCV carries.
 
 YuNet sees turned and half-hidden faces, but its weights are a file that somebody has to fetch; nothing is fetched here.
-The cascade needs no file and no licence, and knows faces that look at the camera. It is slow on large pictures, so it
+The cascade needs no file and no licence, and knows faces that look at the camera. It is slow on large images, so it
 looks coarsely first and finely only where that may show more.
 """
 
@@ -37,24 +37,24 @@ _TURNED_SIDE = 300
 
 
 def find_faces(image: Image.Image) -> list[Box]:
-    """All faces, as squares from brow to chin, the most prominent one first."""
+    """Finds all faces, as squares from brow to chin, the most prominent one first."""
     return sorted(_found(image), key=lambda face: prominence(face, image.size), reverse=True)
 
 
 def prominence(face: Box, size: tuple[int, int]) -> float:
-    """How much a face is the picture's subject: its area, and up to half less the farther it is from the middle."""
+    """Measures how much a face is the subject: its area, and up to half less far from the middle."""
     away = math.hypot((face.left + face.right) / size[0] - 1, (face.top + face.bottom) / size[1] - 1)
     return face.width * face.height * (1 - 0.5 * min(1.0, away / math.sqrt(2)))
 
 
 def finder_name() -> str:
-    """Which of the two is used here, for the report."""
+    """Names which of the two is used here, for the report."""
     return "YuNet" if yunet_weights() else "OpenCV's cascade"
 
 
 @functools.cache
 def yunet_weights() -> Path | None:
-    """The pinned weights, if they lie in the cache folder; a file of another content is not loaded."""
+    """Finds the pinned weights in the cache folder; a file of another content is not taken."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(cache) / "tintype" / YUNET_FILE
     try:
@@ -121,7 +121,7 @@ def _by_yunet(image: Image.Image, weights: Path) -> list[Box]:
 
 
 def face_of_row(row: Sequence[float], scale: float, size: tuple[int, int]) -> Box:
-    """A row of YuNet (left, top, width, height, five landmarks, score) as the square that the cascade would give.
+    """Turns a row of YuNet (left, top, width, height, five landmarks, score) into the square of the cascade.
 
     YuNet's boxes reach from the hairline to below the chin and are taller than wide.
     """

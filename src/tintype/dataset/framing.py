@@ -25,7 +25,7 @@ LEAST_SIDE = 512
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels; `right` and `bottom` are outside it."""
+    """Bounds a rectangle in pixels; `right` and `bottom` are outside it."""
 
     left: int
     top: int
@@ -49,7 +49,7 @@ class Box:
         return self.left, self.top, self.right, self.bottom
 
     def within(self, outer: Box) -> Box:
-        """The same rectangle in the coordinates of `outer`, cut to it."""
+        """Gives the same rectangle in the coordinates of `outer`, cut to it."""
         return Box(
             max(0, self.left - outer.left),
             max(0, self.top - outer.top),
@@ -58,25 +58,25 @@ class Box:
         )
 
     def scaled(self, x: float, y: float) -> Box:
-        """The same rectangle in a picture that is `x` times as wide and `y` times as high."""
+        """Gives the same rectangle in an image that is `x` times as wide and `y` times as high."""
         return Box(round(self.left * x), round(self.top * y), round(self.right * x), round(self.bottom * y))
 
     def meets(self, other: Box) -> bool:
-        """Whether the two have an area in common."""
+        """Tells whether the two have an area in common."""
         across = self.left < other.right and other.left < self.right
         return across and self.top < other.bottom and other.top < self.bottom
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a photo, and what it shows of the person (None: nobody knows)."""
+    """Names a part of a photo, and what it shows of the person (None: nobody knows)."""
 
     box: Box
     framing: Framing | None
 
 
 def windows_around(face: Box, size: tuple[int, int]) -> tuple[Window, ...]:
-    """The windows worth training, widest first; there is always one, and it may be the whole photo."""
+    """Chooses the windows worth training, widest first; there is always one, and it may be the whole photo."""
     kept: list[Window] = []
     for name in ("full", "bust", "head"):
         box = window(face, size, _SPANS[name], _CENTRE[name])
@@ -87,7 +87,7 @@ def windows_around(face: Box, size: tuple[int, int]) -> tuple[Window, ...]:
 
 
 def window(face: Box, size: tuple[int, int], span: float, centre: float) -> Box:
-    """A window of the photo's own shape that spans so many face heights, inside the photo, and holds the face."""
+    """Places a window of the photo's own shape that spans so many face heights, inside the photo, around the face."""
     width, height = size
     least = min(LEAST_SIDE, width, height) / min(width, height)
     holds_face = max(face.width / width, face.height / height)
@@ -103,7 +103,7 @@ def window(face: Box, size: tuple[int, int], span: float, centre: float) -> Box:
 
 
 def framing_of(face: Box, box: Box) -> Framing:
-    """What a window shows, by how far it reaches below the chin."""
+    """Tells what a window shows, by how far it reaches below the chin."""
     below = (box.bottom - face.bottom) / max(1, face.height)
     return next((framing for most, framing in _ENDS_ABOVE if below < most), "full")
 

@@ -45,7 +45,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, Typ
 
 @dataclass(frozen=True)
 class Photo:
-    """A decoded image as it was stored: `pixels` (RGB, L or CMYK) not yet turned nor converted."""
+    """Holds a decoded image as it was stored: `pixels` (RGB, L or CMYK) not yet turned nor converted."""
 
     name: str
     pixels: Image.Image
@@ -56,13 +56,13 @@ class Photo:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height when upright."""
+        """Gives width and height when upright."""
         width, height = self.pixels.size
         return (height, width) if self.orientation >= 5 else (width, height)
 
     @property
     def frame(self) -> Box:
-        """The whole image."""
+        """Bounds the whole image."""
         return Box(0, 0, *self.size)
 
     def crop(self, box: Box | None = None, *, at_least: tuple[int, int] | None = None) -> Image.Image:
@@ -91,18 +91,14 @@ class Photo:
 
     def _stored(self, box: Box) -> Box:
         """Where a part of the upright image lies in the stored one."""
-        width, height = self.pixels.size
-        place: Callable[[int, int], tuple[int, int]] = {
-            2: lambda x, y: (width - x, y),
-            3: lambda x, y: (width - x, height - y),
-            4: lambda x, y: (x, height - y),
-            5: lambda x, y: (y, x),
-            6: lambda x, y: (y, height - x),
-            7: lambda x, y: (width - y, height - x),
-            8: lambda x, y: (width - y, x),
-        }.get(self.orientation, lambda x, y: (x, y))
-        (x, y), (u, v) = place(box.left, box.top), place(box.right, box.bottom)
-        return Box(min(x, u), min(y, v), max(x, u), max(y, v))
+        (width, height), (left, top, right, bottom) = self.pixels.size, box.edges
+        if self.orientation >= 5:
+            left, top, right, bottom = top, left, bottom, right
+        if self.orientation in (2, 3, 7, 8):
+            left, right = width - right, width - left
+        if self.orientation in (3, 4, 6, 7):
+            top, bottom = height - bottom, height - top
+        return Box(left, top, right, bottom)
 
     def _turned(self, part: Image.Image) -> Image.Image:
         turn = _TURNS.get(self.orientation)

@@ -55,7 +55,7 @@ _LEAST_REGION = 64  # pixels; a smaller face tells nothing about sharpness
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """What differs between trainers, and what the person asked for.
+    """Says what differs between trainers, and what the person asked for.
 
     `default_caption` stands for absent captions where there is no trigger phrase; with `force_default_caption` for all.
     `canonical_caption` turns a caption, given the image's name, into the text that is trained and notes for the report.
@@ -75,7 +75,7 @@ class DatasetOptions:
     count: tuple[int, int] | None = None
 
     def largest_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The largest width and height at which a crop of this size may be trained, whatever is decided later."""
+        """Gives the largest width and height at which a crop of this size may be trained, whatever is decided later."""
         if self.choose_size is not None:
             return MOST_SIDE, MOST_SIDE
         largest = max(buckets_of(size, self.area_sides, self.size_step), key=lambda it: it.width * it.height)
@@ -84,7 +84,7 @@ class DatasetOptions:
 
 @dataclass(frozen=True)
 class ImageQuality:
-    """What was measured about one image. `signature` is (32, 32, 3): all of it in tiny, without its shape."""
+    """Holds what was measured about one image. `signature` is (32, 32, 3): all of it in tiny, without its shape."""
 
     sharpness: float
     brightness: float
@@ -93,7 +93,7 @@ class ImageQuality:
     face: bool
 
     def findings(self) -> list[str]:
-        """What speaks against the image, each in a few words."""
+        """Lists what speaks against the image, each in a few words."""
         if self.contrast < _EMPTY:
             return ["hardly anything is to be seen in it"]
         found = []
@@ -110,7 +110,7 @@ class ImageQuality:
 
 @dataclass(frozen=True)
 class Crop:
-    """One window of a photo: an RGB file, and perhaps an "L" mask of its size.
+    """Holds one window of a photo: an RGB file, and perhaps an "L" mask of its size.
 
     `mask_overlay` shows the mask in little: a PNG that is dark where the loss counts little.
     """
@@ -124,7 +124,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class PreparedImage:
-    """All that is kept of a photo; `thumbnail` is a JPEG."""
+    """Holds all that is kept of a photo; `thumbnail` is a JPEG."""
 
     name: str
     size: tuple[int, int]
@@ -135,7 +135,7 @@ class PreparedImage:
     thumbnail: bytes
 
     def findings(self) -> list[str]:
-        """What speaks against the photo, each in a few words."""
+        """Lists what speaks against the photo, each in a few words."""
         found = self.quality.findings()
         if min(self.size) < SMALL_SIDE:
             found.append(f"smaller than {SMALL_SIDE} pixels")
@@ -153,7 +153,7 @@ class PreparedImage:
 
 @dataclass(frozen=True)
 class RejectedImage:
-    """A file that could not be decoded, and why."""
+    """Names a file that could not be decoded, and why."""
 
     name: str
     why: InputError

@@ -1,4 +1,4 @@
-"""Says what became of every file a person sent: kept, repaired, dropped, and what it was trained as.
+"""What became of every file a person sent: kept, repaired, dropped, and what it was trained as.
 
 Other trainers skip a broken picture in silence, or end because of it; here the person reads which and why.
 """
@@ -17,7 +17,7 @@ _UNSEEN = ("thumbnail", "mask_overlay")  # for the page; a JSON reader has no us
 
 @dataclass
 class TrainedCrop:
-    """One crop of an image as it is trained. `box` is in the upright photo's pixels, None for all of it."""
+    """Describes one crop of an image as it is trained. `box` is in the upright photo's pixels, None for all of it."""
 
     caption: str
     buckets: list[str]
@@ -29,7 +29,7 @@ class TrainedCrop:
 
 @dataclass
 class KeptImage:
-    """An image that is trained. `caption` is its own, before words for a framing; `face` is in its pixels."""
+    """Describes an image that is trained. `caption` is its own, before words for a framing; `face` is in its pixels."""
 
     name: str
     width: int
@@ -46,7 +46,7 @@ class KeptImage:
 
 @dataclass
 class FileNote:
-    """A file and what is to be said about it."""
+    """Names a file and what became of it."""
 
     name: str
     what: str
@@ -55,7 +55,7 @@ class FileNote:
 
 @dataclass
 class DatasetReport:
-    """Everything about the intake of one dataset. `ignored` are files that nobody meant to send."""
+    """Tells everything about the intake of one dataset. `ignored` are files that nobody meant to send."""
 
     kept: list[KeptImage] = field(default_factory=list)
     repaired: list[FileNote] = field(default_factory=list)
@@ -66,13 +66,13 @@ class DatasetReport:
 
     @property
     def buckets(self) -> dict[str, int]:
-        """How many crops are trained at each size (nominal pixels), smallest first."""
+        """Counts the crops that are trained at each size (nominal pixels), smallest first."""
         counted = Counter(bucket for image in self.kept for crop in image.trained for bucket in crop.buckets)
         return dict(sorted(counted.items(), key=lambda it: (_pixels(it[0]), it[0])))
 
     @property
     def framings(self) -> dict[str, int]:
-        """How many crops show what of the person; empty where no face was looked for."""
+        """Counts the crops by what they show of the person; empty where no face was looked for."""
         counted = Counter(crop.framing for image in self.kept for crop in image.trained if crop.framing)
         return dict(counted.most_common())
 
@@ -81,7 +81,7 @@ class DatasetReport:
         return {**plain, "buckets": self.buckets, "framings": self.framings}
 
     def summary(self) -> dict[str, Any]:
-        """The counts alone, for places that have no room for every name."""
+        """Gives the counts alone, for places that have no room for every name."""
         return {
             "kept": len(self.kept),
             "repaired": len(self.repaired),
@@ -98,12 +98,12 @@ class DatasetReport:
 
 
 def describe_files(repaired: Sequence[FileNote], dropped: Sequence[FileNote]) -> list[str]:
-    """Lines for a log, few even for a thousand photos: files are grouped by what became of them."""
+    """Writes lines for a log, few even for a thousand photos: files are grouped by what became of them."""
     return _grouped(repaired, "{what}: {names}.") + _grouped(dropped, "Left out ({what}): {names}.")
 
 
 def some_of(names: Sequence[str], most: int = 5) -> str:
-    """A few names, and how many there are besides."""
+    """Names a few, and says how many there are besides."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

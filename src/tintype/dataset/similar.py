@@ -26,7 +26,7 @@ _SAME_SHAPE = 0.03  # relative difference of aspect ratios
 
 @dataclass(frozen=True)
 class Likeness:
-    """`copies`: index of an image to leave out, and of the one that stays for it. `alike`: pairs that both stay."""
+    """Maps images to leave out to those that stay for them (`copies`), and lists pairs that stay (`alike`)."""
 
     copies: dict[int, int] = field(default_factory=dict)
     alike: list[tuple[int, int]] = field(default_factory=list)

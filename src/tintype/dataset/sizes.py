@@ -30,7 +30,7 @@ _SHAPE_OVER_SIZE = 4.0
 
 @dataclass(frozen=True, order=True)
 class Bucket:
-    """A size in nominal pixels, and the side of the square it was made for."""
+    """Names a size in nominal pixels, and the side of the square it was made for."""
 
     width: int
     height: int
@@ -84,7 +84,7 @@ def _below(side: float, step: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class NamedSize:
-    """An image's name and its upright size in pixels."""
+    """Holds an image's name and its upright size in pixels."""
 
     name: str
     width: int
@@ -96,7 +96,7 @@ class NamedSize:
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """The one size of a training, and for `auto` which images kept it from being larger; None where the model did."""
+    """Holds the one size of a training, and for `auto` which images limited it; None where the model did."""
 
     width: int
     height: int
@@ -108,13 +108,13 @@ class TrainingSize:
         return f"{self.width}x{self.height}"
 
     def bucket(self, step: int = SIDE_STEP) -> Bucket:
-        """The bucket of every image, smaller by less than one `step` where that is wider than the real model's."""
+        """Gives the bucket of every image, smaller by less than one `step` where a real model's token is narrower."""
         width, height = (max(step, side // step * step) for side in (self.width, self.height))
         return Bucket(width, height, round((width * height) ** 0.5))
 
     @property
     def why(self) -> str:
-        """A sentence for the log and the report."""
+        """Says in a sentence why it is this size, for the log and the report."""
         if not self.automatic:
             return f"All pictures are trained at {self}, as asked for."
         sentence = f"All pictures are trained at {self}, the largest crop that each can give without being enlarged"
@@ -151,7 +151,7 @@ def largest_common_size(images: Sequence[NamedSize]) -> TrainingSize:
 
 
 def size_asked_for(resolution: str, images: Sequence[NamedSize]) -> TrainingSize:
-    """The size of a `resolution` other than `auto`; raises InputError if some image cannot fill it."""
+    """Gives the size of a `resolution` other than `auto`; raises InputError if some image cannot fill it."""
     size = size_of(resolution)
     assert size is not None, "auto is no size"
     width, height = size

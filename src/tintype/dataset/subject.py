@@ -28,7 +28,7 @@ MaskSource = Literal["alpha", "face", "subject"]
 
 @dataclass(frozen=True)
 class Subject:
-    """Where the subject is: a face, or (given by the family, or nothing was found) the whole image."""
+    """Says where the subject is: a face, or (given by the family, or nothing was found) the whole image."""
 
     box: Box
     kind: Literal["face", "whole", "given"]
@@ -39,7 +39,7 @@ class Subject:
         return len(self.others) + 1 if self.kind == "face" else 0
 
     def scaled(self, x: float, y: float) -> Subject:
-        """The same subject in an image that is `x` times as wide and `y` times as high."""
+        """Gives the same subject in an image that is `x` times as wide and `y` times as high."""
         return Subject(self.box.scaled(x, y), self.kind, tuple(other.scaled(x, y) for other in self.others))
 
 
@@ -69,7 +69,7 @@ def windows_of(subject: Subject, size: tuple[int, int], *, crop: bool) -> tuple[
 def mask_of(
     subject: Subject, part: Box, size: tuple[int, int], alpha: Image.Image | None = None
 ) -> tuple[Image.Image, MaskSource] | None:
-    """Draws an "L" mask for the part of a photo that was cropped and reduced to `size`, white where the subject is.
+    """Draws an "L" mask for a part of a photo that was reduced to `size`, white where the subject is.
 
     `alpha` is the transparency of that part, of that size. None where no mask can be made: every pixel weighs 1 there.
     """

@@ -23,7 +23,7 @@ _OFFERED = f"{INTERNAL_SCHEME}local/"
 
 
 class LocalContext:
-    """A JobContext in `folder`: scratch/, lasting/, checkpoints/ and, unless given, output/ with what was published."""
+    """Serves a job in `folder`: scratch/, lasting/, checkpoints/ and, unless given, output/ with what was published."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class LocalContext:
         return self._families
 
     def offer(self, path: Path) -> str:
-        """A URL under which this context, and no other, fetches a file of this computer."""
+        """Gives a URL under which this context, and no other, fetches a file of this computer."""
         url = f"{_OFFERED}{len(self._offered)}/{path.name}"
         self._offered[url] = path
         return url

@@ -1,6 +1,6 @@
 """How every LoRA is trained once its dataset is ready: encode, train, export, prove, and publish what came out.
 
-What is trained is said by the jobs of the endpoints, which hand a Recipe to this one.
+The jobs of the endpoints decide what is trained, and hand it over as a Recipe.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tintype.training.prove import Proof, prove
 
 @dataclass(frozen=True)
 class TrainedFiles:
-    """What a training hands over: the LoRA in each of its forms, and the file that names everything else."""
+    """Holds what a training hands over: the LoRA in each of its forms, and the file that names everything else."""
 
     exports: Mapping[str, File]
     config: File

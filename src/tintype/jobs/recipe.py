@@ -15,7 +15,7 @@ from tintype.training.plan import Plan
 
 @dataclass(frozen=True)
 class Recipe:
-    """The training of one LoRA.
+    """Describes the training of one LoRA.
 
     `learning_rate` is the one asked for, the plan has the effective one. `effective` are facts for the config file
     beside those of every training, `pipeline_call` the exact arguments with which plain diffusers draws the subject.
@@ -45,7 +45,7 @@ def plan_for(
     keep_every: int | None,
     optimizer: str = "adamw",
 ) -> Plan:
-    """What was asked for and the defaults of the base, as numbers. `learning_rate` is the effective one."""
+    """Puts what was asked for and the defaults of the base into numbers. `learning_rate` is the effective one."""
     return Plan(
         steps=steps,
         learning_rate=learning_rate,

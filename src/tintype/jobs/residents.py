@@ -7,7 +7,7 @@ from tintype.models.resident import Families
 
 
 def residents(context: JobContext) -> Families:
-    """The context's Families."""
+    """Gives the context's Families."""
     families = context.families
     assert isinstance(families, Families)
     return families

@@ -86,7 +86,7 @@ def _earlier(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext)
 
 
 def plan_of(input: PortraitTrainerInput, flux: FluxFamily) -> Plan:
-    """What was asked for and the defaults of the base, as numbers."""
+    """Puts what was asked for and the defaults of the base into numbers."""
     return plan_for(
         flux.training_defaults,
         steps=input.steps,
