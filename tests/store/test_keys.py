@@ -104,9 +104,25 @@ async def test_a_secret_is_made_once_for_all(shared_url: str) -> None:
             await store.close()
 
 
-async def test_keys_of_one_name_are_namesakes(store: Store) -> None:
-    (one, _), (two, _), (other, _) = [await store.keys.create(name) for name in ("ada", "ada", "bob")]
-    assert await store.keys.are_namesakes(one.id, two.id)
-    assert not await store.keys.are_namesakes(one.id, other.id)
-    assert not await store.keys.are_namesakes(one.id, "nobody")
-    assert not await store.keys.are_namesakes(one.id, "\0")
+async def test_keys_of_one_name_have_one_owner(store: Store) -> None:
+    (one, text), (two, _), (other, _) = [await store.keys.create(name) for name in ("ada", "ada", "bob")]
+    checked = await store.keys.check(text)
+    assert checked is not None
+    assert checked.owner == await store.keys.owner_of(two.id) != await store.keys.owner_of(other.id)
+    for key_id, is_seen in ((one.id, True), (two.id, True), (other.id, False), ("nobody", False), ("\0", False)):
+        for _ in range(2):  # told again from memory
+            assert await store.keys.owns(one.owner, key_id) is is_seen
+    assert await store.keys.owns(one.owner, "")  # made while no key was asked for
+    assert await store.keys.owns("", other.id)  # asked while none is
+
+
+async def test_a_key_without_a_name_is_its_own_owner(store: Store) -> None:
+    (one, _), (two, _) = [await store.keys.create("") for _ in range(2)]
+    assert await store.keys.owns(one.owner, one.id)
+    assert not await store.keys.owns(one.owner, two.id)
+
+
+async def test_an_owner_outlives_a_revoked_key(store: Store) -> None:
+    (old, _), (new, _) = [await store.keys.create("ada") for _ in range(2)]
+    await store.keys.revoke(old.id)
+    assert await store.keys.owns(new.owner, old.id)

@@ -285,19 +285,19 @@ async def test_a_drawing_request_is_claimed_with_its_model_as_it_stands_then(sto
     assert await store.models.find(model.id) == claim.model  # only a training changes its model
 
 
-async def test_a_key_sees_its_models_those_of_its_namesakes_and_those_of_nobody(store: Store, clock: Any) -> None:
+async def test_an_owner_sees_the_models_of_every_key_of_that_name_and_those_of_nobody(store: Store, clock: Any) -> None:
     ours, successor, other = [(await store.keys.create(name))[0] for name in ("laptop", "laptop", "phone")]
     mine = await model_of(store, await train(store, key_id=ours.id))
     clock.advance(1)
     open_to_all = await model_of(store, await train(store, "Everybody's"))
     for key in (ours, successor):
-        assert await store.models.list(key_id=key.id) == [open_to_all, mine]
-        assert await store.models.find(mine.id, key_id=key.id) == mine
-    assert await store.models.list(key_id=other.id) == [open_to_all]
-    assert await store.models.find(mine.id, key_id=other.id) is None
-    assert await store.models.rename(mine.id, "Another name", key_id=other.id) is None
-    assert await store.models.archive(mine.id, key_id=other.id) is None  # and does not hear that it is being trained
-    assert await store.models.delete(mine.id, key_id=other.id) is None
+        assert await store.models.list(owner=key.owner) == [open_to_all, mine]
+        assert await store.models.find(mine.id, owner=key.owner) == mine
+    assert await store.models.list(owner=other.owner) == [open_to_all]
+    assert await store.models.find(mine.id, owner=other.owner) is None
+    assert await store.models.rename(mine.id, "Another name", owner=other.owner) is None
+    assert await store.models.archive(mine.id, owner=other.owner) is None  # and does not hear that it is being trained
+    assert await store.models.delete(mine.id, owner=other.owner) is None
     assert await store.models.find(mine.id) == mine
 
 

@@ -1,7 +1,11 @@
-"""API keys, kept as hashes, and the random secrets of the installation itself.
+"""API keys, kept as hashes, whose they are, and the random secrets of the installation itself.
 
 A key's secret is 256 random bits, so one SHA-256 is enough to keep it: slow hashes exist for passwords that people
 think up and others can guess, and would cost every poll tens of milliseconds here.
+
+What is made keeps the id of the key it was made with; whose it is, is told here alone (`owns`, and `belongs_to` for a
+query). Keys of one name have one owner, so that a key can be replaced without losing what was made with it. What was
+made while no key was asked for ("") is everybody's, and whoever asks while none is asked for sees everything.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ class Keys(Repository):
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         super().__init__(database, clock)
         self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
+        self._owners: dict[str, str] = {}  # by id; a key's name never changes
 
     @uninterrupted
     async def create(self, name: str) -> tuple[ApiKey, str]:
@@ -62,6 +67,7 @@ class Keys(Repository):
                 self._remembered.pop(key_id, None)
                 return None
             digest, key = rows[0].digest, ApiKey(*rows[0][1:])
+            self._owners[key_id] = key.owner
             self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
         if not hmac.compare_digest(digest, _digest(secret)):
             return None
@@ -82,12 +88,18 @@ class Keys(Repository):
         rows = await self._database.fetch(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
         return [ApiKey(*row) for row in rows]
 
-    async def are_namesakes(self, one: str, other: str) -> bool:
-        """Whether two keys (ids) have the same name, and so are the same person's."""
-        ids = [key_id for key_id in (one, other) if storable(key_id)]
-        query = sa.select(sa.func.count(), sa.func.count(table.c.name.distinct())).where(table.c.id.in_(ids))
-        [(keys, names)] = await self._database.fetch(query)
-        return bool(keys == 2 and names == 1)
+    async def owner_of(self, key_id: str) -> str:
+        """Tells whose a key is, or was; "" where no key was asked for."""
+        if key_id in self._owners or not storable(key_id):
+            return self._owners.get(key_id, key_id)
+        rows = await self._database.fetch(sa.select(*RECORD).where(table.c.id == key_id))
+        if not rows:
+            return key_id
+        return self._owners.setdefault(key_id, ApiKey(*rows[0]).owner)
+
+    async def owns(self, owner: str, key_id: str) -> bool:
+        """Tells whether what was made with a key is the owner's to see."""
+        return not owner or not key_id or await self.owner_of(key_id) == owner
 
     @uninterrupted
     async def revoke(self, name_or_id: str) -> ApiKey | None:
@@ -117,6 +129,12 @@ class Keys(Repository):
     async def _note_use(self, key_id: str, now: float) -> None:
         async with self._database.write() as connection:
             await connection.execute(sa.update(table).where(table.c.id == key_id).values(last_used_at=now))
+
+
+def belongs_to(owner: str, key_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Makes the condition that says the same as `owns`, for a query."""
+    theirs = sa.select(table.c.id).where(table.c.name == owner)
+    return sa.or_(key_id.in_(("", owner)), key_id.in_(theirs)) if owner else sa.true()
 
 
 def _digest(secret: str) -> bytes:

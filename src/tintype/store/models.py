@@ -4,8 +4,7 @@ A model's row changes in the transactions that change its request, so a worker t
 training that is answered as COMPLETED has made a model that can be used. A training that was cancelled leaves its model
 ERRORED, because Ideogram's words have none for it and it can be retried like one that failed.
 
-An id answers for ever: a deleted model is ARCHIVED and has no files. Whoever asks with a key sees the models of that
-key and of keys of the same name, so that a key can be replaced without losing what was trained with it.
+An id answers for ever: a deleted model is ARCHIVED and has no files.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from tintype.catalog.custom_models import ModelStatus
 from tintype.errors import BadRequest
 from tintype.store import schema
 from tintype.store.database import AnyRow, Database
+from tintype.store.keys import belongs_to
 from tintype.store.records import CustomModel, NewModel, Outcome, Request, Status, StoredFile
 from tintype.store.repository import Repository, storable, uninterrupted
 
@@ -33,21 +33,23 @@ _ENDED = (ModelStatus.COMPLETED, ModelStatus.ERRORED, ModelStatus.ARCHIVED)
 
 
 class Models(Repository):
-    """Knows custom models. Without a `key_id` all of them are seen."""
+    """Knows custom models. Without an `owner` all of them are seen."""
 
-    async def find(self, model_id: str, *, key_id: str = "") -> CustomModel | None:
+    async def find(self, model_id: str, *, owner: str = "") -> CustomModel | None:
         """A model by its id, deleted ones too."""
         if not storable(model_id):
             return None
-        rows = await self._database.fetch(sa.select(table).where(table.c.id == model_id, _seen_by(key_id)))
+        rows = await self._database.fetch(
+            sa.select(table).where(table.c.id == model_id, belongs_to(owner, table.c.key_id))
+        )
         return _as_model(rows[0]) if rows else None
 
     async def list(
-        self, *, key_id: str = "", status: ModelStatus | None = None, limit: int = 50, before: float | None = None
+        self, *, owner: str = "", status: ModelStatus | None = None, limit: int = 50, before: float | None = None
     ) -> builtins.list[CustomModel]:
         """Newest first; archived ones only when their status is asked for, deleted ones never. `before` is the
         `created_at` of the last one seen."""
-        query = sa.select(table).where(_seen_by(key_id), table.c.deleted_at.is_(None))
+        query = sa.select(table).where(belongs_to(owner, table.c.key_id), table.c.deleted_at.is_(None))
         query = query.where(table.c.status == status if status else table.c.status != ModelStatus.ARCHIVED)
         if before is not None:
             query = query.where(table.c.created_at < before)
@@ -55,29 +57,29 @@ class Models(Repository):
         return [_as_model(row) for row in await self._database.fetch(query)]
 
     @uninterrupted
-    async def rename(self, model_id: str, name: str, *, key_id: str = "") -> CustomModel | None:
+    async def rename(self, model_id: str, name: str, *, owner: str = "") -> CustomModel | None:
         """Changes the display name, not the URI; None for an unknown or deleted model."""
         if not storable(model_id):
             return None
         async with self._database.write() as connection:
-            mine = (table.c.id == model_id, table.c.deleted_at.is_(None), _seen_by(key_id))
+            mine = (table.c.id == model_id, table.c.deleted_at.is_(None), belongs_to(owner, table.c.key_id))
             statement = sa.update(table).where(*mine).values(name=name).returning(table)
             row = (await connection.execute(statement)).one_or_none()
             return None if row is None else _as_model(row)
 
     @uninterrupted
-    async def archive(self, model_id: str, *, key_id: str = "") -> CustomModel | None:
+    async def archive(self, model_id: str, *, owner: str = "") -> CustomModel | None:
         """Hides a model and keeps its files; None for an unknown one. Raises BadRequest while it is being trained."""
         async with self._database.write() as connection:
-            model = await _ended(connection, model_id, key_id)
+            model = await _ended(connection, model_id, owner)
             return model and await _archive(connection, model)
 
     @uninterrupted
-    async def delete(self, model_id: str, *, key_id: str = "") -> tuple[CustomModel, builtins.list[StoredFile]] | None:
+    async def delete(self, model_id: str, *, owner: str = "") -> tuple[CustomModel, builtins.list[StoredFile]] | None:
         """Ends a model: its id answers ARCHIVED, the files of its training have expired. Returns those for whoever
         removes their bytes at once (housekeeping does so later). Raises BadRequest while it is being trained."""
         async with self._database.write() as connection:
-            model = await _ended(connection, model_id, key_id)
+            model = await _ended(connection, model_id, owner)
             if model is None:
                 return None
             now = self._now()
@@ -153,11 +155,11 @@ async def model_of_request(connection: AsyncConnection, request: Request) -> Cus
     return None if row is None else _as_model(row)
 
 
-async def _ended(connection: AsyncConnection, model_id: str, key_id: str) -> CustomModel | None:
+async def _ended(connection: AsyncConnection, model_id: str, owner: str) -> CustomModel | None:
     """A model whose training has ended, held until the transaction ends. Raises BadRequest for one that has not."""
     if not storable(model_id):
         return None
-    query = sa.select(table).where(table.c.id == model_id, _seen_by(key_id)).with_for_update()
+    query = sa.select(table).where(table.c.id == model_id, belongs_to(owner, table.c.key_id)).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:
         return None
@@ -173,16 +175,6 @@ async def _ended(connection: AsyncConnection, model_id: str, key_id: str) -> Cus
 async def _archive(connection: AsyncConnection, model: CustomModel, **values: Any) -> CustomModel:
     changed = sa.update(table).where(table.c.id == model.id).values(status=ModelStatus.ARCHIVED, **values)
     return _as_model((await connection.execute(changed.returning(table))).one())
-
-
-def _seen_by(key_id: str) -> sa.ColumnElement[bool]:
-    if not key_id:
-        return sa.true()
-    keys = schema.api_keys
-    name = sa.select(keys.c.name).where(keys.c.id == key_id).scalar_subquery()
-    namesakes = sa.select(keys.c.id).where(keys.c.name == name)
-    # Those trained while no key was asked for are everybody's.
-    return sa.or_(table.c.key_id == key_id, table.c.key_id == "", table.c.key_id.in_(namesakes))
 
 
 def _reason(request: Request) -> str:

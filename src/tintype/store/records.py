@@ -271,6 +271,11 @@ class ApiKey:
     last_used_at: float | None
     revoked_at: float | None
 
+    @property
+    def owner(self) -> str:
+        """Tells whose the key is, and all that was made with it: keys of one name are one person's."""
+        return self.name or self.id
+
 
 @dataclass(frozen=True)
 class Worker:

@@ -56,19 +56,6 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     return key.id
 
 
-async def is_visible(call: Call, owner: str) -> bool:
-    """Tells whether the caller may see what the key `owner` made: keys of one name are one person's. What was made
-    while no key was asked for is everybody's."""
-    return await is_visible_to(call.key_id, owner, call.services)
-
-
-async def is_visible_to(key_id: str, owner: str, services: Services) -> bool:
-    """Tells the same for any key."""
-    if owner in ("", key_id) or not key_id:
-        return True
-    return await services.store.keys.are_namesakes(owner, key_id)
-
-
 async def issue_token(call: Call) -> Response:
     """Answers `POST /rest/tokens/`: a bare JSON string."""
     given = await json_object(call)

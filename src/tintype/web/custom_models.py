@@ -22,7 +22,7 @@ _USUAL, _MOST = 50, 1000  # models in one answer
 
 async def usable_model(call: Call, input: UsesModel) -> CustomModel:
     """Finds the model that an input names. Raises InputError at model_id for one that cannot be drawn with."""
-    model = await call.store.models.find(input.model_id, key_id=call.key_id)
+    model = await call.store.models.find(input.model_id, owner=call.owner)
     if model is None:
         raise unknown_model(input.model_id)
     model.reference.usable_lora()
@@ -36,7 +36,7 @@ async def list_models(call: Call) -> Response:
     if limit is None or not 1 <= limit <= _MOST or limit != int(limit):
         raise BadRequest(f"limit has to be a whole number from 1 to {_MOST}.")
     models = await call.store.models.list(
-        key_id=call.key_id,
+        owner=call.owner,
         status=_status(given.get("status")),
         limit=int(limit),
         before=_number(given.get("before"), "before"),
@@ -47,7 +47,7 @@ async def list_models(call: Call) -> Response:
 
 async def show_model(call: Call) -> Response:
     """Answers `GET /v1/custom-models/{id}`; a deleted one answers too."""
-    return _answer(call, await call.store.models.find(call.params["id"], key_id=call.key_id))
+    return _answer(call, await call.store.models.find(call.params["id"], owner=call.owner))
 
 
 async def rename_model(call: Call) -> Response:
@@ -60,17 +60,17 @@ async def rename_model(call: Call) -> Response:
             name = checked_name(name)
         except ValueError as problem:
             raise InputError(str(problem)) from None
-    return _answer(call, await call.store.models.rename(call.params["id"], name, key_id=call.key_id))
+    return _answer(call, await call.store.models.rename(call.params["id"], name, owner=call.owner))
 
 
 async def archive_model(call: Call) -> Response:
     """Answers `POST /v1/custom-models/{id}/archive`: hidden, files kept."""
-    return _answer(call, await call.store.models.archive(call.params["id"], key_id=call.key_id))
+    return _answer(call, await call.store.models.archive(call.params["id"], owner=call.owner))
 
 
 async def delete_model(call: Call) -> Response:
     """Answers `DELETE /v1/custom-models/{id}`: the files of its training are gone, the id answers ARCHIVED."""
-    model, files = await call.store.models.delete(call.params["id"], key_id=call.key_id) or (None, [])
+    model, files = await call.store.models.delete(call.params["id"], owner=call.owner) or (None, [])
     for file in files:  # what a crash leaves is removed by housekeeping, for the files have expired
         await call.services.remove_file(file)
     return _answer(call, model)

@@ -18,7 +18,7 @@ from tintype.errors import BadRequest, Forbidden, NotFound, PreconditionFailed, 
 from tintype.files import Objects, own_file, public_url
 from tintype.files.acl import AccessList, Decision
 from tintype.store.records import StoredFile
-from tintype.web.auth import identify, is_visible, is_visible_to
+from tintype.web.auth import identify
 from tintype.web.body import json_body, json_object
 from tintype.web.options import acl_of
 from tintype.web.responses import failure_response, json_response
@@ -192,11 +192,11 @@ async def may_use(call: Call, file: StoredFile, url: str) -> bool:
 
 
 async def _decision(call: Call, file: StoredFile, key_id: str) -> Decision:
-    """Decides for a caller with a key."""
-    if await is_visible_to(key_id, file.key_id, call.services):
+    """Decides for a caller with a key, who may be named by its id or by its owner."""
+    owner = await call.store.keys.owner_of(key_id)
+    if await call.store.keys.owns(owner, file.key_id):
         return Decision.ALLOW
-    names = {key.name for key in await call.store.keys.list() if key.id == key_id}
-    return AccessList.from_json(file.acl).decide({key_id, *names})
+    return AccessList.from_json(file.acl).decide({key_id, owner})
 
 
 def _is_signed(call: Call, file: StoredFile, query: Mapping[str, str]) -> bool:
@@ -239,7 +239,7 @@ async def _own(call: Call) -> StoredFile:
     """Finds the file that the query names. Raises NotFound, for another person's too."""
     named = own_file(call.http.query_params.get("url", ""))
     file = await call.store.files.find(named[0]) if named else None
-    if file is None or not await is_visible(call, file.key_id):
+    if file is None or not await call.store.keys.owns(call.owner, file.key_id):
         raise NotFound("You have no such file.", remedy="The query's url is the URL of a file of this server.")
     return file
 

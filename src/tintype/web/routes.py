@@ -64,8 +64,9 @@ class Resource(Route):
         if self._makes_work:
             check_origin(services.settings, "POST", http.state.headers)
         key_id = await auth.identify(http, services, self.asks)
+        owner = await services.store.keys.owner_of(key_id)
         handler = self.handlers["GET" if http.method == "HEAD" else http.method]
-        return await handler(Call(http, services, key_id, origin=http.state.origin))
+        return await handler(Call(http, services, key_id, owner, origin=http.state.origin))
 
 
 _OPEN, _UPLOADS, _RUNS = Credential.NONE, Credential.KEY_OR_UPLOAD_TOKEN, Credential.KEY_OR_APP_TOKEN

@@ -64,6 +64,7 @@ class Call:
     http: HttpRequest
     services: Services
     key_id: str  # "" where no key is asked for
+    owner: str  # whose that key is
     origin: str  # as the caller reaches us, e.g. http://127.0.0.1:8787
 
     @property

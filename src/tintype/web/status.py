@@ -18,7 +18,6 @@ from starlette.responses import Response, StreamingResponse
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
 from tintype.files import render
 from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
-from tintype.web.auth import is_visible
 from tintype.web.poll_cache import CachedStatus
 from tintype.web.responses import failure_response, json_response, to_json
 from tintype.web.services import Call
@@ -229,7 +228,7 @@ def id_of(call: Call) -> str:
 async def find(call: Call) -> Request:
     """Finds the request that a URL names, and names it in the response. Raises NotFound."""
     request = await call.store.requests.get(id_of(call))
-    if request is None or not await is_visible(call, request.key_id):
+    if request is None or not await call.store.keys.owns(call.owner, request.key_id):
         raise unknown_request()
     call.answer_as(request.id)
     return await latest(call, request) or request
