@@ -68,7 +68,7 @@ def trained(families: Families, tmp_path_factory: pytest.TempPathFactory) -> tup
     folder = tmp_path_factory.mktemp("trained")
     context, said = context_in(folder, families)
     box = '{"compositional_deconstruction": {"elements": [{"type": "obj", "desc": "a jar"}], "background": "wood"}}'
-    order = IdeogramTrainerInput.model_validate(
+    input = IdeogramTrainerInput.model_validate(
         {
             "images_data_url": context.offer(archive(folder / "photos.zip", _1="a red jar", _2=box)),
             "steps": 100,
@@ -76,7 +76,7 @@ def trained(families: Families, tmp_path_factory: pytest.TempPathFactory) -> tup
             "checkpoint_every": 60,
         }
     )
-    output = train_ideogram.run(order, context)
+    output = train_ideogram.run(input, context)
     return output.diffusers_lora_file, told(output.config_file), said
 
 
@@ -116,7 +116,7 @@ def test_the_report_shows_captions_as_they_are_trained(trained: tuple[File, dict
 
 def test_a_forced_caption_takes_the_place_of_all_others(families: Families, tmp_path: Path) -> None:
     context, _ = context_in(tmp_path / "work", families)
-    order = {
+    input = {
         "images_data_url": context.offer(archive(tmp_path / "photos.zip", _1="a red jar")),
         "steps": 100,
         "rank": 1,
@@ -124,7 +124,7 @@ def test_a_forced_caption_takes_the_place_of_all_others(families: Families, tmp_
         "force_default_caption": True,
         "output_lora_format": "comfy",
     }
-    output = train_ideogram.run(IdeogramTrainerInput.model_validate(order), context)
+    output = train_ideogram.run(IdeogramTrainerInput.model_validate(input), context)
     assert output.diffusers_lora_file.file_name == "lora-comfy.safetensors"
     report = told(File(**told(output.config_file)["report"]))
     assert {cut["caption"] for picture in report["kept"] for cut in picture["trained"]} == {wrap("a jar of TOK").line()}
@@ -134,9 +134,9 @@ def test_a_forced_caption_takes_the_place_of_all_others(families: Families, tmp_
 def test_a_size_that_pictures_cannot_fill_is_refused_before_training(families: Families, tmp_path: Path) -> None:
     context, _ = context_in(tmp_path / "work", families)
     url = context.offer(archive(tmp_path / "photos.zip"))
-    order = IdeogramTrainerInput.model_validate({"images_data_url": url, "resolution": "landscape", "steps": 100})
+    input = IdeogramTrainerInput.model_validate({"images_data_url": url, "resolution": "landscape", "steps": 100})
     with pytest.raises(InputError, match=r"0\.png \(640x512\)") as caught:
-        train_ideogram.run(order, context)
+        train_ideogram.run(input, context)
     assert caught.value.details[0]["loc"] == ["body", "resolution"]
 
 
@@ -160,8 +160,8 @@ def test_a_custom_model_answers_with_its_record(families: Families, tmp_path: Pa
     context, _ = context_in(tmp_path / "work", families)
     context.model = ModelReference("abc", "My style", "model/my-style/version/1", ModelStatus.TRAINING)
     url = context.offer(archive(tmp_path / "photos.zip", 10))
-    order = CustomModelInput.model_validate({"images_data_url": url, "name": "My style", "steps": 100, "rank": 1})
-    output = train_custom_model.run(order, context)
+    input = CustomModelInput.model_validate({"images_data_url": url, "name": "My style", "steps": 100, "rank": 1})
+    output = train_custom_model.run(input, context)
     assert (output.model_id, output.custom_model_uri) == ("abc", "model/my-style/version/1")
     assert output.diffusers_lora_file.file_name == "lora.safetensors"
     assert told(output.config_file)["endpoint"] == "fal-ai/ideogram/custom-models"

@@ -123,7 +123,7 @@ def test_what_was_trained_can_be_drawn_with_at_once(done: Done) -> None:
     assert drawn.images[0].url.startswith("data:image/jpeg")
 
 
-def test_the_same_order_gives_the_same_weights(families: Families, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_weights(families: Families, tmp_path: Path) -> None:
     tensors = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -143,14 +143,14 @@ def test_a_drain_after_the_last_step_keeps_the_training_for_the_next_attempt(
 
     context = LocalContext(tmp_path, load_settings(), families=families, on_log=stop_at_the_proof)
     photos = archive(tmp_path / "photos.zip")
-    order = {"images_data_url": context.offer(photos), "steps": 3, "rank": 2, "multiresolution_training": False}
+    input = {"images_data_url": context.offer(photos), "steps": 3, "rank": 2, "multiresolution_training": False}
     with pytest.raises(Drained):
-        run(PortraitTrainerInput.model_validate(order), context)
+        run(PortraitTrainerInput.model_validate(input), context)
     successor = LocalContext(
         tmp_path, load_settings(), families=families, on_log=lambda level, message: said.append(message)
     )
     successor.offer(photos)
-    config = json.loads(local(run(PortraitTrainerInput.model_validate(order), successor).config_file).read_text())
+    config = json.loads(local(run(PortraitTrainerInput.model_validate(input), successor).config_file).read_text())
     assert "Training goes on from step 3." in said
     assert config["training"]["resumed_from_step"] == 3
     assert config["training"]["steps"] == 3
@@ -183,12 +183,12 @@ def test_what_cannot_be_resumed_is_refused_at_its_place(families: Families, done
 
 def test_prodigy_takes_the_rate_as_a_factor_and_the_others_as_a_rate(families: Families) -> None:
     flux = families.flux()
-    orders = {
+    inputs = {
         name: PortraitTrainerInput.model_validate({"images_data_url": "data:,", "optimizer": name})
         for name in ("adamw", "prodigy")
     }
-    assert plan_of(orders["prodigy"], flux).learning_rate == 1.0
-    assert plan_of(orders["adamw"], flux).learning_rate == pytest.approx(
+    assert plan_of(inputs["prodigy"], flux).learning_rate == 1.0
+    assert plan_of(inputs["adamw"], flux).learning_rate == pytest.approx(
         9e-5 * flux.training_defaults.learning_rate_scale
     )
 

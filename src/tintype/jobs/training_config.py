@@ -41,7 +41,7 @@ def write_config(
     config = {
         "endpoint": recipe.endpoint.id,
         "tintype": __version__,
-        "requested": _requested(recipe.input),
+        "requested": requested(recipe.input),
         "effective": {**_effective(recipe), **recipe.effective},
         "base": _base(family),
         "trigger_phrase": recipe.trigger,
@@ -72,8 +72,8 @@ def _absolute(files: Any, context: JobContext) -> Any:
     return [_absolute(file, context) for file in files]
 
 
-def _requested(input: EndpointInput) -> dict[str, Any]:
-    """The input as it came, but for files that it carries itself: those may be the photos."""
+def requested(input: EndpointInput) -> dict[str, Any]:
+    """Gives the input as it came, but for files that it carries itself: those may be the photos."""
     asked = input.model_dump()
     for (*parents, last), url in file_references(input):
         if len(url) > _LONGEST_URL:
