@@ -20,6 +20,8 @@ MOST_REST = 1024 * 1024  # bytes of JSON beside the data URIs
 MOST_STRINGS = 20_000  # each costs some microseconds; no input has more than a few dozen
 # Complete JSON string content: plain bytes and whole escapes. What follows it is an escape that was cut in two.
 _WHOLE = re.compile(rb"(?:[^\\]+|\\u[0-9a-fA-F]{4}|\\[^u])*", re.DOTALL)
+_CONTENT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)  # of a string, up to its quote or the chunk's end
+_PLAIN_CONTENT = re.compile(rb'[^"]*+')  # three times as fast, where nothing is escaped
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 _LONGEST_ESCAPE = 6
@@ -34,22 +36,25 @@ class DataUriExtractor:
         self._new_spool = new_spool
         self._inside = False
         self._strings = 0
-        self._escaped = False  # the last byte of the string so far is a backslash that escapes the next one
+        self._cut = b""  # the backslash that a chunk ended with
         self._start: bytearray | None = None  # the string so far, while it may become a long data URI
         self._spool: Spool | None = None
         self._held = b""  # a JSON escape cut in two by a chunk's end
 
     def feed(self, chunk: bytes) -> None:
         """Takes the next bytes of the body. Raises PayloadTooLarge and StorageFull."""
-        at = 0
+        chunk, self._cut = self._cut + chunk, b""
+        at, content = 0, _CONTENT if b"\\" in chunk else _PLAIN_CONTENT
         while at < len(chunk):
             if self._inside:
-                end, closed = self._end_of_string(chunk, at)
+                match = content.match(chunk, at)
+                end = match.end() if match else at
                 self._take(chunk[at:end])
-                at = end
-                if closed:
+                at = end + 1
+                if chunk[end:at] == b'"':
                     self._close()
-                    at += 1
+                else:
+                    self._cut = chunk[end:]  # nothing, or a backslash that escapes what comes next
             else:
                 quote = chunk.find(b'"', at)
                 end = len(chunk) if quote < 0 else quote + 1
@@ -57,12 +62,11 @@ class DataUriExtractor:
                 at = end
                 if quote >= 0:
                     self._count_string()
-                    self._inside, self._escaped, self._start = True, False, bytearray()
+                    self._inside, self._start = True, bytearray()
 
     def finish(self) -> None:
         """Passes on what a body that ends in the middle of a string holds back, for the parser to refuse."""
-        if self._start is not None:
-            self._pass(bytes(self._start))
+        self._pass(bytes(self._start or b"") + self._cut)
 
     def discard(self) -> None:
         """Removes the spools that were not moved away."""
@@ -70,26 +74,6 @@ class DataUriExtractor:
             spool.discard()
         if self._spool is not None:
             self._spool.discard()
-
-    def _end_of_string(self, chunk: bytes, at: int) -> tuple[int, bool]:
-        """Finds where the string's content ends in this chunk, and whether it is closed there."""
-        search = at
-        while True:
-            quote = chunk.find(b'"', search)
-            end = len(chunk) if quote < 0 else quote
-            odd = self._odd_backslashes(chunk, at, end)
-            if quote < 0:
-                self._escaped = odd
-                return end, False
-            if not odd:
-                return quote, True
-            search = quote + 1
-
-    def _odd_backslashes(self, chunk: bytes, at: int, end: int) -> bool:
-        run = end
-        while run > at and chunk[run - 1] == 0x5C:
-            run -= 1
-        return ((end - run) + (self._escaped if run == at else 0)) % 2 == 1
 
     def _take(self, piece: bytes) -> None:
         if self._spool is not None:
@@ -116,7 +100,7 @@ class DataUriExtractor:
         elif self._start is not None:
             self._pass(bytes(self._start))
         self._pass(b'"')
-        self._inside, self._escaped, self._start, self._spool, self._held = False, False, None, None, b""
+        self._inside, self._start, self._spool, self._held = False, None, None, b""
 
     def _count_string(self) -> None:
         self._strings += 1
