@@ -33,7 +33,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.errors import OutOfMemory
 from tintype.lora.adapter import Adapter
-from tintype.models.diffusers_forward import compiling
 from tintype.models.family import Features, Latents
 from tintype.models.weightless import (
     NARROW,

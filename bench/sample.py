@@ -48,7 +48,7 @@ class Plain:
 
     def __init__(self, family: Ideogram4Family, prompt: str, preset: Preset) -> None:
         self.pipeline, self.prompt = family.fresh_pipeline(), prompt
-        width, height = family.drawn_size(SIDE, SIDE)
+        width, height = family.true_size(SIDE, SIDE)
         self.settings = {
             "width": width, "height": height, "num_inference_steps": preset.steps,
             "guidance_schedule": preset.guidance_schedule(family.guidance_strength),

@@ -63,7 +63,7 @@ def family_named(name: str) -> Trained:
 
 def cache_of(family: Trained, side: int) -> Cache:
     """Latents need not be of pictures to cost what pictures cost."""
-    width, height = family.drawn_size(side, side)
+    width, height = family.true_size(side, side)
     rows, columns = height // family.token_pixels, width // family.token_pixels
     channels = family.load_transformer().config.in_channels
     generator = torch.Generator().manual_seed(side)

@@ -66,7 +66,7 @@ def test_picture_k_of_a_batch_is_the_single_picture_of_its_seed(sampler: FluxSam
 
 
 def test_pictures_have_the_drawn_size(sampler: FluxSampler) -> None:
-    assert sampler.draw(WISH, [1])[0].size == sampler.family.drawn_size(512, 768) == (32, 48)
+    assert sampler.draw(WISH, [1])[0].size == sampler.family.true_size(512, 768) == (32, 48)
 
 
 def test_a_plain_pipeline_in_another_process_draws_the_same_with_our_file(

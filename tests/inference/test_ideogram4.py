@@ -54,7 +54,7 @@ def test_picture_k_of_a_batch_is_the_single_picture_of_its_seed(sampler: Ideogra
 
 
 def test_every_ratio_is_drawn_at_its_published_size_by_the_real_family(sampler: IdeogramSampler) -> None:
-    assert [sampler.family.drawn_size(*size) for size in ASPECT_RATIOS.values()] == list(ASPECT_RATIOS.values())
+    assert [sampler.family.true_size(*size) for size in ASPECT_RATIOS.values()] == list(ASPECT_RATIOS.values())
 
 
 def test_speeds_and_sizes_are_those_asked_for(sampler: IdeogramSampler) -> None:

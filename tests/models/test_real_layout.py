@@ -65,8 +65,8 @@ def test_sizes_are_true_pixels_in_steps_of_a_token(settings: Settings) -> None:
     assert not flux.weights.miniature
     assert (flux.size_step, flux.max_sequence_length) == (16, 512)
     published = [(1024, 1024), (512, 512), (768, 1024), (576, 1024), (1024, 768), (1024, 576)]
-    assert [flux.drawn_size(*size) for size in published] == published
-    assert flux.drawn_size(1000, 70) == (992, 64)
+    assert [flux.true_size(*size) for size in published] == published
+    assert flux.true_size(1000, 70) == (992, 64)
     latents = flux.encode_images(torch.zeros(1, 3, 96, 64))
     assert (latents.rows, latents.columns, latents.tokens.shape) == (6, 4, (1, 24, 64))
 

@@ -39,7 +39,7 @@ def kept_by(family: Family, *, text: int, side: int, batch: int, plain: bool = F
             storages[storage._cdata] = (storage, storage.nbytes())
         return tensor
 
-    with family.arranged(adapter, plain=plain) as form:
+    with family.adapted(adapter, plain=plain) as form:
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with hooks:
             family.predict_velocity(form, Latents(tokens, side, side), torch.rand(batch), features, 1.0)

@@ -47,8 +47,8 @@ def cache_for(flux: FluxFamily) -> Cache:
 
 def stepper_for(flux: FluxFamily, plan: Plan = PLAN, said: list[str] | None = None) -> tuple[Stepper, TrainingState]:
     adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=2, seed=0, device=flux.device)
-    tell = (lambda line: None) if said is None else said.append
-    return Stepper(flux, adapter, cache_for(flux), plan, tell=tell), TrainingState.new(adapter.weights.data)
+    log = (lambda line: None) if said is None else said.append
+    return Stepper(flux, adapter, cache_for(flux), plan, log=log), TrainingState.new(adapter.weights.data)
 
 
 def test_the_memory_plan_is_said_before_the_first_step(flux: FluxFamily) -> None:

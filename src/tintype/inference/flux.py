@@ -49,10 +49,10 @@ class FluxSampler:
     def draw(
         self, wish: Wish, seeds: Sequence[int], each_step: Callable[[int, int], None] = lambda done, total: None
     ) -> list[Image.Image]:
-        """One picture for each seed, at `family.drawn_size`. `each_step` gets (steps done, steps in all), may raise."""
+        """One picture for each seed, at `family.true_size`. `each_step` gets (steps done, steps in all), may raise."""
         pipeline = self.family.pipeline()
         features = self.family.encode_captions([wish.prompt])
-        width, height = self.family.drawn_size(wish.width, wish.height)
+        width, height = self.family.true_size(wish.width, wish.height)
         pictures = []
         for number, seed in enumerate(seeds):
 

@@ -94,7 +94,7 @@ class IdeogramSampler:
         seeds: Sequence[int],
         each_step: Callable[[int, int], None] = lambda done, total: None,
     ) -> list[Image.Image]:
-        """One picture for each seed, at `family.drawn_size`. `each_step` gets (steps done, steps in all), may raise."""
+        """One picture for each seed, at `family.true_size`. `each_step` gets (steps done, steps in all), may raise."""
         transformer = self.family.pipeline().transformer
         features = self.family.encode_captions([wording.prompt.text])
         negative = self.family.encode_captions([wording.negative]) if wording.negative else None

@@ -68,7 +68,7 @@ def denoise(
     each: Callable[[int, int], None] = lambda done, total: None,
 ) -> Latents:
     """What `draw` decodes."""
-    width, height = family.drawn_size(order.width, order.height)
+    width, height = family.true_size(order.width, order.height)
     rows, columns = height // family.token_pixels, width // family.token_pixels
     shape = (1, rows * columns, transformer.config.in_channels)
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in order.seeds]

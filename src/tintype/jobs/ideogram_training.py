@@ -106,7 +106,7 @@ def _canonical_caption(text: str, name: str) -> tuple[str, Sequence[str]]:
 
 def _pipeline_call(caption: str, family: Ideogram4Family) -> dict[str, Any]:
     """Exact arguments for a plain diffusers.Ideogram4Pipeline."""
-    width, height = family.drawn_size(1024, 1024)
+    width, height = family.true_size(1024, 1024)
     preset = SPEEDS["BALANCED"]
     return {
         "prompt": canonical(caption).text,

@@ -22,7 +22,6 @@ from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
 from tintype.lora.write import write_lora
 from tintype.models.family import Family
-from tintype.models.read_ahead import read_ahead
 from tintype.training.cache import Cache, encode_once
 from tintype.training.curve import draw_curve
 from tintype.training.export import export_all, header

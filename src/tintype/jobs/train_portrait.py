@@ -106,7 +106,7 @@ def _effective_rate(input: PortraitTrainerInput, defaults: TrainingDefaults) -> 
 
 def _pipeline_call(prompt: str, flux: FluxFamily) -> dict[str, Any]:
     """Exact arguments for a plain diffusers.FluxPipeline that draws what this server would."""
-    width, height = flux.drawn_size(1024, 1024)
+    width, height = flux.true_size(1024, 1024)
     return {
         "prompt": prompt,
         "width": width,

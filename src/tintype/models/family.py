@@ -1,31 +1,50 @@
-"""What training and drawing may ask of a base model: all that differs between FLUX, Ideogram, and miniatures.
+"""A base model in this process: what training and generating may ask of it, and parts that load when first needed.
 
-Sizes are nominal pixels unless said otherwise: 1024 means what it means for the real model, whatever is drawn.
+All that differs between FLUX, Ideogram and a miniature lies below here. Sizes are nominal pixels unless said otherwise:
+1024 means what it means for the real model, whatever is generated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import diffusers
+import psutil
 import torch
+import torch.nn.functional as F
+import transformers
 from PIL import Image
+from torch.utils.checkpoint import checkpoint
 
+from tintype.lora.adapter import Adapter
 from tintype.lora.keys import LoraKeys
 from tintype.lora.lora import Lora
+from tintype.lora.read import read_lora
+from tintype.models.registry import FamilySpec, TrainingDefaults
 from tintype.models.weights import BaseWeights
 
 if TYPE_CHECKING:
     from tintype.dataset.subject import Subject
-    from tintype.lora.adapter import Adapter
+
+# Progress bars and remarks of the libraries would land in a server's log; what matters is checked and said here.
+diffusers.utils.logging.set_verbosity_error()
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+
+_READ_BYTES = 16 * 2**20
+_READ_AHEAD_SHARE = 0.5  # of the free memory; what the system keeps of a file it drops when something needs the room
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Pictures as the transformer sees them. tokens: (batch, rows · columns, channels)."""
+    """Images as the transformer sees them. tokens: (batch, rows · columns, channels)."""
 
     tokens: torch.Tensor
     rows: int
@@ -40,140 +59,282 @@ class Features:
     pooled: torch.Tensor
 
 
-@dataclass(frozen=True)
-class TrainingDefaults:
-    """How a base likes to be trained; the real models have the defaults, a miniature states its own.
+class Forward(Enum):
+    """The order of work in a step of training: our own, or that of diffusers' blocks, which can be compiled."""
 
-    `learning_rate_scale` multiplies every requested rate, and `decay_power` says how it falls over the run (see Plan; 0
-    is constant). `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma;
-    `sigma_shift` says whether sigma is then shifted as sampling shifts it.
-    """
-
-    learning_rate_scale: float = 1.0
-    batch_size: int = 1
-    training_guidance: float = 1.0
-    sigma_mean: float = 0.0
-    sigma_std: float = 1.0
-    sigma_shift: bool = True
-    ema_decay: float = 0.99
-    warmup_steps: int = 20
-    decay_power: float = 0.0
-    weight_decay: float = 1e-4
-    autocast: bool = False  # bf16 matrix products where the weights are fp32; measured: no faster on a small CPU model
+    OWN = "own"
+    DIFFUSERS = "diffusers"
+    COMPILED = "compiled"
 
 
-class Family(Protocol):
-    """One base model, resident in this process."""
+class Family(ABC):
+    """One base model, resident in this process. `remarks` is what a person should know about its weights."""
 
-    weights: BaseWeights
-    lora_keys: LoraKeys
-    training_defaults: TrainingDefaults
-    device: torch.device
-    dtype: torch.dtype
-    remarks: list[str]  # what a person should know about the weights, as far as they are loaded
+    spec: ClassVar[FamilySpec]
+    lora_keys: ClassVar[LoraKeys]
+
+    def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        self.weights = weights
+        self.device = device
+        # A miniature is exact and cheap in fp32; the real models are published in bf16, and overflow in fp16.
+        small = weights.miniature or device.type == "cpu"
+        self.dtype = dtype or (torch.float32 if small else torch.bfloat16)
+        traits = self.traits = dict(weights.traits)
+        self.nominal_scale = int(traits.get("nominal_scale", 1))
+        self.token_pixels = int(traits.get("token_pixels", 16))
+        self.max_sequence_length = int(traits.get("max_sequence_length", self.spec.text_window))
+        stated = {name: traits[name] for name in TrainingDefaults.__dataclass_fields__ if name in traits}
+        self.training_defaults = replace(self.spec.training_defaults, **stated)
+        self.remarks: list[str] = []
+        self._encoders: Any = None
+        self._transformer: Any = None
+        self._pipeline: Any = None
 
     @property
     def name(self) -> str:
         """What the log and the config file call this base."""
-        ...
+        return f"the built-in miniature of {self.spec.title}" if self.weights.miniature else self.weights.source
+
+    @staticmethod
+    def check_loadable(weights: BaseWeights, device: torch.device) -> None:
+        """Raises WeightsMissing, before anything is loaded, for weights that cannot be read on this device."""
+
+    def load_encoders(self) -> Any:
+        """Loads the pipeline without its networks: tokenizers, text encoders, autoencoder, scheduler."""
+        if self._encoders is None:
+            self._encoders = self._read_encoders()
+            self._encoders.set_progress_bar_config(disable=True)
+        return self._encoders
 
     def release_encoders(self) -> None:
-        """Gives the encoders' memory back to the device where it is scarce."""
-        ...
-
-    def cut_off(self, text: str) -> str:
-        """Where a text goes beyond the model's window; empty when all of it fits."""
-        ...
-
-    def encode_images(self, pixels: torch.Tensor) -> Latents:
-        """pixels: (batch, 3, height, width) in [-1, 1], nominal."""
-        ...
-
-    def encode_captions(self, texts: Sequence[str]) -> Features:
-        """Exactly what the pipeline would make of these prompts."""
-        ...
-
-    def count_tokens(self, text: str) -> int:
-        """How many of the text tokens of `encode_captions` are not padding."""
-        ...
+        """Gives the encoders' memory back to the device where it is scarce; a miniature keeps them."""
+        if self.device.type == "cuda" and not self.weights.miniature and self._pipeline is None:
+            self._encoders = None
+            torch.cuda.empty_cache()
 
     def load_transformer(self) -> Any:
-        """The bare transformer, without any adapter, frozen, on the device."""
-        ...
+        """Loads the bare transformer, without any adapter, frozen, onto the device."""
+        if self._pipeline is not None:
+            self._pipeline.unload_lora_weights()
+        return self._resident_transformer()
 
-    @property
-    def loaded(self) -> bool:
-        """Whether the transformer is in memory, so that `load_transformer` costs nothing."""
-        ...
+    def _resident_transformer(self) -> Any:
+        if self._transformer is None:
+            self._transformer = self._read_transformer()
+        return self._transformer
+
+    @contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Reads the transformer's files meanwhile, if it is not loaded and memory has room for them.
+
+        Only the disk's part overlaps. Loading itself cannot run beside encoding: diffusers and transformers change
+        torch's default precision for the whole process meanwhile, and features would come out differently.
+        """
+        with nullcontext() if self._transformer is not None else read_ahead(self.weights.folder / "transformer"):
+            yield
+
+    def pipeline(self) -> Any:
+        """Returns the resident pipeline of diffusers; adapters loaded into it stay until someone unloads them."""
+        if self._pipeline is None:
+            self._pipeline = self.fresh_pipeline()
+        return self._pipeline
 
     def fresh_pipeline(self) -> Any:
-        """A new pipeline of diffusers around the resident parts: nothing is read from disk twice."""
-        ...
+        """Makes a new pipeline of diffusers around the resident parts: nothing is read from disk twice."""
+        encoders = self.load_encoders()
+        pipeline = type(encoders)(**{**encoders.components, **self._networks()})
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
-    def predict_velocity(
-        self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
-    ) -> torch.Tensor:
-        """d x_sigma / d sigma = noise - x0, (batch, tokens, channels), where x_sigma = (1 - sigma) x0 + sigma noise.
+    @contextmanager
+    def adapted(
+        self, adapter: Adapter, forward: Forward = Forward.OWN, *, recomputed: int = 0, rounded: bool = False
+    ) -> Iterator[Any]:
+        """Yields what `predict_velocity` is to be called with in training; the transformer is bare again afterwards.
 
-        sigma: (batch,), 1 is noise. `noisy` is on the device; the rest is moved there.
+        The first `recomputed` blocks keep only their input for the backward pass. `rounded` makes our own products in
+        bf16 where the weights are fp32.
         """
-        ...
-
-    def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
-        """(count,) in (0, 1): the times at which the network is trained."""
-        ...
+        transformer = self.load_transformer()
+        if forward is Forward.OWN:
+            yield self._own_forward(transformer, adapter, recomputed, rounded)
+            return
+        blocks = self.blocks_of(transformer)
+        with (
+            adapter.attached(transformer),
+            recomputing(transformer, blocks[:recomputed]),
+            compiling(blocks if forward is Forward.COMPILED else []),
+        ):
+            yield transformer
 
     @property
     def size_step(self) -> int:
-        """Nominal pixels of one token: sides that are multiples of it are drawn without rounding."""
-        ...
+        """Nominal pixels of one token: sides that are multiples of it are generated without rounding."""
+        return self.nominal_scale * self.token_pixels
+
+    def true_size(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the true pixels of a nominal size; a real base rounds down, as its pipeline does."""
+        rounding = 0.0 if self.nominal_scale == 1 else 0.5
+        wide, high = (max(1, int(side / self.size_step + rounding)) * self.token_pixels for side in (width, height))
+        return wide, high
+
+    @torch.no_grad()
+    def encode_images(self, pixels: torch.Tensor) -> Latents:
+        """Encodes (batch, 3, height, width) in [-1, 1], nominal."""
+        vae = self.load_encoders().vae
+        width, height = self.true_size(pixels.shape[-1], pixels.shape[-2])
+        if (width, height) != (pixels.shape[-1], pixels.shape[-2]):
+            pixels = F.interpolate(pixels, size=(height, width), mode="area")
+        # The mode of the posterior: the same image gives the same latents, so they can be kept.
+        return self._packed(vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float())
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Latents) -> list[Image.Image]:
+        """Decodes packed latents to the images that the pipeline would show."""
+        pipeline = self.load_encoders()
+        pixels = pipeline.vae.decode(self._unpacked(latents).to(pipeline.vae.dtype), return_dict=False)[0]
+        images: list[Image.Image] = pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
+        return images
+
+    @abstractmethod
+    def encode_captions(self, texts: Sequence[str]) -> Features:
+        """Encodes prompts exactly as the pipeline would."""
+
+    @abstractmethod
+    def count_tokens(self, text: str) -> int:
+        """Counts the tokens of a text as `encode_captions` reads it, without padding."""
+
+    @abstractmethod
+    def cut_off(self, text: str) -> str:
+        """Returns the beginning of what lies beyond the model's text window; empty when all of the text fits."""
+
+    @abstractmethod
+    def predict_velocity(
+        self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
+    ) -> torch.Tensor:
+        """Predicts d x_sigma / d sigma = noise - x0, (batch, tokens, channels).
+
+        x_sigma = (1 - sigma) x0 + sigma noise. sigma: (batch,), 1 is noise. `noisy` is on the device; the rest is moved
+        there.
+        """
+
+    @abstractmethod
+    def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+        """Draws (count,) noise levels in (0, 1) at which the network is trained."""
 
     @property
+    @abstractmethod
     def adapter_targets(self) -> tuple[str, ...]:
         """Full names of the linear layers that an adapter changes."""
-        ...
 
     @property
     def fused_targets(self) -> tuple[tuple[str, ...], ...]:
         """Targets that published files keep as one layer, so that their adapters share the factor that reads."""
-        ...
-
-    def drawn_size(self, width: int, height: int) -> tuple[int, int]:
-        """The true pixels of a picture asked for at a nominal size."""
-        ...
-
-    def find_subject(self, image: Image.Image) -> Subject:
-        """Where the subject of a photo is."""
-        ...
-
-    def arranged(
-        self,
-        adapter: Adapter,
-        *,
-        recomputed: int = 0,
-        plain: bool = False,
-        compiled: bool = False,
-        rounded: bool = False,
-    ) -> AbstractContextManager[Any]:
-        """What `predict_velocity` is to be called with; the transformer is bare again afterwards.
-
-        The first `recomputed` blocks keep only their input for the backward pass. `plain` leaves the order of work to
-        diffusers, `compiled` compiles its blocks. `rounded` makes products in bf16 where the weights are fp32.
-        """
-        ...
-
-    def kept_values(self, *, plain: bool) -> tuple[float, ...]:
-        """For each block, how many values of the stream's width its forward pass keeps per token for the backward."""
-        ...
-
-
-class LoraHost(Protocol):
-    """A family whose resident pipeline can put LoRAs on and take them off again."""
-
-    def pipeline(self) -> Any:
-        """The resident pipeline of diffusers; adapters loaded into it stay until someone unloads them."""
-        ...
+        return self.lora_keys.sharing(self.adapter_targets)
 
     def read_lora(self, path: Path, digest: str = "") -> Lora:
         """Reads a LoRA of this base, the pipeline untouched. Raises UnusableAdapter unless all of it fits."""
-        ...
+        lora = read_lora(path, self.lora_keys, digest=digest)
+        lora.check_fits(self._outline(), self.lora_keys)
+        return lora
+
+    def _outline(self) -> Any:
+        """The transformer, or one without weights: its layers' names and shapes."""
+        return self._resident_transformer()
+
+    @abstractmethod
+    def find_subject(self, image: Image.Image) -> Subject:
+        """Finds where the subject of a photo is."""
+
+    @abstractmethod
+    def kept_values(self, forward: Forward) -> tuple[float, ...]:
+        """Returns for each block how many values of the stream's width it keeps per token for the backward pass."""
+
+    @abstractmethod
+    def layer_tokens(self, name: str, image: int, text: int) -> tuple[int, int]:
+        """Counts the tokens of one image that pass a linear layer in a step: forwards, and backwards to its input."""
+
+    @staticmethod
+    @abstractmethod
+    def blocks_of(transformer: Any) -> list[Any]:
+        """Lists the network's blocks in the order of the forward pass."""
+
+    @abstractmethod
+    def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
+        """The network in our own order of work."""
+
+    @abstractmethod
+    def _read_encoders(self) -> Any: ...
+
+    @abstractmethod
+    def _read_transformer(self) -> Any: ...
+
+    @abstractmethod
+    def _networks(self) -> dict[str, Any]:
+        """What a pipeline has beside the encoders, by the pipeline's names."""
+
+    @abstractmethod
+    def _packed(self, latents: torch.Tensor) -> Latents:
+        """(batch, channels, height, width) in the autoencoder's pixels and values to tokens in the network's."""
+
+    @abstractmethod
+    def _unpacked(self, latents: Latents) -> torch.Tensor:
+        """The way back."""
+
+
+@contextmanager
+def recomputing(transformer: Any, blocks: Sequence[Any]) -> Iterator[None]:
+    """Makes these blocks keep only their input for the backward pass and run again there."""
+    chosen = {id(block) for block in blocks}
+
+    def run(block: Any, *inputs: Any) -> Any:
+        if id(block) in chosen:
+            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return block(*inputs)
+
+    if chosen:
+        transformer.enable_gradient_checkpointing(run)
+    try:
+        yield
+    finally:
+        transformer.disable_gradient_checkpointing()
+
+
+@contextmanager
+def compiling(blocks: Sequence[Any]) -> Iterator[None]:
+    """Compiles these blocks, once per kind and shape; where compiling fails, a block runs as it is."""
+    for block in blocks:
+        block.compile(dynamic=False)
+    try:
+        with torch._dynamo.config.patch(suppress_errors=True):  # a machine without a compiler trains all the same
+            yield
+    finally:
+        for block in blocks:
+            block._compiled_call_impl = None
+
+
+@contextmanager
+def read_ahead(folder: Path) -> Iterator[None]:
+    """Reads the weights in a folder in a thread meanwhile, if memory has room for them; it has ended afterwards."""
+    files = sorted(folder.glob("*.safetensors"))
+    if sum(path.stat().st_size for path in files) > psutil.virtual_memory().available * _READ_AHEAD_SHARE:
+        files = []
+    enough = threading.Event()
+
+    def read() -> None:
+        piece = bytearray(_READ_BYTES)
+        for path in files:
+            try:
+                with path.open("rb", buffering=0) as file:
+                    while not enough.is_set() and file.readinto(piece):
+                        pass
+            except OSError:
+                return  # loading will say what is wrong
+
+    thread = threading.Thread(target=read, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()

@@ -95,7 +95,7 @@ class _Run:
         self, family: Family, adapter: Adapter, cache: Cache, plan: Plan, context: JobContext, snapshot_dir: Path
     ) -> None:
         self.adapter, self.plan, self.context, self.snapshot_dir = adapter, plan, context, snapshot_dir
-        self.stepper = Stepper(family, adapter, cache, plan, tell=context.log)
+        self.stepper = Stepper(family, adapter, cache, plan, log=context.log)
         self.identity = _identity(family, adapter, cache, plan)
         self.state = TrainingState.new(adapter.weights.data)
         self.bad_in_a_row = 0

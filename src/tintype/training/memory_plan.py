@@ -20,7 +20,7 @@ _HEADROOM = 0.92  # of what is free; the rest is fragmentation
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides the memory of a step. `tokens` counts text and image of one picture.
+    """What decides the memory of a step. `tokens` counts text and image of one image.
 
     `kept`: for each block, how many values of the stream's width its forward pass keeps per token for the backward.
     """
@@ -75,7 +75,7 @@ class MemoryPlan:
 
     recomputed: int
     predicted: int
-    said: str
+    summary: str
     blocks: int
 
     @property
@@ -86,8 +86,8 @@ class MemoryPlan:
         """After an out-of-memory: from nothing to half of the blocks, from some to all."""
         more = self.blocks // 2 if self.recomputed == 0 else self.blocks
         more = max(more, min(self.blocks, self.recomputed + 1))
-        said = f"Out of memory; from here on {_share(more, self.blocks)} recomputed."
-        return MemoryPlan(more, self.predicted, said, self.blocks)
+        summary = f"Out of memory; from here on {_share(more, self.blocks)} recomputed."
+        return MemoryPlan(more, self.predicted, summary, self.blocks)
 
 
 def plan_memory(shape: Shape, free: int) -> MemoryPlan:
@@ -96,14 +96,14 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     for recomputed in range(shape.blocks + 1):
         if (needed := shape.total_bytes(recomputed)) <= room:
             break
-    said = (
+    summary = (
         f"Memory: {_gib(shape.total_bytes())} for a step that recomputes nothing, {_gib(free)} free; "
         f"{_share(recomputed, shape.blocks)} recomputed"
     )
-    said += f" ({_gib(needed)})." if recomputed else "."
+    summary += f" ({_gib(needed)})." if recomputed else "."
     if needed > room:
-        said += f" Even so it may not fit: {_gib(needed)} predicted. {_quantising()}"
-    return MemoryPlan(recomputed, needed, said, shape.blocks)
+        summary += f" Even so it may not fit: {_gib(needed)} predicted. {_quantising()}"
+    return MemoryPlan(recomputed, needed, summary, shape.blocks)
 
 
 def free_memory(device: torch.device, resident: int = 0) -> int:

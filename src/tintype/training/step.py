@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 from tintype.errors import OutOfMemory
 from tintype.lora.adapter import Adapter
-from tintype.models.family import Family, Latents
+from tintype.models.family import Family, Forward, Latents
 from tintype.training.batches import Batches
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
@@ -43,8 +43,8 @@ class Outcome:
 class Stepper:
     """Takes one optimiser step after another on an adapter of a family's transformer.
 
-    How many blocks are recomputed follows from the memory at hand unless `recomputed` says it; so does
-    `arrangement`, (diffusers' own blocks, compiled), from device and plan. `tell` hears what was chosen.
+    How many blocks are recomputed follows from the memory at hand unless `recomputed` says it; the order of work, from
+    device and plan unless `forward` does. `log` hears what was chosen.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class Stepper:
         plan: Plan,
         *,
         recomputed: int | None = None,
-        arrangement: tuple[bool, bool] | None = None,
-        tell: Callable[[str], None] = lambda said: None,
+        forward: Forward | None = None,
+        log: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self._recomputed, self._arrangement_asked = recomputed, arrangement
-        self.tell = tell
+        self._recomputed, self._log = recomputed, log
+        long = family.device.type == "cuda" and plan.steps >= _STEPS_WORTH_COMPILING
+        self.forward = forward or (Forward.COMPILED if long else Forward.OWN)
         self.family, self.adapter, self.cache, self.plan = family, adapter, cache, plan
         self.batches = Batches(cache.items, plan.batch_size, plan.seed)
         self.optimizer = new_optimizer(plan.optimizer, adapter.weights, plan.learning_rate, plan.weight_decay)
-        self._arrangement = ExitStack()
+        self._adapted = ExitStack()
         self.memory = MemoryPlan(0, 0, "", 0)
-        self._plain = self._compiled = False
-        self._transformer: Any = None
+        self._network: Any = None
 
     @contextmanager
     def prepared(self) -> Iterator[None]:
@@ -74,60 +74,50 @@ class Stepper:
         transformer = self.family.load_transformer()
         transformer.requires_grad_(False)
         self.adapter.require_gradients()
-        self._plain, self._compiled = self._arrangement_asked or self._arrangement_that_pays()
         self.memory = self._memory_plan(transformer)
-        self.tell(self.memory.said + self._said_of_compiling())
-        with ExitStack() as self._arrangement:
-            self._arrange()
+        self._log(self.memory.summary + self._about_compiling())
+        with ExitStack() as self._adapted:
+            self._adapt()
             try:
                 yield
             finally:
-                self._transformer = None
-
-    def _arrangement_that_pays(self) -> tuple[bool, bool]:
-        """(diffusers' own blocks, compiled)."""
-        compiled = self.family.device.type == "cuda" and self.plan.steps >= _STEPS_WORTH_COMPILING
-        return compiled, compiled
+                self._network = None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Between two steps: inside, the transformer is as bare as it is outside of `prepared`."""
-        self._arrangement.close()
-        self._transformer = None
+        """Makes the transformer as bare as it is outside of `prepared`, between two steps."""
+        self._adapted.close()
+        self._network = None
         try:
             yield
         finally:
-            self._arrange()
+            self._adapt()
 
-    def _arrange(self) -> None:
-        self._arrangement.close()
-        how = self.family.arranged(
-            self.adapter,
-            recomputed=self.memory.recomputed,
-            plain=self._plain,
-            compiled=self._compiled,
-            rounded=self.plan.autocast,
+    def _adapt(self) -> None:
+        self._adapted.close()
+        adapted = self.family.adapted(
+            self.adapter, self.forward, recomputed=self.memory.recomputed, rounded=self.plan.autocast
         )
-        self._transformer = self._arrangement.enter_context(how)
+        self._network = self._adapted.enter_context(adapted)
 
     def _memory_plan(self, transformer: Any) -> MemoryPlan:
-        """For the largest picture of the run."""
+        """For the largest image of the run."""
         text = self.cache.features.tokens.shape[1]
         tokens = text + max(rows * columns for rows, columns in {item.shape for item in self.cache.items})
         shape = Shape.of(
             transformer,
-            self.family.kept_values(plain=self._plain),
+            self.family.kept_values(self.forward),
             tokens=tokens,
             batch=self.plan.batch_size,
             trained=self.adapter.weights.numel(),
         )
         if self._recomputed is not None:
-            said = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
-            return MemoryPlan(self._recomputed, shape.total_bytes(self._recomputed), said, shape.blocks)
+            summary = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
+            return MemoryPlan(self._recomputed, shape.total_bytes(self._recomputed), summary, shape.blocks)
         return plan_memory(shape, free_memory(self.family.device, resident=shape.weights * shape.bytes_per_value))
 
-    def _said_of_compiling(self) -> str:
-        if self._compiled:
+    def _about_compiling(self) -> str:
+        if self.forward is Forward.COMPILED:
             return " The blocks are compiled: the first step of each size takes a minute or so."
         if self.family.device.type == "cuda":
             return f" Nothing is compiled: that pays from {_STEPS_WORTH_COMPILING} steps."
@@ -173,8 +163,8 @@ class Stepper:
         assert self.adapter.weights.grad is not None
         self.adapter.weights.grad.zero_()
         self.memory = self.memory.stepped_down()
-        self.tell(self.memory.said)
-        self._arrange()
+        self._log(self.memory.summary)
+        self._adapt()
         if self.family.device.type == "cuda":
             torch.cuda.empty_cache()
         return self._differentiated(step)
@@ -186,7 +176,7 @@ class Stepper:
         return loss.detach()
 
     def loss(self, items: list[Item], step: int) -> torch.Tensor:
-        """Mean squared error of the predicted velocity, weighted by token where a picture has a mask."""
+        """Computes the mean squared error of the predicted velocity, weighted by token where an image has a mask."""
         family, device = self.family, self.family.device
         # On the CPU whatever the device: the same seed gives the same noise everywhere.
         generator = torch.Generator().manual_seed(seed_of(self.plan.seed, step))
@@ -197,10 +187,10 @@ class Stepper:
         wide = sigma[:, None, None]
         noisy = Latents(torch.lerp(clean, noise, wide).to(device), rows, columns)
         features = self.cache.features_of(items)
-        # Our own arrangement knows by itself which product is rounded.
-        autocast = self.plan.autocast and self._plain
-        with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
-            predicted = family.predict_velocity(self._transformer, noisy, sigma, features, self.plan.guidance)
+        # Our own order of work knows by itself which product is rounded.
+        autocast = self.plan.autocast and self.forward is not Forward.OWN
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            predicted = family.predict_velocity(self._network, noisy, sigma, features, self.plan.guidance)
         error = (predicted.float() - (noise - clean).to(device)).square().mean(-1)  # (batch, tokens)
         weights = [item.weights for item in items]
         if any(weight is not None for weight in weights):

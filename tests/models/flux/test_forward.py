@@ -9,9 +9,8 @@ import torch
 from peft import LoraConfig
 
 from tintype.lora.adapter import Adapter
-from tintype.models.diffusers_forward import recomputing
-from tintype.models.family import Features, Latents
-from tintype.models.flux.forward import FluxForm
+from tintype.models.family import Features, Forward, Latents, recomputing
+from tintype.models.flux.forward import FluxForward
 from tintype.models.flux.model import FluxFamily
 from tintype.models.resident import Families
 from tintype.models.weightless import NARROW, REAL, WeightlessFlux
@@ -49,7 +48,7 @@ def gradient_of(flux: FluxFamily, adapter: Adapter, **how: bool | int) -> tuple[
     """(prediction, flat gradient) of one arrangement."""
     assert adapter.weights.grad is not None
     adapter.weights.grad.zero_()
-    with flux.arranged(adapter, **how) as transformer:  # type: ignore[arg-type]
+    with flux.adapted(adapter, **how) as transformer:  # type: ignore[arg-type]
         predicted = flux.predict_velocity(transformer, *inputs(flux), 1.5)
         predicted.float().square().mean().backward()  # type: ignore[no-untyped-call]
     return predicted.detach(), adapter.weights.grad.clone()
@@ -104,7 +103,7 @@ def test_a_bf16_base_keeps_its_side_path_beside_it() -> None:
 
 def test_rotary_tables_are_fp32_and_diffusers_own() -> None:
     narrow = WeightlessFlux(NARROW, torch.device("cpu"))
-    form = FluxForm(narrow.load_transformer(), adapter_for(narrow))
+    form = FluxForward(narrow.load_transformer(), adapter_for(narrow))
     table = form._rotary_table(2, ROWS, COLUMNS, torch.device("cpu"))
     assert table.dtype == torch.complex64
     ids = torch.tensor([(0, 0, 0)] * 2 + [(0, row, column) for row in range(ROWS) for column in range(COLUMNS)])

@@ -37,7 +37,7 @@ def test_encoding_then_decoding_gives_the_picture_back_upright(flux: FluxFamily,
     picture = scene(width, height)
     latents = flux.encode_images(picture)
     drawn = flux.decode_latents(latents)[0]
-    assert drawn.size == flux.drawn_size(width, height)
+    assert drawn.size == flux.true_size(width, height)
     wanted = torch.nn.functional.interpolate(picture, size=drawn.size[::-1], mode="area")
     assert (pixels_of(drawn) - wanted).abs().mean() < 0.1
     transposed = pixels_of(drawn).flip(-1)
@@ -124,9 +124,9 @@ def test_a_prompt_beyond_the_window_is_told_apart(flux: FluxFamily) -> None:
 
 
 def test_the_miniature_draws_within_half_a_token_of_what_was_asked(flux: FluxFamily) -> None:
-    assert flux.drawn_size(1024, 1024) == (64, 64)
+    assert flux.true_size(1024, 1024) == (64, 64)
     for width, height in [(1024, 768), (576, 1024), (512, 512), (640, 1000), (64, 64)]:
-        for asked, drawn in zip((width, height), flux.drawn_size(width, height), strict=True):
+        for asked, drawn in zip((width, height), flux.true_size(width, height), strict=True):
             assert drawn % 8 == 0
             assert abs(drawn - asked / 16) <= 4 or drawn == 8
 

@@ -7,7 +7,7 @@ import torch
 
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Features, Latents
-from tintype.models.ideogram4.forward import IdeogramForm
+from tintype.models.ideogram4.forward import IdeogramForward
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.resident import Families
 from tintype.settings import load_settings
@@ -43,7 +43,7 @@ def gradient_of(
     width = config.num_attention_heads * config.attention_head_dim
     features = Features(torch.randn(2, 9, width, generator=generator), torch.tensor([[float(n)] for n in lengths]))
     sigma = torch.rand(2, generator=generator)
-    with family.arranged(adapter, **how) as transformer:  # type: ignore[arg-type]
+    with family.adapted(adapter, **how) as transformer:  # type: ignore[arg-type]
         predicted = family.predict_velocity(transformer, noisy, sigma, features, 1.0)
         predicted.float().square().mean().backward()  # type: ignore[no-untyped-call]
     return predicted.detach(), adapter.weights.grad.clone()
@@ -75,9 +75,9 @@ def test_rounded_products_stay_near(family: Ideogram4Family, adapter: Adapter) -
 
 def test_the_network_is_bare_again_afterwards(family: Ideogram4Family, adapter: Adapter) -> None:
     before = [name for name, _ in family.load_transformer().named_modules()]
-    with family.arranged(adapter) as form:
-        assert isinstance(form, IdeogramForm)
-    with family.arranged(adapter, plain=True, recomputed=2):
+    with family.adapted(adapter) as form:
+        assert isinstance(form, IdeogramForward)
+    with family.adapted(adapter, plain=True, recomputed=2):
         pass
     assert [name for name, _ in family.load_transformer().named_modules()] == before
     assert not family.load_transformer().gradient_checkpointing

@@ -226,14 +226,14 @@ def test_targets_are_the_attention_and_mlp_layers_of_every_block(ideogram: Ideog
 
 def test_sizes_are_true_pixels_in_steps_of_a_token_and_nominal_in_a_miniature(ideogram: Ideogram4Family) -> None:
     assert ideogram.size_step == 16
-    assert ideogram.drawn_size(1000, 70) == (992, 64)
+    assert ideogram.true_size(1000, 70) == (992, 64)
     published = [(1024, 1024), (512, 1536), (1408, 704), (1312, 736), (800, 1280), (1248, 832), (864, 1152)]
-    assert [ideogram.drawn_size(*size) for size in published] == published
+    assert [ideogram.true_size(*size) for size in published] == published
     traits = {"nominal_scale": 16, "token_pixels": 8, "guidance_strength": 0.5}
     small = Ideogram4Family(
         BaseWeights("ideogram4", ideogram.weights.folder, "miniature", "", traits), torch.device("cpu")
     )
-    assert small.drawn_size(1024, 768) == (64, 48)
+    assert small.true_size(1024, 768) == (64, 48)
     assert small.schedule_mean(0.0) == pytest.approx(math.log(16))
     pipeline_mean = _resolution_aware_mu(64, 64, small.schedule_mean(0.25))
     assert pipeline_mean == pytest.approx(_resolution_aware_mu(1024, 1024, 0.25))

@@ -3,7 +3,7 @@
 The modules are diffusers' own; only the order of work differs. What the frozen parts decide (embeddings, modulation,
 rotary tables) is computed without a graph, queries, keys and values are one product, normalisation and rotation of
 queries and keys are one operation with a backward of its own, the two streams stay joined after the double blocks, and
-the last block does nothing for text that no loss will see. `tests/models/test_flux_form.py` holds it to diffusers.
+the last block does nothing for text that no loss will see. `tests/models/flux/test_forward.py` holds it to diffusers.
 """
 
 from __future__ import annotations
@@ -13,35 +13,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
 
 from tintype.lora.adapter import Adapter
 from tintype.models.attention import attend, rotated
 from tintype.models.family import Features, Latents
-from tintype.models.products import AdaptedProduct, Part
+from tintype.models.products import OwnForward
 
 
-class FluxForm:
-    """A transformer and an adapter, ready to be called for velocities and differentiated.
-
-    The first `recomputed` blocks keep only their input and run again in the backward pass. `rounded` makes the
-    products of an fp32 base in bf16; all between them stays fp32.
-    """
+class FluxForward(OwnForward):
+    """Called for velocities, which are differentiated."""
 
     def __init__(self, transformer: Any, adapter: Adapter, *, recomputed: int = 0, rounded: bool = False) -> None:
-        self.transformer = transformer
-        self.recomputed = recomputed
-        self._adapter = adapter
-        # Folding the factors into a bf16 weight would round most of what they learned away.
-        self._merged = transformer.dtype == torch.float32 and not rounded
-        self._precision = torch.bfloat16 if rounded else transformer.dtype
+        super().__init__(transformer, adapter, recomputed=recomputed, rounded=rounded)
         self._rotary: dict[tuple[int, int, int], torch.Tensor] = {}
-        doubles = [self._double(n, block) for n, block in enumerate(transformer.transformer_blocks)]
-        last = len(transformer.single_transformer_blocks) - 1
-        singles = [
-            self._single(n, block, last=n == last) for n, block in enumerate(transformer.single_transformer_blocks)
-        ]
-        self._doubles, self._singles = doubles, singles
+        singles = transformer.single_transformer_blocks
+        self._doubles = [self._double(n, block) for n, block in enumerate(transformer.transformer_blocks)]
+        self._singles = [self._single(n, block, last=n == len(singles) - 1) for n, block in enumerate(singles)]
 
     def __call__(self, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float) -> torch.Tensor:
         """The velocity as `Family.predict_velocity` gives it."""
@@ -65,27 +52,14 @@ class FluxForm:
         velocity: torch.Tensor = transformer.proj_out(image)
         return velocity
 
-    def _run(self, n: int, block: Callable[..., Any], *inputs: Any) -> Any:
-        if n < self.recomputed and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return block(*inputs)
-
-    def _product(self, *named: tuple[str, Any]) -> AdaptedProduct:
-        parts = [Part(layer, *self._adapter.layers[name]) for name, layer in named]
-        scale = self._adapter.alpha / self._adapter.rank
-        return AdaptedProduct(parts, self._adapter.weights, scale, merged=self._merged, precision=self._precision)
-
     def _double(self, n: int, block: Any) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
-        at, attn = f"transformer_blocks.{n}.", block.attn
-        qkv = self._product(*((f"{at}attn.{name}", getattr(attn, name)) for name in ("to_q", "to_k", "to_v")))
-        added = ("add_q_proj", "add_k_proj", "add_v_proj")
-        text_qkv = self._product(*((f"{at}attn.{name}", getattr(attn, name)) for name in added))
-        to_out = self._product((f"{at}attn.to_out.0", attn.to_out[0]))
-        text_to_out = self._product((f"{at}attn.to_add_out", attn.to_add_out))
-        grow = self._product((f"{at}ff.net.0.proj", block.ff.net[0].proj))
-        shrink = self._product((f"{at}ff.net.2", block.ff.net[2]))
-        text_grow = self._product((f"{at}ff_context.net.0.proj", block.ff_context.net[0].proj))
-        text_shrink = self._product((f"{at}ff_context.net.2", block.ff_context.net[2]))
+        at, attn = f"transformer_blocks.{n}", block.attn
+        qkv = self._product(block, at, "attn.to_q", "attn.to_k", "attn.to_v")
+        text_qkv = self._product(block, at, "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
+        to_out, text_to_out = self._product(block, at, "attn.to_out.0"), self._product(block, at, "attn.to_add_out")
+        grow, shrink = self._product(block, at, "ff.net.0.proj"), self._product(block, at, "ff.net.2")
+        text_grow = self._product(block, at, "ff_context.net.0.proj")
+        text_shrink = self._product(block, at, "ff_context.net.2")
 
         def run(
             image: torch.Tensor, text: torch.Tensor, vector: torch.Tensor, rotary: torch.Tensor
@@ -110,10 +84,9 @@ class FluxForm:
         return run
 
     def _single(self, n: int, block: Any, *, last: bool) -> Callable[..., torch.Tensor]:
-        at, attn = f"single_transformer_blocks.{n}.", block.attn
-        qkv = self._product(*((f"{at}attn.{name}", getattr(attn, name)) for name in ("to_q", "to_k", "to_v")))
-        grow = self._product((f"{at}proj_mlp", block.proj_mlp))
-        shrink = self._product((f"{at}proj_out", block.proj_out))
+        at, attn = f"single_transformer_blocks.{n}", block.attn
+        qkv = self._product(block, at, "attn.to_q", "attn.to_k", "attn.to_v")
+        grow, shrink = self._product(block, at, "proj_mlp"), self._product(block, at, "proj_out")
 
         def run(joined: torch.Tensor, length: int, vector: torch.Tensor, rotary: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():

@@ -11,16 +11,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
 from tintype.lora.adapter import Adapter
-from tintype.models.family import Features, Latents
-from tintype.models.flux.forward import FluxForm
+from tintype.models.family import Family, Features, Forward, Latents
+from tintype.models.flux import FAMILY
+from tintype.models.flux.forward import FluxForward
 from tintype.models.flux.lora_keys import FLUX_KEYS
-from tintype.models.loaded import Resident
 from tintype.models.sigmas import logit_normal, shifted
 from tintype.models.weights import BaseWeights
 
@@ -33,9 +32,10 @@ _DOUBLE = (
     "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
     "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
 )  # fmt: skip
-_LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
 _SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
-# Counted from flux_form and held to measurement by tests/training/test_memory_plan.py; diffusers' own order keeps more.
+_READING = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
+_LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
+# Counted from flux/forward.py and held to measurement by tests/training/test_memory_plan.py; diffusers' own order keeps more.
 _KEPT_DOUBLE, _KEPT_SINGLE, _PLAINLY = 15.0, 13.2, 1.38
 
 
@@ -47,12 +47,11 @@ def adapter_targets(transformer: FluxTransformer2DModel) -> tuple[str, ...]:
     return (*double, *single)
 
 
-class FluxFamily(Resident):
+class FluxFamily(Family):
     """A FLUX base in this process."""
 
-    nickname = "FLUX.1"
+    spec = FAMILY
     lora_keys = FLUX_KEYS
-    window = 512
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)
@@ -74,8 +73,8 @@ class FluxFamily(Resident):
     def _networks(self) -> dict[str, Any]:
         return {"transformer": self._resident_transformer()}
 
-    def _form(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
-        return FluxForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
+    def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
+        return FluxForward(transformer, adapter, recomputed=recomputed, rounded=rounded)
 
     @staticmethod
     def blocks_of(transformer: Any) -> list[Any]:
@@ -90,31 +89,19 @@ class FluxFamily(Resident):
                 FluxTransformer2DModel.load_config(self.weights.folder, subfolder="transformer", local_files_only=True)
             )
 
-    @torch.no_grad()
-    def encode_images(self, pixels: torch.Tensor) -> Latents:
-        pipeline = self.load_encoders()
-        width, height = self.drawn_size(pixels.shape[-1], pixels.shape[-2])
-        if (width, height) != (pixels.shape[-1], pixels.shape[-2]):
-            pixels = F.interpolate(pixels, size=(height, width), mode="area")
-        vae = pipeline.vae
-        # The mode of the posterior: the same picture gives the same latents, so they can be kept.
-        latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
-        latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+    def _packed(self, latents: torch.Tensor) -> Latents:
+        config = self.load_encoders().vae.config
+        latents = (latents - config.shift_factor) * config.scaling_factor
         batch, channels, rows, columns = latents.shape
         packed = FluxPipeline._pack_latents(latents, batch, channels, rows, columns)
         return Latents(packed, rows // 2, columns // 2)
 
-    @torch.no_grad()
-    def decode_latents(self, latents: Latents) -> list[Image.Image]:
-        """The pictures of packed latents, as the pipeline would show them."""
+    def _unpacked(self, latents: Latents) -> torch.Tensor:
         pipeline = self.load_encoders()
-        vae, factor = pipeline.vae, pipeline.vae_scale_factor
+        config, factor = pipeline.vae.config, pipeline.vae_scale_factor
         height, width = latents.rows * 2 * factor, latents.columns * 2 * factor
-        spread = FluxPipeline._unpack_latents(latents.tokens, height, width, factor)
-        spread = spread / vae.config.scaling_factor + vae.config.shift_factor
-        pixels = vae.decode(spread.to(vae.dtype), return_dict=False)[0]
-        pictures: list[Image.Image] = pipeline.image_processor.postprocess(pixels, output_type="pil")
-        return pictures
+        spread: torch.Tensor = FluxPipeline._unpack_latents(latents.tokens, height, width, factor)
+        return spread / config.scaling_factor + config.shift_factor
 
     @torch.no_grad()
     def encode_captions(self, texts: Sequence[str]) -> Features:
@@ -124,14 +111,12 @@ class FluxFamily(Resident):
         return Features(tokens, pooled)
 
     def cut_off(self, text: str) -> str:
-        """Where a prompt goes beyond the model's text window; empty when all of it fits."""
         tokenizer = self.load_encoders().tokenizer_2
         tokens = tokenizer(text, truncation=False, verbose=False).input_ids
         left: str = tokenizer.decode(tokens[self.max_sequence_length - 1 : -1], skip_special_tokens=True)
         return left.strip()[:_LONGEST_REMARK]
 
     def count_tokens(self, text: str) -> int:
-        """How many of the window's tokens a prompt takes; the rest is padding."""
         tokens = self.load_encoders().tokenizer_2(text, truncation=False, verbose=False).input_ids
         return min(len(tokens), self.max_sequence_length)
 
@@ -139,29 +124,44 @@ class FluxFamily(Resident):
         self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
     ) -> torch.Tensor:
         tokens = noisy.tokens.to(self.dtype)
-        if isinstance(transformer, FluxForm):
-            cast = Features(features.tokens.to(self.device, self.dtype), features.pooled.to(self.device, self.dtype))
-            arranged: torch.Tensor = transformer(
-                Latents(tokens, noisy.rows, noisy.columns), sigma.to(self.device), cast, guidance
-            )
-            return arranged
+        text, pooled = (part.to(self.device, self.dtype) for part in (features.tokens, features.pooled))
+        velocity: torch.Tensor
+        if isinstance(transformer, FluxForward):
+            latents = Latents(tokens, noisy.rows, noisy.columns)
+            velocity = transformer(latents, sigma.to(self.device), Features(text, pooled), guidance)
+            return velocity
         batch = tokens.shape[0]
         ids = FluxPipeline._prepare_latent_image_ids(batch, noisy.rows, noisy.columns, self.device, self.dtype)
         embeds = transformer.config.guidance_embeds
-        velocity: torch.Tensor = transformer(
+        velocity = transformer(
             hidden_states=tokens,
             timestep=sigma.to(self.device, self.dtype),
             guidance=torch.full((batch,), guidance, device=self.device) if embeds else None,
-            pooled_projections=features.pooled.to(self.device, self.dtype),
-            encoder_hidden_states=features.tokens.to(self.device, self.dtype),
-            txt_ids=torch.zeros(features.tokens.shape[1], 3, device=self.device, dtype=self.dtype),
+            pooled_projections=pooled,
+            encoder_hidden_states=text,
+            txt_ids=torch.zeros(text.shape[1], 3, device=self.device, dtype=self.dtype),
             img_ids=ids,
             return_dict=False,
         )[0]
         return velocity
 
-    def kept_values(self, *, plain: bool) -> tuple[float, ...]:
-        transformer, factor = self._resident_transformer(), _PLAINLY if plain else 1.0
+    def layer_tokens(self, name: str, image: int, text: int) -> tuple[int, int]:
+        block, _, layer = name.partition("_blocks.")
+        number, _, part = layer.partition(".")
+        if part not in (_DOUBLE if block == "transformer" else _SINGLE if block == "single_transformer" else ()):
+            # The ends, and what modulates a block: one row for each image.
+            ends = {"x_embedder": (image, 0), "context_embedder": (text, 0), "proj_out": (image, image)}
+            return ends.get(name, (1, 0))
+        reads = part in _READING
+        if block == "transformer":
+            tokens = text if "add" in part or "context" in part else image
+            return tokens, 0 if reads and number == "0" else tokens
+        last = int(number) == len(self._resident_transformer().single_transformer_blocks) - 1
+        tokens = image if last and not reads else text + image
+        return tokens, tokens
+
+    def kept_values(self, forward: Forward) -> tuple[float, ...]:
+        transformer, factor = self._resident_transformer(), 1.0 if forward is Forward.OWN else _PLAINLY
         doubles, singles = len(transformer.transformer_blocks), len(transformer.single_transformer_blocks)
         return (_KEPT_DOUBLE * factor,) * doubles + (_KEPT_SINGLE * factor,) * singles
 

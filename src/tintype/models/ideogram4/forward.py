@@ -2,7 +2,7 @@
 
 What the frozen parts decide (time, modulation, rotary tables, the tokens that enter) is computed without a graph;
 queries, keys and values are one product, and so are the two that open the MLP; the last block does nothing for text,
-which no loss will see. `tests/models/test_ideogram_form.py` holds it to diffusers' blocks.
+which no loss will see. `tests/models/ideogram4/test_forward.py` holds it to diffusers' blocks.
 """
 
 from __future__ import annotations
@@ -12,30 +12,20 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
 
 from tintype.lora.adapter import Adapter
 from tintype.models.attention import attend
 from tintype.models.ideogram4.network import embed_time
-from tintype.models.products import AdaptedProduct, Part
+from tintype.models.products import OwnForward
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
 
 
-class IdeogramForm:
-    """A transformer and an adapter, ready to be called for what the network predicts, and differentiated.
-
-    The first `recomputed` blocks keep only their input and run again in the backward pass. `rounded` makes the
-    products of an fp32 base in bf16; all between them stays fp32.
-    """
+class IdeogramForward(OwnForward):
+    """Called for what the network predicts, which is differentiated."""
 
     def __init__(self, transformer: Any, adapter: Adapter, *, recomputed: int = 0, rounded: bool = False) -> None:
-        self.transformer = transformer
-        self.recomputed = recomputed
-        self._adapter = adapter
-        # Folding the factors into a bf16 weight would round most of what they learned away.
-        self._merged = transformer.dtype == torch.float32 and not rounded
-        self._precision = torch.bfloat16 if rounded else transformer.dtype
+        super().__init__(transformer, adapter, recomputed=recomputed, rounded=rounded)
         last = len(transformer.layers) - 1
         self._blocks = [self._block(n, block, last=n == last) for n, block in enumerate(transformer.layers)]
 
@@ -47,7 +37,7 @@ class IdeogramForm:
         text: torch.Tensor | None,
         present: torch.Tensor | None,
     ) -> torch.Tensor:
-        """As `ideogram_pass.predict`."""
+        """Predicts as `network.predict` does."""
         transformer, images = self.transformer, noisy.shape[1]
         with torch.no_grad():
             modulation = embed_time(transformer, time)
@@ -58,25 +48,16 @@ class IdeogramForm:
             allowed = None if present is None else F.pad(present, (images, 0), value=True)
             cos, sin = (part[:, :, None, None].to(states.dtype) for part in rotary)
         for n, block in enumerate(self._blocks):
-            if n < self.recomputed and torch.is_grad_enabled():
-                inputs = (states, images, modulation, cos, sin, allowed)
-                states = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-            else:
-                states = block(states, images, modulation, cos, sin, allowed)
+            states = self._run(n, block, states, images, modulation, cos, sin, allowed)
         predicted: torch.Tensor = transformer.final_layer(states[:, :images], conditioning=modulation)
         return predicted
 
-    def _product(self, *named: tuple[str, Any]) -> AdaptedProduct:
-        parts = [Part(layer, *self._adapter.layers[name]) for name, layer in named]
-        scale = self._adapter.alpha / self._adapter.rank
-        return AdaptedProduct(parts, self._adapter.weights, scale, merged=self._merged, precision=self._precision)
-
     def _block(self, n: int, block: Any, *, last: bool) -> Callable[..., torch.Tensor]:
-        at, attn, feed = f"layers.{n}.", block.attention, block.feed_forward
-        qkv = self._product(*((f"{at}attention.{name}", getattr(attn, name)) for name in ("to_q", "to_k", "to_v")))
-        to_out = self._product((f"{at}attention.to_out.0", attn.to_out[0]))
-        grow = self._product(*((f"{at}feed_forward.{name}", getattr(feed, name)) for name in ("w1", "w3")))
-        shrink = self._product((f"{at}feed_forward.w2", feed.w2))
+        at, attn = f"layers.{n}", block.attention
+        qkv = self._product(block, at, "attention.to_q", "attention.to_k", "attention.to_v")
+        to_out = self._product(block, at, "attention.to_out.0")
+        grow = self._product(block, at, "feed_forward.w1", "feed_forward.w3")
+        shrink = self._product(block, at, "feed_forward.w2")
 
         def run(
             states: torch.Tensor,

@@ -2,7 +2,7 @@
 
 Every convention here is the pipeline's own, because a LoRA has to work there. They differ from FLUX's nearly
 everywhere: a token's channels run row, column, channel; the network is told 1 - sigma and predicts clean - noise; text
-is a row of tokens projected once by frozen layers, not padded; noise levels follow the picture's size. `ideogram_pass`
+is a row of tokens projected once by frozen layers, not padded; noise levels follow the picture's size. `network`
 holds the pass through the network itself.
 """
 
@@ -13,19 +13,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import Ideogram4Pipeline, Ideogram4Transformer2DModel
 from PIL import Image
 
 from tintype.errors import InputError
 from tintype.lora.adapter import Adapter
-from tintype.models.family import Features, Latents, TrainingDefaults
-from tintype.models.ideogram4.forward import IdeogramForm
-from tintype.models.ideogram4.layouts import TextProjection, read_text_projection, read_transformer
+from tintype.models.family import Family, Features, Forward, Latents
+from tintype.models.ideogram4 import FAMILY
+from tintype.models.ideogram4.forward import IdeogramForward
+from tintype.models.ideogram4.layouts import TextProjection, check_loadable, read_text_projection, read_transformer
 from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.models.ideogram4.statistics import settle_statistics
-from tintype.models.loaded import Resident
 from tintype.models.sigmas import logit_normal
 from tintype.models.weights import BaseWeights
 
@@ -43,7 +42,7 @@ _PARTS = (
 )  # fmt: skip
 
 # Values of the stream's width, of the MLP's, and what norms of half precision keep besides, per token and block of
-# ideogram_form: held to measurement by tests/training/test_memory_plan.py. Diffusers' own order keeps more.
+# ideogram4/forward.py: held to measurement by tests/training/test_memory_plan.py. Diffusers' own order keeps more.
 _KEPT, _KEPT_OPENED, _KEPT_IN_HALF, _PLAINLY = 11.2, 2.0, 7.0, 1.46
 
 
@@ -52,23 +51,25 @@ def adapter_targets(transformer: Ideogram4Transformer2DModel) -> tuple[str, ...]
     return tuple(f"layers.{block}.{part}" for block in range(len(transformer.layers)) for part in _PARTS)
 
 
-class Ideogram4Family(Resident):
+class Ideogram4Family(Family):
     """An Ideogram 4 base in this process.
 
     `Features.pooled` holds, for each caption, how many of its tokens are text, (batch, 1): Ideogram pools nothing, and
-    captions of one batch may differ in length. `remarks` is what a person should know about the loaded weights.
+    captions of one batch may differ in length.
     """
 
-    nickname = "Ideogram 4"
+    spec = FAMILY
     lora_keys = IDEOGRAM_KEYS
-    window = 2048
-    default_training = TrainingDefaults(sigma_std=1.5)
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)
         #: Guidance g counts as 1 + strength · (g - 1).
         self.guidance_strength = float(self.traits.get("guidance_strength", 1.0))
         self._unconditional: Any = None
+
+    @staticmethod
+    def check_loadable(weights: BaseWeights, device: torch.device) -> None:
+        check_loadable(weights.folder, device)
 
     def _read_encoders(self) -> Any:
         parts = Ideogram4Pipeline.from_pretrained(
@@ -81,8 +82,8 @@ class Ideogram4Family(Resident):
         ).to(self.device)
         # Rounded to bf16 the statistics would be others; they are 256 numbers.
         parts.vae.bn.float()
-        if said := settle_statistics(parts.vae):
-            self.remarks.append(said)
+        if remark := settle_statistics(parts.vae):
+            self.remarks.append(remark)
         return parts
 
     def _read_transformer(self) -> Any:
@@ -94,8 +95,8 @@ class Ideogram4Family(Resident):
             "unconditional_transformer": self.load_unconditional(),
         }
 
-    def _form(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
-        return IdeogramForm(transformer, adapter, recomputed=recomputed, rounded=rounded)
+    def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
+        return IdeogramForward(transformer, adapter, recomputed=recomputed, rounded=rounded)
 
     @staticmethod
     def blocks_of(transformer: Any) -> list[Any]:
@@ -108,14 +109,7 @@ class Ideogram4Family(Resident):
             self._unconditional = read_transformer(folder, self.device, self.dtype)
         return self._unconditional
 
-    @torch.no_grad()
-    def encode_images(self, pixels: torch.Tensor) -> Latents:
-        vae = self.load_encoders().vae
-        width, height = self.drawn_size(pixels.shape[-1], pixels.shape[-2])
-        if (width, height) != (pixels.shape[-1], pixels.shape[-2]):
-            pixels = F.interpolate(pixels, size=(height, width), mode="area")
-        # The mode of the posterior: the same picture gives the same latents, so they can be kept.
-        latents = vae.encode(pixels.to(self.device, vae.dtype)).latent_dist.mode().float()
+    def _packed(self, latents: torch.Tensor) -> Latents:
         batch, channels, high, wide = latents.shape
         rows, columns = high // PATCH, wide // PATCH
         patches = latents.view(batch, channels, rows, PATCH, columns, PATCH).permute(0, 2, 4, 3, 5, 1)
@@ -123,19 +117,13 @@ class Ideogram4Family(Resident):
         mean, deviation = self._statistics()
         return Latents((tokens - mean) / deviation, rows, columns)
 
-    @torch.no_grad()
-    def decode_latents(self, latents: Latents) -> list[Image.Image]:
-        """The pictures of packed latents, as the pipeline would show them."""
-        pipeline = self.load_encoders()
+    def _unpacked(self, latents: Latents) -> torch.Tensor:
         mean, deviation = self._statistics()
         tokens = latents.tokens.float() * deviation + mean
         batch, _, packed = tokens.shape
         channels = packed // PATCH**2
         spread = tokens.view(batch, latents.rows, latents.columns, PATCH, PATCH, channels).permute(0, 5, 1, 3, 2, 4)
-        spread = spread.reshape(batch, channels, latents.rows * PATCH, latents.columns * PATCH)
-        pixels = pipeline.vae.decode(spread.to(pipeline.vae.dtype), return_dict=False)[0]
-        pictures: list[Image.Image] = pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
-        return pictures
+        return spread.reshape(batch, channels, latents.rows * PATCH, latents.columns * PATCH)
 
     def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         vae = self.load_encoders().vae
@@ -176,7 +164,6 @@ class Ideogram4Family(Resident):
         return len(prompt_tokens(self.load_encoders().tokenizer, text))
 
     def cut_off(self, text: str) -> str:
-        """Where a prompt goes beyond the model's text window; empty when all of it fits."""
         tokenizer = self.load_encoders().tokenizer
         left: str = tokenizer.decode(prompt_tokens(tokenizer, text)[self.max_sequence_length :])
         return left.strip()[:_LONGEST_REMARK]
@@ -184,7 +171,7 @@ class Ideogram4Family(Resident):
     def predict_velocity(
         self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
     ) -> torch.Tensor:
-        """As Family says; `guidance` is not an input of this network."""
+        """Predicts as Family says; `guidance` is not an input of this network."""
         counts = features.pooled[:, 0].long()
         text = features.tokens[:, : int(counts.max())].to(self.device, self.dtype)
         present = None
@@ -205,19 +192,28 @@ class Ideogram4Family(Resident):
         present: torch.Tensor | None,
     ) -> torch.Tensor:
         words = 0 if text is None else text.shape[1]
-        network = transformer.transformer if isinstance(transformer, IdeogramForm) else transformer
+        network = transformer.transformer if isinstance(transformer, IdeogramForward) else transformer
         rotary = rotary_positions(network, noisy.rows, noisy.columns, words, self.device)
         time = 1 - sigma.to(self.device, torch.float32)
         tokens = noisy.tokens.to(self.dtype)
-        if isinstance(transformer, IdeogramForm):
+        if isinstance(transformer, IdeogramForward):
             return -transformer(tokens, time, rotary, text, present)
         return -predict(transformer, tokens, time, rotary, text, present)
 
-    def kept_values(self, *, plain: bool) -> tuple[float, ...]:
+    def layer_tokens(self, name: str, image: int, text: int) -> tuple[int, int]:
+        ends = {"input_proj": (image, 0), "final_layer.linear": (image, image), "llm_cond_proj": (0, 0)}
+        _, number, part = name.split(".", 2) if name.startswith("layers.") else ("", "", name)
+        if part not in _PARTS:
+            return ends.get(name, (1, 0))  # what modulates a block: one row for each image
+        reads, last = part in _PARTS[:3], int(number) == len(self._resident_transformer().layers) - 1
+        tokens = image if last and not reads else text + image
+        return tokens, 0 if reads and number == "0" else tokens
+
+    def kept_values(self, forward: Forward) -> tuple[float, ...]:
         transformer = self._resident_transformer()
         opened: float = transformer.config.intermediate_size / transformer.hidden_size
         halved = 0.0 if self.dtype == torch.float32 else _KEPT_IN_HALF
-        values = (_KEPT + _KEPT_OPENED * opened + halved) * (_PLAINLY if plain else 1.0)
+        values = (_KEPT + _KEPT_OPENED * opened + halved) * (1.0 if forward is Forward.OWN else _PLAINLY)
         return (values,) * len(transformer.layers)
 
     def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
