@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +25,11 @@ from rich.markup import escape
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: bench is not installed
+
+from bench.weightless import REAL, TEXT_TOKENS, Weightless, WeightlessFlux, WeightlessIdeogram4
+
 from tintype.lora.adapter import Adapter
-from tintype.models.weightless import REAL, TEXT_TOKENS, Weightless, WeightlessFlux, WeightlessIdeogram4
 from tintype.training.cache import Cache, Item
 from tintype.training.plan import Plan
 from tintype.training.step import Stepper

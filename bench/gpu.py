@@ -17,6 +17,7 @@ import argparse
 import gc
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,10 +32,9 @@ from rich.markup import escape
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from tintype.errors import OutOfMemory
-from tintype.lora.adapter import Adapter
-from tintype.models.family import Features, Latents
-from tintype.models.weightless import (
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: bench is not installed
+
+from bench.weightless import (
     NARROW,
     NARROW_IDEOGRAM,
     REAL,
@@ -42,6 +42,10 @@ from tintype.models.weightless import (
     WeightlessFlux,
     WeightlessIdeogram4,
 )
+
+from tintype.errors import OutOfMemory
+from tintype.lora.adapter import Adapter
+from tintype.models.family import Features, Forward, Latents, compiling
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
 from tintype.training.curve import peak_memory
@@ -77,8 +81,7 @@ class Way:
 
     title: str
     straightforward: bool = False
-    plain: bool = False
-    compiled: bool = False
+    forward: Forward = Forward.OWN
     recomputed: int = 0
 
 
@@ -87,9 +90,9 @@ WAYS = (
     Way("straightforward, recomputed", straightforward=True, recomputed=ALL),
     Way("ours"),
     Way("ours, recomputed", recomputed=ALL),
-    Way("ours, diffusers' blocks", plain=True),
-    Way("ours, compiled", compiled=True),
-    Way("ours, compiled, recomputed", compiled=True, recomputed=ALL),
+    Way("ours, diffusers' blocks", forward=Forward.DIFFUSERS),
+    Way("ours, compiled", forward=Forward.COMPILED),
+    Way("ours, compiled, recomputed", forward=Forward.COMPILED, recomputed=ALL),
 )
 
 
@@ -106,7 +109,7 @@ class Bench:
     def run(self) -> None:
         for side in self.chosen.sizes:
             for way in WAYS:
-                if way.compiled and self.chosen.no_compile:
+                if way.forward is Forward.COMPILED and self.chosen.no_compile:
                     continue
                 tflop = self.operations(side, way.recomputed)
                 self.measure(f"step, {way.title}", side, self.steps(way, self.cache(side)), tflop)
@@ -215,14 +218,14 @@ def _stepper(family: Weightless, cache: Cache, way: Way) -> Iterator[Stepper]:
         transformer, family.adapter_targets, rank=RANK, seed=0, device=family.device, shared=family.fused_targets
     )
     plan = Plan(steps=ALL, learning_rate=1e-4)
-    stepper = Stepper(family, adapter, cache, plan, recomputed=way.recomputed, arrangement=(way.plain, way.compiled))
+    stepper = Stepper(family, adapter, cache, plan, recomputed=way.recomputed, forward=way.forward)
     with stepper.prepared():
         yield stepper
 
 
 @contextmanager
 def _ours(family: Weightless, cache: Cache, way: Way) -> Iterator[Callable[[], object]]:
-    """The product's step with its optimiser; how it is arranged is said by `way` instead of chosen."""
+    """The product's step with its optimiser; its order of work is said by `way` instead of chosen."""
     with _stepper(family, cache, way) as stepper:
         state = TrainingState.new(stepper.adapter.weights.data)
         yield lambda: stepper.take(state)

@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +26,16 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: bench is not installed
+
+from bench.weightless import TEXT_TOKENS, WeightlessIdeogram4
+
 from tintype.catalog.ideogram_v4 import RenderingSpeed
 from tintype.inference.ideogram4_steps import Order, denoise, draw
 from tintype.inference.presets import SPEEDS, Preset
 from tintype.inference.prompt_expansion import by_rule
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.resident import Families
-from tintype.models.weightless import TEXT_TOKENS, WeightlessIdeogram4
 from tintype.settings import load_settings
 
 SIDE = 1024  # nominal pixels

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bench.flops import IDEOGRAM_FLOOR, META, count, rows_of
-
-from tintype.models.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
+from bench.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
 
 WIDTH, MLP = 3072, 4 * 3072
 TEXT, IMAGE = 512, 1024  # 512 px

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 from bench.sample import META, RANK, count
+from bench.weightless import WeightlessIdeogram4
 from peft import LoraConfig
-
-from tintype.models.weightless import WeightlessIdeogram4
 
 WIDTH, MLP = 4608, 12_288
 TEXT, IMAGE = 512, 4096  # 1024 px

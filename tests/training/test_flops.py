@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from bench.weightless import NARROW, WeightlessFlux
 
-from tintype.models.weightless import NARROW, WeightlessFlux
 from tintype.training.flops import PEAKS, StepCost, _at_all_sizes, operations_of_step
 
 WORK = StepCost(2e12, "plain products", 0.25, "NVIDIA H200", 989e12)

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 import torch
+from bench.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
 from diffusers import Ideogram4Transformer2DModel
 
 from tintype.lora.adapter import Adapter
-from tintype.models.family import Family, Features, Latents
+from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.resident import Families
-from tintype.models.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
 from tintype.settings import load_settings
 from tintype.training.memory_plan import Shape, plan_memory
 
 GIB = 2**30
 
 
-def kept_by(family: Family, *, text: int, side: int, batch: int, plain: bool = False) -> tuple[int, Shape]:
+def kept_by(family: Family, *, text: int, side: int, batch: int, forward: Forward = Forward.OWN) -> tuple[int, Shape]:
     """(bytes that a forward pass keeps for the backward, the shape to predict them from).
 
     On the meta device attention is spelled out; its scores, which no real kernel keeps, do not count.
@@ -39,11 +39,11 @@ def kept_by(family: Family, *, text: int, side: int, batch: int, plain: bool = F
             storages[storage._cdata] = (storage, storage.nbytes())
         return tensor
 
-    with family.adapted(adapter, plain=plain) as form:
+    with family.adapted(adapter, forward) as network:
         hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
         with hooks:
-            family.predict_velocity(form, Latents(tokens, side, side), torch.rand(batch), features, 1.0)
-    kept = family.kept_values(plain=plain)
+            family.predict_velocity(network, Latents(tokens, side, side), torch.rand(batch), features, 1.0)
+    kept = family.kept_values(forward)
     shape = Shape.of(transformer, kept, tokens=whole, batch=batch, trained=adapter.weights.numel())
     return sum(size for _, size in storages.values()), shape
 
@@ -56,12 +56,12 @@ def features_for(transformer: Any, text: int, batch: int) -> Features:
     return Features(tokens, torch.randn(batch, config.pooled_projection_dim))
 
 
-@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("forward", [Forward.OWN, Forward.DIFFUSERS])
 @pytest.mark.parametrize("base", ["flux", "ideogram4"])
-def test_the_prediction_holds_on_the_miniature(base: str, plain: bool) -> None:
+def test_the_prediction_holds_on_the_miniature(base: str, forward: Forward) -> None:
     families = Families(load_settings(flux_base="miniature", ideogram4_base="miniature"), "cpu")
     family: Family = families.flux() if base == "flux" else families.ideogram4()
-    kept, shape = kept_by(family, text=48, side=8, batch=4, plain=plain)
+    kept, shape = kept_by(family, text=48, side=8, batch=4, forward=forward)
     assert shape.kept_bytes() == pytest.approx(kept, rel=0.15)
 
 
@@ -81,7 +81,7 @@ def test_the_prediction_holds_at_the_real_configuration_of_ideogram() -> None:
 def real_shape() -> Shape:
     family = WeightlessFlux(REAL, torch.device("meta"))
     return Shape.of(
-        family.load_transformer(), family.kept_values(plain=False), tokens=4608, batch=1, trained=44_000_000
+        family.load_transformer(), family.kept_values(Forward.OWN), tokens=4608, batch=1, trained=44_000_000
     )
 
 
@@ -91,14 +91,14 @@ def test_no_more_is_recomputed_than_has_to_be() -> None:
     some = plan_memory(shape, 48 * GIB)
     assert 0 < some.recomputed < shape.blocks
     assert shape.total_bytes(some.recomputed) <= 0.92 * 48 * GIB < shape.total_bytes(some.recomputed - 1)
-    assert f"{some.recomputed} of 57 blocks are recomputed" in some.said
+    assert f"{some.recomputed} of 57 blocks are recomputed" in some.summary
 
 
 def test_what_cannot_fit_says_what_would_help() -> None:
     plan = plan_memory(real_shape(), 16 * GIB)
     assert plan.recomputed == 57
-    assert "all blocks are recomputed" in plan.said
-    assert "quantised" in plan.said
+    assert "all blocks are recomputed" in plan.summary
+    assert "quantised" in plan.summary
 
 
 def test_stepping_down_ends_with_every_block() -> None:

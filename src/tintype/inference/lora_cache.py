@@ -15,7 +15,7 @@ from typing import Any
 from tintype.errors import about_input
 from tintype.lora.lora import Lora
 from tintype.lora.tensor_file import digest_of, unusable
-from tintype.models.family import LoraHost
+from tintype.models.family import Family
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LoraRequest:
 class LoraCache:
     """The LoRAs loaded into one pipeline, least recently used first, `keep` of them at most."""
 
-    def __init__(self, family: LoraHost, keep: int) -> None:
+    def __init__(self, family: Family, keep: int) -> None:
         self._family = family
         self._keep = keep
         self._names: list[str] = []

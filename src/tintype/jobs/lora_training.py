@@ -6,7 +6,6 @@ The jobs of the endpoints decide what is trained, and hand it over as a Recipe.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def _encode(family: Family, dataset: Dataset, context: JobContext) -> Cache:
     for caption in sorted({example.caption for example in dataset.examples}):
         if cut := family.cut_off(caption):
             context.log(f"A caption is longer than the model reads; left out: {cut}", "WARN")
-    with nullcontext() if family.loaded else read_ahead(family.weights.folder / "transformer"):
+    with family.reading_ahead():
         cache = encode_once(family, dataset, context.lasting / "encoded", each=lambda *_: context.raise_if_cancelled())
     family.release_encoders()
     return cache

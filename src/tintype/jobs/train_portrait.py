@@ -15,8 +15,8 @@ from tintype.jobs.recipe import Recipe, plan_for
 from tintype.jobs.residents import residents
 from tintype.jobs.samples import Samples, with_flux
 from tintype.lora.lora import Lora
-from tintype.models.family import TrainingDefaults
 from tintype.models.flux.model import FluxFamily
+from tintype.models.registry import TrainingDefaults
 from tintype.training.optimizers import check_usable
 from tintype.training.plan import Plan
 

@@ -95,7 +95,7 @@ class Family(ABC):
         """What the log and the config file call this base."""
         return f"the built-in miniature of {self.spec.title}" if self.weights.miniature else self.weights.source
 
-    @staticmethod
+    @staticmethod  # noqa: B027
     def check_loadable(weights: BaseWeights, device: torch.device) -> None:
         """Raises WeightsMissing, before anything is loaded, for weights that cannot be read on this device."""
 

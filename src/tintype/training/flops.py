@@ -1,28 +1,23 @@
 """How much arithmetic a run's steps are, and how near the chip came to its limit: speed means little without it.
 
-Operations are counted on the meta device, on the very step that training takes with nothing recomputed: work that is
-done twice to save memory, or on padding, earns nothing. Attention counts as its plain products.
+Counted are the products of a step that recomputes nothing: work that is done twice to save memory earns nothing.
+Attention counts as its plain products. tests/training/test_flops.py holds the formula to what torch counts.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from tintype.lora.adapter import Adapter
 from tintype.models.attention import kernel_of
 from tintype.models.family import Family
-from tintype.models.weightless import Weightless, weightless_like
-from tintype.training.cache import Cache, Item
+from tintype.training.cache import Cache
 from tintype.training.plan import Plan
-from tintype.training.step import Stepper
 
 # Dense bf16 TFLOP/s with fp32 sums, by a part of the name CUDA gives a chip; from the makers' data sheets.
 PEAKS = (
@@ -43,7 +38,7 @@ class StepCost:
     peak: float | None
 
     def figures(self, steps_per_second: float) -> dict[str, Any]:
-        """For the config file and the log."""
+        """Gives the figures of the config file."""
         achieved = self.operations * steps_per_second
         return {
             "flop_per_step": round(self.operations),
@@ -55,69 +50,53 @@ class StepCost:
             "padding_share": round(self.padding, 4),
         }
 
-    def said(self, steps_per_second: float) -> str:
+    def describe(self, steps_per_second: float) -> str:
+        """Gives the sentence of the log."""
         achieved = self.operations * steps_per_second
         share = f"{achieved / self.peak:.0%} of the chip's peak" if self.peak else "the chip's peak is not known"
-        return (
-            f"{_readable(self.operations)} a step, {_readable(achieved)}/s ({share}); attention by {self.kernel}; "
-            f"{self.padding:.0%} of the tokens are padding."
-        )
+        return f"{_readable(self.operations)} a step, {_readable(achieved)}/s ({share}); attention by {self.kernel}."
 
 
-def step_cost_of(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> StepCost:
-    """Counts one step for the sizes of picture there are, and weighs them by how often they come."""
-    counted = weightless_like(family.load_transformer())
+def step_cost_of(family: Family, cache: Cache, plan: Plan, rank: int) -> StepCost:
+    """Computes what a step costs at the sizes of image there are, weighed by how often they come."""
     text = cache.features.tokens.shape[1]
-    batches = _batches_of_an_epoch(cache, plan)
-
-    def count(tokens: int) -> float:
-        return operations_of_step(counted, tokens, text, plan.batch_size, adapter.rank)
-
-    by_size = _at_all_sizes(count, sorted(batches))
-    operations = sum(by_size[size] * times for size, times in batches.items())
-    tokens = [math.prod(item.shape) + text for item in cache.items]
+    images = Counter(math.prod(item.shape) for item in cache.items)
+    batches = {image: math.ceil(count / plan.batch_size) for image, count in images.items()}
+    operations = {image: operations_of_step(family, image, text, plan.batch_size, rank) for image in batches}
+    tokens = sum((image + text) * count for image, count in images.items())
     padded = sum(text - cache.text_lengths[item.caption] for item in cache.items) if cache.text_lengths else 0
     chip, peak = _chip(family.device)
     return StepCost(
-        operations / sum(batches.values()),
-        kernel_of(family.device, family.dtype, max(tokens), plan.autocast),
-        padded / sum(tokens),
+        sum(operations[image] * count for image, count in batches.items()) / sum(batches.values()),
+        kernel_of(family.device, family.dtype, max(images) + text, plan.autocast),
+        padded / tokens,
         chip,
         peak,
     )
 
 
-def operations_of_step(family: Weightless, tokens: int, text: int, batch: int, rank: int) -> float:
-    """Floating point operations of one training step of a base on the meta device, at `tokens` of each picture."""
-    transformer = family.load_transformer()
-    adapter = Adapter.for_transformer(
-        transformer, family.adapter_targets, rank=rank, seed=0, device=family.device, shared=family.fused_targets
-    )
-    item = Item("counted", torch.zeros(tokens, transformer.config.in_channels), tokens, 1, 0, None)
-    features = family.random_features(1, text)
-    plan = Plan(steps=1, learning_rate=1e-4, batch_size=batch)
-    stepper = Stepper(family, adapter, Cache([item], [""], features, "none"), plan, recomputed=0)
-    counter = FlopCounterMode(display=False)
-    with stepper.prepared(), counter:
-        stepper.differentiate(0)
-    return float(counter.get_total_flops())
+def operations_of_step(family: Family, image: int, text: int, batch: int, rank: int) -> float:
+    """Computes the floating point operations of a step on `batch` images of so many image and text tokens.
 
-
-def _at_all_sizes(count: Callable[[int], float], sizes: list[int]) -> dict[int, float]:
-    """A step is a polynomial of second degree in a picture's tokens, so that three counts tell all of them."""
-    if len(sizes) <= 3:
-        return {size: count(size) for size in sizes}
-    known = np.array([sizes[0], sizes[len(sizes) // 2], sizes[-1]], dtype=np.float64)
-    curve = np.polynomial.Polynomial.fit(known, [count(int(size)) for size in known], deg=2)
-    return {size: float(curve(size)) for size in sizes}
-
-
-def _batches_of_an_epoch(cache: Cache, plan: Plan) -> dict[int, int]:
-    """How many batches of pictures of so many tokens there are."""
-    batches = Counter[int]()
-    for shape, count in Counter(item.shape for item in cache.items).items():
-        batches[math.prod(shape)] += math.ceil(count / plan.batch_size)
-    return dict(batches)
+    A frozen layer is one product forwards and one backwards to its input. Beside it the factors of an adapter are two
+    products forwards, four for their gradients, and one backwards, which a merged weight has done already.
+    """
+    transformer, targets, merged = family.load_transformer(), set(family.adapter_targets), family.dtype == torch.float32
+    products = 0  # of one number by another
+    for name, layer in transformer.named_modules():
+        if not isinstance(layer, nn.Linear):
+            continue
+        forward, backward = (batch * tokens for tokens in family.layer_tokens(name, image, text))
+        into, out = layer.in_features, layer.out_features
+        products += into * out * (forward + backward)
+        if name in targets:
+            products += 2 * rank * (into + out) * forward
+            beside = (into + out) * forward + into * backward
+            products += rank * (into * out * (1 + (backward > 0)) if merged else beside)
+    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    # Two products forwards and four backwards; only the image's tokens ask in the last block.
+    queries = (len(family.blocks_of(transformer)) - 1) * (image + text) + image
+    return 2.0 * (products + 6 * batch * width * queries * (image + text))
 
 
 def _chip(device: torch.device) -> tuple[str, float | None]:

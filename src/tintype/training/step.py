@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,7 +189,7 @@ class Stepper:
         features = self.cache.features_of(items)
         # Our own order of work knows by itself which product is rounded.
         autocast = self.plan.autocast and self.forward is not Forward.OWN
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+        with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
             predicted = family.predict_velocity(self._network, noisy, sigma, features, self.plan.guidance)
         error = (predicted.float() - (noise - clean).to(device)).square().mean(-1)  # (batch, tokens)
         weights = [item.weights for item in items]

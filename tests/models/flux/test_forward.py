@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from bench.weightless import NARROW, REAL, WeightlessFlux
 from peft import LoraConfig
 
 from tintype.lora.adapter import Adapter
@@ -13,7 +14,6 @@ from tintype.models.family import Features, Forward, Latents, recomputing
 from tintype.models.flux.forward import FluxForward
 from tintype.models.flux.model import FluxFamily
 from tintype.models.resident import Families
-from tintype.models.weightless import NARROW, REAL, WeightlessFlux
 from tintype.settings import load_settings
 
 ROWS, COLUMNS = 3, 5
@@ -44,11 +44,13 @@ def inputs(flux: FluxFamily, text: int = 7, batch: int = 2) -> tuple[Latents, to
     return Latents(tokens, ROWS, COLUMNS), torch.rand(batch, generator=generator), features
 
 
-def gradient_of(flux: FluxFamily, adapter: Adapter, **how: bool | int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(prediction, flat gradient) of one arrangement."""
+def gradient_of(
+    flux: FluxFamily, adapter: Adapter, forward: Forward = Forward.OWN, recomputed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(prediction, flat gradient) of one order of work."""
     assert adapter.weights.grad is not None
     adapter.weights.grad.zero_()
-    with flux.adapted(adapter, **how) as transformer:  # type: ignore[arg-type]
+    with flux.adapted(adapter, forward, recomputed=recomputed) as transformer:
         predicted = flux.predict_velocity(transformer, *inputs(flux), 1.5)
         predicted.float().square().mean().backward()  # type: ignore[no-untyped-call]
     return predicted.detach(), adapter.weights.grad.clone()
@@ -80,12 +82,12 @@ def test_the_same_step_gives_the_same_bits_every_time(flux: FluxFamily) -> None:
     assert torch.equal(first[1], second[1])
 
 
-@pytest.mark.parametrize("plain", [False, True])
-def test_recomputing_some_or_all_blocks_changes_no_gradient(flux: FluxFamily, plain: bool) -> None:
+@pytest.mark.parametrize("forward", [Forward.OWN, Forward.DIFFUSERS])
+def test_recomputing_some_or_all_blocks_changes_no_gradient(flux: FluxFamily, forward: Forward) -> None:
     adapter = adapter_for(flux)
-    _, wanted = gradient_of(flux, adapter, plain=plain)
+    _, wanted = gradient_of(flux, adapter, forward)
     for recomputed in (3, 100):
-        _, gradient = gradient_of(flux, adapter, plain=plain, recomputed=recomputed)
+        _, gradient = gradient_of(flux, adapter, forward, recomputed=recomputed)
         assert torch.equal(gradient, wanted)
 
 
@@ -94,7 +96,7 @@ def test_a_bf16_base_keeps_its_side_path_beside_it() -> None:
     narrow = WeightlessFlux(NARROW, torch.device("cpu"))
     adapter = adapter_for(narrow)
     adapter.weights.data.mul_(0.02)
-    (ours, gradient), (theirs, wanted) = gradient_of(narrow, adapter), gradient_of(narrow, adapter, plain=True)
+    (ours, gradient), (theirs, wanted) = gradient_of(narrow, adapter), gradient_of(narrow, adapter, Forward.DIFFUSERS)
     torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05 * theirs.abs().max().item())
     assert torch.nn.functional.cosine_similarity(gradient, wanted, dim=0) > 0.98
     assert gradient.abs().min() >= 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tintype.lora.adapter import Adapter
-from tintype.models.family import Features, Latents
+from tintype.models.family import Features, Forward, Latents
 from tintype.models.ideogram4.forward import IdeogramForward
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.resident import Families
@@ -33,9 +33,13 @@ def adapter(family: Ideogram4Family) -> Adapter:
 
 
 def gradient_of(
-    family: Ideogram4Family, adapter: Adapter, lengths: tuple[int, int] = (9, 9), **how: bool | int
+    family: Ideogram4Family,
+    adapter: Adapter,
+    lengths: tuple[int, int] = (9, 9),
+    forward: Forward = Forward.OWN,
+    **how: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(prediction, flat gradient) of one arrangement."""
+    """(prediction, flat gradient) of one order of work."""
     assert adapter.weights.grad is not None
     adapter.weights.grad.zero_()
     config, generator = family.load_transformer().config, torch.Generator().manual_seed(2)
@@ -43,7 +47,7 @@ def gradient_of(
     width = config.num_attention_heads * config.attention_head_dim
     features = Features(torch.randn(2, 9, width, generator=generator), torch.tensor([[float(n)] for n in lengths]))
     sigma = torch.rand(2, generator=generator)
-    with family.adapted(adapter, **how) as transformer:  # type: ignore[arg-type]
+    with family.adapted(adapter, forward, **how) as transformer:  # type: ignore[arg-type]
         predicted = family.predict_velocity(transformer, noisy, sigma, features, 1.0)
         predicted.float().square().mean().backward()  # type: ignore[no-untyped-call]
     return predicted.detach(), adapter.weights.grad.clone()
@@ -54,7 +58,7 @@ def test_prediction_and_gradients_are_those_of_diffusers_blocks(
     family: Ideogram4Family, adapter: Adapter, lengths: tuple[int, int]
 ) -> None:
     predicted, gradient = gradient_of(family, adapter, lengths)
-    theirs, wanted = gradient_of(family, adapter, lengths, plain=True)
+    theirs, wanted = gradient_of(family, adapter, lengths, Forward.DIFFUSERS)
     torch.testing.assert_close(predicted, theirs, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(gradient, wanted, rtol=1e-3, atol=1e-5 * wanted.abs().max().item())
     assert gradient.count_nonzero() > 0.9 * gradient.numel()
@@ -77,7 +81,7 @@ def test_the_network_is_bare_again_afterwards(family: Ideogram4Family, adapter: 
     before = [name for name, _ in family.load_transformer().named_modules()]
     with family.adapted(adapter) as form:
         assert isinstance(form, IdeogramForward)
-    with family.adapted(adapter, plain=True, recomputed=2):
+    with family.adapted(adapter, Forward.DIFFUSERS, recomputed=2):
         pass
     assert [name for name, _ in family.load_transformer().named_modules()] == before
     assert not family.load_transformer().gradient_checkpointing

@@ -35,7 +35,7 @@ _DOUBLE = (
 _SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
 _READING = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
 _LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
-# Counted from flux/forward.py and held to measurement by tests/training/test_memory_plan.py; diffusers' own order keeps more.
+# Counted from the forward pass and held to measurement by tests/training/test_memory_plan.py; diffusers' keeps more.
 _KEPT_DOUBLE, _KEPT_SINGLE, _PLAINLY = 15.0, 13.2, 1.38
 
 
