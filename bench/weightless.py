@@ -101,15 +101,6 @@ class WeightlessIdeogram4(Ideogram4Family):
 Weightless = WeightlessFlux | WeightlessIdeogram4
 
 
-def weightless_like(transformer: Any) -> Weightless:
-    """A base of the same architecture and precision as this transformer's, on the meta device."""
-    config = {name: value for name, value in transformer.config.items() if not name.startswith("_")}
-    meta = torch.device("meta")
-    if isinstance(transformer, Ideogram4Transformer2DModel):
-        return WeightlessIdeogram4(meta, transformer.dtype, config)
-    return WeightlessFlux(config, meta, transformer.dtype)
-
-
 def _made(kind: Any, config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Any:
     with torch.device("meta"):
         transformer = kind(**config).to(dtype)

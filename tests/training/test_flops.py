@@ -7,11 +7,53 @@ from dataclasses import replace
 
 import pytest
 import torch
-from bench.weightless import NARROW, WeightlessFlux
+from bench.weightless import NARROW, NARROW_IDEOGRAM, REAL, Weightless, WeightlessFlux, WeightlessIdeogram4
+from torch.utils.flop_counter import FlopCounterMode
 
-from tintype.training.flops import PEAKS, StepCost, _at_all_sizes, operations_of_step
+from tintype.lora.adapter import Adapter
+from tintype.training.cache import Cache, Item
+from tintype.training.flops import PEAKS, StepCost, operations_of_step, step_cost_of
+from tintype.training.plan import Plan
+from tintype.training.step import Stepper
 
 WORK = StepCost(2e12, "plain products", 0.25, "NVIDIA H200", 989e12)
+
+
+META = torch.device("meta")
+
+
+def counted(family: Weightless, image: int, text: int, batch: int, rank: int) -> int:
+    """What torch counts of the step that training takes, and the gradients that are added in place, which it omits."""
+    transformer = family.load_transformer()
+    adapter = Adapter.for_transformer(
+        transformer, family.adapter_targets, rank=rank, seed=0, device=META, shared=family.fused_targets
+    )
+    item = Item("counted", torch.zeros(image, transformer.config.in_channels), image, 1, 0, None)
+    cache = Cache([item], [""], family.random_features(1, text), "none")
+    plan = Plan(steps=1, learning_rate=1e-4, batch_size=batch)
+    stepper = Stepper(family, adapter, cache, plan, recomputed=0)
+    added = {torch.ops.aten.addmm_: lambda into, left, right, **_: 2 * left[0] * left[1] * right[1]}
+    counter = FlopCounterMode(display=False, custom_mapping=added)
+    with stepper.prepared(), counter:
+        stepper.differentiate(0)
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("batch", "rank"), [(1, 1), (4, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["merged into fp32", "beside bf16"])
+def test_the_formula_is_what_torch_counts(dtype: torch.dtype, batch: int, rank: int) -> None:
+    flux, ideogram4 = WeightlessFlux(NARROW, META, dtype), WeightlessIdeogram4(META, dtype, NARROW_IDEOGRAM)
+    shape = (16, 6, batch, rank)
+    assert operations_of_step(flux, *shape) == counted(flux, *shape)
+    # Rotary positions are computed by a product, which is no work of the model's.
+    assert operations_of_step(ideogram4, *shape) == pytest.approx(counted(ideogram4, *shape), rel=1e-3)
+
+
+@pytest.mark.parametrize("base", ["flux", "ideogram4"])
+def test_the_formula_is_what_torch_counts_of_the_real_architecture(base: str) -> None:
+    family = WeightlessFlux(REAL, META) if base == "flux" else WeightlessIdeogram4(META)
+    shape = (1024, 256, 1, 16)
+    assert operations_of_step(family, *shape) == pytest.approx(counted(family, *shape), rel=1e-6)
 
 
 def test_a_step_costs_what_counting_its_products_by_hand_gives() -> None:
@@ -22,35 +64,34 @@ def test_a_step_costs_what_counting_its_products_by_hand_gives() -> None:
     double, single = 12 * width**2, 12 * width**2
     blocks = (double + 2 * single) * 2 * 2 * tokens
     attention = 3 * 2 * 6 * tokens**2 * width
-    narrow = WeightlessFlux(NARROW, torch.device("meta"))
-    counted = operations_of_step(narrow, pictured, text, 1, rank)
-    assert 0.85 * (blocks + attention) <= counted <= 1.35 * (blocks + attention)
-    assert operations_of_step(narrow, pictured, text, 3, rank) == pytest.approx(3 * counted, rel=0.02)
+    narrow = WeightlessFlux(NARROW, META)
+    computed = operations_of_step(narrow, pictured, text, 1, rank)
+    assert 0.85 * (blocks + attention) <= computed <= 1.35 * (blocks + attention)
+    assert operations_of_step(narrow, pictured, text, 3, rank) == pytest.approx(3 * computed, rel=0.02)
 
 
-def test_three_counts_tell_those_of_every_size() -> None:
-    asked: list[int] = []
-
-    def count(tokens: int) -> float:
-        asked.append(tokens)
-        return 7.0 + 3 * tokens + 2 * tokens**2
-
-    told = _at_all_sizes(count, [4, 9, 16, 25, 36])
-    assert len(asked) == 3
-    assert told == pytest.approx({size: 7.0 + 3 * size + 2 * size**2 for size in (4, 9, 16, 25, 36)})
+def test_sizes_are_weighed_by_how_many_batches_they_make() -> None:
+    family, plan = WeightlessFlux(NARROW, META), Plan(steps=1, learning_rate=1e-4, batch_size=2)
+    shapes = [(2, 2)] * 3 + [(4, 3)] + [(3, 4)]
+    items = [Item(str(n), torch.zeros(1), *shape, 0, None) for n, shape in enumerate(shapes)]
+    cache = Cache(items, ["a"], family.random_features(1, 6), "none", text_lengths=[4])
+    cost = step_cost_of(family, cache, plan, rank=2)
+    small, large = (operations_of_step(family, image, 6, 2, 2) for image in (4, 12))
+    assert cost.operations == pytest.approx((2 * small + 2 * large) / 4)
+    assert cost.padding == pytest.approx(5 * 2 / (3 * 10 + 2 * 18))
 
 
 def test_the_share_of_the_peak_is_what_was_achieved_of_what_is_possible() -> None:
     told = WORK.figures(steps_per_second=100.0)
     assert told["share_of_peak"] == pytest.approx(200 / 989, abs=1e-4)
     assert json.loads(json.dumps(told)) == told
-    assert "20% of the chip's peak" in WORK.said(100.0)
+    assert "20% of the chip's peak" in WORK.describe(100.0)
 
 
 def test_where_the_peak_is_not_known_nothing_is_made_up() -> None:
     unknown = replace(WORK, chip="CPU", peak=None)
     assert unknown.figures(1.0)["share_of_peak"] == "not known"
-    assert "not known" in unknown.said(1.0)
+    assert "not known" in unknown.describe(1.0)
 
 
 def test_a_chip_is_found_under_its_own_name_before_a_shorter_one() -> None:

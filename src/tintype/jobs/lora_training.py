@@ -49,7 +49,7 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     snapshots = context.scratch / "kept"
     on_snapshot = _on_snapshot(recipe, snapshots, context)
     trained = train(family, adapter, cache, plan, context, snapshot_dir=snapshots, on_snapshot=on_snapshot)
-    cost = step_cost_of(family, adapter, cache, plan)
+    cost = step_cost_of(family, cache, plan, recipe.rank)
     context.log(_result(trained, cost))
 
     dtype = _file_dtype(family)
@@ -123,14 +123,14 @@ def _publish_rest(
     """The files beside the LoRA, by what the config file calls them; samples of the finished LoRA come first."""
     report, every, steps = dataset.report, recipe.plan.keep_every, len(trained.losses)
     kept = range(every, steps + 1, every) if every else ()
-    curve = draw_curve(trained.losses, context.scratch / "loss.png", kept=kept)
+    curve = draw_curve(trained.losses, context.scratch / "loss.svg", kept=kept)
     samples = recipe.samples.generate(lora, context.scratch, "sample", context)
     samples += sorted(snapshots.glob("sample-*.png"))
     loras = sorted(snapshots.glob("*.safetensors"))
     return {
         "report": context.publish(report.write(context.scratch / "report.json"), "application/json"),
         "report_html": context.publish(write_page(report, context.scratch / "report.html"), "text/html"),
-        "loss_curve": context.publish(curve, "image/png"),
+        "loss_curve": context.publish(curve, "image/svg+xml"),
         "samples": [context.publish(path, "image/png") for path in samples],
         "checkpoints": [context.publish(path, "application/octet-stream") for path in loras],
     }
@@ -167,7 +167,7 @@ def _announcement(recipe: Recipe, cache: Cache) -> str:
 def _result(trained: Trained, cost: StepCost) -> str:
     skipped = f" {trained.skipped} steps were skipped." if trained.skipped else ""
     pace = trained.steps_per_second
-    return f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {cost.said(pace)}"
+    return f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {cost.describe(pace)}"
 
 
 def _proof(proof: Proof, exports: Mapping[str, Path]) -> str:

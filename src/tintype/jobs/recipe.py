@@ -9,7 +9,8 @@ from typing import Any
 from tintype.catalog import Endpoint, EndpointInput
 from tintype.jobs.samples import Samples
 from tintype.lora.lora import Lora
-from tintype.models.family import Family, TrainingDefaults
+from tintype.models.family import Family
+from tintype.models.registry import TrainingDefaults
 from tintype.training.plan import Plan
 
 

@@ -15,8 +15,25 @@ from tintype.training.loop import Trained
 
 _MOST_POINTS = 200  # of the loss curve in the config file
 _SMOOTHING = 0.98
-_INK, _DOTS, _MARK = "#1f4e8c", "#8fb3dd", "#b5521f"
 _MOST_DOTS = 2000
+_LEFT, _RIGHT, _TOP, _BOTTOM = 80, 880, 45, 395
+_SVG = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 450" width="900" height="450" font-family="sans-serif" \
+font-size="13" fill="none">
+<rect width="900" height="450" fill="white"/>
+<path class="grid" d="{grid}" stroke="#e4e4e4"/>
+<path class="kept" d="{kept}" stroke="#b5521f" stroke-dasharray="5 4"/>
+<path class="dots" d="{dots}" stroke="#8fb3dd" stroke-width="3" stroke-linecap="round"/>
+<path class="average" d="{average}" stroke="#1f4e8c" stroke-width="2"/>
+<g fill="black" text-anchor="middle">{labels}
+<text x="480" y="440">step</text>
+<text transform="translate(20 220) rotate(-90)">loss (mean squared error of the velocity)</text></g>
+<text x="80" y="28" font-size="16" fill="black">Training loss over {count} steps</text>
+<g text-anchor="end"><text x="500" y="28" fill="#8fb3dd">one step</text>
+<text x="710" y="28" fill="#1f4e8c">average of the last 50 or so</text>
+<text x="880" y="28" fill="#b5521f">kept checkpoint</text></g>
+</svg>
+"""
 
 
 def figures(trained: Trained, device: torch.device) -> dict[str, Any]:
@@ -45,36 +62,38 @@ def smoothed(losses: list[float]) -> list[tuple[int, float]]:
 
 
 def draw_curve(losses: list[float], path: Path, kept: Sequence[int] = ()) -> Path:
-    """A PNG of the loss: single steps as points, their average as a line, kept checkpoints marked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 4.5), dpi=100, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor="white")
-    points = [(step, loss) for step, loss in enumerate(losses, 1) if math.isfinite(loss)]
+    """Writes an SVG of the loss: single steps as dots, their average as a line, kept checkpoints marked."""
+    dots = [(step, loss) for step, loss in enumerate(losses, 1) if math.isfinite(loss)]
     average = smoothed(losses)
-    if points:
-        shown = points[:: math.ceil(len(points) / _MOST_DOTS)]
-        steps, values = zip(*shown, strict=True)
-        axes.scatter(steps, values, s=5, color=_DOTS, linewidths=0, label="one step")
-        axes.plot(*zip(*average, strict=True), color=_INK, linewidth=2, label="average of the last 50 or so")
-        # A few steps at extreme noise would press everything else to the floor.
-        ordered = sorted(loss for _, loss in points)
-        axes.set_ylim(0, 1.15 * max(ordered[int(0.99 * (len(ordered) - 1))], max(loss for _, loss in average)))
-    for number, step in enumerate(kept):
-        label = "kept checkpoint" if number == 0 else None
-        axes.axvline(step, color=_MARK, linewidth=1, linestyle="--", alpha=0.7, label=label)
-    axes.set_xlim(0, max(len(losses), 1) + 0.5)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss (mean squared error of the velocity)")
-    axes.set_title(f"Training loss over {len(losses)} steps", loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    if points:
-        axes.legend(frameon=False, loc="upper right")
-    figure.savefig(path)
+    # A few steps at extreme noise would press everything else to the floor.
+    usual = sorted(loss for _, loss in dots)[: math.ceil(0.99 * len(dots))]
+    highest = 1.15 * max([*usual[-1:], *(loss for _, loss in average)], default=0.0) or 1.0
+    across, up = (_RIGHT - _LEFT) / (max(len(losses), 1) + 0.5), (_BOTTOM - _TOP) / highest
+
+    def at(step: float, loss: float) -> str:
+        return f"{_LEFT + across * step:.1f} {_BOTTOM - up * loss:.1f}"
+
+    steps, heights = _ticks(len(losses) or 1), _ticks(highest)
+    shown = [dot for dot in dots[:: math.ceil(len(dots) / _MOST_DOTS) or 1] if dot[1] <= highest]
+    labels = [f'<text x="{_LEFT + across * step:.1f}" y="{_BOTTOM + 18}">{step:g}</text>' for step in steps]
+    labels += [f'<text x="{_LEFT - 24}" y="{_BOTTOM - up * loss + 4:.1f}">{loss:g}</text>' for loss in heights]
+    drawing = _SVG.format(
+        count=len(losses),
+        grid="".join(f"M{at(0, loss)}H{_RIGHT}" for loss in heights),
+        kept="".join(f"M{at(step, 0)}V{_TOP}" for step in kept),
+        dots="".join(f"M{at(*dot)}h0" for dot in shown),
+        average="M" + "L".join(at(*point) for point in average) if average else "",
+        labels="".join(labels),
+    )
+    path.write_text(drawing, encoding="utf-8")
     return path
+
+
+def _ticks(highest: float) -> list[float]:
+    """Up to seven round numbers from 0 on."""
+    size = 10.0 ** math.floor(math.log10(highest))
+    apart = next(size * part for part in (0.2, 0.5, 1, 2) if highest <= 6 * size * part)
+    return [round(apart * number, 9) for number in range(int(highest / apart) + 1)]
 
 
 def peak_memory(device: torch.device) -> int:

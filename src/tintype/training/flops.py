@@ -60,15 +60,16 @@ class StepCost:
 def step_cost_of(family: Family, cache: Cache, plan: Plan, rank: int) -> StepCost:
     """Computes what a step costs at the sizes of image there are, weighed by how often they come."""
     text = cache.features.tokens.shape[1]
-    images = Counter(math.prod(item.shape) for item in cache.items)
-    batches = {image: math.ceil(count / plan.batch_size) for image, count in images.items()}
+    batches: Counter[int] = Counter()  # by the tokens of their images
+    for shape, count in Counter(item.shape for item in cache.items).items():
+        batches[math.prod(shape)] += math.ceil(count / plan.batch_size)
     operations = {image: operations_of_step(family, image, text, plan.batch_size, rank) for image in batches}
-    tokens = sum((image + text) * count for image, count in images.items())
+    tokens = sum(math.prod(item.shape) + text for item in cache.items)
     padded = sum(text - cache.text_lengths[item.caption] for item in cache.items) if cache.text_lengths else 0
     chip, peak = _chip(family.device)
     return StepCost(
         sum(operations[image] * count for image, count in batches.items()) / sum(batches.values()),
-        kernel_of(family.device, family.dtype, max(images) + text, plan.autocast),
+        kernel_of(family.device, family.dtype, max(batches) + text, plan.autocast),
         padded / tokens,
         chip,
         peak,
@@ -96,7 +97,7 @@ def operations_of_step(family: Family, image: int, text: int, batch: int, rank: 
     width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
     # Two products forwards and four backwards; only the image's tokens ask in the last block.
     queries = (len(family.blocks_of(transformer)) - 1) * (image + text) + image
-    return 2.0 * (products + 6 * batch * width * queries * (image + text))
+    return float(2 * (products + 6 * batch * width * queries * (image + text)))
 
 
 def _chip(device: torch.device) -> tuple[str, float | None]:

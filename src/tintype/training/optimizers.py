@@ -117,5 +117,5 @@ def _number(value: float) -> torch.Tensor:
     return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
 
 
-def _refused(said: str, remedy: str) -> InputError:
-    return InputError(said, loc=("body", "optimizer"), remedy=remedy)
+def _refused(message: str, remedy: str) -> InputError:
+    return InputError(message, remedy=remedy)

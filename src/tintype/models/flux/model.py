@@ -100,8 +100,9 @@ class FluxFamily(Family):
         pipeline = self.load_encoders()
         config, factor = pipeline.vae.config, pipeline.vae_scale_factor
         height, width = latents.rows * 2 * factor, latents.columns * 2 * factor
-        spread: torch.Tensor = FluxPipeline._unpack_latents(latents.tokens, height, width, factor)
-        return spread / config.scaling_factor + config.shift_factor
+        spread = FluxPipeline._unpack_latents(latents.tokens, height, width, factor)
+        unpacked: torch.Tensor = spread / config.scaling_factor + config.shift_factor
+        return unpacked
 
     @torch.no_grad()
     def encode_captions(self, texts: Sequence[str]) -> Features:

@@ -1,0 +1,1 @@
+"""What is measured: each module is a script, none of them a test."""
