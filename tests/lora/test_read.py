@@ -28,7 +28,7 @@ ONE = keyed("transformer.", factors({LAYER: (WIDTH, WIDTH)}), "lora_A", "lora_B"
 
 def refused(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> str:
     with pytest.raises(UnusableAdapter) as caught:
-        read_lora(written(path, tensors, metadata), FLUX_KEYS)
+        read_lora(written(path, tensors, metadata), FLUX_KEYS, known=[FLUX_KEYS, IDEOGRAM_KEYS])
     return caught.value.message
 
 

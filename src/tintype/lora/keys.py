@@ -22,6 +22,11 @@ _LONGEST_KEY = 80  # characters of one there
 _PREFIXES = re.compile(  # some files have two
     r"((base_model\.model|diffusion_model|conditional_transformer|transformer|model)\.|lora_(unet|transformer)_|lycoris_)*"
 )
+#: A tensor's key: its layer, and which of the two factors or whether the alpha it is.
+KEY = re.compile(
+    r"(?P<name>.+?)\.(?:(?:(?P<down>lora_A|lora_down|lora\.down|down)|(?P<up>lora_B|lora_up|lora\.up|up))"
+    r"(?:\.default)?(?:\.weight)?|(?P<alpha>alpha))"
+)
 _TEXT = re.compile(r"(lora_te\d?_|text_encoder|clip_l\.|t5\.|bundle_emb|base_model\.model\.text_)")
 _FORMS = (
     ("lora_unet_", "kohya's form"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from tintype.lora.keys import is_text
+from tintype.lora.keys import KEY, LoraKeys, is_text
 from tintype.lora.tensor_file import Entry
 
 # Told by names alone; the first that some key contains.
@@ -17,30 +17,28 @@ _BY_NAME = (
     (r"blocks[._]\d+[._](self_attn|cross_attn)[._]", "Wan"),
     (r"distilled_guidance_layer", "Chroma"),
     (r"transformer_blocks[._]\d+[._]attn1[._]", "LTX-Video or PixArt"),
-    (r"double_blocks|single_blocks|single_transformer_blocks", "FLUX.1"),
 )
 _UNET = re.compile(r"(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)[._]")
 _CROSS = re.compile(r"attn2[._]to_[kv]\.(lora_A|lora_down|lora\.down|down)")
 _UNETS = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
-_LAYERS = re.compile(r"layers[._]\d+[._](attention|feed_forward)[._].+\.(lora_A|lora_down)")
-SINGLE_STREAMS = {4608: "Ideogram 4", 3840: "Z-Image", 2304: "Lumina 2"}
 
 
-def guess(entries: Mapping[str, Entry], but: str = "") -> str:
-    """Names the model that a file is for, as far as its keys tell; empty if they do not, or if it is `but`."""
+def guess(entries: Mapping[str, Entry], known: Iterable[LoraKeys] = ()) -> str:
+    """Names the model that a file is for, as far as its keys tell; empty if they do not.
+
+    `known` are tables of base models; of several with the same names, the width of a layer tells.
+    """
     if entries and all(is_text(key) for key in entries):
         return "text encoders only, which are not trained or used here"
     for pattern, name in _BY_NAME:
         if any(re.search(pattern, key) for key in entries):
-            return name if name != but else ""
+            return name
     if any(_UNET.search(key) for key in entries):
-        return _by_width(entries, _CROSS, _UNETS) or "Stable Diffusion 1, 2 or XL"
-    found = _by_width(entries, _LAYERS, SINGLE_STREAMS)
-    return found if found != but else ""
-
-
-def _by_width(entries: Mapping[str, Entry], pattern: re.Pattern[str], widths: Mapping[int, str]) -> str:
-    for key, entry in entries.items():
-        if len(entry.shape) >= 2 and pattern.search(key) and entry.shape[1] in widths:
-            return widths[entry.shape[1]]
+        widths = (entry.shape[1] for key, entry in entries.items() if _CROSS.search(key) and len(entry.shape) >= 2)
+        return next((_UNETS[width] for width in widths if width in _UNETS), "Stable Diffusion 1, 2 or XL")
+    for keys in known:
+        for key, entry in entries.items():
+            found = KEY.fullmatch(key)
+            if found and found["down"] and len(entry.shape) >= 2 and keys.place_of(found["name"]):
+                return keys.twins.get(entry.shape[1], keys.model)
     return ""

@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tintype.lora.keys import METADATA_KEY, PREFIX, LoraKeys, Place, form_of, is_text, shown, some
+from tintype.lora.keys import KEY, METADATA_KEY, PREFIX, LoraKeys, Place, form_of, is_text, shown, some
 from tintype.lora.lora import Lora
 from tintype.lora.origin import guess
 from tintype.lora.pairs import Pair, check_sane, difference, split
 from tintype.lora.tensor_file import TensorFile, open_tensors
 
-_KEY = re.compile(
-    r"(?P<name>.+?)\.(?:(?:(?P<down>lora_A|lora_down|lora\.down|down)|(?P<up>lora_B|lora_up|lora\.up|up))"
-    r"(?:\.default)?(?:\.weight)?|(?P<alpha>alpha))"
-)
 # Other ways to change a weight; half of such a file would draw something nobody trained.
 _FOREIGN = (("lokr_", "a LoKr"), ("hada_", "a LoHa"), ("dora_scale", "a DoRA"), ("magnitude_vector", "a DoRA"),
             ("oft_", "an OFT"), ("lora_mid", "a convolution LoRA"))  # fmt: skip
@@ -35,12 +30,15 @@ _SAME = 1e-3  # of a layer that a file holds twice
 Layers = dict[str, dict[str, str]]  # a file's layers, each with its keys: of "down", "up" and perhaps "alpha"
 
 
-def read_lora(path: Path, keys: LoraKeys, *, digest: str = "") -> Lora:
-    """Parses a LoRA of a base model in any naming. Raises UnusableAdapter. `digest`: the file's, where it is known."""
+def read_lora(path: Path, keys: LoraKeys, *, digest: str = "", known: Iterable[LoraKeys] = ()) -> Lora:
+    """Parses a LoRA of a base model in any naming. Raises UnusableAdapter for anything else.
+
+    `digest`: the file's, where it is known. `known`: tables of the base models that a refusal may name.
+    """
     file = open_tensors(path)
     layers, others = _sorted(file, keys)
     if not layers:
-        raise keys.refusal(_stranger(file, keys))
+        raise keys.refusal(_stranger(file, keys, known))
     if others and keys.whole:
         raise keys.refusal(f"{len(others)} of this file's {len(file.entries)} keys are not known: {some(others)}.")
     loaded = file.load([key for factors in layers.values() for key in factors.values()])
@@ -64,7 +62,7 @@ def _sorted(file: TensorFile, keys: LoraKeys) -> tuple[Layers, list[str]]:
         foreign = next((what for mark, what in _FOREIGN if mark in key), "")
         if foreign and not is_text(key):
             raise keys.refusal(f"This file is {foreign} ({shown(key)}), which is not applied here.")
-        found = _KEY.fullmatch(key)
+        found = KEY.fullmatch(key)
         if found is None or is_text(key) or keys.place_of(found["name"]) is None:
             others.append(key)
             continue
@@ -75,12 +73,12 @@ def _sorted(file: TensorFile, keys: LoraKeys) -> tuple[Layers, list[str]]:
     return {name: held for name, held in layers.items() if held.keys() != {"alpha"}}, others
 
 
-def _stranger(file: TensorFile, keys: LoraKeys) -> str:
+def _stranger(file: TensorFile, keys: LoraKeys, known: Iterable[LoraKeys]) -> str:
     """What to say of a file that holds nothing for this base model."""
     said = f"No key of this file names a layer of {keys.model}; it is"
     if not file.entries:
         return f"{said} empty."
-    maker = guess(file.entries, but=keys.model)
+    maker = guess(file.entries, [other for other in known if other is not keys])
     count = f"{len(file.entries)} tensors" if len(file.entries) > 1 else "one tensor"
     return f"{said} {f'probably for {maker}' if maker else 'for something else'}. Found {count}: {some(file.entries)}."
 

@@ -7,7 +7,6 @@ fails. `fal` has the keys of `comfy`: which prefix fal's files use is not publis
 from __future__ import annotations
 
 from tintype.lora.keys import DIFFUSERS, KOHYA, Block, Form, LoraKeys
-from tintype.lora.origin import SINGLE_STREAMS
 
 _PARTS = {
     "attention.qkv": ("attention.to_q", "attention.to_k", "attention.to_v"),
@@ -22,7 +21,7 @@ IDEOGRAM_KEYS = LoraKeys(
     forms=(DIFFUSERS, Form("comfy", "diffusion_model.", _A_B), KOHYA, Form("fal", "diffusion_model.", _A_B)),
     blocks=(Block("layers", "layers", _PARTS),),
     facts={"modelspec.architecture": "ideogram-4/lora", "ss_base_model_version": "ideogram4"},
-    twins=SINGLE_STREAMS,
+    twins={4608: "Ideogram 4", 3840: "Z-Image", 2304: "Lumina 2"},
     whole=True,
     shares_down=True,
     remedy="Send an Ideogram 4 LoRA as safetensors, in diffusers', ComfyUI's, kohya's or fal's form.",
