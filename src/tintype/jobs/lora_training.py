@@ -53,7 +53,7 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     context.log(_result(trained, cost))
 
     dtype = _file_dtype(family)
-    exports = export_all(trained.lora, family.lora_keys, context.scratch, dtype=dtype, header=_header(recipe))
+    exports = export_all(trained.lora, family.spec.lora_keys, context.scratch, dtype=dtype, header=_header(recipe))
     proof = prove(family, exports["diffusers"], trained.lora, cache)
     context.log(_proof(proof, exports))
 
@@ -111,7 +111,7 @@ def _on_snapshot(recipe: Recipe, folder: Path, context: JobContext) -> Callable[
         family, path = recipe.family, folder / f"lora-step-{step:05d}.safetensors"
         if not path.exists():
             dtype, facts = _file_dtype(family), _header(recipe, step)
-            write_lora(lora, family.lora_keys, path, form="diffusers", dtype=dtype, header=facts)
+            write_lora(lora, family.spec.lora_keys, path, form="diffusers", dtype=dtype, header=facts)
         recipe.samples.generate(path, folder, f"sample-step-{step:05d}", context)
 
     return on_snapshot

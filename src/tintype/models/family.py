@@ -24,10 +24,9 @@ from PIL import Image
 from torch.utils.checkpoint import checkpoint
 
 from tintype.lora.adapter import Adapter
-from tintype.lora.keys import LoraKeys
 from tintype.lora.lora import Lora
 from tintype.lora.read import read_lora
-from tintype.models.registry import FamilySpec, TrainingDefaults
+from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
 from tintype.models.weights import BaseWeights
 
 if TYPE_CHECKING:
@@ -71,7 +70,6 @@ class Family(ABC):
     """One base model, resident in this process. `remarks` is what a person should know about its weights."""
 
     spec: ClassVar[FamilySpec]
-    lora_keys: ClassVar[LoraKeys]
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.weights = weights
@@ -230,12 +228,13 @@ class Family(ABC):
     @property
     def fused_targets(self) -> tuple[tuple[str, ...], ...]:
         """Targets that published files keep as one layer, so that their adapters share the factor that reads."""
-        return self.lora_keys.sharing(self.adapter_targets)
+        return self.spec.lora_keys.sharing(self.adapter_targets)
 
     def read_lora(self, path: Path, digest: str = "") -> Lora:
         """Reads a LoRA of this base, the pipeline untouched. Raises UnusableAdapter unless all of it fits."""
-        lora = read_lora(path, self.lora_keys, digest=digest)
-        lora.check_fits(self._outline(), self.lora_keys)
+        known = [spec.lora_keys for spec in family_specs()]
+        lora = read_lora(path, self.spec.lora_keys, digest=digest, known=known)
+        lora.check_fits(self._outline(), self.spec.lora_keys)
         return lora
 
     def _outline(self) -> Any:

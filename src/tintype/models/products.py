@@ -146,7 +146,9 @@ class OwnForward:
 
     def _product(self, block: nn.Module, at: str, *names: str) -> AdaptedProduct:
         """The layers of a block, which has the name `at`, that read the same input."""
-        parts = [Part(cast(nn.Linear, block.get_submodule(name)), *self._adapter.layers[f"{at}.{name}"]) for name in names]
+        parts = [
+            Part(cast(nn.Linear, block.get_submodule(name)), *self._adapter.layers[f"{at}.{name}"]) for name in names
+        ]
         scale = self._adapter.alpha / self._adapter.rank
         return AdaptedProduct(parts, self._adapter.weights, scale, merged=self._merged, precision=self._precision)
 

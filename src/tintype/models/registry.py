@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tintype import settings
 from tintype.errors import NotFound
+from tintype.lora.keys import LoraKeys
 
 if TYPE_CHECKING:
     from tintype.models.family import Family
@@ -52,6 +53,7 @@ class FamilySpec:
     gpu_bytes: int  # memory of a GPU that can train it
     text_window: int  # tokens of a text that it reads
     implementation: str
+    lora_keys: LoraKeys  # what its LoRA files call its layers
     further_repositories: tuple[str, ...] = ()  # fetched along with it
     training_defaults: TrainingDefaults = field(default_factory=TrainingDefaults)
 

@@ -250,6 +250,11 @@ def test_what_is_no_lora_is_refused(ideogram: Ideogram4Family, tmp_path: Path, c
         ideogram.read_lora(tmp_path / "a")
 
 
+def test_a_file_for_another_registered_base_is_told_whose_it_is(ideogram: Ideogram4Family, tmp_path: Path) -> None:
+    with pytest.raises(UnusableAdapter, match=r"probably for FLUX\.1"):
+        ideogram.read_lora(keyed(tmp_path / "a", ["transformer.transformer_blocks.0.attn.to_q.lora_A.weight"]))
+
+
 def test_settings_that_a_file_states_are_not_obeyed(ideogram: Ideogram4Family, tmp_path: Path) -> None:
     """PEFT would follow them into initialisations that rewrite the base's own weights."""
     path = save_lora(tmp_path / "a.safetensors", random_layers(ideogram))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.registry import FamilySpec
 from tintype.settings import GIB
 
@@ -17,4 +18,5 @@ FAMILY = FamilySpec(
     gpu_bytes=70 * GIB,
     text_window=512,
     implementation="tintype.models.flux.model:FluxFamily",
+    lora_keys=FLUX_KEYS,
 )

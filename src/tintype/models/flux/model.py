@@ -19,7 +19,6 @@ from tintype.lora.adapter import Adapter
 from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.flux import FAMILY
 from tintype.models.flux.forward import FluxForward
-from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.sigmas import logit_normal, shifted
 from tintype.models.weights import BaseWeights
 
@@ -51,7 +50,6 @@ class FluxFamily(Family):
     """A FLUX base in this process."""
 
     spec = FAMILY
-    lora_keys = FLUX_KEYS
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)

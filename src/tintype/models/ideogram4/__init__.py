@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.registry import FamilySpec, TrainingDefaults
 from tintype.settings import GIB
 
@@ -21,6 +22,7 @@ FAMILY = FamilySpec(
     gpu_bytes=78 * GIB,
     text_window=2048,
     implementation="tintype.models.ideogram4.model:Ideogram4Family",
+    lora_keys=IDEOGRAM_KEYS,
     further_repositories=(PROMPT_HEAD_REPOSITORY,),
     training_defaults=TrainingDefaults(sigma_std=1.5),
 )

@@ -22,7 +22,6 @@ from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.ideogram4 import FAMILY
 from tintype.models.ideogram4.forward import IdeogramForward
 from tintype.models.ideogram4.layouts import TextProjection, check_loadable, read_text_projection, read_transformer
-from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.models.ideogram4.statistics import settle_statistics
 from tintype.models.sigmas import logit_normal
@@ -59,7 +58,6 @@ class Ideogram4Family(Family):
     """
 
     spec = FAMILY
-    lora_keys = IDEOGRAM_KEYS
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)
