@@ -6,6 +6,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,13 +51,32 @@ def _nothing_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
 
 
+# What takes longest begins first, or one core would idle while another ends it.
+LONGEST_FIRST = ("acceptance", "crash", "jobs", "training", "inference", "bench", "worker", "models", "store", "web")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`make test` leaves out what takes minutes; `make test-long` runs exactly that (-m long)."""
+    """Groups tests for pytest-xdist, and leaves out what takes minutes; `make test-long` runs exactly that (-m long).
+
+    A group stays with one worker: the tests of a module, which share fixtures, and all that use the one server, whose
+    workers some of them kill and whose lanes others fill.
+    """
+    for item in items:
+        uses_server = room(item) == "acceptance" and "server" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("server" if uses_server else item.path.stem + "_of_" + room(item)))
+    items.sort(key=lambda item: LONGEST_FIRST.index(room(item)) if room(item) in LONGEST_FIRST else len(LONGEST_FIRST))
     if config.getoption("-m"):
         return
     kept = [item for item in items if "long" not in item.keywords]
     config.hook.pytest_deselected(items=[item for item in items if "long" in item.keywords])
     items[:] = kept
+
+
+def room(item: pytest.Item) -> str:
+    """Returns the folder that a test lies in."""
+    parts = item.path.relative_to(Path(__file__).parent).parts
+    return parts[0] if len(parts) > 1 else "tests"
 
 
 @pytest.hookimpl(wrapper=True)
