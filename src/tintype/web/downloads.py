@@ -24,6 +24,8 @@ from tintype.web.options import acl_of
 from tintype.web.responses import failure_response, json_response
 from tintype.web.services import Call
 
+LONGEST_SIGNED = 7 * 86400  # seconds that a signed URL opens a file
+_PUBLIC = AccessList().to_json()
 MOST_RANGES = 16  # in one request; more of them are no use to anyone honest
 _CACHED_SECONDS = 3600
 _RANGE = re.compile(r"\s*([0-9]{0,99})\s*-\s*([0-9]{0,99})\s*")
@@ -160,10 +162,6 @@ def _seconds(date: str | None) -> float | None:
         return parsedate_to_datetime(date).timestamp() if date else None
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-LONGEST_SIGNED = 7 * 86400  # seconds
-_PUBLIC = AccessList().to_json()
 
 
 async def check_reader(call: Call, file: StoredFile) -> None:
