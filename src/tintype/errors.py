@@ -62,14 +62,16 @@ class TintypeError(Exception):
     type: ClassVar[str] = "internal_error"
     passing: ClassVar[bool] = False  # whether the very same request may be answered better later
 
-    def __init__(self, message: str, *, remedy: str = "") -> None:
+    def __init__(self, message: str, *, remedy: str = "", headers: Mapping[str, str] | None = None) -> None:
         self.message = f"{message} {remedy}".strip()
+        self.headers = dict(headers or {})  # what the answer has beside fal's
         super().__init__(self.message)
 
     def failure(self) -> Failure:
         """The answer fal's clients expect for this error."""
         body = {"detail": self.message, "message": self.message, "error_type": self.type}
-        return Failure(self.status, body, self.type, {"X-Fal-Error-Type": self.type, **self._advice()})
+        headers = {"X-Fal-Error-Type": self.type, **self._advice(), **self.headers}
+        return Failure(self.status, body, self.type, headers)
 
     def _advice(self) -> dict[str, str]:
         """Whether to send it again. fal's pages name the header in two ways."""

@@ -21,7 +21,7 @@ from tintype.store.records import StoredFile
 from tintype.web.auth import identify
 from tintype.web.body import json_body, json_object
 from tintype.web.options import acl_of
-from tintype.web.responses import failure_response, json_response
+from tintype.web.responses import json_response
 from tintype.web.services import Call
 
 LONGEST_SIGNED = 7 * 86400  # seconds that a signed URL opens a file
@@ -47,10 +47,11 @@ async def download(call: Call) -> Response:
         return Response(status_code=304, headers=headers)
     spans = spans_of(asked["range"], file.size) if "range" in asked and _range_holds(asked, headers) else None
     if spans == []:
-        problem = RangeNotSatisfiable(f"This file has {file.size} bytes.", remedy="Ask for a range within them.")
-        refusal = failure_response(problem.failure(), call.origin)
-        refusal.headers["Content-Range"] = f"bytes */{file.size}"
-        return refusal
+        raise RangeNotSatisfiable(
+            f"This file has {file.size} bytes.",
+            remedy="Ask for a range within them.",
+            headers={"Content-Range": f"bytes */{file.size}"},
+        )
     objects = call.services.objects
     if await anyio.to_thread.run_sync(objects.size, file.key) is None:
         raise no_file()

@@ -156,10 +156,9 @@ async def refuse_route(http: HttpRequest, problem: Exception) -> Response:
     """Answers what no route takes: 404 for an unknown path, 405 for a method that is not for it."""
     assert isinstance(problem, HTTPException)
     if problem.status_code != 405:
-        missing = NotFound("There is nothing at this URL.", remedy="The page at / lists what there is.")
-        return failure_response(missing.failure(), http.state.origin)
+        return await refuse(
+            http, NotFound("There is nothing at this URL.", remedy="The page at / lists what there is.")
+        )
     taken = ", ".join(sorted((problem.headers or {})["Allow"].split(", ")))
-    refused = MethodNotAllowed(f"{http.method} is not for this URL.", remedy=f"It takes {taken}.")
-    response = failure_response(refused.failure(), http.state.origin)
-    response.headers["Allow"] = taken
-    return response
+    message, remedy = f"{http.method} is not for this URL.", f"It takes {taken}."
+    return await refuse(http, MethodNotAllowed(message, remedy=remedy, headers={"Allow": taken}))

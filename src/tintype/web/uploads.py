@@ -10,6 +10,7 @@ import json
 import re
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -134,9 +135,9 @@ async def complete_parts(call: Call) -> Response:
             whole = await anyio.to_thread.run_sync(uploads.assemble, upload, etags)
             try:
                 lifecycle = Lifecycle(upload.lifetime, upload.acl)
-                size = whole.stat().st_size
-                file = _file(upload.file_id, upload.file_name, upload.content_type, size, lifecycle, upload.key_id)
-                await _keep(call, file, whole)
+                await _keep(
+                    call, whole, upload.file_id, upload.file_name, upload.content_type, lifecycle, upload.key_id
+                )
             finally:
                 await anyio.to_thread.run_sync(lambda: whole.unlink(missing_ok=True))
             await anyio.to_thread.run_sync(uploads.discard_parts, upload)
@@ -195,22 +196,19 @@ async def _receive(call: Call, file_id: str, name: str, content_type: str, lifec
     spool: Spool = call.services.uploads.spool()
     try:
         await spool.receive(call.http.stream())
-        file = _file(file_id, name, content_type, spool.size, lifecycle, key_id)
-        await _keep(call, file, spool.path)
+        await _keep(call, spool.path, file_id, name, content_type, lifecycle, key_id)
     finally:
         spool.discard()
 
 
-def _file(file_id: str, name: str, content_type: str, size: int, lifecycle: Lifecycle, key_id: str) -> StoredFile:
-    """Makes the record of a file that is whole now."""
-    now = time.time()
-    return StoredFile(
-        file_id, name, content_type, size, now, expires_at=lifecycle.ends(now), key_id=key_id, acl=lifecycle.acl
-    )
-
-
-async def _keep(call: Call, file: StoredFile, path: Any) -> None:
-    """Bytes first, then the row: a file that can be found can be read. Sent again, it replaces the earlier one."""
+async def _keep(
+    call: Call, path: Path, file_id: str, name: str, content_type: str, lifecycle: Lifecycle, key_id: str
+) -> None:
+    """Keeps bytes first, then the row: a file that can be found can be read. Sent again, it replaces the earlier
+    one."""
+    now, size = time.time(), path.stat().st_size
+    ends = lifecycle.ends(now)
+    file = StoredFile(file_id, name, content_type, size, now, expires_at=ends, key_id=key_id, acl=lifecycle.acl)
     async with call.services.turn(file.id):
         await call.services.objects.put_path_async(file.key, path, move=True)
         await call.store.files.add(file)
