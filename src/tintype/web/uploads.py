@@ -206,11 +206,11 @@ async def _keep(
 ) -> None:
     """Keeps bytes first, then the row: a file that can be found can be read. Sent again, it replaces the earlier
     one."""
-    now, size = time.time(), path.stat().st_size
-    ends = lifecycle.ends(now)
-    file = StoredFile(file_id, name, content_type, size, now, expires_at=ends, key_id=key_id, acl=lifecycle.acl)
-    async with call.services.turn(file.id):
-        await call.services.objects.put_path_async(file.key, path, move=True)
+    async with call.services.turn(file_id):
+        size = await call.services.objects.put_path_async(f"{file_id}/{name}", path, move=True)
+        now = time.time()
+        ends = lifecycle.ends(now)
+        file = StoredFile(file_id, name, content_type, size, now, expires_at=ends, key_id=key_id, acl=lifecycle.acl)
         await call.store.files.add(file)
 
 
