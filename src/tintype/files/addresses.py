@@ -1,24 +1,13 @@
-"""Which network addresses an input may be fetched from, and a connection that can go nowhere else.
-
-A URL that a stranger sends must not make this machine talk to itself, to its neighbours or to a cloud's metadata
-service. Looking at the URL is not enough: a name may resolve to 127.0.0.1, or to something else the second time it is
-asked. So the check sits where the connection is made: the name is resolved once, every answer is checked, and the
-socket is opened to the checked address, while Host and SNI keep the name.
-"""
+"""Which network addresses belong to the public internet, however they are spelled, and which to this machine."""
 
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
 import socket
-import ssl
-import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
-import httpcore
 import httpx
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -36,15 +25,11 @@ _REFUSED = tuple(
 _LONGEST_LABEL = 63  # of DNS
 _HOST = re.compile(r"[A-Za-z0-9._-]*")  # as DNS is asked for it
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback", "metadata.google.internal")
-
-
-class PrivateAddress(httpcore.ConnectError):
-    """A connection that was refused here; `fetch` turns it into the error a person sees."""
+_LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet, looking through IPv4 hidden in IPv6."""
+    """Tells whether an address belongs to the public internet, looking through IPv4 hidden in IPv6."""
     inner = _inside(address)
     if inner is not None:
         return is_public(inner)
@@ -57,12 +42,12 @@ def is_public(address: Address) -> bool:
 
 
 def is_loopback(address: Address) -> bool:
-    """Whether an address is this machine's own, looking through IPv4 hidden in IPv6."""
+    """Tells whether an address is this machine's own, looking through IPv4 hidden in IPv6."""
     return (_inside(address) or address).is_loopback
 
 
 def _inside(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for: mapped, compatible, 6to4 or NAT64."""
+    """Finds the IPv4 address that an IPv6 address stands for: mapped, compatible, 6to4 or NAT64."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped is not None:
@@ -76,7 +61,7 @@ def _inside(address: Address) -> ipaddress.IPv4Address | None:
 
 
 def literal(host: str) -> Address | None:
-    """The address that `host` spells, in any notation a resolver takes (decimal, octal, hex, short); None for names."""
+    """Reads the address that `host` spells in any notation a resolver takes (octal, hex, short); None for names."""
     plain = host.strip("[]").split("%", 1)[0].rstrip(".")
     try:
         return ipaddress.ip_address(plain)
@@ -91,7 +76,7 @@ def literal(host: str) -> Address | None:
 
 
 def parsed_url(text: str) -> httpx.URL:
-    """A URL taken apart, its host readable and such as can be asked, for httpx and for urllib alike. Raises
+    """Takes a URL apart, its host such as can be asked, for httpx and for urllib alike. Raises
     httpx.InvalidURL, and nothing else, for whatever is not one."""
     try:
         urlsplit(text)
@@ -108,135 +93,23 @@ def parsed_url(text: str) -> httpx.URL:
     return url
 
 
+def plain_address(host: str) -> Address | None:
+    """Tells the address of a host that needs no DNS: a literal, or a name of this machine; None for other names."""
+    name = host.rstrip(".").lower()
+    if name in _LOCAL_NAMES or name.endswith(".localhost"):
+        return ipaddress.IPv4Address("127.0.0.1")
+    return literal(host)
+
+
 def is_plainly_private(host: str) -> bool:
-    """What can be told without asking DNS: private literals and local names."""
-    address = literal(host)
+    """Tells without DNS whether a host is private: a literal, or a name of this machine or of a local network."""
+    address = plain_address(host)
     if address is not None:
         return not is_public(address)
-    name = host.rstrip(".").lower()
-    return name in _LOCAL_NAMES or name.endswith((".localhost", ".internal", ".local"))
+    return host.rstrip(".").lower().endswith((".internal", ".local"))
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Every address of a name, in the system's order. Raises OSError."""
+    """Looks up every address of a name, in the system's order. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-class CheckedBackend(httpcore.NetworkBackend):
-    """Opens sockets only to addresses that passed the check; one refused answer refuses the name."""
-
-    def __init__(self, *, allow_private: bool, deadline: float = math.inf, resolver: Resolver = resolve) -> None:
-        self._allow_private = allow_private
-        self._deadline = deadline
-        self._resolver = resolver
-        self._sockets = httpcore.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        try:
-            answers = self._resolver(host, port)
-        except (OSError, UnicodeError) as problem:
-            raise httpcore.ConnectError(f"the name {host} could not be resolved") from problem
-        if not self._allow_private:
-            for answer in answers:
-                if not is_public(ipaddress.ip_address(answer.split("%", 1)[0])):
-                    raise PrivateAddress(f"{host} is at {answer}, which is not a public address.")
-        ends = min(self._deadline, math.inf if timeout is None else time.monotonic() + timeout)
-        last: Exception = httpcore.ConnectError(f"the name {host} has no address")
-        for answer in answers:
-            try:
-                stream = self._sockets.connect_tcp(answer, port, remaining(ends), local_address, socket_options)
-                return _PromptStream(stream, self._deadline)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as problem:
-                last = problem
-        raise last
-
-    def connect_unix_socket(self, *_args: Any, **_options: Any) -> httpcore.NetworkStream:
-        raise PrivateAddress("Inputs are not fetched from sockets of this machine.")
-
-
-def remaining(deadline: float, timeout: float | None = None) -> float | None:
-    """Seconds left until a deadline (monotonic), at most `timeout`. Raises when there are none."""
-    left = min(deadline - time.monotonic(), math.inf if timeout is None else timeout)
-    if left <= 0:
-        raise httpcore.ReadTimeout("the deadline has passed")
-    return None if left == math.inf else left
-
-
-class _PromptStream(httpcore.NetworkStream):
-    """A stream whose every operation ends by the deadline: a server that drips bytes cannot hold a worker."""
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
-        self._stream = stream
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, remaining(self._deadline, timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, remaining(self._deadline, timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        secured = self._stream.start_tls(ssl_context, server_hostname, remaining(self._deadline, timeout))
-        return _PromptStream(secured, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-class CheckedTransport(httpx.BaseTransport):
-    """httpx over CheckedBackend: no proxies, no retries, one connection at a time."""
-
-    def __init__(self, *, allow_private: bool, deadline: float = math.inf, resolver: Resolver = resolve) -> None:
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False),
-            max_connections=1,
-            network_backend=CheckedBackend(allow_private=allow_private, deadline=deadline, resolver=resolver),
-        )
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        answer = self._pool.handle_request(
-            httpcore.Request(
-                method=request.method,
-                url=httpcore.URL(
-                    scheme=request.url.raw_scheme,
-                    host=request.url.raw_host,
-                    port=request.url.port,
-                    target=request.url.raw_path,
-                ),
-                headers=request.headers.raw,
-                content=request.stream,
-                extensions=request.extensions,
-            )
-        )
-        return httpx.Response(
-            answer.status, headers=answer.headers, stream=_Body(answer.stream), extensions=answer.extensions
-        )
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-class _Body(httpx.SyncByteStream):
-    """httpcore's stream under httpx's name."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Any:
-        yield from self._stream
-
-    def close(self) -> None:
-        self._stream.close()

@@ -6,8 +6,10 @@ what one has claimed, no other has. A process that stops hands back what it had 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
+from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
@@ -15,12 +17,13 @@ import httpx
 import structlog
 
 from tintype.fal import is_fal_host
-from tintype.files.addresses import PrivateAddress
+from tintype.files.addresses import parsed_url
+from tintype.files.safe_http import PrivateAddress, SafeClient
 from tintype.store.records import Delivery
 from tintype.store.webhooks import FIRST_TRY_SECONDS, LATER_TRY_SECONDS, signing_key
 from tintype.web.access import host_name
 from tintype.web.envelope import body_of, headers_of
-from tintype.web.receivers import Receivers
+from tintype.web.receivers import PRIVATE_REMEDY, may_receive
 from tintype.web.services import Services
 
 MOST_UNDERWAY = 256  # tries at once
@@ -33,11 +36,11 @@ log = structlog.get_logger("tintype.web")
 class Deliverer:
     """Delivers until cancelled."""
 
-    def __init__(self, services: Services, receivers: Receivers | None = None) -> None:
+    def __init__(self, services: Services) -> None:
         self._store = services.store
         self._settings = services.settings
         self._first_wait = services.settings.webhook_retry_seconds
-        self._receivers = receivers or Receivers(services.settings)
+        self._client = SafeClient(partial(may_receive, services.settings))
         self._underway: Counter[str] = Counter()  # by target
 
     async def run(self) -> None:
@@ -92,12 +95,17 @@ class Deliverer:
         seconds = FIRST_TRY_SECONDS if delivery.tries == 1 else LATER_TRY_SECONDS
         final = False
         try:
-            status = await self._receivers.post(delivery.url, body, headers, seconds=seconds)
-        except (PrivateAddress, httpx.InvalidURL) as problem:
+            url = parsed_url(delivery.url)
+            asked = self._client.stream("POST", url, headers=headers, content=body)
+            async with asyncio.timeout(seconds), asked as response:
+                status = response.status_code  # what else the receiver says is not read
+        except PrivateAddress as problem:
+            answer, final = f"{problem}, where webhooks are not sent. {PRIVATE_REMEDY}", True
+        except httpx.InvalidURL as problem:
             answer, final = str(problem), True
         except TimeoutError:
             answer = f"No answer within {seconds:g} seconds."
-        except (OSError, UnicodeError, httpx.HTTPError) as problem:  # idna's errors are UnicodeErrors
+        except (OSError, httpx.HTTPError) as problem:
             answer = f"No answer: {str(problem) or type(problem).__name__}"
         else:
             answer = f"Answered {status}."

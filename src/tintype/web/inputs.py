@@ -20,7 +20,7 @@ from tintype.errors import FileDownloadError, FileTooLarge, InputError, Json, ab
 from tintype.files import internal_url, new_file_id, own_file, safe_file_name
 from tintype.files.addresses import is_plainly_private, parsed_url
 from tintype.files.data_uri import is_data_uri, open_data_uri
-from tintype.files.fetch import refuse_private, refuse_unknown_file
+from tintype.files.fetch import private_source, unknown_file
 from tintype.files.formats import suffix_for, suffix_of_name
 from tintype.files.spool import Spool
 from tintype.store.records import StoredFile
@@ -76,19 +76,19 @@ class InputFiles:
             file = await self._call.store.files.find(own[0])
             if file is not None:
                 if not await may_use(self._call, file, url):
-                    refuse_unknown_file(url, ("body",))
+                    raise unknown_file(url)
                 _check_size(file, self._call.settings.max_input_bytes)
                 return internal_url(file.id, file.file_name)
         if url.startswith(INTERNAL_SCHEME):
-            refuse_unknown_file(url, ("body",))
+            raise unknown_file(url)
         try:
             host = parsed_url(url).host
         except httpx.InvalidURL as problem:
             raise FileDownloadError(f"This is not a valid URL: {problem}.", given=url[:200]) from None
         if own is not None and is_own_host(self._call.settings, host):
-            refuse_unknown_file(url, ("body",))
+            raise unknown_file(url)
         if not self._call.settings.allow_private_inputs and is_plainly_private(host):
-            refuse_private(url[:200], host, ("body",))
+            raise private_source(url[:200], host)
         return url
 
     async def _kept(self, spool: Spool) -> str:
