@@ -116,7 +116,7 @@ def test_a_model_whose_worker_was_killed_stays_training_goes_on_from_its_checkpo
     server: Server,
 ) -> None:
     with server.http() as http:
-        body = {"images_data_url": upload(http, pictures(10)), "name": "Killed once", "steps": 800}
+        body = {"images_data_url": upload(http, pictures(10)), "name": "Killed once", "steps": 320}
         request = submitted(http, CUSTOM, body)
         until_checkpoint(http, request["status_url"])
         for process in psutil.Process(server.pid).children(recursive=True):

@@ -37,6 +37,10 @@ from tintype.training.cache import encode_once
 from tintype.training.loop import Plan, train
 from tintype.worker import checkpoints
 
+settings = load_settings(flux_base="miniature", device="cpu")
+families = Families(settings, "cpu")
+families.flux().load_transformer()  # read once; each attempt has a copy of its own
+
 def stop_here(what):
     print(what, flush=True)
     time.sleep(600)
@@ -56,8 +60,7 @@ def attempt(folder, at_step, in_checkpoint):
             stop_here("at the step")
 
     checkpoints._flush_tree = flush_half
-    settings = load_settings(flux_base="miniature", device="cpu")
-    context = LocalContext(folder, settings, on_progress=each)
+    context = LocalContext(folder, settings, families=families, on_progress=each)
     flux = context.families.flux()
     examples = [Example(c, Image.new("RGB", (512, 512), c), "TOK", (Bucket(512, 512, 512),)) for c in ("red", "blue")]
     cache = encode_once(flux, Dataset(examples, DatasetReport()), folder / "latents")
