@@ -284,7 +284,8 @@ def test_a_result_that_has_been_forgotten_is_a_404_for_whoever_asks_and_its_stat
     sent = client.post(DRAWER, json=body, headers=key).json()
     server.wait(sent["request_id"], "COMPLETED")
     assert client.get(sent["response_url"]).status_code == 200
-    server.call(lambda store: store.requests.erase_old(-60.0))
+    while server.call(lambda store: store.requests.erase_old(-60.0)):
+        pass  # it erases so many at a time, and other tests have left theirs
     for answer in (
         client.get(sent["response_url"]),
         client.post(DRAWER.replace("/queue", "/run"), json=body, headers=key),

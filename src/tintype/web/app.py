@@ -14,12 +14,12 @@ from starlette.middleware import Middleware
 from tintype.errors import TintypeError
 from tintype.settings import Settings
 from tintype.store.store import Store
-from tintype.web.deliverer import Deliverer
 from tintype.web.housekeeping import keep_house
 from tintype.web.middleware import RequestMiddleware, refuse, refuse_route
 from tintype.web.poll_cache import ReplayMiddleware
 from tintype.web.routes import ROUTES
 from tintype.web.services import Services
+from tintype.web.webhook_sender import WebhookSender
 
 
 class State(TypedDict):
@@ -37,7 +37,7 @@ def create_app(settings: Settings, store: Store | None = None) -> Starlette:
         services = await Services.open(settings, opened)
         if settings.database_url.startswith("sqlite"):  # there is no other web process whose runs these could be
             await services.sync_runs.take_over()
-        duties = [asyncio.create_task(duty) for duty in (keep_house(services), Deliverer(services).run())]
+        duties = [asyncio.create_task(duty) for duty in (keep_house(services), WebhookSender(services).run())]
         try:
             yield {"services": services}
         finally:

@@ -19,9 +19,9 @@ from tintype.web.body import Body, json_body, query_body
 from tintype.web.custom_models import usable_model
 from tintype.web.inputs import InputFiles
 from tintype.web.options import options_of
-from tintype.web.receivers import check_receiver
 from tintype.web.responses import json_response
 from tintype.web.services import Call
+from tintype.web.webhook_sender import check_receiver
 
 _MOST_NOTES = 20
 _LONGEST_AFFINITY = 1000  # characters

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
+
 from starlette.responses import Response
 
 from tintype.errors import Json
-from tintype.store.records import Delivery
-from tintype.web.envelope import key_set
+from tintype.store.records import Delivery, SigningKey
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.status import find
@@ -43,3 +45,15 @@ def _described(delivery: Delivery) -> Json:
         "due_at": delivery.due_at if delivery.ended_at is None else None,
         "ended_at": delivery.ended_at,
     }
+
+
+def key_set(keys: Sequence[SigningKey]) -> Json:
+    """The public halves, as a JSON Web Key Set (RFC 8037)."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    published = []
+    for key in keys:
+        public = Ed25519PrivateKey.from_private_bytes(key.seed).public_key().public_bytes_raw()
+        x = base64.urlsafe_b64encode(public).decode().rstrip("=")
+        published.append({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": key.id, "use": "sig", "alg": "EdDSA"})
+    return {"keys": published}

@@ -1,12 +1,17 @@
 """Takes webhooks out of the outbox and to their receivers, side by side, so that a slow one delays nobody else.
 
-A receiver that does not answer holds a few tries of its own at most. Several processes may deliver from one outbox:
-what one has claimed, no other has. A process that stops hands back what it had begun.
+A receiver that does not answer holds a few tries of its own at most. Several processes may send from one outbox: what
+one has claimed, no other has. A process that stops hands back what it had begun. Who may send a request must not be
+able to make this machine talk to its neighbours, so webhooks go only where the settings let them.
+
+The signature is fal's: ED25519, in hex, over four lines joined by line feeds: request id, user id, unix seconds, and
+the SHA-256 of the body in hex. The body is the same at every try; the time, and with it the signature, is the try's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import Counter
 from functools import partial
@@ -16,16 +21,24 @@ import anyio
 import httpx
 import structlog
 
+from tintype import __version__
+from tintype.errors import BadRequest, Json
 from tintype.fal import is_fal_host
-from tintype.files.addresses import parsed_url
+from tintype.files import render
+from tintype.files.addresses import Address, is_loopback, is_plainly_private, is_public, parsed_url, plain_address
 from tintype.files.safe_http import PrivateAddress, SafeClient
-from tintype.store.records import Delivery
+from tintype.settings import Settings
+from tintype.store.records import Delivery, SigningKey
 from tintype.store.webhooks import FIRST_TRY_SECONDS, LATER_TRY_SECONDS, signing_key
 from tintype.web.access import host_name
-from tintype.web.envelope import body_of, headers_of
-from tintype.web.receivers import PRIVATE_REMEDY, may_receive
+from tintype.web.responses import linked_body, to_json
 from tintype.web.services import Services
 
+USER_ID = "local-user"  # an installation is one account
+SEEN_AS = f"tintype/{__version__}"
+_PRIVATE_REMEDY = (
+    "Send it elsewhere, or start the server with TINTYPE_WEBHOOK_TARGETS=private (loopback: this machine only)."
+)
 MOST_UNDERWAY = 256  # tries at once
 MOST_PER_TARGET = 8
 _LOOK_SECONDS = 0.5  # how often the outbox is looked into
@@ -33,8 +46,8 @@ _LOOK_SECONDS = 0.5  # how often the outbox is looked into
 log = structlog.get_logger("tintype.web")
 
 
-class Deliverer:
-    """Delivers until cancelled."""
+class WebhookSender:
+    """Sends webhooks until cancelled."""
 
     def __init__(self, services: Services) -> None:
         self._store = services.store
@@ -100,7 +113,7 @@ class Deliverer:
             async with asyncio.timeout(seconds), asked as response:
                 status = response.status_code  # what else the receiver says is not read
         except PrivateAddress as problem:
-            answer, final = f"{problem}, where webhooks are not sent. {PRIVATE_REMEDY}", True
+            answer, final = f"{problem}, where webhooks are not sent. {_PRIVATE_REMEDY}", True
         except httpx.InvalidURL as problem:
             answer, final = str(problem), True
         except TimeoutError:
@@ -116,3 +129,51 @@ class Deliverer:
                 answer, final = f"Answered {status}: redirects are not followed.", True
         log.info("webhook not delivered", request_id=delivery.request_id, tries=delivery.tries, answer=answer)
         await self._store.webhooks.not_delivered(delivery, answer, first_wait=self._first_wait, final=final)
+
+
+def check_receiver(settings: Settings, url: str) -> None:
+    """Refuses a webhook's URL that can be told to be private when it is asked for. Raises BadRequest."""
+    host = parsed_url(url).host
+    address = plain_address(host)
+    allowed = may_receive(settings, address) if address is not None else not is_plainly_private(host)
+    if not allowed and settings.webhook_targets != "private":
+        raise BadRequest(f"{host[:200]} is a private address, and webhooks are not sent there.", remedy=_PRIVATE_REMEDY)
+
+
+def may_receive(settings: Settings, address: Address) -> bool:
+    """Tells whether webhooks may go to an address."""
+    targets = settings.webhook_targets
+    if targets == "auto":
+        targets = "loopback" if _serves_only_itself(settings) else "public"
+    return targets == "private" or is_public(address) or (targets == "loopback" and is_loopback(address))
+
+
+def _serves_only_itself(settings: Settings) -> bool:
+    """Tells whether only programs on this machine can reach the server: they need no server to reach each other."""
+    host = plain_address(settings.host)
+    return host is not None and is_loopback(host) and settings.public_url is None
+
+
+def body_of(message: Json, origin: str) -> bytes:
+    """The message with URLs that its receiver can open: `origin` is where the sender of the request reached us."""
+    payload = message.get("payload")
+    if isinstance(payload, dict):
+        message = {**message, "payload": linked_body(payload, origin)}
+    return to_json(render(message, origin))
+
+
+def headers_of(request_id: str, body: bytes, key: SigningKey, at: float, *, user_id: str = USER_ID) -> dict[str, str]:
+    """All headers of a webhook sent at `at` (unix seconds)."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # 0.1 s that a start can do without
+
+    timestamp = str(int(at))
+    lines = (request_id, user_id, timestamp, hashlib.sha256(body).hexdigest())
+    signature = Ed25519PrivateKey.from_private_bytes(key.seed).sign("\n".join(lines).encode())
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": SEEN_AS,
+        "X-Fal-Webhook-Request-Id": request_id,
+        "X-Fal-Webhook-User-Id": user_id,
+        "X-Fal-Webhook-Timestamp": timestamp,
+        "X-Fal-Webhook-Signature": signature.hex(),
+    }

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import json
 import socket
 import time
 import uuid
@@ -13,10 +15,13 @@ import pytest
 from tests.support.web_server import WebServer
 from tests.support.webhook_receiver import Receiver, is_genuine, receiving
 
-from tintype.store.records import DeliveryState, NewRequest
-from tintype.web import deliverer
-from tintype.web.deliverer import Deliverer
+from tintype.errors import BadRequest, InvalidArchive
+from tintype.settings import Settings
+from tintype.store.records import DeliveryState, NewRequest, SigningKey
+from tintype.web import webhook_sender
 from tintype.web.services import Services
+from tintype.web.webhook_sender import WebhookSender, body_of, check_receiver, headers_of, may_receive
+from tintype.web.webhooks import key_set
 
 DRAWER = "/queue/fal-ai/flux-lora"
 
@@ -91,7 +96,7 @@ def test_what_was_not_taken_in_is_sent_again_the_same(eager: WebServer, receiver
 def test_later_tries_have_more_time_than_the_first(
     eager: WebServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(deliverer, "FIRST_TRY_SECONDS", 0.2)
+    monkeypatch.setattr(webhook_sender, "FIRST_TRY_SECONDS", 0.2)
     receiver.delay = 1.0
     [delivery] = deliveries(eager, submit(eager, receiver.url), "delivered")
     assert delivery["tries"] == 2
@@ -153,7 +158,7 @@ def test_a_private_receiver_is_refused_where_it_is_named(client):
 async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_request(settings, store, url):
     request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
     await store.requests.cancel(request.id)
-    running = asyncio.create_task(Deliverer(await Services.open(settings, store)).run())
+    running = asyncio.create_task(WebhookSender(await Services.open(settings, store)).run())
     deadline = asyncio.get_running_loop().time() + 30
     while (delivery := (await store.webhooks.list(request.id))[0]).state != DeliveryState.GIVEN_UP:
         assert asyncio.get_running_loop().time() < deadline, delivery
@@ -170,7 +175,7 @@ async def test_whoever_stops_hands_back_what_was_begun(settings, store):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
         await store.requests.cancel(request.id)
-        running = asyncio.create_task(Deliverer(await Services.open(settings, store)).run())
+        running = asyncio.create_task(WebhookSender(await Services.open(settings, store)).run())
         connection, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -179,3 +184,86 @@ async def test_whoever_stops_hands_back_what_was_begun(settings, store):
     [delivery] = await store.webhooks.list(request.id)
     assert (delivery.state, delivery.tries) == (DeliveryState.WAITING, 0)
     assert await store.webhooks.claim(1)
+
+
+LOOPBACK = ("http://127.0.0.1:9/x", "http://localhost/x", "http://[::1]:9/", "http://0x7f.1/", "http://a.localhost/")
+PRIVATE = ("http://10.0.0.1/", "http://192.168.1.2/", "http://169.254.169.254/", "http://0.0.0.0/",
+           "http://metadata.google.internal/", "http://printer.local/", "http://[fd00::1]/")  # fmt: skip
+
+
+def refused(url: str, **settings: object) -> bool:
+    try:
+        check_receiver(Settings(**settings), url)
+    except BadRequest:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("url", LOOPBACK)
+def test_a_server_of_this_machine_only_may_call_programs_of_this_machine(url):
+    assert not refused(url)
+    assert refused(url, host="0.0.0.0")
+    assert refused(url, public_url="https://pictures.example")
+    assert refused(url, webhook_targets="public")
+    assert not refused(url, host="0.0.0.0", webhook_targets="loopback")
+
+
+@pytest.mark.parametrize("url", PRIVATE)
+def test_private_networks_are_called_by_setting_only(url):
+    assert refused(url)
+    assert refused(url, webhook_targets="loopback")
+    assert not refused(url, webhook_targets="private")
+
+
+def test_public_receivers_are_always_allowed():
+    for targets in ("auto", "public", "loopback", "private"):
+        assert not refused("https://hooks.example/x", webhook_targets=targets)
+
+
+def test_where_a_name_leads_is_checked_by_the_same_rules():
+    public, loopback, private = (ipaddress.ip_address(a) for a in ("93.184.216.34", "127.0.0.1", "10.0.0.1"))
+    for targets, allowed in (
+        ("auto", {public, loopback}),
+        ("public", {public}),
+        ("private", {public, loopback, private}),
+    ):
+        settings = Settings(webhook_targets=targets)
+        assert {address for address in (public, loopback, private) if may_receive(settings, address)} == allowed
+
+
+# The published vector: seed, message and what they must come to.
+KEY = SigningKey("k", bytes(range(32)), 0.0)
+REQUEST_ID = "00000000-0000-4000-8000-000000000001"
+MESSAGE = {"request_id": REQUEST_ID, "gateway_request_id": REQUEST_ID, "status": "OK", "payload": {"seed": 42}}
+SIGNATURE = (
+    "fc47cb811958e69138ffabb965b1305dca43d83dcda0992623c6839aa3deb692"
+    "83710e3751fe5e13a46c2cc1d4414a837338b7247b210ac9caad1b20817fbb06"
+)
+
+
+def test_the_published_vector_is_met_and_an_independent_script_agrees():
+    body = body_of(MESSAGE, "http://127.0.0.1:8787")
+    assert len(body) == 149
+    headers = headers_of(REQUEST_ID, body, KEY, 1767225600.7, user_id="local-user")
+    assert headers["X-Fal-Webhook-Signature"] == SIGNATURE
+    keys = key_set([KEY])
+    assert keys["keys"][0]["x"] == "A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg"
+    assert is_genuine(headers, body, keys)
+
+
+def test_any_change_is_noticed_by_the_script():
+    body = body_of(MESSAGE, "")
+    headers = headers_of(REQUEST_ID, body, KEY, 1767225600)
+    assert not is_genuine(headers, body + b" ", key_set([KEY]))
+    assert not is_genuine({**headers, "X-Fal-Webhook-Timestamp": "1767225601"}, body, key_set([KEY]))
+    other = SigningKey("o", bytes(32), 0.0)
+    assert not is_genuine(headers, body, key_set([other]))
+    assert is_genuine(headers, body, key_set([other, KEY]))  # both are published while one takes over
+
+
+def test_urls_in_a_body_can_be_opened_by_its_receiver():
+    file = {"url": "tintype:files/" + "a" * 32 + "/lora.safetensors"}
+    body = json.loads(body_of({"payload": {"file": file}}, "https://here.example"))
+    assert body["payload"]["file"]["url"] == f"https://here.example/cdn/files/{'a' * 32}/lora.safetensors"
+    failed = body_of({"payload": InvalidArchive("No archive.").failure().body}, "https://here.example")
+    assert json.loads(failed)["payload"]["detail"][0]["url"] == "https://here.example/docs/errors#invalid_archive"
