@@ -32,10 +32,10 @@ from miniature.world import Subject, photograph, write_archive
 from tintype.catalog.custom_models import ModelReference, ModelStatus
 from tintype.catalog.ideogram_custom_models import CUSTOM_MODEL_TRAINER
 from tintype.catalog.ideogram_v4 import NegativeBranch, RenderingSpeed
-from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish
+from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.jobs.local import LocalContext
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import load_settings
 
 PAGES_PROMPT = "A photo in my custom style"
@@ -60,14 +60,14 @@ class Drawn:
     adherence: float | None
 
 
-def learn(seed: int, families: Families, out: Path, inputs: dict[str, Any]) -> Path:
+def learn(seed: int, models: ResidentModels, out: Path, inputs: dict[str, Any]) -> Path:
     """The LoRA of a custom model of one subject; kept in `out`, and taken from there the next time."""
     kept = out / f"{seed}.safetensors"
     if kept.exists():
         return kept
     module, _, function = CUSTOM_MODEL_TRAINER.job.partition(":")
     with tempfile.TemporaryDirectory() as folder:
-        context = LocalContext(Path(folder), load_settings(), families=families)
+        context = LocalContext(Path(folder), load_settings(), resident_models=models)
         context.model = ModelReference(str(seed), f"Subject {seed}", f"model/{seed}/version/1", ModelStatus.TRAINING)
         archive = Path(folder) / "photos.zip"
         write_archive(archive, photograph(Subject.from_seed(seed), PHOTOS), captions=False)
@@ -78,14 +78,19 @@ def learn(seed: int, families: Families, out: Path, inputs: dict[str, Any]) -> P
 
 
 def draw(
-    sampler: IdeogramSampler, lora: Path, seed: int, speed: RenderingSpeed, branch: NegativeBranch | None, seeds: int
+    inference: IdeogramInference,
+    lora: Path,
+    seed: int,
+    speed: RenderingSpeed,
+    branch: NegativeBranch | None,
+    seeds: int,
 ) -> tuple[list[Drawn], list[Image.Image]]:
     """Every prompt with so many seeds."""
-    sampler.use([LoraRequest(lora, 1.0, ())] if branch else [])
+    inference.apply_loras([LoraRequest(lora)] if branch else [])
     marks, found, pictures = Subject.from_seed(seed).marks, [], []
     for prompt in PROMPTS:
-        wish = IdeogramWish(prompt, 1024, 1024, speed, branch=branch)
-        drawn = sampler.draw(wish, sampler.word(wish), range(seeds))
+        request = IdeogramImageRequest(prompt, 1024, 1024, speed, branch=branch)
+        drawn = inference.generate(request, inference.prepare(request), range(seeds))
         for reading in judge().read(drawn):
             adherence = reading.adherence(asked_beside_marks(prompt))
             found.append(Drawn(seed, speed, branch, prompt, reading.likeness(marks), adherence))
@@ -114,16 +119,16 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    families = Families(load_settings(ideogram4_base="miniature"), "cpu")
+    models = ResidentModels(load_settings(ideogram4_base="miniature"), "cpu")
     found: list[Drawn] = []
     for seed in chosen.subjects:
         began = time.monotonic()
-        lora = learn(seed, families, chosen.out, chosen.inputs)
+        lora = learn(seed, models, chosen.out, chosen.inputs)
         print(f"subject {seed}: {lora} after {time.monotonic() - began:.0f} s", flush=True)
         sheet: list[Image.Image] = [picture for picture, _ in photograph(Subject.from_seed(seed), 2 * len(PROMPTS))]
         for speed in chosen.speeds:
             for branch in (None, *chosen.branches):
-                drawn, pictures = draw(families.ideogram_sampler(), lora, seed, speed, branch, chosen.seeds)
+                drawn, pictures = draw(models.inference(IdeogramInference), lora, seed, speed, branch, chosen.seeds)
                 found, sheet = found + drawn, sheet + pictures
         grid(sheet, columns=2 * len(PROMPTS)).save(chosen.out / f"{seed}.png")
     rows = []

@@ -28,7 +28,6 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: bench is not installed
 
 from bench.weightless import REAL, TEXT_TOKENS, Weightless, WeightlessFlux, WeightlessIdeogram4
-
 from tintype.lora.adapter import Adapter
 from tintype.training.cache import Cache, Item
 from tintype.training.plan import Plan

@@ -42,7 +42,6 @@ from bench.weightless import (
     WeightlessFlux,
     WeightlessIdeogram4,
 )
-
 from tintype.errors import OutOfMemory
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Features, Forward, Latents, compiling

@@ -32,7 +32,7 @@ from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.jobs import generate_flux, train_portrait
 from tintype.jobs.local import LocalContext
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import Settings, load_settings
 
 
@@ -48,11 +48,13 @@ class Learned:
     adherence_of_base: float
 
 
-def learn(seed: int, order: dict[str, Any], families: Families, settings: Settings, out: Path, photos: int) -> Learned:
+def learn(
+    seed: int, order: dict[str, Any], models: ResidentModels, settings: Settings, out: Path, photos: int
+) -> Learned:
     """Trains on one subject and judges what is drawn; writes its contact sheet."""
     subject = Subject.from_seed(seed)
     with tempfile.TemporaryDirectory() as folder:
-        context = LocalContext(Path(folder), settings, families=families)
+        context = LocalContext(Path(folder), settings, resident_models=models)
         taken = photograph(subject, photos)
         archive = Path(folder) / "photos.zip"
         write_archive(archive, taken, captions=False)
@@ -100,9 +102,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     chosen = parser.parse_args()
     settings = load_settings(flux_base="miniature")
-    families = Families(settings, "cpu")
+    models = ResidentModels(settings, "cpu")
     order = {"steps": chosen.steps} | chosen.order
-    found = [learn(seed, order, families, settings, chosen.out, chosen.photos) for seed in chosen.subjects]
+    found = [learn(seed, order, models, settings, chosen.out, chosen.photos) for seed in chosen.subjects]
     means = {name: round(statistics.fmean(getattr(one, name) for one in found), 3)
              for name in ("seconds", "likeness", "likeness_of_base", "adherence", "adherence_of_base")}  # fmt: skip
     if chosen.json:

@@ -29,13 +29,12 @@ from torch.utils.flop_counter import FlopCounterMode
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: bench is not installed
 
 from bench.weightless import TEXT_TOKENS, WeightlessIdeogram4
-
 from tintype.catalog.ideogram_v4 import RenderingSpeed
-from tintype.inference.ideogram4_steps import Order, denoise, draw
+from tintype.inference.ideogram4 import denoise
 from tintype.inference.presets import SPEEDS, Preset
-from tintype.inference.prompt_expansion import by_rule
+from tintype.inference.prompts import by_rule
+from tintype.jobs.resident_models import ResidentModels
 from tintype.models.ideogram4.model import Ideogram4Family
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 SIDE = 1024  # nominal pixels
@@ -60,7 +59,7 @@ class Plain:
             "mu": family.schedule_mean(preset.mu), "std": preset.std,
         }  # fmt: skip
 
-    def draw(self) -> Image.Image:
+    def generate(self) -> Image.Image:
         drawn: list[Image.Image] = self.pipeline(
             self.prompt, **self.settings, generator=torch.Generator().manual_seed(SEED)
         ).images
@@ -71,23 +70,24 @@ class Ours:
     """The product's drawing."""
 
     def __init__(self, family: Ideogram4Family, prompt: str, preset: Preset) -> None:
-        self.family, self.prompt, self.order = family, prompt, Order(SIDE, SIDE, preset, [SEED])
+        self.family, self.prompt, self.preset = family, prompt, preset
 
-    def draw(self) -> Image.Image:
+    def generate(self) -> Image.Image:
         features = self.family.encode_captions([self.prompt])
-        return draw(self.family, self.family.load_transformer(), features, self.order)[0]
+        latents = denoise(self.family, self.family.load_transformer(), features, (SIDE, SIDE), self.preset, [SEED])
+        return self.family.decode_latents(latents)[0]
 
 
 def compare(family: Ideogram4Family, prompt: str, speed: RenderingSpeed, rounds: int) -> dict[str, Any]:
     """Medians of milliseconds a step, encoding and decoding included, and how far the pictures lie apart."""
     preset = SPEEDS[speed]
     contenders: dict[str, Plain | Ours] = {"plain": Plain(family, prompt, preset), "ours": Ours(family, prompt, preset)}
-    drawn = {name: np.asarray(contender.draw()).astype(int) for name, contender in contenders.items()}
+    drawn = {name: np.asarray(contender.generate()).astype(int) for name, contender in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in sorted(contenders, reverse=turn % 2 == 1):
             began = time.perf_counter()
-            contenders[name].draw()
+            contenders[name].generate()
             seconds[name].append(time.perf_counter() - began)
     faster = (plain / ours for plain, ours in zip(seconds["plain"], seconds["ours"], strict=True))
     return {
@@ -106,7 +106,7 @@ def count(family: WeightlessIdeogram4, side: int = SIDE, text_tokens: int = TEXT
     counter = FlopCounterMode(display=False)
     features = family.random_features(1, text_tokens)
     with counter:
-        denoise(family, family.load_transformer(), features, Order(side, side, once, [SEED]))
+        denoise(family, family.load_transformer(), features, (side, side), once, [SEED])
     return counter.get_total_flops() / TFLOP
 
 
@@ -133,7 +133,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    family = Families(load_settings(ideogram4_base="miniature"), "cpu").ideogram4()
+    family = ResidentModels(load_settings(ideogram4_base="miniature"), "cpu").family(Ideogram4Family)
     prompt = by_rule("a portrait of a person, long red hair, round glasses, blue shirt, green background, smiling")
     found = {
         "miniature": [compare(family, prompt, chosen.speed, chosen.rounds)],

@@ -44,11 +44,11 @@ from miniature.world import Subject, photograph, write_archive
 
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.dataset import MULTI_RESOLUTION, DatasetOptions, open_dataset
-from tintype.inference.flux import Wish
+from tintype.inference.flux import FluxImageRequest, FluxInference
+from tintype.jobs.resident_models import ResidentModels
 from tintype.jobs.train_portrait import plan_of
 from tintype.lora.adapter import Adapter
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
 from tintype.training.checkpoint import TrainingState
@@ -145,10 +145,13 @@ class Judged:
     adherence: float
 
 
-def score_of(adapter: Adapter, weights: torch.Tensor, families: Families, subject: Subject) -> Score:
+def score_of(adapter: Adapter, weights: torch.Tensor, models: ResidentModels, subject: Subject) -> Score:
     """Draws all prompts and seeds with weights that are in no file yet; the mean of what the judge reads."""
-    with applied(adapter, weights, families.flux()):
-        drawn = [families.flux_sampler().draw(Wish(prompt, 1024, 1024), [seed])[0] for prompt, seed in CASES]
+    with applied(adapter, weights, models.family(FluxFamily)):
+        drawn = [
+            models.inference(FluxInference).generate(FluxImageRequest(prompt, 1024, 1024), [seed])[0]
+            for prompt, seed in CASES
+        ]
     return mean(score(drawn, [prompt for prompt, _ in CASES], subject.marks))
 
 
@@ -207,12 +210,12 @@ def cache_of(flux: FluxFamily, subject: Subject, photos: int, folder: Path) -> C
     return encode_once(flux, dataset, folder / "latents")
 
 
-def compare(seed: int, chosen: argparse.Namespace, families: Families) -> dict[str, Any]:
+def compare(seed: int, chosen: argparse.Namespace, models: ResidentModels) -> dict[str, Any]:
     """One subject, both recipes; the plain one at each of its rates."""
-    subject, flux = Subject.from_seed(seed), families.flux()
+    subject, flux = Subject.from_seed(seed), models.family(FluxFamily)
     order = cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse({"images_data_url": "data:,", **chosen.order}))
     clock = time.process_time if chosen.cpu_time else time.perf_counter
-    measure = partial(score_of, families=families, subject=subject)
+    measure = partial(score_of, models=models, subject=subject)
     with tempfile.TemporaryDirectory() as folder:
         cache = cache_of(flux, subject, chosen.photos, Path(folder))
         scaled = order.learning_rate * flux.training_defaults.learning_rate_scale
@@ -251,8 +254,8 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="processor time, whatever else runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     chosen = parser.parse_args()
-    families = Families(load_settings(flux_base="miniature"), "cpu")
-    rows = [compare(seed, chosen, families) for seed in chosen.subjects]
+    models = ResidentModels(load_settings(flux_base="miniature"), "cpu")
+    rows = [compare(seed, chosen, models) for seed in chosen.subjects]
     ratios = [row["ratio"] for row in rows if row["ratio"]]
     median = round(statistics.median(ratios), 3) if ratios else None
     if chosen.json:

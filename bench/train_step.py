@@ -35,11 +35,11 @@ from peft import LoraConfig
 from rich.console import Console
 from rich.table import Table
 
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.models.flux.model import FluxFamily
 from tintype.models.ideogram4.captions import canonical
 from tintype.models.ideogram4.model import Ideogram4Family
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.batches import Batches
 from tintype.training.cache import Cache, Item
@@ -57,8 +57,8 @@ MEMORY_STEPS, MEMORY_PROCESSES = 5, 5
 
 
 def family_named(name: str) -> Trained:
-    families = Families(load_settings(flux_base="miniature", ideogram4_base="miniature"), "cpu")
-    return families.ideogram4() if name == "ideogram4" else families.flux()
+    models = ResidentModels(load_settings(flux_base="miniature", ideogram4_base="miniature"), "cpu")
+    return models.family(Ideogram4Family) if name == "ideogram4" else models.family(FluxFamily)
 
 
 def cache_of(family: Trained, side: int) -> Cache:

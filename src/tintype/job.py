@@ -39,7 +39,7 @@ class CheckpointStore(Protocol):
 
 
 class JobContext(Protocol):
-    """See the module's text. `families` holds what is resident and is an opaque `tintype.models.resident.Families`.
+    """See the module's text. `resident_models` is an opaque `tintype.jobs.resident_models.ResidentModels`.
 
     `scratch` goes with the attempt. `lasting` is there again in the next one, as checkpoints are: for what is costly
     to make and whose name says what it is; another attempt may have been killed while it wrote there.
@@ -55,7 +55,7 @@ class JobContext(Protocol):
     checkpoint: CheckpointStore
 
     @property
-    def families(self) -> object: ...
+    def resident_models(self) -> object: ...
 
     def log(self, message: str, level: Level = "INFO") -> None:
         """One line for the person who waits."""

@@ -26,7 +26,8 @@ from tintype.catalog.custom_models import ModelStatus
 from tintype.catalog.ideogram_custom_models import AspectRatio
 from tintype.files.urls import internal_url, own_file
 from tintype.inference.presets import ASPECT_RATIOS
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
+from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.settings import load_settings
 from tintype.store import schema
 
@@ -40,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 @pytest.fixture(scope="module")
 def lora(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a LoRA with random weights, in fal's form."""
-    family = Families(load_settings(ideogram4_base="miniature"), "cpu").ideogram4()
+    family = ResidentModels(load_settings(ideogram4_base="miniature"), "cpu").family(Ideogram4Family)
     torch.manual_seed(4)
     path: Path = tmp_path_factory.mktemp("lora") / "lora.safetensors"
     save_lora(path, random_layers(family, rank=4, size=0.02), "fal")

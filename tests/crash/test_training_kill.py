@@ -28,8 +28,9 @@ import os, pathlib, sys, time, traceback
 import torch
 torch.set_num_threads(1)
 from PIL import Image
+from tintype.models.flux.model import FluxFamily
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
 from tintype.jobs.local import LocalContext
 from tintype.settings import load_settings
 from tintype.lora.adapter import Adapter
@@ -38,8 +39,8 @@ from tintype.training.loop import Plan, train
 from tintype.worker import checkpoints
 
 settings = load_settings(flux_base="miniature", device="cpu")
-families = Families(settings, "cpu")
-families.flux().load_transformer()  # read once; each attempt has a copy of its own
+models = ResidentModels(settings, "cpu")
+models.flux().load_transformer()  # read once; each attempt has a copy of its own
 
 def stop_here(what):
     print(what, flush=True)
@@ -60,8 +61,8 @@ def attempt(folder, at_step, in_checkpoint):
             stop_here("at the step")
 
     checkpoints._flush_tree = flush_half
-    context = LocalContext(folder, settings, families=families, on_progress=each)
-    flux = context.families.flux()
+    context = LocalContext(folder, settings, resident_models=models, on_progress=each)
+    flux = models.family(FluxFamily)
     examples = [Example(c, Image.new("RGB", (512, 512), c), "TOK", (Bucket(512, 512, 512),)) for c in ("red", "blue")]
     cache = encode_once(flux, Dataset(examples, DatasetReport()), folder / "latents")
     adapter = Adapter.for_transformer(

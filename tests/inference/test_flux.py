@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 
 from tintype.errors import Cancelled
-from tintype.inference.flux import FluxSampler, Wish
+from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.inference.lora_cache import LoraRequest
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.write import write_lora
 from tintype.models.flux.lora_keys import FLUX_KEYS
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 
-WISH = Wish("a portrait of TOK, blue shirt", 512, 768, steps=4)
+REQUEST = FluxImageRequest("a portrait of TOK, blue shirt", 512, 768, steps=4)
 
 PLAIN = """
 import sys, torch
@@ -41,13 +41,13 @@ assert not any(name.startswith("tintype") for name in sys.modules)
 
 
 @pytest.fixture(scope="module")
-def sampler() -> FluxSampler:
-    return Families(load_settings(), "cpu").flux_sampler()
+def inference() -> FluxInference:
+    return ResidentModels(load_settings(), "cpu").inference(FluxInference)
 
 
 @pytest.fixture(scope="module")
-def lora(sampler: FluxSampler, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    flux = sampler.family
+def lora(inference: FluxInference, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flux = inference.family
     adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=4, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(3))
     path = tmp_path_factory.mktemp("lora") / "a.safetensors"
@@ -58,42 +58,42 @@ def levels(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture.convert("RGB")).astype(int)
 
 
-def test_picture_k_of_a_batch_is_the_single_picture_of_its_seed(sampler: FluxSampler) -> None:
-    together = sampler.draw(WISH, [7, 8, 9])
+def test_picture_k_of_a_batch_is_the_single_picture_of_its_seed(inference: FluxInference) -> None:
+    together = inference.generate(REQUEST, [7, 8, 9])
     for seed, picture in zip([7, 8, 9], together, strict=True):
-        assert (levels(picture) == levels(sampler.draw(WISH, [seed])[0])).all()
+        assert (levels(picture) == levels(inference.generate(REQUEST, [seed])[0])).all()
     assert (levels(together[0]) != levels(together[1])).any()
 
 
-def test_pictures_have_the_drawn_size(sampler: FluxSampler) -> None:
-    assert sampler.draw(WISH, [1])[0].size == sampler.family.true_size(512, 768) == (32, 48)
+def test_pictures_have_the_drawn_size(inference: FluxInference) -> None:
+    assert inference.generate(REQUEST, [1])[0].size == inference.family.true_size(512, 768) == (32, 48)
 
 
 def test_a_plain_pipeline_in_another_process_draws_the_same_with_our_file(
-    sampler: FluxSampler, lora: Path, tmp_path: Path
+    inference: FluxInference, lora: Path, tmp_path: Path
 ) -> None:
-    flux = sampler.family
+    flux = inference.family
     command = [sys.executable, "-W", "ignore", "-c", PLAIN, str(flux.weights.folder), str(lora)]
     command += [str(flux.max_sequence_length), str(tmp_path), "1.0", "0.5"]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
-    base = sampler.draw(WISH, [11])[0]
+    base = inference.generate(REQUEST, [11])[0]
     for scale in (1.0, 0.5):
-        sampler.use([LoraRequest(lora, scale, ("body",))])
-        ours = sampler.draw(WISH, [11])[0]
-        sampler.use([])
+        inference.apply_loras([LoraRequest(lora, scale)])
+        ours = inference.generate(REQUEST, [11])[0]
+        inference.apply_loras([])
         with Image.open(tmp_path / f"{scale}.png") as plain:
             assert np.abs(levels(ours) - levels(plain)).max() <= 1
         assert np.abs(levels(ours) - levels(base)).max() > 3, "the LoRA has to be visible here"
 
 
-def test_every_step_is_told_and_may_stop_the_drawing(sampler: FluxSampler) -> None:
+def test_every_step_is_told_and_may_stop_the_drawing(inference: FluxInference) -> None:
     told: list[tuple[int, int]] = []
-    sampler.draw(WISH, [1, 2], lambda done, total: told.append((done, total)))
+    inference.generate(REQUEST, [1, 2], lambda done, total: told.append((done, total)))
     assert told == [(step, 8) for step in range(1, 9)]
 
     def stop(done: int, total: int) -> None:
         raise Cancelled()
 
     with pytest.raises(Cancelled):
-        sampler.draw(WISH, [1], stop)
-    assert sampler.draw(WISH, [1])[0].size == (32, 48)
+        inference.generate(REQUEST, [1], stop)
+    assert inference.generate(REQUEST, [1])[0].size == (32, 48)

@@ -15,7 +15,7 @@ from tests.support.tiny_ideogram import random_layers, save_lora, save_tiny_ideo
 
 from tintype.errors import Cancelled, InputError
 from tintype.inference import prompt_writer
-from tintype.inference.ideogram4 import BRANCH_WITH_LORA, IdeogramSampler, IdeogramWish
+from tintype.inference.ideogram4 import BRANCH_WITH_LORA, IdeogramImageRequest, IdeogramInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
 from tintype.inference.prompt_writer import NAME
@@ -24,94 +24,94 @@ from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights
 
-WISH = IdeogramWish("a red hat", 64, 48, "TURBO")
+REQUEST = IdeogramImageRequest("a red hat", 64, 48, "TURBO")
 
 
 @pytest.fixture(scope="module")
-def sampler(tmp_path_factory: pytest.TempPathFactory) -> IdeogramSampler:
+def inference(tmp_path_factory: pytest.TempPathFactory) -> IdeogramInference:
     folder: Path = save_tiny_ideogram(tmp_path_factory.mktemp("ideogram"))
     family = Ideogram4Family(BaseWeights("ideogram4", folder, "random", "a test"), torch.device("cpu"))
-    return IdeogramSampler(family, keep=4)
+    return IdeogramInference(family, keep=4)
 
 
 @pytest.fixture(autouse=True)
-def _bare(sampler: IdeogramSampler) -> None:
-    sampler.use([])
+def _bare(inference: IdeogramInference) -> None:
+    inference.apply_loras([])
 
 
-def pictures(sampler: IdeogramSampler, wish: IdeogramWish, seeds: list[int]) -> list[bytes]:
-    return [picture.tobytes() for picture in sampler.draw(wish, sampler.word(wish), seeds)]
+def pictures(inference: IdeogramInference, request: IdeogramImageRequest, seeds: list[int]) -> list[bytes]:
+    return [picture.tobytes() for picture in inference.generate(request, inference.prepare(request), seeds)]
 
 
 def levels(picture: Image.Image) -> np.ndarray:
     return np.asarray(picture).astype(int)
 
 
-def test_picture_k_of_a_batch_is_the_single_picture_of_its_seed(sampler: IdeogramSampler) -> None:
-    together = pictures(sampler, WISH, [7, 8, 9])
-    assert together == [pictures(sampler, WISH, [seed])[0] for seed in (7, 8, 9)]
+def test_picture_k_of_a_batch_is_the_single_picture_of_its_seed(inference: IdeogramInference) -> None:
+    together = pictures(inference, REQUEST, [7, 8, 9])
+    assert together == [pictures(inference, REQUEST, [seed])[0] for seed in (7, 8, 9)]
     assert len(set(together)) == 3
 
 
-def test_every_ratio_is_drawn_at_its_published_size_by_the_real_family(sampler: IdeogramSampler) -> None:
-    assert [sampler.family.true_size(*size) for size in ASPECT_RATIOS.values()] == list(ASPECT_RATIOS.values())
+def test_every_ratio_is_drawn_at_its_published_size_by_the_real_family(inference: IdeogramInference) -> None:
+    assert [inference.family.true_size(*size) for size in ASPECT_RATIOS.values()] == list(ASPECT_RATIOS.values())
 
 
-def test_speeds_and_sizes_are_those_asked_for(sampler: IdeogramSampler) -> None:
+def test_speeds_and_sizes_are_those_asked_for(inference: IdeogramInference) -> None:
     told: list[tuple[int, int]] = []
     for speed, preset in SPEEDS.items():
         told.clear()
-        wish = replace(WISH, speed=speed)
-        drawn = sampler.draw(wish, sampler.word(wish), [1, 2], lambda *step: told.append(step))
+        request = replace(REQUEST, speed=speed)
+        drawn = inference.generate(request, inference.prepare(request), [1, 2], lambda *step: told.append(step))
         assert told == [(step, 2 * preset.steps) for step in range(1, 2 * preset.steps + 1)]
         assert [picture.size for picture in drawn] == [(64, 48)] * 2
 
 
-def test_every_step_may_stop_the_drawing(sampler: IdeogramSampler) -> None:
+def test_every_step_may_stop_the_drawing(inference: IdeogramInference) -> None:
     def stop(done: int, total: int) -> None:
         if done == 3:
             raise Cancelled()
 
     with pytest.raises(Cancelled):
-        sampler.draw(WISH, sampler.word(WISH), [1], stop)
+        inference.generate(REQUEST, inference.prepare(REQUEST), [1], stop)
 
 
 @pytest.mark.parametrize("form", [form.name for form in IDEOGRAM_KEYS.forms])
 def test_a_file_of_any_form_draws_as_a_plain_pipeline_does_and_leaves_the_base_as_it_was(
-    sampler: IdeogramSampler, tmp_path: Path, form: str
+    inference: IdeogramInference, tmp_path: Path, form: str
 ) -> None:
-    before = pictures(sampler, WISH, [3])
-    layers = random_layers(sampler.family, size=0.15)
+    before = pictures(inference, REQUEST, [3])
+    layers = random_layers(inference.family, size=0.15)
     paths = {name: save_lora(tmp_path / f"{name}.safetensors", layers, name) for name in ("diffusers", form)}
-    sampler.use([LoraRequest(paths[form], 0.7, ("body",))])
-    wording = sampler.word(replace(WISH, branch="unconditional"))
-    ours = sampler.draw(WISH, wording, [3])[0]
-    sampler.use([])
-    assert pictures(sampler, WISH, [3]) == before
+    inference.apply_loras([LoraRequest(paths[form], 0.7)])
+    prompts = inference.prepare(replace(REQUEST, branch="unconditional"))
+    ours = inference.generate(REQUEST, prompts, [3])[0]
+    inference.apply_loras([])
+    assert pictures(inference, REQUEST, [3]) == before
 
     preset = SPEEDS["TURBO"]
-    fresh = Ideogram4Family(sampler.family.weights, torch.device("cpu")).pipeline()
+    fresh = Ideogram4Family(inference.family.weights, torch.device("cpu")).pipeline()
     fresh.load_lora_weights(str(paths["diffusers"]), adapter_name="it")
     fresh.set_adapters(["it"], [0.7])
     plain = fresh(
-        wording.prompt.text, width=64, height=48, num_inference_steps=preset.steps, mu=preset.mu, std=preset.std,
+        prompts.prompt.text, width=64, height=48, num_inference_steps=preset.steps, mu=preset.mu, std=preset.std,
         guidance_schedule=preset.guidance_schedule(), generator=torch.Generator().manual_seed(3),
     ).images[0]  # fmt: skip
     assert np.abs(levels(ours) - levels(plain)).max() <= 1
     assert ours.tobytes() != before[0], "the LoRA has to be visible here"
 
 
-def test_words_are_expanded_unless_refused_and_the_log_can_tell(sampler: IdeogramSampler) -> None:
-    wording = sampler.word(WISH)
-    assert wording.prompt.text == wrap("a red hat").line()
-    assert wording.lines[0] == f"Prompt expanded by rule: {wording.prompt.text}"
-    assert sampler.word(replace(WISH, expand=False)).prompt.text == "a red hat"
+def test_words_are_expanded_unless_refused_and_the_log_can_tell(inference: IdeogramInference) -> None:
+    prompts = inference.prepare(REQUEST)
+    assert prompts.prompt.text == wrap("a red hat").line()
+    assert prompts.lines[0] == f"Prompt expanded by rule: {prompts.prompt.text}"
+    assert inference.prepare(replace(REQUEST, expand=False)).prompt.text == "a red hat"
 
 
 def test_where_the_language_models_head_is_it_writes(
-    sampler: IdeogramSampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inference: IdeogramInference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = sampler.family.weights
+    weights = inference.family.weights
     shutil.copytree(weights.folder, tmp_path / "base")
     torch.manual_seed(1)
     head = Ideogram4PromptEnhancerHead(hidden_size=8, vocab_size=300)
@@ -121,48 +121,52 @@ def test_where_the_language_models_head_is_it_writes(
     monkeypatch.setattr(prompt_writer, "MOST_ELEMENTS", 1)
     monkeypatch.setattr(prompt_writer, "BRIEF", "Write.")
     family = Ideogram4Family(replace(weights, folder=tmp_path / "base"), torch.device("cpu"))
-    writing = IdeogramSampler(family, keep=1)
-    wording = writing.word(WISH)
-    assert wording.prompt.by == NAME
-    assert wording.lines[0].startswith(f"Prompt expanded by {NAME}: {{")
-    assert verify(wording.prompt.text) == []
-    assert writing.word(replace(WISH, expand=False)).prompt.text == "a red hat"
-    assert [picture.tobytes() for picture in writing.draw(WISH, wording, [1])] != pictures(sampler, WISH, [1])
+    writing = IdeogramInference(family, keep=1)
+    prompts = writing.prepare(REQUEST)
+    assert prompts.prompt.by == NAME
+    assert prompts.lines[0].startswith(f"Prompt expanded by {NAME}: {{")
+    assert verify(prompts.prompt.text) == []
+    assert writing.prepare(replace(REQUEST, expand=False)).prompt.text == "a red hat"
+    assert [picture.tobytes() for picture in writing.generate(REQUEST, prompts, [1])] != pictures(
+        inference, REQUEST, [1]
+    )
 
     def stop() -> None:
         raise Cancelled()
 
     with pytest.raises(Cancelled):
-        writing.word(WISH, stop)
+        writing.prepare(REQUEST, stop)
 
 
-def test_a_prompt_beyond_the_window_loses_its_end_and_says_so(sampler: IdeogramSampler) -> None:
-    wish = replace(WISH, prompt="word " * 600 + "in Venice")
+def test_a_prompt_beyond_the_window_loses_its_end_and_says_so(inference: IdeogramInference) -> None:
+    request = replace(REQUEST, prompt="word " * 600 + "in Venice")
     for expand in (True, False):
-        wording = sampler.word(replace(wish, expand=expand))
-        assert sampler.family.cut_off(wording.prompt.text) == ""
-        assert any("left out" in note for note in wording.notes)
-    endless = sampler.word(replace(wish, prompt="x" * 9000))
-    assert sampler.family.cut_off(endless.prompt.text) == ""
+        prompts = inference.prepare(replace(request, expand=expand))
+        assert inference.family.cut_off(prompts.prompt.text) == ""
+        assert any("left out" in note for note in prompts.notes)
+    endless = inference.prepare(replace(request, prompt="x" * 9000))
+    assert inference.family.cut_off(endless.prompt.text) == ""
     with pytest.raises(InputError) as caught:
-        sampler.word(replace(wish, prompt=wrap(wish.prompt).line()))
+        inference.prepare(replace(request, prompt=wrap(request.prompt).line()))
     assert caught.value.details[0]["loc"] == ["body", "prompt"]
 
 
-def test_the_branch_is_the_networks_own_or_the_one_chosen(sampler: IdeogramSampler, tmp_path: Path) -> None:
-    assert sampler.word(WISH).branch == "unconditional"
-    path = save_lora(tmp_path / "a.safetensors", random_layers(sampler.family))
-    sampler.use([LoraRequest(path, 1.0, ("body",))])
-    assert sampler.word(WISH).branch == BRANCH_WITH_LORA
-    assert sampler.word(replace(WISH, branch="conditional-empty-prompt")).branch == "conditional-empty-prompt"
+def test_the_branch_is_the_networks_own_or_the_one_chosen(inference: IdeogramInference, tmp_path: Path) -> None:
+    assert inference.prepare(REQUEST).branch == "unconditional"
+    path = save_lora(tmp_path / "a.safetensors", random_layers(inference.family))
+    inference.apply_loras([LoraRequest(path, 1.0)])
+    assert inference.prepare(REQUEST).branch == BRANCH_WITH_LORA
+    assert inference.prepare(replace(REQUEST, branch="conditional-empty-prompt")).branch == "conditional-empty-prompt"
 
 
-def test_a_negative_prompt_changes_the_picture_unless_the_prompt_asks_for_the_same(sampler: IdeogramSampler) -> None:
-    plain = pictures(sampler, WISH, [1])
-    against = replace(WISH, negative_prompt="rain")
-    assert pictures(sampler, against, [1]) != plain
-    assert sampler.word(against).negative == wrap("rain").line()
-    assert "rain" in sampler.word(against).lines[1]
-    same = replace(WISH, negative_prompt="red hat")
-    assert pictures(sampler, same, [1]) == plain
-    assert any("red hat" in note for note in sampler.word(same).notes)
+def test_a_negative_prompt_changes_the_picture_unless_the_prompt_asks_for_the_same(
+    inference: IdeogramInference,
+) -> None:
+    plain = pictures(inference, REQUEST, [1])
+    against = replace(REQUEST, negative_prompt="rain")
+    assert pictures(inference, against, [1]) != plain
+    assert inference.prepare(against).negative == wrap("rain").line()
+    assert "rain" in inference.prepare(against).lines[1]
+    same = replace(REQUEST, negative_prompt="red hat")
+    assert pictures(inference, same, [1]) == plain
+    assert any("red hat" in note for note in inference.prepare(same).notes)

@@ -15,6 +15,7 @@ from tests.support.tiny_ideogram import random_layers, save_lora, save_tiny_ideo
 
 from tintype.errors import FileDownloadError, UnusableAdapter
 from tintype.inference.lora_cache import LoraCache, LoraRequest, loaded_names, name_of
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.keys import METADATA_KEY
 from tintype.lora.tensor_file import digest_of
@@ -23,7 +24,6 @@ from tintype.models.family import Latents
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
 from tintype.models.ideogram4.model import Ideogram4Family
-from tintype.models.resident import Families
 from tintype.models.weights import BaseWeights
 from tintype.settings import load_settings
 from tintype.training.export import export_all
@@ -31,13 +31,13 @@ from tintype.training.export import export_all
 
 @pytest.fixture
 def flux() -> FluxFamily:
-    return Families(load_settings(), "cpu").flux()
+    return ResidentModels(load_settings(), "cpu").family(FluxFamily)
 
 
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three small LoRAs that change the picture visibly."""
-    flux = Families(load_settings(), "cpu").flux()
+    flux = ResidentModels(load_settings(), "cpu").family(FluxFamily)
     folder = tmp_path_factory.mktemp("loras")
     made = []
     for seed in range(3):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ from tests.support.tiny_ideogram import save_tiny_ideogram
 
 from tintype.errors import Cancelled
 from tintype.inference import prompt_writer
-from tintype.inference.prompt_writer import PromptWriter, schema, writer_of
+from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
+from tintype.inference.prompt_writer import PromptWriter, prompt_head, schema, writer_of
+from tintype.inference.prompts import RULE
+from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
 from tintype.models.ideogram4.captions import canonical, verify
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights
@@ -96,3 +101,28 @@ def test_without_a_head_or_with_another_models_there_is_no_writer(family: Ideogr
     assert writer_of(bare) is None
     Ideogram4PromptEnhancerHead(hidden_size=16, vocab_size=300).save_pretrained(tmp_path / "prompt_enhancer_head")
     assert writer_of(bare) is None
+
+
+def test_the_head_that_writes_prompts_is_found_beside_the_model_or_in_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    base = BaseWeights("ideogram4", tmp_path / "base", "random", "a test")
+    assert prompt_head(base) is None
+    apart = tmp_path / "hub" / f"models--{PROMPT_HEAD_REPOSITORY.replace('/', '--')}" / "snapshots" / "abc"
+    apart.mkdir(parents=True)
+    assert prompt_head(base) is None, "a folder without weights"
+    (apart / "model.safetensors").write_text("")
+    assert prompt_head(base) == apart
+    assert prompt_head(replace(base, traits={"nominal_scale": 16})) is None, "a miniature's encoder cannot write"
+
+
+def test_where_only_llguidance_is_missing_the_log_says_how_to_get_it(
+    family: Ideogram4Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    alone = Ideogram4Family(family.weights, family.device)
+    inference = IdeogramInference(alone, keep=1)
+    assert inference.prepare(IdeogramImageRequest("a red hat", 64, 48)).prompt.by == RULE
+    assert len(alone.remarks) == 1
+    assert "pip install 'tintype[prompts]'" in alone.remarks[0]

@@ -15,18 +15,18 @@ from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput
 from tintype.errors import Cancelled, UnusableAdapter
 from tintype.jobs.generate_flux import run
 from tintype.jobs.local import LocalContext
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import load_settings
 
 
 @pytest.fixture(scope="module")
-def families() -> Families:
-    return Families(load_settings(), "cpu")
+def models() -> ResidentModels:
+    return ResidentModels(load_settings(), "cpu")
 
 
 @pytest.fixture
-def context(families: Families, tmp_path: Path) -> LocalContext:
-    return LocalContext(tmp_path, load_settings(), families=families)
+def context(models: ResidentModels, tmp_path: Path) -> LocalContext:
+    return LocalContext(tmp_path, load_settings(), resident_models=models)
 
 
 def order(**inputs: object) -> FluxLoraInput:
@@ -84,10 +84,10 @@ def test_a_file_that_is_no_lora_is_refused_at_its_place(context: LocalContext, t
     assert caught.value.details[0]["loc"] == ["body", "loras", 0, "path"]
 
 
-def test_a_prompt_beyond_the_window_is_said(families: Families, tmp_path: Path) -> None:
+def test_a_prompt_beyond_the_window_is_said(models: ResidentModels, tmp_path: Path) -> None:
     said: list[str] = []
     context = LocalContext(
-        tmp_path, load_settings(), families=families, on_log=lambda level, message: said.append(message)
+        tmp_path, load_settings(), resident_models=models, on_log=lambda level, message: said.append(message)
     )
     run(order(prompt="a portrait of a person " * 10 + "in Venice", sync_mode=True), context)
     assert any("venice" in line.lower() for line in said)

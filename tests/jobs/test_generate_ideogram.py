@@ -20,39 +20,40 @@ from tintype.errors import Cancelled, InputError, UnusableAdapter
 from tintype.inference.presets import ASPECT_RATIOS
 from tintype.jobs.generate_ideogram import run, run_custom_model
 from tintype.jobs.local import LocalContext
+from tintype.jobs.resident_models import ResidentModels
 from tintype.models.ideogram4.captions import wrap
-from tintype.models.resident import Families
+from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.settings import Settings
 
 TRAITS = {"nominal_scale": 16, "token_pixels": 16, "guidance_strength": 0.5}
 
 
 @pytest.fixture(scope="module")
-def families(tmp_path_factory: pytest.TempPathFactory) -> Families:
+def models(tmp_path_factory: pytest.TempPathFactory) -> ResidentModels:
     folder = save_tiny_ideogram(tmp_path_factory.mktemp("ideogram"))
     (folder / "miniature.json").write_text(json.dumps(TRAITS))
-    return Families(Settings(ideogram4_base=str(folder)), "cpu")
+    return ResidentModels(Settings(ideogram4_base=str(folder)), "cpu")
 
 
 class Local(LocalContext):
     """Keeps what it was told."""
 
-    def __init__(self, folder: Path, families: Families) -> None:
+    def __init__(self, folder: Path, models: ResidentModels) -> None:
         self.told: list[tuple[str, str]] = []
         super().__init__(
-            folder, Settings(), families=families, on_log=lambda level, line: self.told.append((level, line))
+            folder, Settings(), resident_models=models, on_log=lambda level, line: self.told.append((level, line))
         )
 
 
 @pytest.fixture
-def context(families: Families, tmp_path: Path) -> Local:
-    return Local(tmp_path / "work", families)
+def context(models: ResidentModels, tmp_path: Path) -> Local:
+    return Local(tmp_path / "work", models)
 
 
 @pytest.fixture
-def lora(families: Families, tmp_path: Path) -> Path:
+def lora(models: ResidentModels, tmp_path: Path) -> Path:
     torch.manual_seed(2)
-    return save_lora(tmp_path / "lora.safetensors", random_layers(families.ideogram4()), "fal")
+    return save_lora(tmp_path / "lora.safetensors", random_layers(models.family(Ideogram4Family)), "fal")
 
 
 @pytest.fixture

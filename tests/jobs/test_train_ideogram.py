@@ -21,18 +21,19 @@ from tintype.catalog.ideogram_v4_trainer import IdeogramTrainerInput
 from tintype.errors import InputError, TooFewFiles
 from tintype.jobs import train_custom_model, train_ideogram
 from tintype.jobs.local import LocalContext
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.read import read_lora
 from tintype.models.ideogram4.captions import wrap
 from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
-from tintype.models.resident import Families
+from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.settings import load_settings
 
 NEUTRAL = wrap("a photo in my custom style").line()
 
 
 @pytest.fixture(scope="module")
-def families() -> Families:
-    return Families(load_settings(ideogram4_base="miniature"), "cpu")
+def models() -> ResidentModels:
+    return ResidentModels(load_settings(ideogram4_base="miniature"), "cpu")
 
 
 def archive(path: Path, count: int = 3, sides: tuple[int, int] = (640, 512), **captions: str) -> Path:
@@ -47,10 +48,12 @@ def archive(path: Path, count: int = 3, sides: tuple[int, int] = (640, 512), **c
     return path
 
 
-def context_in(folder: Path, families: Families) -> tuple[LocalContext, list[str]]:
+def context_in(folder: Path, models: ResidentModels) -> tuple[LocalContext, list[str]]:
     said: list[str] = []
     settings = load_settings(ideogram4_base="miniature")
-    return LocalContext(folder, settings, families=families, on_log=lambda level, message: said.append(message)), said
+    return LocalContext(
+        folder, settings, resident_models=models, on_log=lambda level, message: said.append(message)
+    ), said
 
 
 T = TypeVar("T", IdeogramTrainerInput, CustomModelInput)
@@ -71,10 +74,10 @@ def told(file: File) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trained(families: Families, tmp_path_factory: pytest.TempPathFactory) -> tuple[File, dict[str, Any], list[str]]:
+def trained(models: ResidentModels, tmp_path_factory: pytest.TempPathFactory) -> tuple[File, dict[str, Any], list[str]]:
     """(the LoRA, the config file, what was said) of a training with every input of its own."""
     folder = tmp_path_factory.mktemp("trained")
-    context, said = context_in(folder, families)
+    context, said = context_in(folder, models)
     box = '{"compositional_deconstruction": {"elements": [{"type": "obj", "desc": "a jar"}], "background": "wood"}}'
     input = IdeogramTrainerInput.model_validate(
         {
@@ -87,15 +90,15 @@ def trained(families: Families, tmp_path_factory: pytest.TempPathFactory) -> tup
     return output.diffusers_lora_file, told(output.config_file), said
 
 
-def test_every_form_is_the_same_lora(trained: tuple[File, dict[str, Any], list[str]], families: Families) -> None:
+def test_every_form_is_the_same_lora(trained: tuple[File, dict[str, Any], list[str]], models: ResidentModels) -> None:
     lora, config, _ = trained
     assert lora.file_name == "lora-fal.safetensors"
     assert set(config["exports"]) == {form.name for form in IDEOGRAM_KEYS.forms}
     found = {}
     for form, file in config["exports"].items():
         found[form] = read_lora(local(File(**file)), IDEOGRAM_KEYS).pairs
-    network = families.ideogram4().load_transformer()
-    assert set(found["diffusers"]) == set(families.ideogram4().adapter_targets)
+    network = models.family(Ideogram4Family).load_transformer()
+    assert set(found["diffusers"]) == set(models.family(Ideogram4Family).adapter_targets)
     for form, layers in found.items():
         assert layers.keys() == found["diffusers"].keys(), form
         for name, pair in layers.items():
@@ -121,8 +124,8 @@ def test_the_report_shows_captions_as_they_are_trained(trained: tuple[File, dict
     assert len(config["samples"]) == 2
 
 
-def test_a_forced_caption_takes_the_place_of_all_others(families: Families, tmp_path: Path) -> None:
-    context, _ = context_in(tmp_path / "work", families)
+def test_a_forced_caption_takes_the_place_of_all_others(models: ResidentModels, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", models)
     input = {
         "images_data_url": context.offer(archive(tmp_path / "photos.zip", _1="a red jar")),
         "rank": 1,
@@ -137,8 +140,8 @@ def test_a_forced_caption_takes_the_place_of_all_others(families: Families, tmp_
     assert any("All captions were replaced" in warning for warning in report["warnings"])
 
 
-def test_a_size_that_pictures_cannot_fill_is_refused_before_training(families: Families, tmp_path: Path) -> None:
-    context, _ = context_in(tmp_path / "work", families)
+def test_a_size_that_pictures_cannot_fill_is_refused_before_training(models: ResidentModels, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", models)
     url = context.offer(archive(tmp_path / "photos.zip"))
     input = IdeogramTrainerInput.model_validate({"images_data_url": url, "resolution": "landscape", "steps": 100})
     with pytest.raises(InputError, match=r"0\.png \(640x512\)") as caught:
@@ -146,24 +149,24 @@ def test_a_size_that_pictures_cannot_fill_is_refused_before_training(families: F
     assert caught.value.details[0]["loc"] == ["body", "resolution"]
 
 
-def test_a_caption_that_cannot_be_read_is_named(families: Families, tmp_path: Path) -> None:
-    context, _ = context_in(tmp_path / "work", families)
+def test_a_caption_that_cannot_be_read_is_named(models: ResidentModels, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", models)
     url = context.offer(archive(tmp_path / "photos.zip", _1='{"high_level_description": ['))
     with pytest.raises(InputError, match=r"1\.png") as caught:
         train_ideogram.run(IdeogramTrainerInput.model_validate({"images_data_url": url, "steps": 100}), context)
     assert caught.value.details[0]["loc"] == ["body", "images_data_url"]
 
 
-def test_pictures_too_small_for_any_size_are_refused_as_pictures(families: Families, tmp_path: Path) -> None:
-    context, _ = context_in(tmp_path / "work", families)
+def test_pictures_too_small_for_any_size_are_refused_as_pictures(models: ResidentModels, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", models)
     url = context.offer(archive(tmp_path / "photos.zip", sides=(300, 200)))
     with pytest.raises(InputError, match=r"0\.png \(300x200\)") as caught:
         train_ideogram.run(IdeogramTrainerInput.model_validate({"images_data_url": url, "steps": 100}), context)
     assert caught.value.details[0]["loc"] == ["body", "images_data_url"]
 
 
-def test_a_custom_model_answers_with_its_record(families: Families, tmp_path: Path) -> None:
-    context, _ = context_in(tmp_path / "work", families)
+def test_a_custom_model_answers_with_its_record(models: ResidentModels, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", models)
     context.model = ModelReference("abc", "My style", "model/my-style/version/1", ModelStatus.TRAINING)
     url = context.offer(archive(tmp_path / "photos.zip", 10))
     input = CustomModelInput.model_validate({"images_data_url": url, "name": "My style", "rank": 1})
@@ -173,8 +176,8 @@ def test_a_custom_model_answers_with_its_record(families: Families, tmp_path: Pa
     assert told(output.config_file)["endpoint"] == "fal-ai/ideogram/custom-models"
 
 
-def test_nine_pictures_make_no_custom_model(families: Families, tmp_path: Path) -> None:
-    context, _ = context_in(tmp_path / "work", families)
+def test_nine_pictures_make_no_custom_model(models: ResidentModels, tmp_path: Path) -> None:
+    context, _ = context_in(tmp_path / "work", models)
     context.model = ModelReference("abc", "My style", "model/my-style/version/1", ModelStatus.TRAINING)
     url = context.offer(archive(tmp_path / "photos.zip", 9))
     with pytest.raises(TooFewFiles, match="9") as caught:

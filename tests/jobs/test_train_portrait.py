@@ -20,16 +20,17 @@ from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput, Tra
 from tintype.errors import Drained, InputError, InvalidArchive, UnusableAdapter
 from tintype.jobs import generate_flux as draw_flux
 from tintype.jobs.local import LocalContext
+from tintype.jobs.resident_models import ResidentModels
 from tintype.jobs.train_portrait import plan_of, run
 from tintype.lora.read import read_lora
 from tintype.models.flux.lora_keys import FLUX_KEYS
-from tintype.models.resident import Families
+from tintype.models.flux.model import FluxFamily
 from tintype.settings import load_settings
 
 
 @pytest.fixture(scope="module")
-def families() -> Families:
-    return Families(load_settings(), "cpu")
+def models() -> ResidentModels:
+    return ResidentModels(load_settings(), "cpu")
 
 
 def archive(path: Path, count: int = 3) -> Path:
@@ -46,10 +47,10 @@ def archive(path: Path, count: int = 3) -> Path:
 class Done:
     """One finished training and everything it said."""
 
-    def __init__(self, families: Families, folder: Path, **inputs: object) -> None:
+    def __init__(self, models: ResidentModels, folder: Path, **inputs: object) -> None:
         self.said: list[str] = []
         self.context = LocalContext(
-            folder, load_settings(), families=families, on_log=lambda level, message: self.said.append(message)
+            folder, load_settings(), resident_models=models, on_log=lambda level, message: self.said.append(message)
         )
         url = self.context.offer(archive(folder / "photos.zip"))
         given = {"images_data_url": url, "trigger_phrase": "TOK", "steps": 4, "rank": 2, **inputs}
@@ -62,9 +63,9 @@ def local(file: File) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(families: Families, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def done(models: ResidentModels, tmp_path_factory: pytest.TempPathFactory) -> Done:
     return Done(
-        families, tmp_path_factory.mktemp("run"), checkpoint_every=2, create_masks=True, sample_prompts=["TOK in a hat"]
+        models, tmp_path_factory.mktemp("run"), checkpoint_every=2, create_masks=True, sample_prompts=["TOK in a hat"]
     )
 
 
@@ -123,17 +124,17 @@ def test_what_was_trained_can_be_drawn_with_at_once(done: Done) -> None:
     assert drawn.images[0].url.startswith("data:image/jpeg")
 
 
-def test_the_same_input_gives_the_same_weights(families: Families, tmp_path: Path) -> None:
+def test_the_same_input_gives_the_same_weights(models: ResidentModels, tmp_path: Path) -> None:
     tensors = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        again = Done(families, tmp_path / name, multiresolution_training=False)
+        again = Done(models, tmp_path / name, multiresolution_training=False)
         tensors.append(load_file(local(again.output.diffusers_lora_file)))
     assert all(torch.equal(tensor, tensors[1][key]) for key, tensor in tensors[0].items())
 
 
 def test_a_drain_after_the_last_step_keeps_the_training_for_the_next_attempt(
-    families: Families, tmp_path: Path
+    models: ResidentModels, tmp_path: Path
 ) -> None:
     """Proof, export and samples come after it, and on a real model they take minutes."""
     said: list[str] = []
@@ -141,13 +142,13 @@ def test_a_drain_after_the_last_step_keeps_the_training_for_the_next_attempt(
     def stop_at_the_proof(level: str, message: str) -> None:
         context.draining = "loaded back" in message
 
-    context = LocalContext(tmp_path, load_settings(), families=families, on_log=stop_at_the_proof)
+    context = LocalContext(tmp_path, load_settings(), resident_models=models, on_log=stop_at_the_proof)
     photos = archive(tmp_path / "photos.zip")
     input = {"images_data_url": context.offer(photos), "steps": 3, "rank": 2, "multiresolution_training": False}
     with pytest.raises(Drained):
         run(PortraitTrainerInput.model_validate(input), context)
     successor = LocalContext(
-        tmp_path, load_settings(), families=families, on_log=lambda level, message: said.append(message)
+        tmp_path, load_settings(), resident_models=models, on_log=lambda level, message: said.append(message)
     )
     successor.offer(photos)
     config = json.loads(local(run(PortraitTrainerInput.model_validate(input), successor).config_file).read_text())
@@ -157,11 +158,11 @@ def test_a_drain_after_the_last_step_keeps_the_training_for_the_next_attempt(
 
 
 def test_an_earlier_lora_in_another_form_is_gone_on_from_with_more_rank(
-    families: Families, done: Done, tmp_path: Path
+    models: ResidentModels, done: Done, tmp_path: Path
 ) -> None:
     assert set(done.config["exports"]) == {"diffusers", "kohya", "comfy"}
     offered = f"data:application/octet-stream;base64,{_base64(local(File(**done.config['exports']['kohya'])))}"
-    second = Done(families, tmp_path, steps=1, rank=3, resume_from_checkpoint=offered, learning_rate=1e-9)
+    second = Done(models, tmp_path, steps=1, rank=3, resume_from_checkpoint=offered, learning_rate=1e-9)
     assert any("kohya's form, rank 2" in line for line in second.said)
     before = read_lora(local(done.output.diffusers_lora_file), FLUX_KEYS).pairs
     after = read_lora(local(second.output.diffusers_lora_file), FLUX_KEYS).pairs
@@ -171,18 +172,18 @@ def test_an_earlier_lora_in_another_form_is_gone_on_from_with_more_rank(
     assert len(second.config["requested"]["resume_from_checkpoint"]) < 300
 
 
-def test_what_cannot_be_resumed_is_refused_at_its_place(families: Families, done: Done, tmp_path: Path) -> None:
+def test_what_cannot_be_resumed_is_refused_at_its_place(models: ResidentModels, done: Done, tmp_path: Path) -> None:
     good = f"data:application/octet-stream;base64,{_base64(local(done.output.diffusers_lora_file))}"
     for number, (url, rank) in enumerate([("data:text/plain,hello", 2), (good, 1)]):
         folder = tmp_path / str(number)
         folder.mkdir()
         with pytest.raises(UnusableAdapter) as caught:
-            Done(families, folder, resume_from_checkpoint=url, rank=rank)
+            Done(models, folder, resume_from_checkpoint=url, rank=rank)
         assert caught.value.details[0]["loc"] == ["body", "resume_from_checkpoint"]
 
 
-def test_prodigy_takes_the_rate_as_a_factor_and_the_others_as_a_rate(families: Families) -> None:
-    flux = families.flux()
+def test_prodigy_takes_the_rate_as_a_factor_and_the_others_as_a_rate(models: ResidentModels) -> None:
+    flux = models.family(FluxFamily)
     inputs = {
         name: PortraitTrainerInput.model_validate({"images_data_url": "data:,", "optimizer": name})
         for name in ("adamw", "prodigy")
@@ -193,14 +194,14 @@ def test_prodigy_takes_the_rate_as_a_factor_and_the_others_as_a_rate(families: F
     )
 
 
-def test_an_optimizer_that_is_not_here_is_refused_at_its_place(families: Families, tmp_path: Path) -> None:
+def test_an_optimizer_that_is_not_here_is_refused_at_its_place(models: ResidentModels, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        Done(families, tmp_path, optimizer="adamw8bit", multiresolution_training=False)
+        Done(models, tmp_path, optimizer="adamw8bit", multiresolution_training=False)
     assert caught.value.details[0]["loc"] == ["body", "optimizer"]
 
 
-def test_a_bad_archive_ends_the_job_with_a_sentence(families: Families, tmp_path: Path) -> None:
-    context = LocalContext(tmp_path, load_settings(), families=families)
+def test_a_bad_archive_ends_the_job_with_a_sentence(models: ResidentModels, tmp_path: Path) -> None:
+    context = LocalContext(tmp_path, load_settings(), resident_models=models)
     with pytest.raises(InvalidArchive) as caught:
         run(PortraitTrainerInput(images_data_url="data:text/plain,hello"), context)
     assert caught.value.details[0]["loc"] == ["body", "images_data_url"]

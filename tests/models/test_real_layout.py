@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput
 from tintype.jobs.local import LocalContext
+from tintype.jobs.resident_models import ResidentModels
 from tintype.jobs.train_portrait import run
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.settings import Settings, load_settings
 
 
@@ -30,7 +30,7 @@ from tintype.settings import Settings, load_settings
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings that name a folder with a narrow FLUX in it."""
     torch.manual_seed(0)
-    small = Families(load_settings(flux_base="miniature"), "cpu").flux().fresh_pipeline()
+    small = ResidentModels(load_settings(flux_base="miniature"), "cpu").family(FluxFamily).fresh_pipeline()
     vae = AutoencoderKL(
         latent_channels=16,
         block_out_channels=(8, 8, 8, 8),
@@ -61,7 +61,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 def test_sizes_are_true_pixels_in_steps_of_a_token(settings: Settings) -> None:
-    flux = Families(settings, "cpu").flux()
+    flux = ResidentModels(settings, "cpu").family(FluxFamily)
     assert not flux.weights.miniature
     assert (flux.size_step, flux.max_sequence_length) == (16, 512)
     published = [(1024, 1024), (512, 512), (768, 1024), (576, 1024), (1024, 768), (1024, 576)]
@@ -75,7 +75,7 @@ def test_the_loss_of_an_adapter_beside_a_bf16_base_has_finite_gradients(settings
     from tintype.lora.adapter import Adapter
     from tintype.models.family import Latents
 
-    flux = FluxFamily(Families(settings, "cpu").flux().weights, torch.device("cpu"), torch.bfloat16)
+    flux = FluxFamily(ResidentModels(settings, "cpu").family(FluxFamily).weights, torch.device("cpu"), torch.bfloat16)
     transformer = flux.load_transformer()
     assert transformer.dtype == torch.bfloat16
     adapter = Adapter.for_transformer(transformer, flux.adapter_targets, rank=4, seed=0, device=flux.device)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tintype.errors import WeightsMissing
 from tintype.models import flux, ideogram4, weights
-from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
-from tintype.models.weights import cached_snapshot, describe, prompt_head, resolve
+from tintype.models.weights import cached_snapshot, describe, resolve
 from tintype.settings import GIB, load_settings
 
 
@@ -118,14 +116,3 @@ def test_an_ideogram_download_needs_both_transformers(hub: Path) -> None:
     (folder / "unconditional_transformer").mkdir()
     (folder / "unconditional_transformer" / "model.safetensors").write_text("")
     assert cached_snapshot(ideogram4.FAMILY, "a/b") == folder
-
-
-def test_the_head_that_writes_prompts_is_found_beside_the_model_or_in_the_hub(hub: Path, ideogram_folder: Path) -> None:
-    base = resolve(load_settings(ideogram4_base=str(ideogram_folder)), "ideogram4")
-    assert prompt_head(base) is None
-    apart = hub / f"models--{PROMPT_HEAD_REPOSITORY.replace('/', '--')}" / "snapshots" / "abc"
-    apart.mkdir(parents=True)
-    assert prompt_head(base) is None, "a folder without weights"
-    (apart / "model.safetensors").write_text("")
-    assert prompt_head(base) == apart
-    assert prompt_head(replace(base, traits={"nominal_scale": 16})) is None, "a miniature's encoder cannot write"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bench.likeness import learn
 
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import load_settings
 
 pytestmark = pytest.mark.long
@@ -18,6 +18,6 @@ SUBJECTS = (31, 32)  # not those of docs/miniature.md
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_lora_of_ten_photos_draws_the_subject_and_the_base_does_not(subject: int, tmp_path: Path) -> None:
     settings = load_settings(flux_base="miniature")
-    learned = learn(subject, {"steps": 500}, Families(settings, "cpu"), settings, tmp_path, photos=10)
+    learned = learn(subject, {"steps": 500}, ResidentModels(settings, "cpu"), settings, tmp_path, photos=10)
     assert learned.likeness >= 0.6  # of one subject; the mean over five is held to 0.7 in docs/miniature.md
     assert learned.likeness_of_base <= 0.15

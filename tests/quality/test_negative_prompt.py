@@ -5,24 +5,24 @@ from __future__ import annotations
 import pytest
 from miniature.judge import judge
 
-from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish
-from tintype.models.resident import Families
+from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import load_settings
 
 SEEDS = range(12)
 
 
 @pytest.fixture(scope="module")
-def sampler() -> IdeogramSampler:
-    return Families(load_settings(ideogram4_base="miniature"), "cpu").ideogram_sampler()
+def inference() -> IdeogramInference:
+    return ResidentModels(load_settings(ideogram4_base="miniature"), "cpu").inference(IdeogramInference)
 
 
-def count(sampler: IdeogramSampler, negative_prompt: str, attribute: str, value: str) -> int:
-    wish = IdeogramWish("a portrait of a person", 1024, 1024, "TURBO", negative_prompt=negative_prompt)
-    readings = judge().read(sampler.draw(wish, sampler.word(wish), SEEDS))
+def count(inference: IdeogramInference, negative_prompt: str, attribute: str, value: str) -> int:
+    request = IdeogramImageRequest("a portrait of a person", 1024, 1024, "TURBO", negative_prompt=negative_prompt)
+    readings = judge().read(inference.generate(request, inference.prepare(request), SEEDS))
     return sum(reading.attributes[attribute] == value for reading in readings)
 
 
-def test_what_is_not_wanted_is_not_drawn(sampler: IdeogramSampler) -> None:
-    assert count(sampler, "", "background", "green") >= 2, "there has to be something to avoid"
-    assert count(sampler, "green background", "background", "green") == 0
+def test_what_is_not_wanted_is_not_drawn(inference: IdeogramInference) -> None:
+    assert count(inference, "", "background", "green") >= 2, "there has to be something to avoid"
+    assert count(inference, "green background", "background", "green") == 0

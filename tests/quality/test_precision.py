@@ -9,8 +9,8 @@ import pytest
 import torch
 from bench.likeness import learn
 
+from tintype.jobs.resident_models import ResidentModels
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.models.weights import resolve
 from tintype.settings import Settings, load_settings
 
@@ -20,7 +20,7 @@ SUBJECTS = (41, 42)
 STEPS = 400
 
 
-class HalfPrecision(Families):
+class HalfPrecision(ResidentModels):
     """The miniature in the real model's precision."""
 
     def __init__(self, settings: Settings) -> None:
@@ -34,8 +34,8 @@ class HalfPrecision(Families):
 def test_training_in_bf16_comes_within_a_tenth_of_the_likeness_of_fp32(tmp_path: Path) -> None:
     settings = load_settings(flux_base="miniature")
     likeness = {}
-    for name, families in (("fp32", Families(settings, "cpu")), ("bf16", HalfPrecision(settings))):
-        learned = [learn(one, {"steps": STEPS}, families, settings, tmp_path / name, photos=10) for one in SUBJECTS]
+    for name, models in (("fp32", ResidentModels(settings, "cpu")), ("bf16", HalfPrecision(settings))):
+        learned = [learn(one, {"steps": STEPS}, models, settings, tmp_path / name, photos=10) for one in SUBJECTS]
         likeness[name] = statistics.fmean(one.likeness for one in learned)
     assert likeness["fp32"] >= 0.5, "both would be equal if neither learned anything"
     assert abs(likeness["bf16"] - likeness["fp32"]) <= 0.1

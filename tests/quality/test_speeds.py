@@ -10,9 +10,9 @@ from miniature.judge import judge
 from miniature.world.captions import parse_prompt
 
 from tintype.catalog.ideogram_v4 import RenderingSpeed
-from tintype.inference.ideogram4 import IdeogramWish
+from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.presets import ASPECT_RATIOS
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import load_settings
 
 pytestmark = pytest.mark.long
@@ -23,13 +23,13 @@ SHAPES = [size for size in ASPECT_RATIOS.values() for _ in range(2)]
 
 @pytest.mark.parametrize("sizes", [SQUARES, SHAPES], ids=["squares", "every ratio"])
 def test_quality_over_thirty_pictures_is_not_below_turbo(sizes: list[tuple[int, int]]) -> None:
-    sampler = Families(load_settings(ideogram4_base="miniature"), "cpu").ideogram_sampler()
+    inference = ResidentModels(load_settings(ideogram4_base="miniature"), "cpu").inference(IdeogramInference)
 
     def mean(speed: RenderingSpeed) -> float:
         shares = []
         for seed, (prompt, (width, height)) in enumerate(zip(unseen_prompts(len(sizes)), sizes, strict=True)):
-            wish = IdeogramWish(prompt, width, height, speed)
-            (reading,) = judge().read(sampler.draw(wish, sampler.word(wish), [seed]))
+            request = IdeogramImageRequest(prompt, width, height, speed)
+            (reading,) = judge().read(inference.generate(request, inference.prepare(request), [seed]))
             shares.append(reading.adherence(parse_prompt(prompt)))
         return statistics.fmean(share for share in shares if share is not None)
 

@@ -15,7 +15,7 @@ from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.jobs import generate_flux, train_portrait
 from tintype.jobs.local import LocalContext
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import load_settings
 
 pytestmark = pytest.mark.long
@@ -41,7 +41,7 @@ def mean_score(context: LocalContext, loras: list[Any], style: str) -> float:
 
 def test_a_lora_of_twelve_drawings_draws_in_their_style_and_the_base_does_not(tmp_path: Path) -> None:
     settings = load_settings(flux_base="miniature")
-    context = LocalContext(tmp_path, settings, families=Families(settings, "cpu"))
+    context = LocalContext(tmp_path, settings, resident_models=ResidentModels(settings, "cpu"))
     archive = tmp_path / "drawings.zip"
     write_archive(archive, drawings_in_style(STYLE, 12), captions=True)
     body = {"images_data_url": context.offer(archive), "trigger_phrase": "ohwx", "steps": 500, "subject_crop": False}

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
+from tintype.jobs.resident_models import ResidentModels
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import encode_once
 
@@ -19,7 +19,7 @@ SIZES = (Bucket(512, 512, 512), Bucket(512, 256, 512))
 
 @pytest.fixture(scope="module")
 def flux() -> FluxFamily:
-    return Families(load_settings(), "cpu").flux()
+    return ResidentModels(load_settings(), "cpu").family(FluxFamily)
 
 
 def example(name: str, caption: str = "TOK", sizes: tuple[Bucket, ...] = SIZES) -> Example:

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from tests.support.peer_loras import SHAPES, every_peer, written
 
 from tintype.errors import UnprovenAdapter
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.keys import METADATA_KEY
 from tintype.lora.lora import linear_shapes
 from tintype.lora.read import read_lora
 from tintype.lora.write import write_lora
 from tintype.models.flux.lora_keys import FLUX_KEYS
-from tintype.models.flux.model import adapter_targets
-from tintype.models.resident import Families
+from tintype.models.flux.model import FluxFamily, adapter_targets
 from tintype.settings import load_settings
 from tintype.training.export import check_written, export_all, header
 
@@ -219,7 +219,7 @@ def test_the_real_model_itself_takes_every_key(real_files: dict[str, Path]) -> N
 @pytest.mark.parametrize("form", ["kohya", "comfy"])
 def test_a_plain_pipeline_draws_the_same_picture_from_each_form(tmp_path: Path, form: str) -> None:
     """Of double blocks only: diffusers splits a fused single block at the real model's widths whatever the model is."""
-    flux = Families(load_settings(), "cpu").flux()
+    flux = ResidentModels(load_settings(), "cpu").family(FluxFamily)
     targets = tuple(name for name in flux.adapter_targets if name.startswith("transformer_blocks."))
     adapter = Adapter.for_transformer(flux.load_transformer(), targets, rank=3, seed=0, device=flux.device)
     adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(1))

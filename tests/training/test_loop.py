@@ -15,16 +15,16 @@ from PIL import Image
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import Cancelled, Drained, NonFiniteLoss
-from tintype.inference.flux import Wish
+from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import Checkpoint
 from tintype.jobs.local import LocalContext
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
 from tintype.lora.write import write_lora
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
 from tintype.training.loop import Plan, Trained, train
@@ -39,13 +39,13 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def families() -> Families:
-    return Families(load_settings(), "cpu")
+def models() -> ResidentModels:
+    return ResidentModels(load_settings(), "cpu")
 
 
 @pytest.fixture(scope="module")
-def flux(families: Families) -> FluxFamily:
-    return families.flux()
+def flux(models: ResidentModels) -> FluxFamily:
+    return models.family(FluxFamily)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,13 @@ def weights_of(trained: Trained) -> torch.Tensor:
 
 
 def run(
-    families: Families, cache: Cache, folder: Path, plan: Plan = PLAN, *, kill_after: int | None = None, **signals: int
+    models: ResidentModels,
+    cache: Cache,
+    folder: Path,
+    plan: Plan = PLAN,
+    *,
+    kill_after: int | None = None,
+    **signals: int,
 ) -> tuple[Trained, LocalContext]:
     """Trains a new adapter in `folder`; `kill_after`, `cancel_after`, `drain_after` name steps."""
 
@@ -75,61 +81,79 @@ def run(
         if step == kill_after:
             raise Killed
 
-    context = LocalContext(folder, load_settings(), families=families, on_progress=on_progress)
-    flux = families.flux()
+    context = LocalContext(folder, load_settings(), resident_models=models, on_progress=on_progress)
+    flux = models.family(FluxFamily)
     return train(flux, adapter_for(flux), cache, plan, context, snapshot_dir=folder / "kept"), context
 
 
 @pytest.fixture(scope="module")
-def unbroken(families: Families, cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return run(families, cache, tmp_path_factory.mktemp("unbroken"))[0]
+def unbroken(models: ResidentModels, cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return run(models, cache, tmp_path_factory.mktemp("unbroken"))[0]
 
 
 @pytest.mark.parametrize("kill_after", [1, 4, 6])
 def test_a_killed_run_that_is_resumed_ends_with_the_very_same_bits(
-    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path, kill_after: int
+    models: ResidentModels, cache: Cache, unbroken: Trained, tmp_path: Path, kill_after: int
 ) -> None:
     plan = replace(PLAN, checkpoint_steps=3)
     with pytest.raises(Killed):
-        run(families, cache, tmp_path, plan, kill_after=kill_after)
-    resumed, _ = run(families, cache, tmp_path, plan)
+        run(models, cache, tmp_path, plan, kill_after=kill_after)
+    resumed, _ = run(models, cache, tmp_path, plan)
     assert resumed.resumed_from == 3 * ((kill_after - 1) // 3)
     assert torch.equal(weights_of(resumed), weights_of(unbroken))
     assert resumed.losses == unbroken.losses
 
 
 def test_a_checkpoint_of_other_photos_or_settings_is_not_taken_up(
-    families: Families, cache: Cache, tmp_path: Path
+    models: ResidentModels, cache: Cache, tmp_path: Path
 ) -> None:
     with pytest.raises(Killed):
-        run(families, cache, tmp_path, replace(PLAN, checkpoint_steps=3), kill_after=4)
-    other, _ = run(families, replace(cache, digest="other"), tmp_path)
+        run(models, cache, tmp_path, replace(PLAN, checkpoint_steps=3), kill_after=4)
+    other, _ = run(models, replace(cache, digest="other"), tmp_path)
     assert other.resumed_from == 0
 
 
-def test_cancelling_stops_within_one_step(families: Families, cache: Cache, tmp_path: Path) -> None:
+def test_cancelling_stops_within_one_step(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
     done: list[int] = []
-    context = LocalContext(tmp_path, load_settings(), families=families, on_progress=lambda step, *_: done.append(step))
+    context = LocalContext(
+        tmp_path, load_settings(), resident_models=models, on_progress=lambda step, *_: done.append(step)
+    )
     context.cancelled = True
     with pytest.raises(Cancelled):
-        train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, snapshot_dir=tmp_path / "kept")
+        train(
+            models.family(FluxFamily),
+            adapter_for(models.family(FluxFamily)),
+            cache,
+            PLAN,
+            context,
+            snapshot_dir=tmp_path / "kept",
+        )
     assert done == []
     with pytest.raises(Cancelled):
-        run(families, cache, tmp_path, cancel_after=2)
+        run(models, cache, tmp_path, cancel_after=2)
 
 
-def test_draining_leaves_a_checkpoint_of_the_last_step(families: Families, cache: Cache, tmp_path: Path) -> None:
+def test_draining_leaves_a_checkpoint_of_the_last_step(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
     with pytest.raises(Drained):
-        run(families, cache, tmp_path, drain_after=5)
-    resumed, _ = run(families, cache, tmp_path)
+        run(models, cache, tmp_path, drain_after=5)
+    resumed, _ = run(models, cache, tmp_path)
     assert resumed.resumed_from == 5
 
 
-def test_an_attempt_that_finds_all_steps_done_says_so(families: Families, cache: Cache, tmp_path: Path) -> None:
-    run(families, cache, tmp_path)
+def test_an_attempt_that_finds_all_steps_done_says_so(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
+    run(models, cache, tmp_path)
     told: list[tuple[int, int]] = []
-    context = LocalContext(tmp_path, load_settings(), families=families, on_progress=lambda *at: told.append(at[:2]))
-    train(families.flux(), adapter_for(families.flux()), cache, PLAN, context, snapshot_dir=tmp_path / "kept")
+    context = LocalContext(
+        tmp_path, load_settings(), resident_models=models, on_progress=lambda *at: told.append(at[:2])
+    )
+    train(
+        models.family(FluxFamily),
+        adapter_for(models.family(FluxFamily)),
+        cache,
+        PLAN,
+        context,
+        snapshot_dir=tmp_path / "kept",
+    )
     assert told == [(PLAN.steps, PLAN.steps)]
 
 
@@ -144,12 +168,14 @@ class OnFullDisk(FolderCheckpoints):
 
 
 def test_a_full_disk_costs_the_checkpoints_and_not_the_run(
-    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path
+    models: ResidentModels, cache: Cache, unbroken: Trained, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    context = LocalContext(tmp_path, load_settings(), families=families, on_log=lambda _, message: said.append(message))
+    context = LocalContext(
+        tmp_path, load_settings(), resident_models=models, on_log=lambda _, message: said.append(message)
+    )
     context.checkpoint = OnFullDisk(tmp_path / "full")
-    flux, plan = families.flux(), replace(PLAN, checkpoint_steps=3)
+    flux, plan = models.family(FluxFamily), replace(PLAN, checkpoint_steps=3)
     trained = train(flux, adapter_for(flux), cache, plan, context, snapshot_dir=tmp_path / "kept")
     assert trained.losses == unbroken.losses
     assert sum("the disk is full" in message for message in said) == 3
@@ -158,42 +184,42 @@ def test_a_full_disk_costs_the_checkpoints_and_not_the_run(
 
 @pytest.mark.parametrize(("decay_power", "resumed"), [(0.0, 3), (1.0, 0)])
 def test_more_steps_go_on_from_a_checkpoint_only_where_the_rate_is_the_same(
-    families: Families, cache: Cache, tmp_path: Path, decay_power: float, resumed: int
+    models: ResidentModels, cache: Cache, tmp_path: Path, decay_power: float, resumed: int
 ) -> None:
     plan = replace(PLAN, checkpoint_steps=3, decay_power=decay_power)
     with pytest.raises(Killed):
-        run(families, cache, tmp_path, plan, kill_after=4)
-    trained, _ = run(families, cache, tmp_path, replace(plan, steps=plan.steps + 2))
+        run(models, cache, tmp_path, plan, kill_after=4)
+    trained, _ = run(models, cache, tmp_path, replace(plan, steps=plan.steps + 2))
     assert trained.resumed_from == resumed
 
 
-def test_the_transformer_is_bare_after_training(families: Families, unbroken: Trained) -> None:
-    assert not any("down" in name for name, _ in families.flux().load_transformer().named_parameters())
+def test_the_transformer_is_bare_after_training(models: ResidentModels, unbroken: Trained) -> None:
+    assert not any("down" in name for name, _ in models.family(FluxFamily).load_transformer().named_parameters())
 
 
-def test_training_lowers_the_loss(families: Families, cache: Cache, tmp_path: Path) -> None:
-    flux = families.flux()
+def test_training_lowers_the_loss(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
+    flux = models.family(FluxFamily)
     few = replace(cache, items=cache.items[:1])
-    trained, _ = run(families, few, tmp_path, replace(PLAN, steps=40, learning_rate=5e-3))
+    trained, _ = run(models, few, tmp_path, replace(PLAN, steps=40, learning_rate=5e-3))
     assert sum(trained.losses[-10:]) < 0.9 * sum(trained.losses[:10])
     assert flux.weights.miniature
 
 
-def test_one_bad_loss_is_skipped_and_counted(families: Families, cache: Cache, tmp_path: Path) -> None:
+def test_one_bad_loss_is_skipped_and_counted(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
     spoilt = replace(cache.items[0], latents=torch.full_like(cache.items[0].latents, math.nan))
     plan = replace(PLAN, batch_size=1, steps=6)
-    trained, _ = run(families, replace(cache, items=[spoilt, *cache.items[1:]]), tmp_path, plan)
+    trained, _ = run(models, replace(cache, items=[spoilt, *cache.items[1:]]), tmp_path, plan)
     assert trained.skipped == 1
     assert torch.isfinite(weights_of(trained)).all()
 
 
-def test_a_loss_that_stays_bad_ends_the_run_with_a_remedy(families: Families, cache: Cache, tmp_path: Path) -> None:
+def test_a_loss_that_stays_bad_ends_the_run_with_a_remedy(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
     spoilt = [replace(item, latents=torch.full_like(item.latents, math.inf)) for item in cache.items]
     with pytest.raises(NonFiniteLoss, match="Lower learning_rate"):
-        run(families, replace(cache, items=spoilt), tmp_path, replace(PLAN, steps=50))
+        run(models, replace(cache, items=spoilt), tmp_path, replace(PLAN, steps=50))
 
 
-def test_kept_files_survive_a_kill_with_the_checkpoint(families: Families, cache: Cache, tmp_path: Path) -> None:
+def test_kept_files_survive_a_kill_with_the_checkpoint(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
     plan = replace(PLAN, checkpoint_steps=4, keep_every=2)
     kept = tmp_path / "first"
 
@@ -202,11 +228,11 @@ def test_kept_files_survive_a_kill_with_the_checkpoint(families: Families, cache
             raise Killed
         (kept / f"{step}.png").write_text("x")
 
-    context = LocalContext(tmp_path, load_settings(), families=families)
+    context = LocalContext(tmp_path, load_settings(), resident_models=models)
     with pytest.raises(Killed):
         train(
-            families.flux(),
-            adapter_for(families.flux()),
+            models.family(FluxFamily),
+            adapter_for(models.family(FluxFamily)),
             cache,
             plan,
             context,
@@ -215,27 +241,34 @@ def test_kept_files_survive_a_kill_with_the_checkpoint(families: Families, cache
         )
     assert sorted(path.stem for path in kept.iterdir()) == ["2", "4"]
     elsewhere = tmp_path / "second"
-    train(families.flux(), adapter_for(families.flux()), cache, plan, context, snapshot_dir=elsewhere)
+    train(
+        models.family(FluxFamily),
+        adapter_for(models.family(FluxFamily)),
+        cache,
+        plan,
+        context,
+        snapshot_dir=elsewhere,
+    )
     assert sorted(path.stem for path in elsewhere.iterdir()) == ["2", "4"], "what the checkpoint of step 4 held"
 
 
 def test_whatever_ends_the_process_after_the_last_step_costs_no_step(
-    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path
+    models: ResidentModels, cache: Cache, unbroken: Trained, tmp_path: Path
 ) -> None:
     """Proof, export and samples take minutes on a real model; a drain then must not lose the training."""
-    run(families, cache, tmp_path)
-    again, _ = run(families, cache, tmp_path)
+    run(models, cache, tmp_path)
+    again, _ = run(models, cache, tmp_path)
     assert again.resumed_from == PLAN.steps
     assert torch.equal(weights_of(again), weights_of(unbroken))
     assert again.steps_per_second > 0, "of the attempt that took the steps"
 
 
 def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_again(
-    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path
+    models: ResidentModels, cache: Cache, unbroken: Trained, tmp_path: Path
 ) -> None:
     plan, drawn = replace(PLAN, keep_every=3), []
-    context = LocalContext(tmp_path, load_settings(), families=families)
-    flux, adapter = families.flux(), adapter_for(families.flux())
+    context = LocalContext(tmp_path, load_settings(), resident_models=models)
+    flux, adapter = models.family(FluxFamily), adapter_for(models.family(FluxFamily))
 
     def on_snapshot(step: int, lora: Lora) -> None:
         if step == 6 and 6 not in drawn:
@@ -243,9 +276,9 @@ def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_
             raise Drained()
         path = tmp_path / f"{step}.safetensors"
         write_lora(lora, FLUX_KEYS, path, form="diffusers", dtype=torch.float32, header={})
-        sampler = families.flux_sampler()
-        sampler.use([LoraRequest(path)])
-        sampler.draw(Wish("TOK", 512, 512, steps=1), [0])
+        inference = models.inference(FluxInference)
+        inference.apply_loras([LoraRequest(path)])
+        inference.generate(FluxImageRequest("TOK", 512, 512, steps=1), [0])
         drawn.append(step)
 
     with pytest.raises(Drained):
@@ -257,11 +290,11 @@ def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_
 
 
 def test_training_in_bf16_sees_the_losses_of_fp32_but_for_rounding(
-    families: Families, cache: Cache, unbroken: Trained, tmp_path: Path
+    models: ResidentModels, cache: Cache, unbroken: Trained, tmp_path: Path
 ) -> None:
     """The precision of the real model; what it comes to after hundreds of steps is tests/quality's."""
-    half = FluxFamily(families.flux().weights, torch.device("cpu"), torch.bfloat16)
-    context = LocalContext(tmp_path, load_settings(), families=families)
+    half = FluxFamily(models.family(FluxFamily).weights, torch.device("cpu"), torch.bfloat16)
+    context = LocalContext(tmp_path, load_settings(), resident_models=models)
     trained = train(half, adapter_for(half), cache, PLAN, context, snapshot_dir=tmp_path / "kept")
     assert trained.skipped == 0
     assert weights_of(trained).dtype == torch.float32

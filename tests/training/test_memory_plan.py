@@ -9,9 +9,11 @@ import torch
 from bench.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
 from diffusers import Ideogram4Transformer2DModel
 
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Family, Features, Forward, Latents
-from tintype.models.resident import Families
+from tintype.models.flux.model import FluxFamily
+from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.settings import load_settings
 from tintype.training.memory_plan import Shape, plan_memory
 
@@ -59,8 +61,8 @@ def features_for(transformer: Any, text: int, batch: int) -> Features:
 @pytest.mark.parametrize("forward", [Forward.OWN, Forward.DIFFUSERS])
 @pytest.mark.parametrize("base", ["flux", "ideogram4"])
 def test_the_prediction_holds_on_the_miniature(base: str, forward: Forward) -> None:
-    families = Families(load_settings(flux_base="miniature", ideogram4_base="miniature"), "cpu")
-    family: Family = families.flux() if base == "flux" else families.ideogram4()
+    models = ResidentModels(load_settings(flux_base="miniature", ideogram4_base="miniature"), "cpu")
+    family: Family = models.family(FluxFamily) if base == "flux" else models.family(Ideogram4Family)
     kept, shape = kept_by(family, text=48, side=8, batch=4, forward=forward)
     assert shape.kept_bytes() == pytest.approx(kept, rel=0.15)
 

@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import UnprovenAdapter
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.read import read_lora
 from tintype.lora.write import write_lora
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
 from tintype.training.prove import prove
@@ -26,7 +26,7 @@ HEADER = {"modelspec.title": "t"}
 
 @pytest.fixture(scope="module")
 def flux() -> FluxFamily:
-    return Families(load_settings(), "cpu").flux()
+    return ResidentModels(load_settings(), "cpu").family(FluxFamily)
 
 
 @pytest.fixture(scope="module")

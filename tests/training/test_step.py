@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tintype.errors import OutOfMemory
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Features, Latents
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
@@ -36,7 +36,7 @@ class Cramped(FluxFamily):
 
 @pytest.fixture(scope="module")
 def flux() -> FluxFamily:
-    return Families(load_settings(flux_base="miniature"), "cpu").flux()
+    return ResidentModels(load_settings(flux_base="miniature"), "cpu").family(FluxFamily)
 
 
 def cache_for(flux: FluxFamily) -> Cache:

@@ -26,7 +26,7 @@ class CachedResponse:
             say="run", request_id="r", token=token, attempt=1, endpoint_id="e", input={}, origin="https://origin"
         )  # fmt: skip
         self.context = PipeContext(
-            order, settings, "cpu", send=self.messages.append, signals=self.signals, families=lambda: "resident"
+            order, settings, "cpu", send=self.messages.append, signals=self.signals, resident_models=lambda: "resident"
         )
 
 
@@ -80,7 +80,7 @@ def test_a_missing_input_is_an_error_at_its_place(told: CachedResponse) -> None:
 def test_a_checkpoint_is_told_once_it_is_complete(told: CachedResponse) -> None:
     told.context.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
     assert told.messages == [{"say": "checkpoint", "request_id": "r", "step": 5}]
-    assert told.context.families == "resident"
+    assert told.context.resident_models == "resident"
 
 
 def test_scratch_that_a_killed_attempt_left_is_cleared_and_checkpoints_stay(settings: Settings) -> None:
@@ -103,7 +103,9 @@ def test_a_job_sees_the_custom_model_of_its_request(settings: Settings) -> None:
         say="run", request_id="r", token=1, attempt=1, endpoint_id="e", input={}, origin="o",
         model=json.loads(json.dumps(asdict(given))),
     )  # fmt: skip
-    context = PipeContext(order, settings, "cpu", send=lambda message: None, signals=Signals(), families=lambda: None)
+    context = PipeContext(
+        order, settings, "cpu", send=lambda message: None, signals=Signals(), resident_models=lambda: None
+    )
     assert context.model == given
 
 

@@ -1,32 +1,37 @@
-"""Draws with the resident Ideogram 4: LoRAs swapped in place, prompts brought into its schema, one picture at a time.
+"""Generates with the resident Ideogram 4 step by step, as its pipeline does, but without padding text to 2,048 tokens.
 
-One at a time because picture k of a batch has to be the picture of seed + k alone, to the last bit: a larger batch
-makes the same matrix product round differently.
+The arithmetic is the pipeline's: the same noise for a seed, the same schedule, the same guidance, v = g · v_c + (1 - g)
+· v_n, and Euler steps. What the negative branch v_n is can be chosen, because peers disagree on it once a LoRA is
+loaded. Prompts are brought into the model's schema first.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from PIL import Image
 
 from tintype.catalog.ideogram_v4 import NegativeBranch, RenderingSpeed
-from tintype.inference.ideogram4_steps import Order, draw
-from tintype.inference.lora_cache import LoraCache, LoraRequest
-from tintype.inference.negative_prompt import against
-from tintype.inference.presets import SPEEDS
-from tintype.inference.prompt_expansion import RULE, Prompt, Writer, prepare
+from tintype.errors import about_input
+from tintype.inference.images import EachStep, ImageInference
+from tintype.inference.presets import SPEEDS, Preset
 from tintype.inference.prompt_writer import NAME, PromptWriter, writer_of
-from tintype.models.ideogram4.model import Ideogram4Family
+from tintype.inference.prompts import RULE, Prompt, PromptWriting, against, prepare
+from tintype.models.family import Features, Latents
+from tintype.models.ideogram4.model import SIGMA_MAX, SIGMA_MIN, Ideogram4Family
 
 #: Where guidance leads away from while a LoRA acts, unless someone chooses: docs/custom-models.md has the figures.
 BRANCH_WITH_LORA: NegativeBranch = "unconditional"
+_REFERENCE_PIXELS = 512**2
 
 
 @dataclass(frozen=True)
-class IdeogramWish:
-    """What to draw. `width` and `height` are nominal pixels; `expand` brings sentences into the model's schema."""
+class IdeogramImageRequest:
+    """What to generate. `width` and `height` are nominal pixels; `expand` brings sentences into the model's schema."""
 
     prompt: str
     width: int
@@ -38,8 +43,8 @@ class IdeogramWish:
 
 
 @dataclass(frozen=True)
-class Wording:
-    """The words of a wish as they are drawn. `negative` is empty where guidance follows `branch`."""
+class PreparedPrompts:
+    """The texts of a request in the model's own form. `negative` is empty where guidance follows `branch`."""
 
     prompt: Prompt
     negative: str
@@ -48,73 +53,134 @@ class Wording:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """For the log, where what was drawn has to be found again."""
+        """For the log, where what was generated has to be found again."""
         away = f"the negative prompt: {self.negative}" if self.negative else f"the branch {self.branch!r}"
         return self.prompt.line, f"Guidance leads away from {away}"
 
 
-class IdeogramSampler:
-    """The resident base with its shelf of LoRAs."""
+class IdeogramInference(ImageInference):
+    """Generates images with Ideogram 4."""
+
+    family_class = Ideogram4Family
+    family: Ideogram4Family
 
     def __init__(self, family: Ideogram4Family, keep: int) -> None:
-        self.family = family
-        self.shelf = LoraCache(family, keep)
-        self._wears = False
+        super().__init__(family, keep)
         self._writer: PromptWriter | None = None
         self._writer_sought = False
 
-    def use(self, loras: Sequence[LoraRequest]) -> list[str]:
-        """Draw with exactly these LoRAs from now on; returns remarks for the person who sent them.
+    def prepare(self, request: IdeogramImageRequest, each_token: Callable[[], None] = lambda: None) -> PreparedPrompts:
+        """Brings a request's texts into the model's form. Raises InputError for JSON beyond its window."""
+        size, writer = (request.width, request.height), self._writing(each_token) if request.expand else None
+        name = NAME if writer else RULE
+        with about_input("prompt"):
+            prompt = prepare(
+                request.prompt, expand=request.expand, size=size, writer=writer, name=name, fits=self._fits
+            )
+        avoided = against(request.negative_prompt, request.prompt)
+        with about_input("negative_prompt"):
+            negative = prepare(avoided.text, expand=request.expand, fits=self._fits) if avoided.text else Prompt("")
+        branch = request.branch or (BRANCH_WITH_LORA if self.lora_acts else "unconditional")
+        return PreparedPrompts(prompt, negative.text, branch, (*prompt.notes, *avoided.notes, *negative.notes))
 
-        Raises UnusableAdapter at the one that does not fit.
-        """
-        remarks = self.shelf.apply(loras)
-        self._wears = bool(loras)
-        return remarks
-
-    def word(self, wish: IdeogramWish, each_token: Callable[[], None] = lambda: None) -> Wording:
-        """The wish's words in the model's own form. Raises InputError for JSON beyond its window."""
-        size = (wish.width, wish.height)
-        writer = self._writing(each_token) if wish.expand else None
-        prompt = prepare(
-            wish.prompt, expand=wish.expand, size=size, writer=writer, name=NAME if writer else RULE, fits=self._fits
-        )
-        negative = against(wish.negative_prompt, wish.prompt)
-        avoided = Prompt("")
-        if negative.text:
-            loc = ("body", "negative_prompt")
-            avoided = prepare(negative.text, expand=wish.expand, fits=self._fits, loc=loc)
-        branch = wish.branch or (BRANCH_WITH_LORA if self._wears else "unconditional")
-        return Wording(prompt, avoided.text, branch, (*prompt.notes, *negative.notes, *avoided.notes))
-
-    def draw(
+    def generate(
         self,
-        wish: IdeogramWish,
-        wording: Wording,
+        request: IdeogramImageRequest,
+        prompts: PreparedPrompts,
         seeds: Sequence[int],
-        each_step: Callable[[int, int], None] = lambda done, total: None,
+        each_step: EachStep = lambda done, total: None,
     ) -> list[Image.Image]:
-        """One picture for each seed, at `family.true_size`. `each_step` gets (steps done, steps in all), may raise."""
+        """Generates an image for each seed, at `family.true_size`."""
         transformer = self.family.pipeline().transformer
-        features = self.family.encode_captions([wording.prompt.text])
-        negative = self.family.encode_captions([wording.negative]) if wording.negative else None
-        preset = SPEEDS[wish.speed]
-        pictures = []
+        features = self.family.encode_captions([prompts.prompt.text])
+        negative = self.family.encode_captions([prompts.negative]) if prompts.negative else None
+        images = []
         for number, seed in enumerate(seeds):
-            order = Order(wish.width, wish.height, preset, [seed], wording.branch, negative)
 
-            def tell(done: int, steps: int, before: int = number) -> None:
+            def on_step(done: int, steps: int, before: int = number) -> None:
                 each_step(before * steps + done, len(seeds) * steps)
 
-            pictures += draw(self.family, transformer, features, order, tell)
-        return pictures
+            latents = denoise(
+                self.family,
+                transformer,
+                features,
+                (request.width, request.height),
+                SPEEDS[request.speed],
+                [seed],
+                branch=prompts.branch,
+                negative=negative,
+                each_step=on_step,
+            )
+            images += self.family.decode_latents(latents)
+        return images
+
+    def generate_sample(
+        self, prompt: str, size: tuple[int, int], seed: int, check: Callable[[], None] = lambda: None
+    ) -> Image.Image:
+        request = IdeogramImageRequest(prompt, *size)
+        return self.generate(request, self.prepare(request, check), [seed], lambda *_: check())[0]
 
     def _fits(self, text: str) -> bool:
         return self.family.count_tokens(text) <= self.family.max_sequence_length
 
-    def _writing(self, each_token: Callable[[], None]) -> Writer | None:
+    def _writing(self, each_token: Callable[[], None]) -> PromptWriting | None:
         """The language model, where its weights are here."""
         if not self._writer_sought:
             self._writer, self._writer_sought = writer_of(self.family), True
         writer = self._writer
         return None if writer is None else lambda idea, wide, high: writer.write(idea, wide, high, each_token)
+
+
+def schedule(preset: Preset, pixels: int) -> torch.Tensor:
+    """Gives (steps + 1,) sigmas from noise to 0: quantiles of the logit-normal distribution at a nominal size."""
+    mean = preset.mu + 0.5 * math.log(pixels / _REFERENCE_PIXELS)
+    quantiles = torch.special.ndtri(torch.linspace(1, 0, preset.steps + 1, dtype=torch.float64))
+    sigmas: torch.Tensor = torch.special.expit(mean + preset.std * quantiles).clamp(SIGMA_MIN, SIGMA_MAX).float()
+    sigmas[-1] = 0
+    return sigmas
+
+
+@torch.no_grad()
+def denoise(
+    family: Ideogram4Family,
+    transformer: Any,
+    features: Features,
+    size: tuple[int, int],
+    preset: Preset,
+    seeds: Sequence[int],
+    *,
+    branch: NegativeBranch = "unconditional",
+    negative: Features | None = None,
+    each_step: EachStep = lambda done, total: None,
+) -> Latents:
+    """Makes latents for each seed from one caption's features, at a nominal size.
+
+    `negative` are features of what the images should not show; they take the place of the negative branch.
+    """
+    width, height = family.true_size(*size)
+    rows, columns = height // family.token_pixels, width // family.token_pixels
+    shape = (1, rows * columns, transformer.config.in_channels)
+    noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    latents = Latents(torch.cat(noise).to(family.device), rows, columns)
+    sigmas = schedule(preset, rows * columns * family.size_step**2).to(family.device)
+    words = _for_each(features, len(seeds))
+    if negative is None and branch == "conditional-empty-prompt":
+        negative = family.encode_captions([""])
+    wordless = transformer if branch == "conditional-image-only" else None
+    for step, scale in enumerate(preset.guidance_schedule(family.guidance_strength)):
+        sigma = sigmas[step].expand(len(seeds))
+        velocity = family.predict_velocity(transformer, latents, sigma, words, guidance=1.0).float()
+        if scale != 1:
+            if negative is not None:
+                away = family.predict_velocity(transformer, latents, sigma, _for_each(negative, len(seeds)), 1.0)
+            else:
+                away = family.predict_wordless(wordless or family.load_unconditional(), latents, sigma)
+            velocity = scale * velocity + (1 - scale) * away.float()
+        moved = latents.tokens + (sigmas[step + 1] - sigmas[step]) * velocity
+        latents = Latents(moved, rows, columns)
+        each_step(step + 1, preset.steps)
+    return latents
+
+
+def _for_each(features: Features, count: int) -> Features:
+    return Features(features.tokens.expand(count, -1, -1), features.pooled.expand(count, -1))

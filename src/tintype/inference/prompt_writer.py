@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead, build_prompt_enhancer
-from llguidance import LLMatcher
-from llguidance.hf import from_tokenizer
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
 from tintype.models.ideogram4.model import Ideogram4Family
-from tintype.models.weights import prompt_head
+from tintype.models.weights import BaseWeights, snapshots_of
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
 
 NAME = "Qwen3-VL"
+MISSING = (
+    "The language model that can write prompts is here, but not llguidance, which holds it to the schema; prompts are "
+    "expanded by rule. Install it with: pip install 'tintype[prompts]'"
+)
+_HEAD = "prompt_enhancer_head"  # in the pipeline's folder
 TEMPERATURE = 1.0  # as the model's makers sample
 MOST_TOKENS = 1_500  # the schema's bounds end a caption before, in every script
 MOST_ELEMENTS = 12
@@ -71,12 +80,16 @@ class PromptWriter:
     request's seed, or picture k of several would not be the one that seed + k gives alone."""
 
     def __init__(self, text_encoder: Any, head: Ideogram4PromptEnhancerHead, tokenizer: Any) -> None:
+        from llguidance import LLMatcher
+        from llguidance.hf import from_tokenizer
+
         self._model = build_prompt_enhancer(text_encoder, head)
         self._tokenizer = tokenizer
         words = head.lm_head.out_features
         self._vocabulary = from_tokenizer(tokenizer, n_vocab=words, eos_token=tokenizer.eos_token_id)
         compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
         self._grammar = LLMatcher.grammar_from_json_schema(schema(), overrides=compact)  # type: ignore[arg-type]
+        self._matcher = LLMatcher
 
     @torch.no_grad()
     def write(self, idea: str, width: int, height: int, each_token: Callable[[], None] = lambda: None) -> str:
@@ -86,7 +99,7 @@ class PromptWriter:
         turns = [{"role": "system", "content": BRIEF}, {"role": "user", "content": asked}]
         said = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         given = self._tokenizer(said, add_special_tokens=False, return_tensors="pt").to(self._model.device)
-        held = _Held(LLMatcher(self._vocabulary, self._grammar), given["input_ids"].shape[1], each_token)
+        held = _GrammarLimit(self._matcher(self._vocabulary, self._grammar), given["input_ids"].shape[1], each_token)
         with torch.random.fork_rng(devices=[self._model.device] if self._model.device.type == "cuda" else []):
             torch.manual_seed(0)
             written = self._model.generate(
@@ -98,10 +111,25 @@ class PromptWriter:
         return caption
 
 
+def prompt_head(weights: BaseWeights) -> Path | None:
+    """Finds the folder of the head that lets Ideogram 4's text encoder write: the pipeline's own, or the one beside it.
+
+    A miniature's encoder is too small to write anything.
+    """
+    folders = () if weights.miniature else (weights.folder / _HEAD, *snapshots_of(PROMPT_HEAD_REPOSITORY))
+    return next((folder for folder in folders if any(folder.glob("*.safetensors"))), None)
+
+
 def writer_of(family: Ideogram4Family) -> PromptWriter | None:
-    """The writer that a base's own text encoder makes with its head; None where no head that fits it is here."""
+    """Makes the writer out of a base's own text encoder and its head; None where no head that fits it is here.
+
+    Where only llguidance is missing, the base's remarks say so.
+    """
     folder = prompt_head(family.weights)
     if folder is None:
+        return None
+    if find_spec("llguidance") is None:
+        family.remarks.append(MISSING)
         return None
     text_encoder = family.load_encoders().text_encoder
     head = Ideogram4PromptEnhancerHead.from_pretrained(folder, dtype=family.dtype, local_files_only=True)
@@ -110,7 +138,7 @@ def writer_of(family: Ideogram4Family) -> PromptWriter | None:
     return PromptWriter(text_encoder, head.to(family.device), family.load_encoders().tokenizer)
 
 
-class _Held(LogitsProcessor):  # type: ignore[misc]
+class _GrammarLimit(LogitsProcessor):  # type: ignore[misc]
     """Rules out every token that would leave the grammar."""
 
     def __init__(self, matcher: LLMatcher, prompt_tokens: int, each_token: Callable[[], None]) -> None:

@@ -1,8 +1,7 @@
-"""`ideogram/v4`, `ideogram/v4/lora` and `fal-ai/ideogram/custom-models/generate`: pictures from Ideogram 4."""
+"""`ideogram/v4`, `ideogram/v4/lora` and `fal-ai/ideogram/custom-models/generate`: images from Ideogram 4."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from PIL import Image
@@ -10,93 +9,68 @@ from PIL import Image
 from tintype.catalog.custom_models import unknown_model
 from tintype.catalog.ideogram_custom_models import CustomModelGenerateInput, CustomModelGenerateOutput
 from tintype.catalog.ideogram_v4 import IdeogramInput, IdeogramLoraInput, IdeogramOutput
-from tintype.inference.ideogram4 import IdeogramSampler, IdeogramWish, Wording
+from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
 from tintype.job import JobContext
-from tintype.jobs.images import as_image, lora_request, lora_requests, published, seed_for
-from tintype.jobs.residents import residents
+from tintype.jobs.images import as_image, lora_request, lora_requests, published, seed_for, timed
+from tintype.jobs.resident_models import resident_models
 
 
 def run(input: IdeogramInput, context: JobContext) -> IdeogramOutput:
-    """Draws `num_images` pictures, with LoRAs or without; picture k is that of seed + k alone."""
-    sampler = residents(context).ideogram_sampler()
+    """Generates `num_images` images, with LoRAs or without; image k is that of seed + k alone."""
     loras, branch = (input.loras, input.negative_branch) if isinstance(input, IdeogramLoraInput) else ([], None)
-    _wear(sampler, lora_requests(loras, context), context)
     width, height = input.pixels
-    wish = IdeogramWish(input.prompt, width, height, input.rendering_speed, input.expands, branch=branch)
-    wording = _worded(sampler, wish, context)
+    request = IdeogramImageRequest(input.prompt, width, height, input.rendering_speed, input.expands, branch=branch)
     seed = seed_for(input.seed, input.num_images)
-    pictures, took = _drawn(sampler, wish, wording, range(seed, seed + input.num_images), context)
+    seeds = range(seed, seed + input.num_images)
+    images, prompt, seconds = _generate(request, lora_requests(loras, context), seeds, context)
     return IdeogramOutput(
         images=[
-            as_image(published(picture, number, input.output_format, context, inline=input.sync_mode), picture)
-            for number, picture in enumerate(pictures)
+            as_image(published(image, number, input.output_format, context, inline=input.sync_mode), image)
+            for number, image in enumerate(images)
         ],
-        timings={"inference": took},
+        timings={"inference": seconds},
         seed=seed,
-        has_nsfw_concepts=[False] * len(pictures),
-        prompt=wording.prompt.text,
+        has_nsfw_concepts=[False] * len(images),
+        prompt=prompt,
     )
 
 
 def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> CustomModelGenerateOutput:
-    """Draws with a custom model, which may have been archived since the request was sent."""
+    """Generates with a custom model, which may have been archived since the request was sent."""
     if context.model is None:
         raise unknown_model(input.model_id)
     lora = lora_request(context.model.usable_lora(), 1.0, ("model_id",), context)
-    sampler = residents(context).ideogram_sampler()
-    _wear(sampler, [lora], context)
-    width, height = ASPECT_RATIOS[input.aspect_ratio]
-    wish = IdeogramWish(
+    request = IdeogramImageRequest(
         input.prompt,
-        width,
-        height,
+        *ASPECT_RATIOS[input.aspect_ratio],
         input.rendering_speed,
         input.expand_prompt,
         input.negative_prompt,
         input.negative_branch,
     )
-    wording = _worded(sampler, wish, context)
     seed = seed_for(input.seed, input.num_images)
-    pictures, _ = _drawn(sampler, wish, wording, range(seed, seed + input.num_images), context)
-    return CustomModelGenerateOutput(
-        images=[
-            published(picture, number, "png", context, inline=input.sync_mode)
-            for number, picture in enumerate(pictures)
-        ],
-        seed=seed,
-    )
+    images, _, _ = _generate(request, [lora], range(seed, seed + input.num_images), context)
+    files = [published(image, number, "png", context, inline=input.sync_mode) for number, image in enumerate(images)]
+    return CustomModelGenerateOutput(images=files, seed=seed)
 
 
-def _wear(sampler: IdeogramSampler, loras: Sequence[LoraRequest], context: JobContext) -> None:
-    for remark in (*sampler.use(loras), *sampler.family.remarks):
+def _generate(
+    request: IdeogramImageRequest, loras: Sequence[LoraRequest], seeds: Sequence[int], context: JobContext
+) -> tuple[list[Image.Image], str, float]:
+    """The images, the prompt that the model was given, and the seconds that generating took."""
+    ideogram = resident_models(context).inference(IdeogramInference)
+    remarks = ideogram.apply_loras(loras)
+    prompts = ideogram.prepare(request, context.raise_if_cancelled)
+    for remark in (*remarks, *ideogram.family.remarks, *prompts.notes):
         context.log(remark, "WARN")
-
-
-def _worded(sampler: IdeogramSampler, wish: IdeogramWish, context: JobContext) -> Wording:
-    wording = sampler.word(wish, context.raise_if_cancelled)
-    for note in wording.notes:
-        context.log(note, "WARN")
-    for line in wording.lines:
+    for line in prompts.lines:
         context.log(line)
-    return wording
-
-
-def _drawn(
-    sampler: IdeogramSampler, wish: IdeogramWish, wording: Wording, seeds: Sequence[int], context: JobContext
-) -> tuple[list[Image.Image], float]:
-    """The pictures and the seconds they took."""
-
-    def each_step(done: int, total: int) -> None:
-        context.raise_if_cancelled()
-        context.progress(done, total)
-
-    began = time.perf_counter()
-    pictures = sampler.draw(wish, wording, seeds, each_step)
-    took = time.perf_counter() - began
+    images, seconds = timed(lambda each_step: ideogram.generate(request, prompts, seeds, each_step), context)
     context.log(
-        f"Drew {len(pictures)} of {pictures[0].width}x{pictures[0].height} (asked for: {wish.width}x{wish.height}), "
-        f"{wish.speed} with {SPEEDS[wish.speed].steps} steps, from seed {seeds[0]}, with {sampler.family.name}."
+        f"Generated {len(images)} of {images[0].width}x{images[0].height} (asked for: "
+        f"{request.width}x{request.height}), {request.speed} with {SPEEDS[request.speed].steps} steps, from seed "
+        f"{seeds[0]}, with {ideogram.family.name}."
     )
-    return pictures, took
+    return images, prompts.prompt.text, seconds

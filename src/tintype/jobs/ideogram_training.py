@@ -11,12 +11,13 @@ from tintype.catalog.ideogram_v4_trainer import AUTO, IdeogramTrainerInput
 from tintype.dataset import Dataset, DatasetOptions, open_dataset
 from tintype.dataset.sizes import NamedSize, TrainingSize, largest_common_size, size_asked_for
 from tintype.errors import about_input
+from tintype.inference.ideogram4 import IdeogramInference
 from tintype.inference.presets import SPEEDS
 from tintype.job import JobContext
 from tintype.jobs.lora_training import TrainedFiles, log_dataset, train_lora
 from tintype.jobs.recipe import Recipe, plan_for
-from tintype.jobs.residents import residents
-from tintype.jobs.samples import Samples, with_ideogram
+from tintype.jobs.resident_models import resident_models
+from tintype.jobs.samples import Samples
 from tintype.models.ideogram4.captions import canonical
 from tintype.models.ideogram4.model import Ideogram4Family
 
@@ -32,7 +33,7 @@ def train_on_ideogram(
     count: tuple[int, int] | None = None,
 ) -> TrainedFiles:
     """Trains, exports, proves, publishes. `count`: the fewest and most pictures that are taken."""
-    family = residents(context).ideogram4()
+    family = resident_models(context).family(Ideogram4Family)
     context.log(f"Base model: {family.name}; {family.weights.why}.")
     plan = plan_for(
         family.training_defaults,
@@ -53,7 +54,7 @@ def train_on_ideogram(
         title=title,
         trigger=None,
         resolution=str(size),
-        samples=Samples([caption], input.seed, with_ideogram),
+        samples=Samples([caption], input.seed, IdeogramInference),
         effective={"resolution": str(size), "resolution_because": size.why, "default_caption": caption},
         pipeline_call=_pipeline_call(caption, family),
     )

@@ -6,7 +6,8 @@ import base64
 import functools
 import io
 import secrets
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from PIL import Image as Pictures
@@ -14,6 +15,7 @@ from PIL import Image as Pictures
 from tintype.catalog import File, Image
 from tintype.catalog.flux_lora import LoraWeight
 from tintype.files.urls import own_reference
+from tintype.inference.images import EachStep
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
 
@@ -27,6 +29,20 @@ Form = Literal["jpeg", "png"]
 def seed_for(given: int | None, count: int) -> int:
     """Chooses the seed of the first of `count` images: the given one, or one by chance."""
     return secrets.randbelow(LARGEST_SEED - count) if given is None else given
+
+
+def timed(
+    generate: Callable[[EachStep], list[Pictures.Image]], context: JobContext
+) -> tuple[list[Pictures.Image], float]:
+    """Generates images, telling the context of every step, and measures the seconds that it took."""
+
+    def each_step(done: int, total: int) -> None:
+        context.raise_if_cancelled()
+        context.progress(done, total)
+
+    began = time.perf_counter()
+    images = generate(each_step)
+    return images, time.perf_counter() - began
 
 
 def lora_requests(loras: Sequence[LoraWeight], context: JobContext) -> list[LoraRequest]:

@@ -15,7 +15,7 @@ from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.files import Objects, fetch_input
 from tintype.job import CheckpointStore, Level
-from tintype.models.resident import Families
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import Settings
 from tintype.worker.checkpoints import FolderCheckpoints
 
@@ -31,7 +31,7 @@ class LocalContext:
         settings: Settings,
         *,
         output: Path | None = None,
-        families: Families | None = None,
+        resident_models: ResidentModels | None = None,
         on_log: Callable[[Level, str], None] = lambda level, message: None,
         on_progress: Callable[[int, int, dict[str, float]], None] = lambda step, total, metrics: None,
     ) -> None:
@@ -47,13 +47,13 @@ class LocalContext:
         for needed in (self.scratch, self.lasting, self.output):
             needed.mkdir(parents=True, exist_ok=True)
         self.checkpoint: CheckpointStore = FolderCheckpoints(folder / "checkpoints")
-        self._families = families or Families(settings, settings.device)
+        self._resident_models = resident_models or ResidentModels(settings, settings.device)
         self._on_log, self._on_progress = on_log, on_progress
         self._offered: dict[str, Path] = {}
 
     @property
-    def families(self) -> object:
-        return self._families
+    def resident_models(self) -> object:
+        return self._resident_models
 
     def offer(self, path: Path) -> str:
         """Gives a URL under which this context, and no other, fetches a file of this computer."""

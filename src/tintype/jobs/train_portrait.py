@@ -7,13 +7,13 @@ from typing import Any
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput, TrainerOutput
 from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions, open_dataset
 from tintype.errors import about_input
-from tintype.inference.flux import DEFAULT_STEPS
+from tintype.inference.flux import DEFAULT_STEPS, FluxInference
 from tintype.job import JobContext
 from tintype.jobs.images import MOST_LORA_BYTES
 from tintype.jobs.lora_training import log_dataset, train_lora
 from tintype.jobs.recipe import Recipe, plan_for
-from tintype.jobs.residents import residents
-from tintype.jobs.samples import Samples, with_flux
+from tintype.jobs.resident_models import resident_models
+from tintype.jobs.samples import Samples
 from tintype.lora.lora import Lora
 from tintype.models.flux.model import FluxFamily
 from tintype.models.registry import TrainingDefaults
@@ -23,7 +23,7 @@ from tintype.training.plan import Plan
 
 def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     """Trains, exports, proves, and only then answers."""
-    flux = residents(context).flux()
+    flux = resident_models(context).family(FluxFamily)
     context.log(f"Base model: {flux.name}; {flux.weights.why}.")
     plan = plan_of(input, flux)
     with about_input("optimizer"):
@@ -39,7 +39,7 @@ def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
         title=f"Portrait of {input.trigger_phrase}" if input.trigger_phrase else "Portrait",
         trigger=input.trigger_phrase,
         resolution="1024x1024",
-        samples=Samples(input.sample_prompts or [prompt], input.seed, with_flux),
+        samples=Samples(input.sample_prompts or [prompt], input.seed, FluxInference),
         effective={"area_sides": list(_area_sides(input)), "max_sequence_length": flux.max_sequence_length},
         pipeline_call=_pipeline_call(prompt, flux),
         start_from=_earlier(input, flux, context),

@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from tintype.errors import WeightsMissing
-from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
 from tintype.models.registry import FamilySpec, family_spec
 from tintype.settings import GIB, Settings
 
 MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
-_PROMPT_HEAD = "prompt_enhancer_head"
 _MINIATURE = Path(__file__).parent / "miniature" / "weights"
 _INDEX = "model_index.json"
 
@@ -93,21 +91,12 @@ def describe(weights: BaseWeights) -> str:
 
 def cached_snapshot(spec: FamilySpec, repository: str = "") -> Path | None:
     """Finds the complete local snapshot of a base model, or None; looks on the disk only."""
-    found = _snapshots(repository or spec.repository)
+    found = snapshots_of(repository or spec.repository)
     return next((snapshot for snapshot in found if _complete(snapshot, spec.parts)), None)
 
 
-def prompt_head(weights: BaseWeights) -> Path | None:
-    """The folder of the head that lets Ideogram 4's text encoder write: the pipeline's own, or the one fetched beside
-    it; None where there is none. A miniature's encoder is too small to write anything."""
-    if weights.miniature:
-        return None
-    apart = _snapshots(PROMPT_HEAD_REPOSITORY)
-    return next((path for path in (weights.folder / _PROMPT_HEAD, *apart) if any(path.glob("*.safetensors"))), None)
-
-
-def _snapshots(repository: str) -> tuple[Path, ...]:
-    """Local snapshots of a hub repository, the current one first."""
+def snapshots_of(repository: str) -> tuple[Path, ...]:
+    """Lists the local snapshots of a hub repository, the current one first."""
     hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub"
     home = Path(hub).expanduser() / f"models--{repository.replace('/', '--')}"
     heads = [home / "snapshots" / ref.read_text().strip() for ref in sorted(home.glob("refs/main"))]

@@ -82,7 +82,7 @@ class Child:
         self._lane = lane
         self._orders: queue.SimpleQueue[messages.Run | None] = queue.SimpleQueue()
         self._signals = Signals()
-        self._families: object | None = None
+        self._resident_models: object | None = None
         self._importing = True
 
     def serve(self) -> None:
@@ -126,7 +126,7 @@ class Child:
         try:
             context = PipeContext(
                 order, self._settings, self._device,
-                send=self._pipe.send, signals=self._signals, families=self._resident_families,
+                send=self._pipe.send, signals=self._signals, resident_models=self._load_resident_models,
             )  # fmt: skip
             context.raise_if_cancelled()
             output = self._run(order, context)
@@ -157,11 +157,11 @@ class Child:
         job = cast(Job, getattr(importlib.import_module(module), function))
         return job(endpoint.parse(order["input"]), context)
 
-    def _resident_families(self) -> object:
-        if self._families is None:
-            families = importlib.import_module("tintype.models.resident")
-            self._families = cast(object, families.Families(self._settings, self._device))
-        return self._families
+    def _load_resident_models(self) -> object:
+        if self._resident_models is None:
+            module = importlib.import_module("tintype.jobs.resident_models")
+            self._resident_models = cast(object, module.ResidentModels(self._settings, self._device))
+        return self._resident_models
 
 
 def _failure_of(problem: Exception, device: str) -> Failure:

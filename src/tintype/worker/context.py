@@ -58,7 +58,7 @@ class PipeContext:
         *,
         send: Callable[[FromChild], None],
         signals: Signals,
-        families: Callable[[], object],
+        resident_models: Callable[[], object],
     ) -> None:
         self.request_id = order["request_id"]
         self.settings = settings
@@ -68,7 +68,7 @@ class PipeContext:
         self._origin = order["origin"]
         self._send = send
         self._signals = signals
-        self._families = families
+        self._resident_models = resident_models
         self._progress_sent_at = 0.0
         self._objects = Objects.open(settings.storage_url)
         folder = settings.work_dir / self.request_id
@@ -80,9 +80,9 @@ class PipeContext:
         self.lasting.mkdir(exist_ok=True)
 
     @property
-    def families(self) -> object:
+    def resident_models(self) -> object:
         """What is resident in this process; the import of the compute libraries waits until a job asks."""
-        return self._families()
+        return self._resident_models()
 
     def log(self, message: str, level: Level = "INFO") -> None:
         self._send(Log(say="log", request_id=self.request_id, at=time.time(), level=level, message=message))

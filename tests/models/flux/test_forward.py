@@ -9,11 +9,11 @@ import torch
 from bench.weightless import NARROW, REAL, WeightlessFlux
 from peft import LoraConfig
 
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Features, Forward, Latents, recomputing
 from tintype.models.flux.forward import FluxForward
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 ROWS, COLUMNS = 3, 5
@@ -21,7 +21,7 @@ ROWS, COLUMNS = 3, 5
 
 @pytest.fixture(scope="module")
 def flux() -> FluxFamily:
-    return Families(load_settings(flux_base="miniature"), "cpu").flux()
+    return ResidentModels(load_settings(flux_base="miniature"), "cpu").family(FluxFamily)
 
 
 def adapter_for(flux: FluxFamily, rank: int = 4) -> Adapter:

@@ -10,15 +10,15 @@ import torch
 from diffusers import FluxPipeline
 from PIL import Image
 
+from tintype.jobs.resident_models import ResidentModels
 from tintype.models.family import Features, Latents
 from tintype.models.flux.model import FluxFamily
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 
 @pytest.fixture(scope="module")
 def flux() -> FluxFamily:
-    return Families(load_settings(), "cpu").flux()
+    return ResidentModels(load_settings(), "cpu").family(FluxFamily)
 
 
 def scene(width: int, height: int) -> torch.Tensor:

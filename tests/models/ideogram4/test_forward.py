@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Features, Forward, Latents
 from tintype.models.ideogram4.forward import IdeogramForward
 from tintype.models.ideogram4.model import Ideogram4Family
-from tintype.models.resident import Families
 from tintype.settings import load_settings
 
 ROWS, COLUMNS = 3, 5
@@ -17,7 +17,7 @@ ROWS, COLUMNS = 3, 5
 
 @pytest.fixture(scope="module")
 def family() -> Ideogram4Family:
-    return Families(load_settings(ideogram4_base="miniature"), "cpu").ideogram4()
+    return ResidentModels(load_settings(ideogram4_base="miniature"), "cpu").family(Ideogram4Family)
 
 
 @pytest.fixture(scope="module")

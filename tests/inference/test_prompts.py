@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.inference.prompt_expansion import LONGEST_TEXT, MOST_TEXTS, RULE, by_rule, prepare, quoted
+from tintype.inference.prompts import LONGEST_TEXT, MOST_TEXTS, RULE, against, by_rule, prepare, quoted
 from tintype.models.ideogram4.captions import verify, wrap
 
 CAPTION = wrap("a red hat").line()
@@ -93,3 +93,24 @@ def test_no_prompt_is_an_error_and_what_is_expanded_is_a_canonical_caption(text:
     if prompt.by == RULE:
         assert "\n" not in prompt.text
         assert [problem for problem in verify(prompt.text) if "no high_level_description" not in problem] == []
+
+
+@pytest.mark.parametrize(
+    ("negative", "prompt", "left", "overruled"),
+    [
+        ("", "a red hat", "", ()),
+        (" , ;\n", "a red hat", "", ()),
+        ("glasses, rain", "a red hat", "glasses, rain", ()),
+        ("Red  Hat; rain", "a person, red hat", "rain", ("Red  Hat",)),
+        ("hat", "a hatter", "hat", ()),
+        ("red hat", "a red scarf and a blue hat", "red hat", ()),
+        ("hat, hat", "hat", "", ("hat", "hat")),
+        ("MÜTZE", "eine Mütze", "", ("MÜTZE",)),
+        ("hat", '{"high_level_description":"a hat"}', "", ("hat",)),
+    ],
+)
+def test_what_the_prompt_names_is_taken_out(negative: str, prompt: str, left: str, overruled: tuple[str, ...]) -> None:
+    kept = against(negative, prompt)
+    assert (kept.text, kept.overruled) == (left, overruled)
+    assert bool(kept.notes) == bool(overruled)
+    assert all(part in " ".join(kept.notes) for part in overruled)

@@ -1,35 +1,45 @@
-"""Brings a prompt into the JSON that Ideogram 4 was trained on; the one seam for whatever writes such prompts.
+"""Brings prompts into the JSON that Ideogram 4 was trained on, and gives a negative prompt a meaning.
 
 A writer is a language model that makes a caption in the schema out of an idea. Where there is none, or where what it
 wrote cannot be read, the prompt is put into the schema by rule: the same way that plain captions are wrapped for
 training, so that a LoRA is asked in the words it was taught with. The rule adds nothing that was not said, except that
 words in quotes become texts of their own, as the schema wants lettering to be named.
+
+Ideogram 4 has no negative prompts: its guidance compares the image that the prompt asks for with the one that a second
+network makes of no words at all. A negative prompt takes that second place: the first network makes what should not be
+seen, and guidance leads away from it. Words that the prompt asks for too would be pushed away as well, so they are
+taken out beforehand: the prompt wins.
 """
 
 from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tintype.errors import InputError
 from tintype.models.ideogram4.captions import Element, canonical, wrap
 
-#: Makes a caption in Ideogram's schema, as JSON text, out of an idea and the picture's nominal width and height.
-Writer = Callable[[str, int, int], str]
+#: Makes a caption in Ideogram's schema, as JSON text, out of an idea and the image's nominal width and height.
+PromptWriting = Callable[[str, int, int], str]
 
 RULE = "rule"
 MOST_TEXTS = 8  # quotes of a prompt that become texts; a page of dialogue is no lettering
 LONGEST_TEXT = 120  # characters
 _LONGEST_REMARK = 200  # characters of what was left out that are worth repeating
 
+_BETWEEN = re.compile(r"[,;.\n]+")
+_WORD = re.compile(r"\w+")
 _QUOTED = re.compile(r'"([^"]+)"|\u201c([^\u201d]+)\u201d|\u00ab([^\u00bb]+)\u00bb|\u201e([^\u201c]+)\u201c')
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as it is drawn. `by` is who wrote it: the rule, a writer by name, or nobody. `notes` are to be said."""
+    """A prompt as the model is given it. `by` is who wrote it: the rule, a writer by name, or nobody.
+
+    `notes` are for the person who sent it.
+    """
 
     text: str
     by: str | None = None
@@ -37,10 +47,25 @@ class Prompt:
 
     @property
     def line(self) -> str:
-        """For the log, where the text that was drawn has to be found again."""
+        """For the log, where the text that was used has to be found again."""
         if self.by is None:
             return f"Prompt as given: {self.text}"
-        return f"Prompt expanded by {'rule' if self.by == RULE else self.by}: {self.text}"
+        return f"Prompt expanded by {self.by}: {self.text}"
+
+
+@dataclass(frozen=True)
+class NegativePrompt:
+    """What is left of a negative prompt, and the parts that the prompt overruled."""
+
+    text: str
+    overruled: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For the log."""
+        if not self.overruled:
+            return ()
+        return (f"Left out of the negative prompt, because the prompt asks for it: {', '.join(self.overruled)}.",)
 
 
 def prepare(
@@ -48,26 +73,24 @@ def prepare(
     *,
     expand: bool,
     size: tuple[int, int] = (1024, 1024),
-    writer: Writer | None = None,
+    writer: PromptWriting | None = None,
     name: str = RULE,
     fits: Callable[[str], bool] = lambda text: True,
-    loc: Sequence[str | int] = ("body", "prompt"),
 ) -> Prompt:
-    """What is drawn for a prompt. JSON in the schema is only made canonical, whatever `expand` says; a sentence is left
-    as it is without `expand`. `name` is the writer's, for the log. A sentence of which not all `fits` the model's
-    window loses its end; a caption cannot be cut, so that one is an InputError at `loc`, and nothing else is."""
+    """Decides what the model is given for a prompt.
+
+    JSON in the schema is only made canonical, whatever `expand` says; a sentence is left as it is without `expand`.
+    `name` is the writer's, for the log. A sentence of which not all `fits` the model's window loses its end; a caption
+    cannot be cut, so that one is an InputError, and nothing else is.
+    """
     given, notes = _as_caption(prompt)
     if given is not None:
         if not fits(given):
-            raise InputError(
-                "This caption is longer than the model reads.",
-                remedy="Shorten it.",
-                loc=loc,
-                ctx={"characters": len(given)},
-            )
+            message = "This caption is longer than the model reads."
+            raise InputError(message, remedy="Shorten it.", ctx={"characters": len(given)})
         return Prompt(given, None, notes)
-    as_drawn = by_rule if expand else str
-    prompt, cut = _shortened(prompt, lambda text: fits(as_drawn(text)))
+    in_form = by_rule if expand else str
+    prompt, cut = _shortened(prompt, lambda text: fits(in_form(text)))
     notes += (f"The prompt is longer than the model reads; left out: {cut[:_LONGEST_REMARK]}",) if cut else ()
     if not expand:
         return Prompt(prompt, None, notes)
@@ -77,9 +100,8 @@ def prepare(
         except InputError as problem:
             notes = (*notes, f"What {name} wrote cannot be read, so the rule took its place. {problem.message}")
         else:
-            if not written.wrapped and fits(
-                written.text
-            ):  # a sentence is no caption: the rule does as well, and adds nothing
+            # A sentence is no caption: the rule does as well, and adds nothing.
+            if not written.wrapped and fits(written.text):
                 return Prompt(written.text, name, (*notes, *written.notes))
             notes = (*notes, f"What {name} wrote is a sentence, or too long, so the rule took its place.")
     return Prompt(by_rule(prompt), RULE, notes)
@@ -97,6 +119,14 @@ def quoted(sentence: str) -> list[str]:
     """What stands in double quotes of any kind, each once, in its order."""
     found = (" ".join(next(filter(None, match.groups())).split()) for match in _QUOTED.finditer(sentence))
     return [text for text in dict.fromkeys(found) if 0 < len(text) <= LONGEST_TEXT][:MOST_TEXTS]
+
+
+def against(negative_prompt: str, prompt: str) -> NegativePrompt:
+    """Keeps the parts of a negative prompt, between commas, that the prompt does not name."""
+    asked = f" {_words(prompt)} "
+    parts = [part.strip() for part in _BETWEEN.split(negative_prompt) if _words(part)]
+    overruled = tuple(part for part in parts if f" {_words(part)} " in asked)
+    return NegativePrompt(", ".join(part for part in parts if part not in overruled), overruled)
 
 
 def _shortened(sentence: str, fits: Callable[[str], bool]) -> tuple[str, str]:
@@ -126,3 +156,7 @@ def _as_caption(prompt: str) -> tuple[str | None, tuple[str, ...]]:
 def _plain(text: str) -> str:
     """Without characters that no caption holds."""
     return "".join(letter if letter.isprintable() or letter.isspace() else " " for letter in text)
+
+
+def _words(text: str) -> str:
+    return " ".join(_WORD.findall(text.casefold()))

@@ -1,0 +1,44 @@
+"""What generates images with a base model: one image at a time, with the LoRAs used lately kept at hand.
+
+One at a time because image k of a request has to be the image of seed + k alone, to the last bit: a larger batch makes
+the same matrix product round differently.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from PIL import Image
+
+from tintype.inference.lora_cache import LoraCache, LoraRequest
+from tintype.models.family import Family
+
+EachStep = Callable[[int, int], None]  # hears (steps done, steps in all) of a request, and may raise
+
+
+class ImageInference(ABC):
+    """A resident base model and the LoRAs used lately with it, at most `keep`."""
+
+    family_class: ClassVar[type[Family]]
+
+    def __init__(self, family: Any, keep: int) -> None:
+        self.family = family
+        self.loras = LoraCache(family, keep)
+        self.lora_acts = False
+
+    def apply_loras(self, requests: Sequence[LoraRequest]) -> list[str]:
+        """Makes exactly these LoRAs act from now on; returns remarks for the person who sent them.
+
+        Raises UnusableAdapter about the one that does not fit.
+        """
+        remarks = self.loras.apply(requests)
+        self.lora_acts = bool(requests)
+        return remarks
+
+    @abstractmethod
+    def generate_sample(
+        self, prompt: str, size: tuple[int, int], seed: int, check: Callable[[], None] = lambda: None
+    ) -> Image.Image:
+        """Generates an image as the endpoint does by default. `check` is called at every step and may raise."""
