@@ -40,7 +40,7 @@ from tintype.worker import checkpoints
 
 settings = load_settings(flux_base="miniature", device="cpu")
 models = ResidentModels(settings, "cpu")
-models.flux().load_transformer()  # read once; each attempt has a copy of its own
+models.family(FluxFamily).load_transformer()  # read once; each attempt has a copy of its own
 
 def stop_here(what):
     print(what, flush=True)
