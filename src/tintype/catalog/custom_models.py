@@ -24,7 +24,7 @@ class ModelStatus(StrEnum):
 
     CREATING = "CREATING"  # its training waits for its first attempt
     TRAINING = "TRAINING"  # an attempt was made; also while it waits for the next one
-    COMPLETED = "COMPLETED"  # can be drawn with
+    COMPLETED = "COMPLETED"  # can be generated with
     ERRORED = "ERRORED"  # its training failed or was cancelled; a retry brings it back
     ARCHIVED = "ARCHIVED"  # hidden by its owner; its files are kept, unless it was deleted
 

@@ -22,16 +22,16 @@ class LoraWeight(BaseModel):
 class FluxLoraInput(EndpointInput):
     """Holds fal's published inputs and defaults."""
 
-    prompt: str = Field(max_length=10_000, description="What to draw.")
+    prompt: str = Field(max_length=10_000, description="What to generate.")
     image_size: ImageSizeName | ImageSize = Field("landscape_4_3", description="A size by name, or width and height.")
     num_inference_steps: int = Field(28, ge=1, le=50, description="Steps of the sampler.")
-    seed: int | None = Field(None, ge=0, lt=2**53, description="Same seed, prompt and model: same picture.")
+    seed: int | None = Field(None, ge=0, lt=2**53, description="Same seed, prompt and model: same image.")
     loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
     guidance_scale: float = Field(3.5, ge=0, le=35, description="How closely to follow the prompt.")
-    sync_mode: bool = Field(False, description="Return pictures as data URIs and keep nothing.")
-    num_images: int = Field(1, ge=1, le=4, description="How many pictures to draw.")
+    sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
+    num_images: int = Field(1, ge=1, le=4, description="How many images to generate.")
     enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
-    output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the pictures.")
+    output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the images.")
     acceleration: Literal["none", "regular", "high"] = Field("none", description="Accepted for compatibility.")
 
 
@@ -50,7 +50,7 @@ FLUX_LORA = Endpoint(
     title="Images from FLUX.1 [dev] with LoRAs",
     category="text-to-image",
     kind="drawing",
-    description="Draws images from a prompt with FLUX.1 [dev] and up to three LoRAs.",
+    description="Generates images from a prompt with FLUX.1 [dev] and up to three LoRAs.",
     input=FluxLoraInput,
     output=FluxLoraOutput,
     job="tintype.jobs.generate_flux:run",

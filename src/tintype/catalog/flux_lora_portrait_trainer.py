@@ -40,7 +40,7 @@ class PortraitTrainerInput(EndpointInput):
         None, ge=1, description="Steps between checkpoints that are kept, with samples (an extension of tintype)."
     )
     sample_prompts: list[str] = Field(
-        default_factory=list, max_length=8, description="Pictures to draw at kept checkpoints and when done (ours)."
+        default_factory=list, max_length=8, description="Images to generate at kept checkpoints and when done (ours)."
     )
 
 

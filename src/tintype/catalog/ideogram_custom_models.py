@@ -1,4 +1,4 @@
-"""`fal-ai/ideogram/custom-models` trains a named model on 10 to 100 pictures, `…/generate` draws with one."""
+"""`fal-ai/ideogram/custom-models` trains a named model on 10 to 100 images, `…/generate` generates with one."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class CustomModelGenerateInput(UsesModel):
     )
     expand_prompt: bool = Field(True, description="Whether to expand the prompt with MagicPrompt functionality.")
     seed: int | None = Field(
-        None, ge=0, lt=2**53, description="Seed for the random number generator; image k is drawn from seed + k."
+        None, ge=0, lt=2**53, description="Seed for the random number generator; image k is generated from seed + k."
     )
     negative_branch: NegativeBranch | None = Field(
         None, description="What guidance leads away from without a negative prompt (an extension of tintype)."
@@ -114,7 +114,7 @@ CUSTOM_MODEL_GENERATE = Endpoint(
     title="Images from a custom model",
     category="text-to-image",
     kind="drawing",
-    description="Draws images that feel consistently yours, with a custom model that you trained.",
+    description="Generates images that feel consistently yours, with a custom model that you trained.",
     input=CustomModelGenerateInput,
     output=CustomModelGenerateOutput,
     job="tintype.jobs.generate_ideogram:run_custom_model",

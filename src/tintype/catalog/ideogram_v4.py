@@ -1,4 +1,4 @@
-"""`ideogram/v4` and `ideogram/v4/lora`: pictures from Ideogram 4, with up to three LoRAs or none."""
+"""`ideogram/v4` and `ideogram/v4/lora`: images from Ideogram 4, with up to three LoRAs or none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tintype.catalog.flux_lora import MOST_LORAS, FluxLoraOutput, LoraWeight
 RenderingSpeed = Literal["TURBO", "BALANCED", "QUALITY"]
 
 
-#: What guidance leads away from: the second network; the first one, with its LoRA, on the picture alone; or the first
+#: What guidance leads away from: the second network; the first one, with its LoRA, on the image alone; or the first
 #: one on an empty prompt.
 NegativeBranch = Literal["unconditional", "conditional-image-only", "conditional-empty-prompt"]
 
@@ -35,7 +35,7 @@ class IdeogramImageSize(ImageSize):
 class IdeogramInput(EndpointInput):
     """Holds the published inputs and defaults."""
 
-    prompt: str = Field(max_length=10_000, description="What to draw: a sentence, or JSON in Ideogram's schema.")
+    prompt: str = Field(max_length=10_000, description="What to generate: a sentence, or JSON in Ideogram's schema.")
     expansion_model: ExpansionModel = Field(
         "Medium",
         description="Whether the prompt is brought into Ideogram's schema first; Medium and Large are the same here.",
@@ -46,13 +46,13 @@ class IdeogramInput(EndpointInput):
     image_size: ImageSizeName | IdeogramImageSize = Field(
         "square_hd", description="A size by name, or width and height."
     )
-    rendering_speed: RenderingSpeed = Field("BALANCED", description="Fewer steps, or a better picture.")
+    rendering_speed: RenderingSpeed = Field("BALANCED", description="Fewer steps, or a better image.")
     acceleration: Literal["none", "low", "regular", "high"] = Field("none", description="Accepted for compatibility.")
-    num_images: int = Field(1, ge=1, le=4, description="How many pictures to draw.")
-    seed: int | None = Field(None, ge=0, lt=2**53, description="Same seed, prompt and model: same picture.")
-    sync_mode: bool = Field(False, description="Return pictures as data URIs and keep nothing.")
+    num_images: int = Field(1, ge=1, le=4, description="How many images to generate.")
+    seed: int | None = Field(None, ge=0, lt=2**53, description="Same seed, prompt and model: same image.")
+    sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
     enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
-    output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the pictures.")
+    output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the images.")
 
     @property
     def expands(self) -> bool:
@@ -83,7 +83,7 @@ IDEOGRAM = Endpoint(
     title="Images from Ideogram 4",
     category="text-to-image",
     kind="drawing",
-    description="Draws images from a prompt with Ideogram 4.",
+    description="Generates images from a prompt with Ideogram 4.",
     input=IdeogramInput,
     output=IdeogramOutput,
     job="tintype.jobs.generate_ideogram:run",
@@ -97,7 +97,7 @@ IDEOGRAM_LORA = Endpoint(
     title="Images from Ideogram 4 with LoRAs",
     category="text-to-image",
     kind="drawing",
-    description="Draws images from a prompt with Ideogram 4 and up to three LoRAs.",
+    description="Generates images from a prompt with Ideogram 4 and up to three LoRAs.",
     input=IdeogramLoraInput,
     output=IdeogramOutput,
     job="tintype.jobs.generate_ideogram:run",

@@ -1,7 +1,7 @@
-"""`ideogram/v4/trainer`: pictures of anything in, an Ideogram 4 LoRA out.
+"""`ideogram/v4/trainer`: images of anything in, an Ideogram 4 LoRA out.
 
 The sizes it may be trained at are named and checked here, because a wrong one should be refused before anything is
-fetched; which of them a set of pictures can fill is told by `dataset.sizes`.
+fetched; which of them a set of images can fill is told by `dataset.sizes`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class IdeogramTraining(EndpointInput):
     """Holds the inputs that both trainings of Ideogram 4 share; what only one of them asks is constant in the other."""
 
     images_data_url: FileUrl = Field(
-        description="ZIP of pictures. A .txt file of a picture's name holds its caption: a sentence, or JSON in "
+        description="ZIP of images. A .txt file of an image's name holds its caption: a sentence, or JSON in "
         "Ideogram's schema."
     )
     steps: Steps = Field(1000, description="Number of LoRA training steps.")

@@ -1,4 +1,4 @@
-"""Custom models over HTTP: listed, shown, renamed, archived, deleted, and refused where they cannot be drawn with.
+"""Custom models over HTTP: listed, shown, renamed, archived, deleted, and refused where they cannot be used.
 
 A model that belongs to another key is answered like one that was never there.
 """
@@ -21,7 +21,7 @@ _USUAL, _MOST = 50, 1000  # models in one answer
 
 
 async def usable_model(call: Call, input: UsesModel) -> CustomModel:
-    """Finds the model that an input names. Raises InputError at model_id for one that cannot be drawn with."""
+    """Finds the model that an input names. Raises InputError at model_id for one that cannot be used."""
     model = await call.store.models.find(input.model_id, owner=call.owner)
     if model is None:
         raise unknown_model(input.model_id)

@@ -101,7 +101,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
                 sync=sync,
                 webhook_url=options.webhook_url,
                 max_queue_length=options.max_queue_length,
-                # With sync_mode the pictures are in the output itself.
+                # With sync_mode the images are in the output itself.
                 store_io=options.store_io and not getattr(input, "sync_mode", False),
                 file_ids=tuple(file.id for file in files.kept),
                 file_lifetime=options.files.lifetime,

@@ -2,7 +2,7 @@
 
 fal's clients send a request again when its connection breaks (Node's does so after five silent minutes by itself). So a
 request that was left is cancelled only after a moment, and whoever asks for the same in that moment takes it up again.
-Nobody else ever shares a run: four identical calls that wait side by side are four pictures.
+Nobody else ever shares a run: four identical calls that wait side by side are four images.
 """
 
 from __future__ import annotations
