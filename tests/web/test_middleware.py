@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tintype.web.middleware import plain_path
+
 QUEUE = "https://queue.fal.run/fal-ai/flux-lora"
 
 
@@ -64,3 +66,22 @@ def test_fals_names_turned_here_by_a_name_server_are_answered(client):
     assert answer.json()["words"] == "named"
     answer = client.post("/fal-ai/flux-lora/", json={"prompt": "named"}, headers={"host": "queue.fal.run"})
     assert answer.json()["status_url"].startswith("http://queue.fal.run/queue/fal-ai/flux-lora/requests/")
+
+
+@pytest.mark.parametrize(
+    ("path", "plain"), [("/", "/"), ("//", "/"), ("", "/"), ("/a/b/", "/a/b"), ("//a///b//", "/a/b"), ("/a b", "/a b")]
+)
+def test_slashes_at_the_end_or_in_a_row_mean_nothing(path, plain):
+    assert plain_path(path) == plain
+
+
+def test_a_refusal_before_any_route_is_answered_like_every_other(client):
+    page = {"origin": "http://localhost:3000"}
+    for answer in (
+        client.get("/", headers={**page, "host": "evil.example"}),
+        client.get("/", headers={**page, "x-fal-target-url": "https://example.com/"}),
+    ):
+        assert answer.status_code in (400, 403)
+        assert answer.headers["x-fal-request-id"]
+        assert answer.headers["x-fal-error-type"] == answer.json()["error_type"]
+        assert answer.headers["access-control-allow-origin"] == "http://localhost:3000"

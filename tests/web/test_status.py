@@ -262,6 +262,21 @@ def test_cancelling_a_queued_request_ends_it_and_twice_is_told(client, server):
     server.release()
 
 
+def test_whatever_comes_of_a_request_that_was_found_its_id_is_in_the_answer(client, server):
+    server.hold()
+    request_id = draw(client)
+    path = f"{DRAWER}/requests/{request_id}"
+    early = client.get(path)
+    assert (early.status_code, early.json()["error_type"]) == (400, "still_in_progress")
+    assert early.headers["x-fal-request-id"] == request_id
+    assert client.put(f"{path}/cancel").headers["x-fal-request-id"] == request_id
+    server.wait(request_id, "COMPLETED")
+    cancelled = client.get(path)
+    assert (cancelled.status_code, cancelled.headers["x-fal-request-id"]) == (499, request_id)
+    unknown = uuid.uuid4()
+    assert client.get(f"{DRAWER}/requests/{unknown}").headers["x-fal-request-id"] != str(unknown)
+
+
 def test_cancelling_a_running_request_stops_it_and_asking_twice_is_no_error(client, server):
     request_id = draw(client, "slow")
     server.wait(request_id, "IN_PROGRESS")

@@ -79,8 +79,10 @@ _LARGEST_ECHO = 200  # characters of a bad value that are worth sending back
 
 
 def _plainly(errors: Sequence[Any]) -> list[Any]:
-    """Leaves out the errors of alternatives that were not meant, and the names of alternatives in `loc`:
-    where a word or an object may stand, an object was meant as that, and anything else as the word."""
+    """Leaves out the errors of alternatives that were not meant, and the names of alternatives in `loc`.
+
+    Where a word or an object may stand, an object was meant as that, and anything else as the word.
+    """
     told: list[Any] = []
     words = {error["loc"][:-1]: error for error in errors if str((error["loc"] or ("",))[-1]).startswith("literal[")}
     for error in errors:

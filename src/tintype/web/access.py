@@ -40,8 +40,10 @@ _EXPOSED_HEADERS = ", ".join(
 
 
 def check_host(settings: Settings, headers: Headers) -> None:
-    """Raises Forbidden for a Host that is none of this server's names, nor one of fal's, which a name server may have
-    turned here: rebinding those is in nobody's power but fal's."""
+    """Raises Forbidden for a Host that is none of this server's names, nor one of fal's.
+
+    A name server may have turned fal's here: rebinding those is in nobody's power but fal's.
+    """
     given = ", ".join(headers.getlist("host"))
     host = host_name(given)
     # It is written into the URLs of answers, so it has to be a whole one, not merely begin like one.

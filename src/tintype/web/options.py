@@ -30,11 +30,10 @@ _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 @dataclass(frozen=True)
 class Lifecycle:
-    """Says how long a file is kept (`lifetime` in seconds, None for ever) and who may read it: `acl` as files/acl.py
-    writes it, None where the URL is the permission."""
+    """Says how long a file is kept and who may read it."""
 
-    lifetime: float | None = None
-    acl: Json | None = None
+    lifetime: float | None = None  # seconds; None for ever
+    acl: Json | None = None  # as files/acl.py writes it; None where the URL is the permission
 
     def ends(self, now: float) -> float | None:
         """Tells when a file that is whole now expires (unix seconds)."""

@@ -31,7 +31,7 @@ async def front(call: Call) -> Response:
             {
                 "name": "tintype",
                 "version": __version__,
-                "what": "Your own fal for personalization: trains LoRAs and generates with them, behind fal's HTTP API.",
+                "what": "Your own fal for personalization: trains LoRAs and generates with them behind fal's HTTP API.",
                 "endpoints": endpoints,
                 "prefixes": {prefix: f"{call.origin}/{prefix}" for prefix in PREFIXES},
                 "health": f"{call.origin}/health",

@@ -79,8 +79,11 @@ class CachedResponse(NamedTuple):
 
 
 class ReplayCache:
-    """Keeps the polls of the last moments, within REPEATED_BYTES: a client that adds a number to every poll must not
-    fill the memory. When it is full all are forgotten, which costs each poller the whole way once."""
+    """Keeps the polls of the last moments, within REPEATED_BYTES.
+
+    A client that adds a number to every poll must not fill the memory. When it is full all are forgotten, which costs
+    each poller the whole way once.
+    """
 
     def __init__(self) -> None:
         self._told: dict[Poll, CachedResponse] = {}
