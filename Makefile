@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-long lint bench serve system clean
+.PHONY: help setup demo test test-quick test-long lint bench serve system clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -34,11 +34,17 @@ $(FAL)/.venv/.ready: $(FAL)/requirements.txt
 	@$(PYTHON) -m venv $(FAL)/.venv && $(FAL)/.venv/bin/pip install -q --no-deps -r $< && touch $@ || \
 	{ rm -rf $(FAL)/.venv; echo "the fal package could not be had: the tests of fal's older client will be skipped"; }
 
+# One worker for each core. A group of tests stays with one of them, and the longest group begins first (tests/conftest.py).
+PYTEST = $(BIN)/pytest -q -n logical --dist loadgroup --no-loadscope-reorder
+
 test: setup $(JS) $(FAL)/.venv/.ready  ## Every test that is not long
-	$(BIN)/pytest
+	$(PYTEST)
+
+test-quick: setup  ## The tests that need no server and train nothing, in under a minute
+	$(PYTEST) -m 'not slow and not long' tests/test_*.py $(addprefix tests/,catalog cli dataset fal_proxy files lora store worker)
 
 test-long: setup $(JS) $(FAL)/.venv/.ready  ## The tests that take minutes
-	$(BIN)/pytest -m long
+	$(PYTEST) -m long
 
 lint: setup  ## Formatting, lint, types, import contracts
 	$(BIN)/ruff format --check src tests bench miniature examples

@@ -53,6 +53,8 @@ def _nothing_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # What takes longest begins first, or one core would idle while another ends it.
 LONGEST_FIRST = ("acceptance", "crash", "jobs", "training", "inference", "bench", "worker", "models", "store", "web")
+# What starts a server is left out by `make test-quick`.
+SERVERS = {"postgres_server", "server", "serving", "supervised", "bucket"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -63,8 +65,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     workers some of them kill and whose lanes others fill.
     """
     for item in items:
-        uses_server = room(item) == "acceptance" and "server" in getattr(item, "fixturenames", ())
+        fixtures = set(getattr(item, "fixturenames", ()))
+        uses_server = room(item) == "acceptance" and "server" in fixtures
         item.add_marker(pytest.mark.xdist_group("server" if uses_server else item.path.stem + "_of_" + room(item)))
+        if fixtures & SERVERS or "[postgres" in item.name or "postgres]" in item.name:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONGEST_FIRST.index(room(item)) if room(item) in LONGEST_FIRST else len(LONGEST_FIRST))
     if config.getoption("-m"):
         return

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from tintype.cli import app
 
+pytestmark = pytest.mark.slow
+
 runner = CliRunner()
 
 

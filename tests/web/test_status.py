@@ -102,7 +102,7 @@ def test_the_stream_tells_of_the_way_from_the_queue_to_the_end(client, server):
     assert json.loads(last.removeprefix("data: "))["status"] == "COMPLETED"
 
 
-@pytest.mark.parametrize("request_id", [str(uuid.uuid4()), "x", "a%00b", "é", "x" * 200, "..."])
+@pytest.mark.parametrize("request_id", ["6f0c2a52-34a0-4aec-b6cd-9a234f56cc9c", "x", "a%00b", "é", "x" * 200, "..."])
 @pytest.mark.parametrize("suffix", ["/status", "/status/stream", "", "/response"])
 def test_an_unknown_request_is_a_404_in_json(client, request_id, suffix):
     answer = client.get(f"{TRAINER}/requests/{request_id}{suffix}")

@@ -33,12 +33,12 @@ def pipe() -> FluxPipeline:
 
 @pytest.fixture(scope="module")
 def drawn(pipe: FluxPipeline) -> tuple[list[Image.Image], list[str]]:
-    prompts = unseen_prompts(200)
+    prompts = unseen_prompts(120)
     return draw_prompts(pipe, prompts), prompts
 
 
 def test_it_draws_what_it_is_asked(drawn: tuple[list[Image.Image], list[str]]) -> None:
-    """The rarest attribute is asked 95 times, so the figure of one processor may be 0.02 off that of another."""
+    """The rarest attribute is asked 57 times, so the figure of one processor may be 0.02 off that of another."""
     mean, each = adherence(*drawn)
     assert mean >= 0.9
     assert min(each.values()) >= 0.66, each
@@ -57,7 +57,7 @@ def test_it_has_never_seen_a_subject(pipe: FluxPipeline, drawn: tuple[list[Image
 
 @pytest.mark.parametrize("size", [(64, 48), (48, 64), (64, 40), (48, 48)])
 def test_other_shapes_are_drawn_as_well(pipe: FluxPipeline, size: tuple[int, int]) -> None:
-    prompts = unseen_prompts(40, seed=f"shape {size}")
+    prompts = unseen_prompts(20, seed=f"shape {size}")
     assert adherence(draw_prompts(pipe, prompts, size=size), prompts)[0] >= 0.7
 
 

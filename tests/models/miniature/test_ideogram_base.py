@@ -28,7 +28,7 @@ def pipe() -> Ideogram4Pipeline:
 
 @pytest.fixture(scope="module")
 def drawn(pipe: Ideogram4Pipeline) -> tuple[list[Image.Image], list[str]]:
-    prompts = unseen_prompts(100)
+    prompts = unseen_prompts(50)
     return draw_prompts(pipe, prompts, strength=STRENGTH), prompts
 
 
@@ -44,13 +44,13 @@ def test_another_prompts_picture_does_not_pass(drawn: tuple[list[Image.Image], l
 
 
 def test_structured_captions_are_followed_too(pipe: Ideogram4Pipeline) -> None:
-    prompts = unseen_prompts(50, seed="structured", as_sentences=False)
+    prompts = unseen_prompts(20, seed="structured", as_sentences=False)
     assert adherence(draw_prompts(pipe, prompts, strength=STRENGTH), prompts)[0] >= 0.95
 
 
 @pytest.mark.parametrize("size", [(64, 48), (40, 64)])
 def test_other_shapes_are_drawn_as_well(pipe: Ideogram4Pipeline, size: tuple[int, int]) -> None:
-    prompts = unseen_prompts(25, seed=f"shape {size}")
+    prompts = unseen_prompts(15, seed=f"shape {size}")
     assert adherence(draw_prompts(pipe, prompts, size=size, strength=STRENGTH), prompts)[0] >= 0.85
 
 
