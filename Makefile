@@ -41,7 +41,7 @@ test: setup $(JS) $(FAL)/.venv/.ready  ## Every test that is not long
 	$(PYTEST)
 
 test-quick: setup  ## The tests that need no server and train nothing, in under a minute
-	$(PYTEST) -m 'not slow and not long' tests/test_*.py $(addprefix tests/,catalog cli dataset fal_proxy files lora store worker)
+	$(PYTEST) -m 'not slow and not long' tests/test_*.py $(addprefix tests/,catalog cli dataset fal_proxy files lora store)
 
 test-long: setup $(JS) $(FAL)/.venv/.ready  ## The tests that take minutes
 	$(PYTEST) -m long

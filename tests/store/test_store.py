@@ -33,6 +33,7 @@ LEASE = 30.0
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_processes_at_one_database_claim_every_request_exactly_once(shared_url: str) -> None:
     store = await Store.open(shared_url)
     ids = []
@@ -56,6 +57,7 @@ async def test_processes_at_one_database_claim_every_request_exactly_once(shared
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_what_was_answered_is_there_after_a_kill(shared_url: str) -> None:
     actor = await asyncio.create_subprocess_exec(
         sys.executable, str(ACTOR), "submit", shared_url, "0", stdout=asyncio.subprocess.PIPE
@@ -305,6 +307,7 @@ def _run(machine: type[QueueMachine], examples: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_no_order_of_events_loses_doubles_or_overwrites_a_request() -> None:
     _run(QueueMachine, 25)
 
