@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -73,3 +74,14 @@ def _is_zombie(pid: int) -> bool:
             return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_a_log_line_is_one_json_object_where_nobody_looks_at_a_terminal() -> None:
+    program = (
+        "import structlog; from tintype.processes import set_up_log\n"
+        "set_up_log(); structlog.get_logger().bind(lane='training').info('supervisor ready')\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
+    line = json.loads(said)
+    assert (line["event"], line["level"], line["lane"]) == ("supervisor ready", "info", "training")
+    assert line["timestamp"].endswith("Z")

@@ -1,40 +1,99 @@
-"""Which devices this machine computes on, found without torch: the launcher and the supervisor never import it."""
+"""Which devices this machine computes on, and how much memory they have.
+
+The control half asks the NVIDIA driver and never imports torch; the compute half asks torch, imported when it does.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-QUERY = ("nvidia-smi", "--query-gpu=index", "--format=csv,noheader")
-QUERY_SECONDS = 10.0
+import psutil
+
+if TYPE_CHECKING:
+    import torch
+
+_QUERY = ("nvidia-smi", "--query-gpu=memory.total,driver_version,name", "--format=csv,noheader,nounits")
+_QUERY_SECONDS = 20.0
+_MIB = 1024 * 1024
 
 
-def devices(setting: str) -> list[str]:
-    """The devices that get a supervisor: those named (`cuda:0,cuda:1`), or with `auto` every GPU, else the CPU."""
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as the driver describes it."""
+
+    memory_bytes: int
+    driver: str
+    name: str
+
+
+def chosen_devices(setting: str) -> list[str]:
+    """Returns the devices that get a supervisor: the named ones, or with `auto` every GPU, else the CPU."""
     if setting != "auto":
         return [name.strip() for name in setting.split(",") if name.strip()]
-    gpus = _visible_gpus() if _torch_knows_gpus() else 0
-    return [f"cuda:{number}" for number in range(gpus)] or ["cpu"]
+    return [f"cuda:{number}" for number in range(_visible_gpus())] or ["cpu"]
 
 
-def _torch_knows_gpus() -> bool:
-    """A CPU build of torch cannot use the GPU that is there."""
+def gpus() -> list[Gpu]:
+    """Returns every GPU that the driver knows, none where there is no driver. Raises OSError for one that fails."""
+    if shutil.which(_QUERY[0]) is None:
+        return []
     try:
-        return not importlib.metadata.version("torch").endswith("+cpu")
-    except importlib.metadata.PackageNotFoundError:
-        return False
+        answer = subprocess.run(_QUERY, capture_output=True, text=True, timeout=_QUERY_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise OSError("nvidia-smi does not answer") from None
+    if answer.returncode != 0:
+        raise OSError(answer.stderr.strip() or answer.stdout.strip() or "nvidia-smi fails without a message")
+    rows = (line.split(", ", 2) for line in answer.stdout.splitlines() if line.strip())
+    return [Gpu(int(memory) * _MIB if memory.isdigit() else 0, driver, name) for memory, driver, name in rows]
+
+
+@functools.cache
+def gpu_bytes() -> int | None:
+    """Returns the memory of the largest GPU, or None: no driver, no GPU, or a torch that cannot use it."""
+    if not _visible_gpus():
+        return None
+    try:
+        return max((gpu.memory_bytes for gpu in gpus()), default=None)
+    except OSError:
+        return None
+
+
+def torch_device(setting: str) -> torch.device:
+    """Returns torch's device of a setting; auto means the first GPU, else the CPU."""
+    import torch
+
+    if setting != "auto":
+        return torch.device(setting)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def free_bytes(device: torch.device | str = "cpu") -> int:
+    """Returns the memory that can be had on a device now; a GPU's reserve of torch's counts as free."""
+    if str(device).partition(":")[0] != "cuda":
+        return int(psutil.virtual_memory().available)
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def _visible_gpus() -> int:
+    """Counts the GPUs that torch can use: a CPU build sees none, and CUDA_VISIBLE_DEVICES hides some."""
+    try:
+        if importlib.metadata.version("torch").endswith("+cpu"):
+            return 0
+    except importlib.metadata.PackageNotFoundError:
+        return 0
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
-    if shutil.which(QUERY[0]) is None:
-        return 0
     try:
-        answer = subprocess.run(QUERY, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):  # a driver that does not answer is no device to count on
+        return len(gpus())
+    except OSError:  # a driver that does not answer is no device to count on
         return 0
-    return len(answer.stdout.split()) if answer.returncode == 0 else 0

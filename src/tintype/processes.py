@@ -1,10 +1,9 @@
-"""What every process of ours does for itself: it ends with its parent, and it writes its log in one form.
+"""What every process of an installation does alike: ends with its parent, is known to others, writes a log.
 
-A process that is killed cannot tidy up, so its descendants watch a pipe that only it can hold open.
-
-The parent keeps the write end and never writes; the read end is handed to each descendant. However the parent dies,
-the kernel closes the write end and every reader sees the end of file. The watch is a thread, not part of an event
-loop: it must act while the main thread is deep inside compute code. It ends the process without asking anyone.
+A process that is killed cannot tidy up, so its descendants watch a pipe that only it can hold open. The parent keeps
+the write end and never writes; the read end is handed to each descendant. However the parent dies, the kernel closes
+the write end and every reader sees the end of file. The watch is a thread, not part of an event loop: it must act
+while the main thread is deep inside compute code. It ends the process without asking anyone.
 """
 
 from __future__ import annotations
@@ -12,17 +11,23 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import structlog
 
 DEVICE_TAKEN = 3  # exit status of a supervisor whose device another one works on
 ORPHANED = 70  # exit status of a process whose parent has gone
+CLOCK_SLACK = 2.0  # seconds that a process's time of birth may be off
 
 
 class Lifeline:
-    """The parent's side: open for as long as this process lives."""
+    """Holds the parent's end of the pipe, for as long as this process lives."""
 
     def __init__(self) -> None:
         self.fd, self._held = os.pipe()  # neither is inherited unless named in pass_fds
@@ -51,7 +56,7 @@ def watch_parent(fd: int, last_act: Callable[[], None] = lambda: None) -> thread
 
 
 def kill_group(pid: int) -> None:
-    """SIGKILL to a process that leads its own group, and to whatever it started. Gone already is fine."""
+    """Sends SIGKILL to a process that leads its own group, and to whatever it started. Gone already is fine."""
     with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
         os.killpg(pid, signal.SIGKILL)
 
@@ -63,19 +68,46 @@ def end_own_group() -> None:
     os._exit(ORPHANED)
 
 
-def set_up_log() -> None:
-    """Makes this process log one line an event on stderr: coloured text at a terminal, else one JSON object."""
-    import structlog  # not needed by compute children, which send their lines to their supervisor
+def host_name() -> str:
+    """Returns the name under which processes of this machine are known to others."""
+    return socket.gethostname()
 
+
+def boot_id() -> str:
+    """Returns a text that differs after every boot of this machine."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:  # not Linux
+        return str(int(psutil.boot_time()))
+
+
+def is_running(pid: int, seen_at: float | None = None) -> bool:
+    """Tells whether a process lives, and is the one that was seen then.
+
+    A process id alone proves nothing: ids are used again, in containers almost at once. The process that was seen was
+    born before that.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return seen_at is None or process.create_time() <= seen_at + CLOCK_SLACK
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def set_up_log() -> None:
+    """Sets structlog up: a line an event on stderr, coloured text at a terminal, a JSON object everywhere else."""
     at_terminal = sys.stderr.isatty()
-    renderer = structlog.dev.ConsoleRenderer() if at_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=not at_terminal),
             structlog.processors.format_exc_info,
-            renderer,
+            structlog.dev.ConsoleRenderer() if at_terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -29,7 +29,7 @@ def test_both_bases_stay_where_they_fit() -> None:
 def test_a_base_gives_way_to_one_that_does_not_fit_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     resident = ResidentModels(SETTINGS, "cpu")
     transformer = weakref.ref(resident.inference(FluxInference).family.load_transformer())
-    monkeypatch.setattr(resident_models, "free_memory", lambda device: 1_000_000)
+    monkeypatch.setattr(resident_models, "free_bytes", lambda device: 1_000_000)
     ideogram = resident.family(Ideogram4Family)
     gc.collect()
     assert transformer() is None, "its memory is free again"

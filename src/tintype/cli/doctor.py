@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
-import psutil
 import typer
 from rich.text import Text
 
 from tintype import installation
 from tintype.cli.data import DataDir
 from tintype.cli.listing import show_table
+from tintype.devices import free_bytes, gpus
 from tintype.errors import TintypeError
 from tintype.files import Objects, new_file_id
 from tintype.installation import Signpost
 from tintype.models.registry import family_specs
 from tintype.models.weights import describe, resolve
-from tintype.settings import GIB, Settings, load_settings
+from tintype.settings import GIB, MIB, Settings, load_settings
 
 LEAST_MEMORY = 3 * GIB  # what all processes together take on the miniature
 LEAST_DISK = 2 * GIB
@@ -74,22 +74,21 @@ def _torch(_: Settings) -> Finding:
 
 
 def _gpu(_: Settings) -> Finding:
-    smi = shutil.which("nvidia-smi")
-    if smi is None:
+    try:
+        found = "; ".join(f"{gpu.name}, {gpu.memory_bytes // MIB} MiB, {gpu.driver}" for gpu in gpus())
+    except OSError as problem:
+        return Finding("GPU", False, "nvidia-smi fails", f"Repair the driver: {problem}")
+    if not found:
         needed = "; ".join(f"{spec.title} needs a GPU of {spec.gpu_bytes // GIB} GiB" for spec in family_specs())
         return Finding("GPU", True, "none: the miniatures run on the CPU", f"{needed}.")
-    query = [smi, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    if answer.returncode != 0:
-        return Finding("GPU", False, "nvidia-smi fails", f"Repair the driver: {answer.stderr.strip() or 'no message'}")
     probe = [sys.executable, "-c", "import torch; print(torch.cuda.is_available())"]
     seen = subprocess.run(probe, capture_output=True, text=True, timeout=120, check=False).stdout.strip() == "True"
     remedy = "" if seen else "This torch is a CPU build: reinstall without TORCH_INDEX."
-    return Finding("GPU", seen, answer.stdout.strip().replace("\n", "; "), remedy)
+    return Finding("GPU", seen, found, remedy)
 
 
 def _memory(_: Settings) -> Finding:
-    free = psutil.virtual_memory().available
+    free = free_bytes()
     good = free >= LEAST_MEMORY
     return Finding(
         "memory", good, f"{free / GIB:.1f} GiB available", "" if good else "Close something: 3 GiB are needed."

@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import typer
 
 from tintype import installation
 from tintype.cli.data import DataDir
 from tintype.errors import SettingsError
 from tintype.installation import Signpost
+from tintype.processes import is_running
 from tintype.settings import Settings, load_settings
 
 START_SECONDS = 60.0
@@ -84,7 +84,7 @@ def _started(settings: Settings) -> Signpost:
     port = settings.port if _is_free(settings.host, settings.port) else 0
     command = [sys.executable, "-m", "tintype", "serve", "--port", str(port), "--while-in-use"]
     server = _nobodys_child([*command, "--data-dir", str(settings.data_dir)], log)
-    while _lives(server):
+    while server > 0 and is_running(server):
         here = found(settings.data_dir)
         if here is not None:
             return here
@@ -126,10 +126,3 @@ def _nobodys_child(command: list[str], log: Path) -> int:
     os.waitpid(between, 0)
     with os.fdopen(reading, "rb") as pipe:
         return int(pipe.read() or -1)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return pid > 0 and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

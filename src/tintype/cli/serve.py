@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from tintype import installation
 from tintype.cli.keys import first_key
-from tintype.devices import devices
+from tintype.devices import chosen_devices
 from tintype.errors import SettingsError, TintypeError
 from tintype.files import Objects
 from tintype.models.weights import describe, resolve
@@ -56,7 +56,7 @@ def serve(settings: Settings, *, endpoints: str = ENDPOINTS, while_in_use: bool 
 
 def _refuse_second(settings: Settings) -> None:
     """Supervisors hold these locks and refuse by themselves; asked here first, the answer comes before the banner."""
-    for device in devices(settings.device):
+    for device in chosen_devices(settings.device):
         lock = FileLock(settings.data_dir / "locks" / f"{device.replace(':', '-')}.lock")
         try:
             # The supervisor of a serve that was killed just now takes a moment to go.
@@ -90,7 +90,7 @@ def _introduce(settings: Settings, origin: str) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]tintype[/] serves at [bold link={origin}]{origin}[/]")
     console.print(f"  data     {escape(str(settings.data_dir))}")
-    console.print(f"  devices  {', '.join(devices(settings.device))}")
+    console.print(f"  devices  {', '.join(chosen_devices(settings.device))}")
     for family in BASE_MODELS:
         console.print(f"  model    {escape(_base_model(settings, family))}")
     if settings.auth == "off":

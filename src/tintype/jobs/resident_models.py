@@ -8,12 +8,12 @@ from typing import TypeVar, cast
 
 import torch
 
+from tintype.devices import free_bytes, torch_device
 from tintype.inference.images import ImageInference
 from tintype.job import JobContext
 from tintype.models.family import Family
 from tintype.models.weights import resolve
 from tintype.settings import Settings
-from tintype.training.memory_plan import free_memory
 
 AnyFamily = TypeVar("AnyFamily", bound=Family)
 AnyInference = TypeVar("AnyInference", bound=ImageInference)
@@ -38,7 +38,7 @@ class ResidentModels:
         if kind not in self._families:
             weights = resolve(self._settings, kind.spec.name)
             needed = sum(path.stat().st_size for path in weights.folder.glob("*/*.safetensors"))
-            if needed > free_memory(self._device):
+            if needed > free_bytes(self._device):
                 self._release()
             kind.check_loadable(weights, self._device)
             self._families[kind] = kind(weights, self._device)
@@ -63,10 +63,3 @@ def resident_models(context: JobContext) -> ResidentModels:
     """Returns the context's, with its type: contexts are also made where the models must not be imported."""
     assert isinstance(context.resident_models, ResidentModels)
     return context.resident_models
-
-
-def torch_device(name: str) -> torch.device:
-    """Finds the device of a setting; auto means the first GPU, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

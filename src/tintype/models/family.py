@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import diffusers
-import psutil
 import torch
 import torch.nn.functional as F
 import transformers
 from PIL import Image
 from torch.utils.checkpoint import checkpoint
 
+from tintype.devices import free_bytes
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
 from tintype.lora.read import read_lora
@@ -316,7 +316,7 @@ def compiling(blocks: Sequence[Any]) -> Iterator[None]:
 def read_ahead(folder: Path) -> Iterator[None]:
     """Reads the weights in a folder in a thread meanwhile, if memory has room for them; it has ended afterwards."""
     files = sorted(folder.glob("*.safetensors"))
-    if sum(path.stat().st_size for path in files) > psutil.virtual_memory().available * _READ_AHEAD_SHARE:
+    if sum(path.stat().st_size for path in files) > free_bytes() * _READ_AHEAD_SHARE:
         files = []
     enough = threading.Event()
 

@@ -7,18 +7,15 @@ both ask here.
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tintype.devices import gpu_bytes
 from tintype.errors import WeightsMissing
 from tintype.models.registry import FamilySpec, family_spec
 from tintype.settings import GIB, Settings
@@ -150,19 +147,3 @@ def _traits(folder: Path) -> dict[str, Any]:
         return {}
     traits: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return traits
-
-
-@functools.cache
-def gpu_bytes() -> int | None:
-    """Memory of the largest NVIDIA GPU, or None: no driver, no GPU, or a torch built without CUDA."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or "+cpu" in importlib.metadata.version("torch"):
-        return None
-    if shutil.which("nvidia-smi") is None:
-        return None
-    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout
-    except (subprocess.SubprocessError, OSError):
-        return None
-    sizes = [int(line) for line in answer.split() if line.isdigit()]
-    return max(sizes) * 1024 * 1024 if sizes else None

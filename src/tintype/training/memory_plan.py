@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-import psutil
 import torch
 
 _WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
@@ -104,15 +103,6 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     if needed > room:
         summary += f" Even so it may not fit: {_gib(needed)} predicted. {_quantising()}"
     return MemoryPlan(recomputed, needed, summary, shape.blocks)
-
-
-def free_memory(device: torch.device, resident: int = 0) -> int:
-    """Bytes a run may use on a device, of which `resident` (the loaded base) are used already."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free) + reserved + resident
-    return int(psutil.virtual_memory().available) + resident
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
+from tintype.devices import free_bytes
 from tintype.errors import OutOfMemory
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Family, Forward, Latents
 from tintype.training.batches import Batches
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
-from tintype.training.memory_plan import MemoryPlan, Shape, free_memory, is_out_of_memory, plan_memory
+from tintype.training.memory_plan import MemoryPlan, Shape, is_out_of_memory, plan_memory
 from tintype.training.optimizers import new_optimizer
 from tintype.training.plan import Plan
 
@@ -114,7 +115,7 @@ class Stepper:
         if self._recomputed is not None:
             summary = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
             return MemoryPlan(self._recomputed, shape.total_bytes(self._recomputed), summary, shape.blocks)
-        return plan_memory(shape, free_memory(self.family.device, resident=shape.weights * shape.bytes_per_value))
+        return plan_memory(shape, free_bytes(self.family.device) + shape.weights * shape.bytes_per_value)
 
     def _about_compiling(self) -> str:
         if self.forward is Forward.COMPILED:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import structlog
 
 from tintype.catalog import Kind
+from tintype.devices import free_bytes
 from tintype.settings import GIB, Settings
 from tintype.store import Claim, Store, Worker
 from tintype.worker.attempt import DATABASE_AWAY, RETRY_SECONDS, AttemptRun, Ended
@@ -131,7 +131,7 @@ class Lane:
             await child.stop()
             self._child, self._resident, self._unloaded = None, (), True
         elif child is None and may_start and not self._unloaded and time.monotonic() >= self._start_not_before:
-            if psutil.virtual_memory().available >= ENOUGH_MEMORY:
+            if free_bytes() >= ENOUGH_MEMORY:
                 await self._start_child()
             else:
                 self._unloaded = True

@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from tintype.devices import devices
+from tintype.devices import chosen_devices
 from tintype.errors import SettingsError
 from tintype.installation import Sockets
 from tintype.processes import DEVICE_TAKEN, Lifeline, kill_group
@@ -129,7 +129,7 @@ class LocalLauncher:
                 (self._lifeline.fd,),
                 SUPERVISOR_EXIT_SECONDS,
             )
-            for device in devices(settings.device)
+            for device in chosen_devices(settings.device)
         ]
 
     @property

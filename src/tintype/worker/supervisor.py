@@ -23,13 +23,12 @@ import structlog
 from filelock import FileLock, Timeout
 
 from tintype.catalog import Kind
-from tintype.processes import DEVICE_TAKEN, kill_group, set_up_log, watch_parent
+from tintype.processes import DEVICE_TAKEN, boot_id, host_name, is_running, kill_group, set_up_log, watch_parent
 from tintype.settings import Settings, load_settings
 from tintype.store import Store, Worker
 from tintype.worker.attempt import DATABASE_AWAY
 from tintype.worker.child_process import ChildPlan, ChildProcess
 from tintype.worker.lane import Lane, log_file
-from tintype.worker.machine import boot_id, host_name, is_dead_here
 
 LOCK_SECONDS = 3.0  # to wait for a predecessor that is on its way out
 LANES: tuple[Kind, ...] = ("drawing", "training")  # in the order in which their children are started
@@ -118,6 +117,19 @@ class Supervisor:
         for lane in self._lanes:
             now = replace(lane.worker, seen_at=time.time(), state=lane.state, resident=lane.resident)
             await self._store.workers.announce(now)
+
+
+def is_dead_here(worker: Worker, *, silence: float) -> bool:
+    """Tells whether a worker is one of this machine and certainly gone.
+
+    Leases of such workers are taken back at once instead of after their time, so a restart does not cost half a minute.
+    One of an earlier boot could be alive on another machine of the same name: it is gone after `silence` seconds.
+    """
+    if worker.host != host_name():
+        return False
+    if worker.boot_id != boot_id():
+        return time.time() - worker.seen_at > silence
+    return not is_running(worker.pid, worker.seen_at)
 
 
 def kill_children() -> None:

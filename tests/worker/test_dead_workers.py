@@ -8,8 +8,9 @@ import sys
 import time
 from dataclasses import replace
 
+from tintype.processes import boot_id, host_name
 from tintype.store import Worker
-from tintype.worker.machine import boot_id, host_name, is_dead_here
+from tintype.worker.supervisor import is_dead_here
 
 
 def worker(pid: int) -> Worker:
