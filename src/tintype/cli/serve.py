@@ -16,9 +16,9 @@ from rich.markup import escape
 from tintype import installation
 from tintype.cli.keys import first_key
 from tintype.devices import chosen_devices
-from tintype.errors import SettingsError, TintypeError
+from tintype.errors import SettingsError
 from tintype.files import Objects
-from tintype.models.weights import describe, resolve
+from tintype.models.weights import summary
 from tintype.processes import set_up_log
 from tintype.settings import BASE_MODELS, Settings
 from tintype.store import Store
@@ -92,7 +92,7 @@ def _introduce(settings: Settings, origin: str) -> None:
     console.print(f"  data     {escape(str(settings.data_dir))}")
     console.print(f"  devices  {', '.join(chosen_devices(settings.device))}")
     for family in BASE_MODELS:
-        console.print(f"  model    {escape(_base_model(settings, family))}")
+        console.print(f"  model    {escape(summary(settings, family))}")
     if settings.auth == "off":
         console.print("  key      none is asked for (--auth off)")
     elif asyncio.run(_first_key(settings)) is None:
@@ -116,14 +116,6 @@ def _introduce_tls(settings: Settings, port: int) -> None:
         f"  TLS      export FAL_RUN_HOST={host}/run FAL_QUEUE_RUN_HOST={host}/queue "
         f"SSL_CERT_FILE={escape(shlex.quote(str(roots)))}"
     )
-
-
-def _base_model(settings: Settings, family: str) -> str:
-    """Which base is used and how to get the other; weights that are missing stop their requests, not the server."""
-    try:
-        return describe(resolve(settings, family))
-    except TintypeError as problem:
-        return problem.message
 
 
 async def _first_key(settings: Settings) -> str | None:

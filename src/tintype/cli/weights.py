@@ -17,7 +17,7 @@ from rich.markup import escape
 from tintype.cli.listing import show_table
 from tintype.errors import Forbidden, StorageFull, WeightsMissing
 from tintype.models.registry import FamilySpec, family_spec, family_specs
-from tintype.models.weights import cached_snapshot, describe, resolve
+from tintype.models.weights import cached_snapshot, summary
 from tintype.settings import BASE_MODELS, GIB, load_settings
 
 app = typer.Typer(no_args_is_help=True, help="List base models and fetch their weights.")
@@ -32,8 +32,7 @@ def list_weights() -> None:
     rows = []
     for spec in family_specs():
         here = cached_snapshot(spec)
-        in_use = describe(resolve(load_settings(), spec.name))
-        rows.append((spec.name, spec.repository, str(here) if here else "no", in_use))
+        rows.append((spec.name, spec.repository, str(here) if here else "no", summary(load_settings(), spec.name)))
     show_table(("model", "repository", "weights here", "in use"), rows)
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import diffusers
 import torch
@@ -22,15 +22,14 @@ import transformers
 from PIL import Image
 from torch.utils.checkpoint import checkpoint
 
+from tintype.dataset.subject import Subject, whole
 from tintype.devices import free_bytes
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
 from tintype.lora.read import read_lora
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
+from tintype.models.sigmas import logit_normal
 from tintype.models.weights import BaseWeights
-
-if TYPE_CHECKING:
-    from tintype.dataset.subject import Subject
 
 # Progress bars and remarks of the libraries would land in a server's log; what matters is checked and said here.
 diffusers.utils.logging.set_verbosity_error()
@@ -216,9 +215,9 @@ class Family(ABC):
         there.
         """
 
-    @abstractmethod
     def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
         """Draws (count,) noise levels in (0, 1) at which the network is trained."""
+        return logit_normal(count, self.training_defaults.sigma_mean, self.training_defaults.sigma_std, generator)
 
     @property
     @abstractmethod
@@ -241,9 +240,9 @@ class Family(ABC):
         """The transformer, or one without weights: its layers' names and shapes."""
         return self._resident_transformer()
 
-    @abstractmethod
     def find_subject(self, image: Image.Image) -> Subject:
-        """Finds where the subject of a photo is."""
+        """Finds where the subject of a photo is; all of it is, unless a base model knows better."""
+        return whole(image, "given")
 
     @abstractmethod
     def kept_values(self, forward: Forward) -> tuple[float, ...]:
@@ -258,27 +257,27 @@ class Family(ABC):
     def blocks_of(transformer: Any) -> list[Any]:
         """Lists the network's blocks in the order of the forward pass."""
 
-    @abstractmethod
     def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
         """The network in our own order of work."""
+        raise NotImplementedError
 
-    @abstractmethod
-    def _read_encoders(self) -> Any: ...
+    def _read_encoders(self) -> Any:
+        raise NotImplementedError
 
     @abstractmethod
     def _read_transformer(self) -> Any: ...
 
-    @abstractmethod
     def _networks(self) -> dict[str, Any]:
         """What a pipeline has beside the encoders, by the pipeline's names."""
+        return {"transformer": self._resident_transformer()}
 
-    @abstractmethod
     def _packed(self, latents: torch.Tensor) -> Latents:
         """(batch, channels, height, width) in the autoencoder's pixels and values to tokens in the network's."""
+        raise NotImplementedError
 
-    @abstractmethod
     def _unpacked(self, latents: Latents) -> torch.Tensor:
         """The way back."""
+        raise NotImplementedError
 
 
 @contextmanager

@@ -75,6 +75,14 @@ def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
     return BaseWeights(family, cached, asked, f"{spec.setting} names it", _traits(cached))
 
 
+def summary(settings: Settings, family: str) -> str:
+    """Says in one line which weights jobs will use, or why there are none."""
+    try:
+        return describe(resolve(settings, family))
+    except WeightsMissing as problem:
+        return problem.message
+
+
 def describe(weights: BaseWeights) -> str:
     """Says in one line what is used, why, and how to get the other."""
     spec = family_spec(weights.family)

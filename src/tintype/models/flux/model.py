@@ -8,22 +8,20 @@ padded to the whole window, since the base was trained so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
+from tintype.dataset.subject import Subject, find_face
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.flux import FAMILY
 from tintype.models.flux.forward import FluxForward
-from tintype.models.sigmas import logit_normal, shifted
+from tintype.models.sigmas import shifted
 from tintype.models.weights import BaseWeights
-
-if TYPE_CHECKING:
-    from tintype.dataset.subject import Subject
 
 # What other trainers train too: attention and MLPs; modulation and embedders stay.
 _DOUBLE = (
@@ -67,9 +65,6 @@ class FluxFamily(Family):
             folder, subfolder="transformer", dtype=self.dtype, local_files_only=True
         )
         return transformer.to(self.device).eval().requires_grad_(False)
-
-    def _networks(self) -> dict[str, Any]:
-        return {"transformer": self._resident_transformer()}
 
     def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
         return FluxForward(transformer, adapter, recomputed=recomputed, rounded=rounded)
@@ -165,9 +160,8 @@ class FluxFamily(Family):
         return (_KEPT_DOUBLE * factor,) * doubles + (_KEPT_SINGLE * factor,) * singles
 
     def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
-        training_defaults = self.training_defaults
-        sigmas = logit_normal(count, training_defaults.sigma_mean, training_defaults.sigma_std, generator)
-        return shifted(sigmas, self._shift(rows * columns)) if training_defaults.sigma_shift else sigmas
+        sigmas = super().sample_sigmas(count, rows, columns, generator)
+        return shifted(sigmas, self._shift(rows * columns)) if self.training_defaults.sigma_shift else sigmas
 
     def _shift(self, tokens: int) -> float:
         """mu of the scheduler's dynamic shift for a picture of so many tokens; 0 shifts nothing."""
@@ -189,7 +183,5 @@ class FluxFamily(Family):
         return adapter_targets(self._outline())
 
     def find_subject(self, image: Image.Image) -> Subject:
-        from tintype.dataset.subject import find_face, whole
-
-        # Portrait World's people fill the picture, and no cascade knows cartoons.
-        return whole(image, "given") if self.weights.miniature else find_face(image)
+        # Portrait World's people fill the image, and no cascade knows cartoons.
+        return super().find_subject(image) if self.weights.miniature else find_face(image)

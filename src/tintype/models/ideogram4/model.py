@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers import Ideogram4Pipeline, Ideogram4Transformer2DModel
-from PIL import Image
 
 from tintype.errors import InputError
 from tintype.lora.adapter import Adapter
@@ -26,9 +25,6 @@ from tintype.models.ideogram4.network import predict, project_text, prompt_token
 from tintype.models.ideogram4.statistics import settle_statistics
 from tintype.models.sigmas import logit_normal
 from tintype.models.weights import BaseWeights
-
-if TYPE_CHECKING:
-    from tintype.dataset.subject import Subject
 
 PATCH = 2  # latent pixels a side of one token
 #: Sigmas of log-SNR 18 and -15, between which the schedule is clamped.
@@ -230,8 +226,3 @@ class Ideogram4Family(Family):
     @property
     def adapter_targets(self) -> tuple[str, ...]:
         return adapter_targets(self._resident_transformer())
-
-    def find_subject(self, image: Image.Image) -> Subject:
-        from tintype.dataset.subject import whole
-
-        return whole(image, "given")  # Ideogram's trainers crop to the middle, whatever is there
