@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from tintype.training.curve import draw_curve, figures, smoothed
+from tintype.training.curve import write_curve, figures, smoothed
 from tintype.training.loop import Trained
 
 
@@ -31,7 +31,7 @@ def test_smoothing_starts_at_the_first_loss_not_at_zero() -> None:
 
 def drawn(losses: list[float], folder: Path, kept: list[int]) -> dict[str, str]:
     """The paths of a curve by what they show."""
-    root = ElementTree.parse(draw_curve(losses, folder / "loss.svg", kept=kept)).getroot()
+    root = ElementTree.parse(write_curve(losses, folder / "loss.svg", kept=kept)).getroot()
     assert root.attrib["viewBox"] == "0 0 900 450"
     return {path.attrib["class"]: path.attrib["d"] for path in root.iter("{http://www.w3.org/2000/svg}path")}
 

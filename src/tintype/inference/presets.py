@@ -27,7 +27,7 @@ class Preset:
     polish: float = 3.0
 
     def guidance_schedule(self, strength: float = 1.0) -> tuple[float, ...]:
-        """One guidance a step, first step first; a base of another `strength` takes g for 1 + strength · (g - 1)."""
+        """Lists the guidance of each step; a base of another `strength` takes g for 1 + strength · (g - 1)."""
         stated = (self.guidance,) * (self.steps - self.polished) + (self.polish,) * self.polished
         return tuple(1 + strength * (scale - 1) for scale in stated)
 

@@ -53,7 +53,7 @@ ASKED = "Shape of the picture, width to height: {ratio}\nIdea: {idea}"
 
 
 def schema() -> dict[str, Any]:
-    """The part of Ideogram's caption schema that is written here, its keys in the order of training. No boxes: a
+    """Gives the part of Ideogram's caption schema that is written here, its keys in the order of training. No boxes: a
     language model's are guesses, and the makers of Ideogram drop them too."""
     thing = {"type": {"const": "obj"}, "desc": _text(600)}
     lettering = {"type": {"const": "text"}, "text": _text(120), "desc": _text(400)}
@@ -76,8 +76,11 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 class PromptWriter:
-    """The text encoder with its head. The same idea for the same shape of picture gives the same caption, whatever the
-    request's seed, or picture k of several would not be the one that seed + k gives alone."""
+    """The text encoder with its head.
+
+    The same idea for the same shape of image gives the same caption, whatever the request's seed, or image k of several
+    would not be the one that seed + k gives alone.
+    """
 
     def __init__(self, text_encoder: Any, head: Ideogram4PromptEnhancerHead, tokenizer: Any) -> None:
         from llguidance import LLMatcher
@@ -93,12 +96,12 @@ class PromptWriter:
 
     @torch.no_grad()
     def write(self, idea: str, width: int, height: int, each_token: Callable[[], None] = lambda: None) -> str:
-        """A caption as JSON, for a picture of this nominal size. `each_token` may raise."""
+        """Writes a caption as JSON, for an image of this nominal size. `each_token` may raise."""
         shape = math.gcd(width, height)
         asked = ASKED.format(ratio=f"{width // shape}:{height // shape}", idea=idea)
         turns = [{"role": "system", "content": BRIEF}, {"role": "user", "content": asked}]
-        said = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        given = self._tokenizer(said, add_special_tokens=False, return_tensors="pt").to(self._model.device)
+        turned = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        given = self._tokenizer(turned, add_special_tokens=False, return_tensors="pt").to(self._model.device)
         held = _GrammarLimit(self._matcher(self._vocabulary, self._grammar), given["input_ids"].shape[1], each_token)
         with torch.random.fork_rng(devices=[self._model.device] if self._model.device.type == "cuda" else []):
             torch.manual_seed(0)
@@ -112,16 +115,16 @@ class PromptWriter:
 
 
 def prompt_head(weights: BaseWeights) -> Path | None:
-    """Finds the folder of the head that lets Ideogram 4's text encoder write: the pipeline's own, or the one beside it.
+    """Finds the folder of the head that lets Ideogram 4's text encoder write.
 
-    A miniature's encoder is too small to write anything.
+    It is the pipeline's own, or the one fetched beside it. A miniature's encoder is too small to write anything.
     """
     folders = () if weights.miniature else (weights.folder / _HEAD, *snapshots_of(PROMPT_HEAD_REPOSITORY))
     return next((folder for folder in folders if any(folder.glob("*.safetensors"))), None)
 
 
 def writer_of(family: Ideogram4Family) -> PromptWriter | None:
-    """Makes the writer out of a base's own text encoder and its head; None where no head that fits it is here.
+    """Makes a writer of a base's own text encoder and its head; None where no head that fits is here.
 
     Where only llguidance is missing, the base's remarks say so.
     """

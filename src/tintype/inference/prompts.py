@@ -108,7 +108,7 @@ def prepare(
 
 
 def by_rule(sentence: str) -> str:
-    """A plain sentence in the schema, its quoted words as texts besides."""
+    """Puts a plain sentence into the schema, its quoted words as texts besides."""
     caption = wrap(_plain(sentence))
     texts = [Element(type="text", text=text, desc=f'lettering that reads "{text}"') for text in quoted(sentence)]
     caption.compositional_deconstruction.elements += texts
@@ -116,7 +116,7 @@ def by_rule(sentence: str) -> str:
 
 
 def quoted(sentence: str) -> list[str]:
-    """What stands in double quotes of any kind, each once, in its order."""
+    """Lists what stands in double quotes of any kind, each once, in its order."""
     found = (" ".join(next(filter(None, match.groups())).split()) for match in _QUOTED.finditer(sentence))
     return [text for text in dict.fromkeys(found) if 0 < len(text) <= LONGEST_TEXT][:MOST_TEXTS]
 

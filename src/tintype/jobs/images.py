@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from PIL import Image as Pictures
+import PIL.Image
 
 from tintype.catalog import File, Image
 from tintype.catalog.flux_lora import LoraWeight
@@ -32,8 +32,8 @@ def seed_for(given: int | None, count: int) -> int:
 
 
 def timed(
-    generate: Callable[[EachStep], list[Pictures.Image]], context: JobContext
-) -> tuple[list[Pictures.Image], float]:
+    generate: Callable[[EachStep], list[PIL.Image.Image]], context: JobContext
+) -> tuple[list[PIL.Image.Image], float]:
     """Generates images, telling the context of every step, and measures the seconds that it took."""
 
     def each_step(done: int, total: int) -> None:
@@ -56,9 +56,9 @@ def lora_request(url: str, scale: float, about: tuple[str | int, ...], context: 
     return LoraRequest(fetch, scale, about, origin=url if own_reference(url) else "")
 
 
-def published(picture: Pictures.Image, number: int, form: Form, context: JobContext, *, inline: bool) -> File:
+def published(image: PIL.Image.Image, number: int, form: Form, context: JobContext, *, inline: bool) -> File:
     """Makes an image a file of the answer, or `inline` a data URI that is kept nowhere."""
-    content_type, written = f"image/{form}", encoded(picture, form)
+    content_type, written = f"image/{form}", encoded(image, form)
     if inline:
         url = f"data:{content_type};base64,{base64.b64encode(written).decode()}"
         return File(url=url, content_type=content_type, file_name=None, file_size=len(written))
@@ -67,17 +67,17 @@ def published(picture: Pictures.Image, number: int, form: Form, context: JobCont
     return context.publish(path, content_type)
 
 
-def as_image(file: File, picture: Pictures.Image) -> Image:
+def as_image(file: File, image: PIL.Image.Image) -> Image:
     """Adds to a file the true size of its image."""
-    told = file.model_dump(include={"url", "content_type", "file_name", "file_size"})
-    return Image(**told, width=picture.width, height=picture.height)
+    stated = file.model_dump(include={"url", "content_type", "file_name", "file_size"})
+    return Image(**stated, width=image.width, height=image.height)
 
 
-def encoded(picture: Pictures.Image, form: Form) -> bytes:
+def encoded(image: PIL.Image.Image, form: Form) -> bytes:
     """Encodes an image as JPEG (no colour subsampling: small images bleed) or PNG."""
     target = io.BytesIO()
     if form == "png":
-        picture.save(target, "PNG")
+        image.save(target, "PNG")
     else:
-        picture.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+        image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return target.getvalue()

@@ -22,7 +22,7 @@ from tintype.lora.lora import Lora
 from tintype.lora.write import write_lora
 from tintype.models.family import Family
 from tintype.training.cache import Cache, encode_once
-from tintype.training.curve import draw_curve
+from tintype.training.curve import write_curve
 from tintype.training.export import export_all, header
 from tintype.training.flops import StepCost, step_cost_of
 from tintype.training.loop import Trained, train
@@ -123,7 +123,7 @@ def _publish_rest(
     """The files beside the LoRA, by what the config file calls them; samples of the finished LoRA come first."""
     report, every, steps = dataset.report, recipe.plan.keep_every, len(trained.losses)
     kept = range(every, steps + 1, every) if every else ()
-    curve = draw_curve(trained.losses, context.scratch / "loss.svg", kept=kept)
+    curve = write_curve(trained.losses, context.scratch / "loss.svg", kept=kept)
     samples = recipe.samples.generate(lora, context.scratch, "sample", context)
     samples += sorted(snapshots.glob("sample-*.png"))
     loras = sorted(snapshots.glob("*.safetensors"))

@@ -17,10 +17,11 @@ _SHORT = 512  # tokens up to which the scores of all heads are of the size of a 
 def rotated(
     qkv: torch.Tensor, heads: int, norms: torch.Tensor, rotary: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """qkv (batch, tokens, 3 · heads · width) to query, key, value of (batch, heads, tokens, width), value a view of it.
+    """Turns qkv (batch, tokens, 3 · heads · width) into query, key, value of (batch, heads, tokens, width).
 
-    Queries and keys pass an RMS norm with weights `norms` (tokens or 1, 2, 1, width), and are turned by `rotary`
-    (tokens, width / 2), unit complex numbers; neighbouring channels form a pair (Su et al. 2021, arXiv 2104.09864).
+    The value is a view of `qkv`. Queries and keys pass an RMS norm with weights `norms` (tokens or 1, 2, 1, width), and
+    are turned by `rotary` (tokens, width / 2), unit complex numbers; neighbouring channels form a pair (Su et al. 2021,
+    arXiv 2104.09864).
     """
     pair, value = qkv.view(*qkv.shape[:-1], 3, heads, -1).split_with_sizes((2, 1), dim=2)
     query, key = _Rotated.apply(pair, norms, rotary[:, None, None], eps)  # type: ignore[no-untyped-call]
@@ -28,7 +29,7 @@ def rotated(
 
 
 def kernel_of(device: torch.device, dtype: torch.dtype, tokens: int, autocast: bool = False) -> str:
-    """What computes attention for pictures of so many tokens, text included; for reports."""
+    """Names what computes attention for images of so many tokens, text included, for reports."""
     if device.type == "cpu" and dtype == torch.float32 and tokens <= _SHORT and not autocast:
         return "plain products that keep their weights"
     if device.type == "cpu":
@@ -41,8 +42,10 @@ def kernel_of(device: torch.device, dtype: torch.dtype, tokens: int, autocast: b
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, allowed: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """(batch, heads, tokens, width) to (batch, query tokens, heads · width). allowed: (batch, tokens), False for keys
-    that are none; None where all are."""
+    """Attends: (batch, heads, tokens, width) to (batch, query tokens, heads · width).
+
+    allowed: (batch, tokens), False for keys that are none; None where all are.
+    """
     if query.device.type == "cpu" and query.dtype == torch.float32 and key.shape[2] <= _SHORT:
         out: torch.Tensor = _Short.apply(query, key, value, allowed)  # type: ignore[no-untyped-call]
     else:

@@ -24,7 +24,7 @@ _ONEDNN = torch._C._has_mkldnn and hasattr(torch.ops.mkldnn, "_linear_pointwise"
 
 
 def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """x (rows, in) by weight (out, in), as F.linear; either may be a transposed view. Not differentiable."""
+    """Multiplies x (rows, in) by weight (out, in), as F.linear; either may be a transposed view. Not differentiable."""
     if _ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32 and _dense(weight) and _dense(x):
         return cast(torch.Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], ""))
     return F.linear(x, weight, bias)
@@ -84,8 +84,8 @@ class AdaptedProduct:
         result: torch.Tensor = _Adapted.apply(x, self._trained, self)  # type: ignore[no-untyped-call]
         return result
 
-    def of(self, make: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
-        """The product of make(*inputs). All inputs are differentiated.
+    def recomputing(self, make: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+        """Multiplies make(*inputs). All inputs are differentiated.
 
         Only they are kept for the backward pass, where `make` runs again: meant for activations, which are as wide as a
         block gets and cost little.
@@ -102,7 +102,7 @@ class AdaptedProduct:
         return merged
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x: (rows, in)."""
+        """Multiplies x: (rows, in)."""
         if self._fold:
             return product(x, self._merged(), self._bias)
         outputs = []

@@ -6,10 +6,10 @@ import torch
 
 
 def logit_normal(count: int, mean: float, std: float, generator: torch.Generator) -> torch.Tensor:
-    """(count,) sigmas whose logit is normal (Esser et al. 2024, arXiv 2403.03206, §3.1).
+    """Draws (count,) sigmas whose logit is normal (Esser et al. 2024, arXiv 2403.03206, §3.1).
 
-    Drawn stratified: each falls into another 1/count of the distribution, so that a batch covers all noise levels and
-    the gradient's variance is lower. For one sample this is plain drawing.
+    Stratified: each falls into another 1/count of the distribution, so that a batch covers all noise levels and
+    the gradient's variance is lower. For one it is plain chance.
     """
     uniform = (torch.arange(count) + torch.rand(count, generator=generator, dtype=torch.float64)) / count
     normal = torch.special.ndtri(uniform.clamp(1e-7, 1 - 1e-7))
@@ -17,6 +17,6 @@ def logit_normal(count: int, mean: float, std: float, generator: torch.Generator
 
 
 def shifted(sigmas: torch.Tensor, mu: float) -> torch.Tensor:
-    """The sampler's own shift towards noise: e^mu / (e^mu + 1/sigma - 1), mu growing with the picture's tokens."""
+    """Shifts towards noise as the scheduler does: e^mu / (e^mu + 1/sigma - 1), mu growing with the image's tokens."""
     factor = torch.tensor(mu).exp()
     return factor / (factor + 1 / sigmas - 1)

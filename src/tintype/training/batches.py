@@ -1,6 +1,6 @@
-"""Which pictures a step sees. The order is a pure function of seed and step, so a resumed run needs no state.
+"""Which images a step sees. The order is a pure function of seed and step, so a resumed run needs no state.
 
-An epoch shows every picture at every size once; a batch holds one size, because shapes must agree. A last batch that
+An epoch shows every image at every size once; a batch holds one size, because shapes must agree. A last batch that
 would be short is filled up from the same size.
 """
 
@@ -28,7 +28,7 @@ class Batches:
         self._epoch = functools.lru_cache(maxsize=2)(self._order)
 
     def at(self, step: int) -> list[Item]:
-        """The batch of a step, counted from 0."""
+        """Returns the batch of a step, counted from 0."""
         epoch, place = divmod(step, self.per_epoch)
         return [self._items[index] for index in self._epoch(epoch)[place]]
 
@@ -37,7 +37,7 @@ class Batches:
         batches = []
         for members in self._shapes:
             shuffled = rng.sample(members, len(members))
-            while len(shuffled) % self._size:  # a picture may come twice in a batch; its noise differs
+            while len(shuffled) % self._size:  # an image may come twice in a batch; its noise differs
                 shuffled += rng.sample(members, min(len(members), self._size - len(shuffled) % self._size))
             batches += [shuffled[start : start + self._size] for start in range(0, len(shuffled), self._size)]
         rng.shuffle(batches)

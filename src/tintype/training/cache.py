@@ -1,4 +1,4 @@
-"""Encodes every picture and caption once, before the first step, and keeps the result under the digest of its input.
+"""Encodes every image and caption once, before the first step, and keeps the result under the digest of its input.
 
 The encoders are as large as the transformer's activations; after this they can leave the device. A request that is
 taken up again after a crash finds the files and encodes nothing.
@@ -26,7 +26,7 @@ from tintype.models.family import Family, Features, Latents
 
 @dataclass(frozen=True)
 class Item:
-    """One picture at one size: latents (tokens, channels), weights (tokens,) with mean 1 or None, its caption."""
+    """One image at one size: latents (tokens, channels), weights (tokens,) with mean 1 or None, its caption."""
 
     name: str
     latents: torch.Tensor
@@ -51,6 +51,7 @@ class Cache:
     text_lengths: list[int] = field(default_factory=list)  # of each caption, in tokens; the rest is padding
 
     def features_of(self, items: list[Item]) -> Features:
+        """Returns the features of these items' captions."""
         chosen = torch.tensor([item.caption for item in items])
         return Features(self.features.tokens[chosen], self.features.pooled[chosen])
 
@@ -58,7 +59,7 @@ class Cache:
 def encode_once(
     family: Family, dataset: Dataset, folder: Path, *, each: Callable[[int, int], None] = lambda done, total: None
 ) -> Cache:
-    """Encodes what `folder` does not hold yet. `each` is called after every picture with (done, total)."""
+    """Encodes what `folder` does not hold yet. `each` is called after every image with (done, total)."""
     folder.mkdir(parents=True, exist_ok=True)
     captions = sorted({example.caption for example in dataset.examples})
     features, lengths = _text(family, captions, folder)
@@ -98,7 +99,7 @@ def _item(family: Family, example: Example, bucket: Bucket, caption: int, folder
 
 
 def _kept(path: Path) -> dict[str, torch.Tensor] | None:
-    """What is there; None also for what a power cut left, since encoding again is cheaper than a flush per picture."""
+    """What is there; None also for what a power cut left, since encoding again is cheaper than a flush per image."""
     try:
         kept: dict[str, torch.Tensor] = load_file(path)
         return kept
@@ -124,7 +125,7 @@ def _encode(family: Family, example: Example, bucket: Bucket) -> dict[str, torch
 
 
 def token_weights(mask: Image.Image, latents: Latents) -> torch.Tensor:
-    """(tokens,): each token's share of the loss, 1 on the subject, BACKGROUND_WEIGHT off it, scaled to mean 1."""
+    """Computes each token's share of the loss, (tokens,): BACKGROUND_WEIGHT off the subject, scaled to mean 1."""
     inside = torch.from_numpy(np.asarray(mask.convert("L"), dtype=np.float32) / 255)[None, None]
     share = F.interpolate(inside, size=(latents.rows, latents.columns), mode="area").flatten()
     weights = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * share

@@ -1,4 +1,4 @@
-"""What a run tells about itself afterwards: figures for the config file, and the curve of its loss as a picture."""
+"""What is reported of a run afterwards: figures for the config file, and the curve of its loss as an SVG."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ font-size="13" fill="none">
 
 
 def figures(trained: Trained, device: torch.device) -> dict[str, Any]:
-    """Speed, memory, and the loss curve thinned to a few points of [step, smoothed loss]."""
+    """Reports speed, memory, and the loss curve thinned to a few points of [step, smoothed loss]."""
     return {
         "steps": len(trained.losses),
         "skipped_steps": trained.skipped,
@@ -51,7 +51,7 @@ def figures(trained: Trained, device: torch.device) -> dict[str, Any]:
 
 
 def smoothed(losses: list[float]) -> list[tuple[int, float]]:
-    """(step, exponentially averaged loss), without the steps that were skipped."""
+    """Gives (step, exponentially averaged loss), without the steps that were skipped."""
     points, average, weight = [], 0.0, 0.0
     for step, loss in enumerate(losses, 1):
         if math.isfinite(loss):
@@ -61,7 +61,7 @@ def smoothed(losses: list[float]) -> list[tuple[int, float]]:
     return points
 
 
-def draw_curve(losses: list[float], path: Path, kept: Sequence[int] = ()) -> Path:
+def write_curve(losses: list[float], path: Path, kept: Sequence[int] = ()) -> Path:
     """Writes an SVG of the loss: single steps as dots, their average as a line, kept checkpoints marked."""
     dots = [(step, loss) for step, loss in enumerate(losses, 1) if math.isfinite(loss)]
     average = smoothed(losses)
@@ -77,7 +77,7 @@ def draw_curve(losses: list[float], path: Path, kept: Sequence[int] = ()) -> Pat
     shown = [dot for dot in dots[:: math.ceil(len(dots) / _MOST_DOTS) or 1] if dot[1] <= highest]
     labels = [f'<text x="{_LEFT + across * step:.1f}" y="{_BOTTOM + 18}">{step:g}</text>' for step in steps]
     labels += [f'<text x="{_LEFT - 24}" y="{_BOTTOM - up * loss + 4:.1f}">{loss:g}</text>' for loss in heights]
-    drawing = _SVG.format(
+    svg = _SVG.format(
         count=len(losses),
         grid="".join(f"M{at(0, loss)}H{_RIGHT}" for loss in heights),
         kept="".join(f"M{at(step, 0)}V{_TOP}" for step in kept),
@@ -85,7 +85,7 @@ def draw_curve(losses: list[float], path: Path, kept: Sequence[int] = ()) -> Pat
         average="M" + "L".join(at(*point) for point in average) if average else "",
         labels="".join(labels),
     )
-    path.write_text(drawing, encoding="utf-8")
+    path.write_text(svg, encoding="utf-8")
     return path
 
 
@@ -97,7 +97,7 @@ def _ticks(highest: float) -> list[float]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most memory in use at once so far: the GPU's where there is one, else this process's."""
+    """Measures the most memory in use at once so far: the GPU's where there is one, else this process's."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

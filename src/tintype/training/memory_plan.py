@@ -34,7 +34,7 @@ class Shape:
 
     @classmethod
     def of(cls, transformer: Any, kept: tuple[float, ...], *, tokens: int, batch: int, trained: int) -> Shape:
-        """`transformer` may be on any device, meta included."""
+        """Reads the shape off a transformer, which may be on any device, meta included."""
         weight, config = next(transformer.parameters()), transformer.config
         return cls(
             width=config.num_attention_heads * config.attention_head_dim,
@@ -56,7 +56,7 @@ class Shape:
         return self.weights * self.bytes_per_value + 5 * 4 * self.trained
 
     def kept_bytes(self, recomputed: int = 0) -> int:
-        """What the backward pass needs from the forward pass, at its fullest."""
+        """Predicts what the backward pass needs from the forward pass, at its fullest."""
         stream = self.batch * self.tokens * self.width * self.bytes_per_value
         each = [values * stream for values in self.kept]
         kept = sum(each[recomputed:]) + recomputed * stream
@@ -65,6 +65,7 @@ class Shape:
         return int(kept)
 
     def total_bytes(self, recomputed: int = 0) -> int:
+        """Predicts what a step takes in all."""
         return int(self.base_bytes * (1 + _WORKSPACE)) + self.kept_bytes(recomputed)
 
 
@@ -82,7 +83,7 @@ class MemoryPlan:
         return self.recomputed < self.blocks
 
     def stepped_down(self) -> MemoryPlan:
-        """After an out-of-memory: from nothing to half of the blocks, from some to all."""
+        """Plans for after an out-of-memory: from nothing to half of the blocks, from some to all."""
         more = self.blocks // 2 if self.recomputed == 0 else self.blocks
         more = max(more, min(self.blocks, self.recomputed + 1))
         summary = f"Out of memory; from here on {_share(more, self.blocks)} recomputed."
@@ -90,7 +91,7 @@ class MemoryPlan:
 
 
 def plan_memory(shape: Shape, free: int) -> MemoryPlan:
-    """The fewest recomputed blocks with which a step fits into `free` bytes (weights included)."""
+    """Finds the fewest recomputed blocks with which a step fits into `free` bytes (weights included)."""
     room = int(free * _HEADROOM)
     for recomputed in range(shape.blocks + 1):
         if (needed := shape.total_bytes(recomputed)) <= room:
@@ -106,7 +107,7 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has a class for it; the CPU's allocator says it in words."""
+    """Tells whether memory ran out: CUDA has a class for it, the CPU's allocator says it in words."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 

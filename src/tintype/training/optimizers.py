@@ -81,9 +81,10 @@ def usable(device: torch.device) -> list[str]:
 
 
 def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """All that the optimiser knows, numbers included, as tensors on the CPU; nothing but numbers before its first step.
+    """Gives all that the optimiser knows, numbers included, as tensors on the CPU.
 
-    Prodigy keeps its distance estimate beside the learning rate, so that numbers of the group are kept too.
+    Before its first step these are numbers only. Prodigy keeps its distance estimate beside the learning rate, so that
+    numbers of the group are kept too.
     """
     kept = optimizer.state_dict()
     found = {f"group.{name}": _number(value) for name, value in kept["param_groups"][0].items() if _is_number(value)}

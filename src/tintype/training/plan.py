@@ -31,4 +31,5 @@ class Plan:
     keep_every: int | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """Gives every setting by its name."""
         return asdict(self)

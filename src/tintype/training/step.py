@@ -1,4 +1,4 @@
-"""One step of training: draw noise, predict, compare, and move the adapter. It knows no jobs, logs or checkpoints.
+"""One step of training: make noise, predict, compare, and move the adapter. It knows no jobs, logs or checkpoints.
 
 Every random choice is a function of seed and step, so that a step can be taken again after a crash and gives the very
 same bits.
@@ -125,13 +125,13 @@ class Stepper:
         return ""
 
     def learning_rate(self, step: int) -> float:
-        """Of a step counted from 0: a short linear start, then polynomial decay of the power `decay_power`."""
+        """Computes the rate of a step counted from 0: a short linear start, then polynomial decay."""
         plan = self.plan
         warm = min(1.0, (step + 1) / max(1, plan.warmup_steps))
         return plan.learning_rate * warm * math.pow(1 - step / plan.steps, plan.decay_power)
 
     def take(self, state: TrainingState) -> Outcome:
-        """The step after `state.step`; moves adapter, optimiser and average, and leaves bookkeeping to the caller."""
+        """Takes the step after `state.step`: moves adapter, optimiser and average; the caller keeps the books."""
         plan, step = self.plan, state.step
         loss = self._differentiated(step)
         gradient = self.adapter.weights.grad
@@ -171,7 +171,7 @@ class Stepper:
         return self._differentiated(step)
 
     def differentiate(self, step: int) -> torch.Tensor:
-        """The loss of a step; its gradient is added to the adapter's."""
+        """Computes the loss of a step; its gradient is added to the adapter's."""
         loss = self.loss(self.batches.at(step), step)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
@@ -201,7 +201,7 @@ class Stepper:
 
 
 def seed_of(seed: int, step: int) -> int:
-    """A seed for one step; neighbours share nothing (splitmix64)."""
+    """Makes a seed for one step; neighbours share nothing (splitmix64)."""
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)

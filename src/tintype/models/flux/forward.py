@@ -77,8 +77,10 @@ class FluxForward(OwnForward):
             out = attend(*rotated(both, attn.heads, norms, rotary, attn.norm_q.eps))
             image = torch.addcmul(image, gate, to_out(out[:, length:]))
             text = torch.addcmul(text, t_gate, text_to_out(out[:, :length]))
-            image = torch.addcmul(image, gate2, shrink.of(_gelu, grow(_modulated(image, scale2, shift2))))
-            text = torch.addcmul(text, t_gate2, text_shrink.of(_gelu, text_grow(_modulated(text, t_scale2, t_shift2))))
+            image = torch.addcmul(image, gate2, shrink.recomputing(_gelu, grow(_modulated(image, scale2, shift2))))
+            text = torch.addcmul(
+                text, t_gate2, text_shrink.recomputing(_gelu, text_grow(_modulated(text, t_scale2, t_shift2)))
+            )
             return image, text
 
         return run
@@ -96,7 +98,7 @@ class FluxForward(OwnForward):
             query, key, value = rotated(qkv(normed), attn.heads, norms, rotary, attn.norm_q.eps)
             if last:  # only the image goes on; text is still read as keys and values
                 query, normed, joined = query[:, :, length:], normed[:, length:], joined[:, length:]
-            out = shrink.of(_beside_gelu, attend(query, key, value), grow(normed))
+            out = shrink.recomputing(_beside_gelu, attend(query, key, value), grow(normed))
             return torch.addcmul(joined, gate, out)
 
         return run

@@ -164,7 +164,7 @@ class FluxFamily(Family):
         return shifted(sigmas, self._shift(rows * columns)) if self.training_defaults.sigma_shift else sigmas
 
     def _shift(self, tokens: int) -> float:
-        """mu of the scheduler's dynamic shift for a picture of so many tokens; 0 shifts nothing."""
+        """mu of the scheduler's dynamic shift for an image of so many tokens; 0 shifts nothing."""
         if self._scheduler is None:
             self._scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
                 self.weights.folder, subfolder="scheduler"

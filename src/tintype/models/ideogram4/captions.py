@@ -26,8 +26,8 @@ _MEDIUM_NAMES = {
 }  # fmt: skip
 _TOP = ("high_level_description", "style_description", "compositional_deconstruction")
 _OTHER_NAMES = {"colour_palette": "color_palette", "bounding_box": "bbox", "description": "desc"}
-_DROPPED = ("aspect_ratio",)  # prompt writers add it; the model reads the picture's size elsewhere
-_SIDE = 1000  # boxes count in thousandths of the picture
+_DROPPED = ("aspect_ratio",)  # prompt writers add it; the model reads the image's size elsewhere
+_SIDE = 1000  # boxes count in thousandths of the image
 
 
 class _Part(BaseModel):
@@ -39,7 +39,7 @@ Box = tuple[int, int, int, int]
 
 
 class Element(_Part):
-    """One thing in the picture. bbox: [y_min, x_min, y_max, x_max], 0-1000 from the top left."""
+    """One thing in the image. bbox: [y_min, x_min, y_max, x_max], 0-1000 from the top left."""
 
     type: Literal["obj", "text"] = "obj"
     bbox: Box | None = None
@@ -60,6 +60,8 @@ class Style(_Part):
 
 
 class Composition(_Part):
+    """What lies behind everything, and what stands in front of it."""
+
     background: str = ""
     elements: list[Element] = Field(default_factory=list)
 
@@ -72,7 +74,7 @@ class Caption(_Part):
     compositional_deconstruction: Composition
 
     def line(self) -> str:
-        """The canonical text: one line, compact, keys in order, letters of every script as they are."""
+        """Writes the canonical text: one line, compact, keys in order, letters of every script as they are."""
         plain = self.model_dump(mode="json", exclude_none=True)
         return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
 
@@ -87,16 +89,16 @@ class Canonical:
 
 
 def wrap(sentence: str) -> Caption:
-    """A plain sentence in the schema: as the summary, and as the description of the one thing to be seen."""
-    said = " ".join(sentence.split())
+    """Puts a plain sentence into the schema: as the summary, and as the description of the one thing to be seen."""
+    plain = " ".join(sentence.split())
     return Caption(
-        high_level_description=said,
-        compositional_deconstruction=Composition(elements=[Element(desc=said)]),
+        high_level_description=plain,
+        compositional_deconstruction=Composition(elements=[Element(desc=plain)]),
     )
 
 
 def canonical(text: str, *, name: str = "caption") -> Canonical:
-    """The one line that is trained for what someone wrote: a sentence, or JSON of any layout.
+    """Makes the one line that is trained for what someone wrote: a sentence, or JSON of any layout.
 
     Raises InputError, naming `name` (the caption's file), for JSON that cannot be repaired without guessing.
     """
@@ -113,7 +115,7 @@ def canonical(text: str, *, name: str = "caption") -> Canonical:
 
 
 def verify(text: str) -> list[str]:
-    """What keeps a text from being a canonical caption, as sentences; empty for one that is."""
+    """Lists what keeps a text from being a canonical caption, as sentences; empty for one that is."""
     if not _looks_like_json(text.strip()):
         return ["The caption is a plain sentence, not JSON."]
     try:
@@ -127,7 +129,7 @@ def verify(text: str) -> list[str]:
 
 
 def problems_of(caption: Caption) -> list[str]:
-    """What the schema asks for beyond types, and the caption lacks; it can be trained all the same."""
+    """Lists what the schema asks for beyond types, and the caption lacks; it can be trained all the same."""
     found = []
     style = caption.style_description
     if style is not None:
@@ -161,12 +163,12 @@ def _looks_like_json(text: str) -> bool:
 
 def _loaded(text: str, name: str) -> tuple[dict[str, Any], str]:
     """The object a text means, and what had to be repaired to see it."""
-    said = "the JSON is broken"
+    why = "the JSON is broken"
     for repaired, note in _readings(text):
         try:
             value = json.loads(repaired, strict=False)
         except (ValueError, RecursionError) as problem:
-            said = said if note else f"the JSON is broken: {problem}"
+            why = why if note else f"the JSON is broken: {problem}"
             continue
         if isinstance(value, str):  # JSON that was encoded twice
             value, note = _inner(value, name), "decoded twice"
@@ -174,11 +176,11 @@ def _loaded(text: str, name: str) -> tuple[dict[str, Any], str]:
             value, note = value[0], "taken out of a list"
         if isinstance(value, dict):
             return value, note
-        said = "it is not one JSON object"
+        why = "it is not one JSON object"
     quoted = _python_literal(text)
     if quoted is not None:
         return quoted, "Python quotes made JSON's"
-    raise _refused(name, said)
+    raise _refused(name, why)
 
 
 def _inner(text: str, name: str) -> Any:

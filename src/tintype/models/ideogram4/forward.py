@@ -81,7 +81,7 @@ class IdeogramForward(OwnForward):
                 query, states = query[:, :, :images], states[:, :images]
             out = to_out(attend(query, key, value, allowed))
             states = torch.addcmul(states, gate, _normed(out, block.attention_norm2.eps))
-            out = shrink.of(_gated, grow(_normed(states, block.ffn_norm1.eps) * scale2))
+            out = shrink.recomputing(_gated, grow(_normed(states, block.ffn_norm1.eps) * scale2))
             return torch.addcmul(states, gate2, _normed(out, block.ffn_norm2.eps))
 
         return run

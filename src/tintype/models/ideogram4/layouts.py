@@ -48,8 +48,8 @@ def check_loadable(folder: Path, device: torch.device) -> None:
     index = folder / "model_index.json"
     kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "") if index.is_file() else ""
     if kind != "Ideogram4Pipeline":
-        said = f"holds a {kind}" if kind else "has no model_index.json"
-        raise WeightsMissing(f"{folder} {said}, not an Ideogram4Pipeline.", remedy=_READABLE)
+        found = f"holds a {kind}" if kind else "has no model_index.json"
+        raise WeightsMissing(f"{folder} {found}, not an Ideogram4Pipeline.", remedy=_READABLE)
     for part in ("transformer", "unconditional_transformer", "text_encoder"):
         if not list((folder / part).glob("*.safetensors")):
             raise WeightsMissing(f"{folder / part} has no safetensors files.", remedy=_READABLE)
@@ -79,7 +79,7 @@ def _check_quantisation(part: str, method: str, device: torch.device) -> None:
 
 
 def read_transformer(folder: Path, device: torch.device, dtype: torch.dtype) -> Ideogram4Transformer2DModel:
-    """The frozen network on the device, rotary frequencies in fp32. Raises WeightsMissing for a layout it cannot be."""
+    """Reads the frozen network onto the device, rotary frequencies in fp32. Raises WeightsMissing for a strange layout."""
     if _quantisation(folder) == "bitsandbytes":
         network = Ideogram4Transformer2DModel.from_pretrained(folder, dtype=dtype, device_map={"": device})
     elif _plain(folder):
@@ -92,7 +92,7 @@ def read_transformer(folder: Path, device: torch.device, dtype: torch.dtype) -> 
 
 
 def read_text_projection(folder: Path, device: torch.device, dtype: torch.dtype) -> TextProjection | None:
-    """The text projection alone, or None where it is quantised and comes with the whole network only."""
+    """Reads the text projection alone, or None where it is quantised and comes with the whole network only."""
     names = ("llm_cond_norm.weight", "llm_cond_proj.weight", "llm_cond_proj.bias")
     if _quantisation(folder) == "bitsandbytes":
         return None
@@ -126,10 +126,10 @@ def _converted(folder: Path, dtype: torch.dtype) -> Ideogram4Transformer2DModel:
     missing = sorted(set(wanted) - set(found))
     strange = sorted(set(found) - set(wanted))
     wrong = sorted(name for name in wanted if name in found and found[name].shape != wanted[name].shape)
-    for said, names in (("lack", missing), ("do not belong there", strange), ("have another shape", wrong)):
+    for problem, names in (("lack", missing), ("do not belong there", strange), ("have another shape", wrong)):
         if names:
             raise WeightsMissing(
-                f"The files in {folder} are not Ideogram 4's: {said}: {', '.join(names[:3])}.", remedy=_READABLE
+                f"The files in {folder} are not Ideogram 4's: {problem}: {', '.join(names[:3])}.", remedy=_READABLE
             )
     network.load_state_dict(found, assign=True)
     network.rotary_emb.inv_freq = torch.empty(0)  # not in any file; pin_rotary computes it
@@ -139,7 +139,7 @@ def _converted(folder: Path, dtype: torch.dtype) -> Ideogram4Transformer2DModel:
 def diffusers_tensors(
     folder: Path, dtype: torch.dtype, *, only: tuple[str, ...] = ()
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every weight of a folder's files under diffusers' names, in `dtype`; eight-bit ones times their scales."""
+    """Reads the weights of a folder's files under diffusers' names, in `dtype`; eight-bit ones times their scales."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as opened:
             keys = {_plain_name(key): key for key in opened.keys()}  # noqa: SIM118

@@ -2,7 +2,7 @@
 
 Every convention here is the pipeline's own, because a LoRA has to work there. They differ from FLUX's nearly
 everywhere: a token's channels run row, column, channel; the network is told 1 - sigma and predicts clean - noise; text
-is a row of tokens projected once by frozen layers, not padded; noise levels follow the picture's size. `network`
+is a row of tokens projected once by frozen layers, not padded; noise levels follow the image's size. `network`
 holds the pass through the network itself.
 """
 
@@ -97,7 +97,7 @@ class Ideogram4Family(Family):
         return list(transformer.layers)
 
     def load_unconditional(self) -> Any:
-        """The transformer of the negative branch; no LoRA is ever put on it."""
+        """Loads the transformer of the negative branch; no LoRA is ever put on it."""
         if self._unconditional is None:
             folder = self.weights.folder / "unconditional_transformer"
             self._unconditional = read_transformer(folder, self.device, self.dtype)
@@ -125,7 +125,7 @@ class Ideogram4Family(Family):
 
     @torch.no_grad()
     def encode_captions(self, texts: Sequence[str]) -> Features:
-        """Each text by itself and trimmed to its tokens; shorter ones are filled up with zeros that nothing reads.
+        """Encodes each text by itself, trimmed to its tokens; shorter ones are filled up with zeros that nothing reads.
 
         Raises InputError for a text beyond the model's window.
         """
@@ -174,7 +174,7 @@ class Ideogram4Family(Family):
         return self._velocity(transformer, noisy, sigma, text, present)
 
     def predict_wordless(self, transformer: Any, noisy: Latents, sigma: torch.Tensor) -> torch.Tensor:
-        """The velocity a network sees in the picture alone: the negative branch of guidance."""
+        """Predicts the velocity that a network sees in the image alone: the negative branch of guidance."""
         return self._velocity(transformer, noisy, sigma, None, None)
 
     def _velocity(
@@ -211,7 +211,7 @@ class Ideogram4Family(Family):
         return (values,) * len(transformer.layers)
 
     def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
-        """Logit-normal, its mean shifted by half the logarithm of the nominal pixels; no scheduler's grid bends it."""
+        """Draws logit-normal levels, the mean shifted by half the logarithm of the nominal pixels."""
         pixels = rows * columns * self.size_step**2
         shift = 0.5 * math.log(pixels / _REFERENCE_PIXELS) if self.training_defaults.sigma_shift else 0.0
         sigmas = logit_normal(
@@ -220,7 +220,7 @@ class Ideogram4Family(Family):
         return sigmas.clamp(SIGMA_MIN, SIGMA_MAX)
 
     def schedule_mean(self, mu: float) -> float:
-        """What to give the pipeline as `mu` for a preset's: it shifts by drawn pixels, not by nominal ones."""
+        """Gives the pipeline's `mu` for a preset's: the pipeline shifts by true pixels, not by nominal ones."""
         return mu + math.log(self.nominal_scale)
 
     @property

@@ -22,15 +22,15 @@ Rotary = tuple[torch.Tensor, torch.Tensor]
 
 
 def prompt_tokens(tokenizer: Any, text: str) -> list[int]:
-    """A prompt as the text encoder reads it: one user's turn, and the opening of the answer."""
-    said = [{"role": "user", "content": [{"type": "text", "text": text}]}]
-    whole = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+    """Tokenizes a prompt as the text encoder reads it: one user's turn, and the opening of the answer."""
+    turn = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+    whole = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
     ids: list[int] = tokenizer(whole, add_special_tokens=False).input_ids
     return ids
 
 
 def tapped_states(text_encoder: Any, token_ids: torch.Tensor) -> torch.Tensor:
-    """(batch, tokens) ids of equally long texts to (batch, tokens, 13 · width): raw outputs of TEXT_LAYERS.
+    """Turns (batch, tokens) ids of equally long texts into (batch, tokens, 13 · width): raw outputs of TEXT_LAYERS.
 
     The 13 values of one hidden unit are neighbours, as the transformer expects them. Causal, so that tokens appended
     on the right change nothing before them.
@@ -78,7 +78,7 @@ def rotary_positions(transformer: Any, rows: int, columns: int, text_tokens: int
 
 
 def embed_time(transformer: Any, time: torch.Tensor) -> torch.Tensor:
-    """(batch,) fp32 model times, 0 noise and 1 clean, to what modulates every block, (batch, 1, width)."""
+    """Embeds (batch,) fp32 model times, 0 noise and 1 clean, as what modulates every block, (batch, 1, width)."""
     assert time.dtype == torch.float32, "time must reach the sinusoids in fp32"
     embedding = transformer.t_embedding
     half = embedding.dim // 2
@@ -90,7 +90,7 @@ def embed_time(transformer: Any, time: torch.Tensor) -> torch.Tensor:
 
 
 def project_text(transformer: Any, states: torch.Tensor) -> torch.Tensor:
-    """(…, 13 · width) text states to (…, hidden) tokens. `transformer` may be just that part of it."""
+    """Projects (…, 13 · width) text states to (…, hidden) tokens. `transformer` may be just that part of it."""
     projected: torch.Tensor = transformer.llm_cond_proj(
         transformer.llm_cond_norm(states.to(transformer.llm_cond_proj.bias.dtype))
     )
@@ -105,7 +105,7 @@ def predict(
     text: torch.Tensor | None = None,
     present: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """clean - noise as the network sees it, (batch, image tokens, channels), at model time `time` (0 noise, 1 clean).
+    """Predicts clean - noise, (batch, image tokens, channels), at model time `time` (0 noise, 1 clean).
 
     text: (batch, text tokens, hidden), projected, or None for the image alone. present: (batch, text tokens), bool,
     only where the texts of a batch differ in length: False for tokens that are none.

@@ -2,7 +2,7 @@
 
 The transformer was trained on latents shifted and scaled by these constants, which are published with the reference
 code. diffusers reads them from the autoencoder's batch norm instead, and a stock FLUX.2 autoencoder, otherwise the same
-file, keeps other numbers there: pictures come out, only wrong. So they are compared when a base is loaded.
+file, keeps other numbers there: images come out, only wrong. So they are compared when a base is loaded.
 """
 
 from __future__ import annotations
