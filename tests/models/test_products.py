@@ -74,7 +74,7 @@ def test_a_product_of_an_activation_has_all_gradients_and_keeps_only_what_goes_i
     left.grad = right.grad = None
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
-        found = AdaptedProduct(parts, adapter.weights, SCALE, merged=merged).of(make, left, right)
+        found = AdaptedProduct(parts, adapter.weights, SCALE, merged=merged).recomputing(make, left, right)
     (found * weights).sum().backward()
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close([adapter.weights.grad, left.grad, right.grad], wanted_gradients)

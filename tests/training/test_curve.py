@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from tintype.training.curve import write_curve, figures, smoothed
+from tintype.training.curve import figures, smoothed, write_curve
 from tintype.training.loop import Trained
 
 

@@ -79,7 +79,7 @@ def _check_quantisation(part: str, method: str, device: torch.device) -> None:
 
 
 def read_transformer(folder: Path, device: torch.device, dtype: torch.dtype) -> Ideogram4Transformer2DModel:
-    """Reads the frozen network onto the device, rotary frequencies in fp32. Raises WeightsMissing for a strange layout."""
+    """Reads the frozen network onto the device. Raises WeightsMissing for files in a layout that is not known."""
     if _quantisation(folder) == "bitsandbytes":
         network = Ideogram4Transformer2DModel.from_pretrained(folder, dtype=dtype, device_map={"": device})
     elif _plain(folder):
