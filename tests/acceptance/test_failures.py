@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import fal_client
@@ -24,7 +25,7 @@ PAINTER = "fal-ai/flux-lora"
 
 
 @pytest.fixture(scope="module")
-def photos_url(server: Server, photos) -> str:
+def photos_url(server: Server, photos: Path) -> str:
     return uploaded(server, photos.read_bytes())
 
 
@@ -51,13 +52,15 @@ def busy(server: Server, photos_url: str) -> Iterator[str]:
         finish(http, submitted["status_url"])
 
 
-def raised(call, *arguments: object, **named: object) -> names.FalClientHTTPError:
+def raised(call: Callable[..., object], *arguments: object, **named: object) -> names.FalClientHTTPError:
     with pytest.raises(names.FalClientHTTPError) as caught:
         call(*arguments, **named)
     return caught.value
 
 
-def test_a_start_deadline_that_passes_is_one_504_in_python(client, tap: Wiretap, busy: str, bad_url: str) -> None:
+def test_a_start_deadline_that_passes_is_one_504_in_python(
+    client: fal_client.SyncClient, tap: Wiretap, busy: str, bad_url: str
+) -> None:
     arguments = {"images_data_url": bad_url, "steps": 1, "seed": 10}
     problem = raised(client.subscribe, TRAINER, arguments, start_timeout=1.2)
     assert problem.status_code == 504
@@ -66,7 +69,9 @@ def test_a_start_deadline_that_passes_is_one_504_in_python(client, tap: Wiretap,
     assert [exchange.status for exchange in tap.heard].count(504) == 1
 
 
-def test_a_cancelled_request_raises_in_python_and_stays_completed(client, busy: str, bad_url: str) -> None:
+def test_a_cancelled_request_raises_in_python_and_stays_completed(
+    client: fal_client.SyncClient, busy: str, bad_url: str
+) -> None:
     handle = client.submit(TRAINER, {"images_data_url": bad_url, "steps": 1, "seed": 11})
     assert isinstance(handle.status(), fal_client.Queued)
     handle.cancel()
@@ -75,7 +80,9 @@ def test_a_cancelled_request_raises_in_python_and_stays_completed(client, busy: 
     assert raised(handle.cancel).status_code == 400
 
 
-def test_what_is_unknown_or_wrong_is_said_once_in_python(client, tap: Wiretap, server: Server) -> None:
+def test_what_is_unknown_or_wrong_is_said_once_in_python(
+    client: fal_client.SyncClient, tap: Wiretap, server: Server
+) -> None:
     stranger = fal_client.SyncClient(key="not-a-key:of-this-server")
     for problem, status, word in (
         (raised(client.status, PAINTER, str(uuid.uuid4())), 404, "not found"),

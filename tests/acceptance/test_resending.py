@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import fal_client
@@ -24,7 +25,7 @@ DRAWING = {"prompt": "a portrait of a person", "num_inference_steps": 1, "image_
 
 
 @pytest.fixture
-def long_training(client: fal_client.SyncClient, photos) -> dict[str, Any]:
+def long_training(client: fal_client.SyncClient, photos: Path) -> dict[str, Any]:
     return {"images_data_url": client.upload_file(photos), "steps": 10_000, "trigger_phrase": str(uuid.uuid4())}
 
 
@@ -33,7 +34,9 @@ def submitted(tap: Wiretap, endpoint: str) -> list[str]:
     return [heard.request_id for heard in tap.heard if heard.line.startswith(f"POST /queue/{endpoint}")]
 
 
-def test_a_training_whose_answer_was_lost_is_still_one(client, tap: Wiretap, long_training: dict[str, Any]) -> None:
+def test_a_training_whose_answer_was_lost_is_still_one(
+    client: fal_client.SyncClient, tap: Wiretap, long_training: dict[str, Any]
+) -> None:
     tap.losing = 1
     handle = client.submit(TRAINER, long_training)
     handle.cancel()
@@ -47,7 +50,7 @@ def test_in_javascript_too(tap: Wiretap, server: Server, long_training: dict[str
     assert submitted(tap, TRAINER) == [seen["training"]["value"]["request_id"]] * 2
 
 
-def test_a_drawing_is_one_only_with_an_idempotency_key(client, tap: Wiretap) -> None:
+def test_a_drawing_is_one_only_with_an_idempotency_key(client: fal_client.SyncClient, tap: Wiretap) -> None:
     tap.losing = 1
     handle = client.submit(PAINTER, DRAWING)
     first, second = submitted(tap, PAINTER)
@@ -60,7 +63,7 @@ def test_a_drawing_is_one_only_with_an_idempotency_key(client, tap: Wiretap) -> 
 
 
 def test_sent_at_the_same_moment_trainings_are_one_and_drawings_several(
-    client, server: Server, long_training: dict[str, Any]
+    client: fal_client.SyncClient, server: Server, long_training: dict[str, Any]
 ) -> None:
     def ids(endpoint: str, arguments: dict[str, Any]) -> set[str]:
         with ThreadPoolExecutor(4) as threads:

@@ -9,6 +9,7 @@ import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_names_cannot_break_a_line_or_fill_a_page(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../a.jpg", "/etc/a.jpg", "in/../../a.jpg", "..\\a.jpg", "C:\\a.jpg"])
 @pytest.mark.parametrize("make", [zipped, tarred])
-def test_a_name_that_points_outside_ends_the_request_and_writes_nothing(tmp_path: Path, name: str, make) -> None:  # type: ignore[no-untyped-def]
+def test_a_name_that_points_outside_ends_the_request_and_writes_nothing(tmp_path: Path, name: str, make: Any) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "deep" / "out"
     with pytest.raises(InvalidArchive, match="outside"):
         unpack(make(tmp_path / "a", {name: b"x"}), folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,17 +22,17 @@ PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "2606:4700::1111", "::ffff:8.8.
 
 
 @pytest.mark.parametrize("address", PRIVATE)
-def test_an_address_that_is_not_the_publics_is_refused(address):
+def test_an_address_that_is_not_the_publics_is_refused(address: Any) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_is_not_refused(address):
+def test_a_public_address_is_not_refused(address: Any) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
 @given(st.ip_addresses(v=4).filter(lambda address: not is_public(address)))
-def test_a_private_address_hidden_in_ipv6_is_still_private(address):
+def test_a_private_address_hidden_in_ipv6_is_still_private(address: Any) -> None:
     number = int(address)
     for hidden in (0xFFFF << 32 | number, 0x64FF9B << 96 | number, 0x2002 << 112 | number << 80):
         assert not is_public(ipaddress.IPv6Address(hidden))
@@ -45,24 +46,24 @@ def test_a_private_address_hidden_in_ipv6_is_still_private(address):
         "a.localhost", "metadata.google.internal", "printer.local",
     ],
 )  # fmt: skip
-def test_every_spelling_of_a_private_host_is_seen_without_dns(host):
+def test_every_spelling_of_a_private_host_is_seen_without_dns(host: str) -> None:
     assert is_plainly_private(host)
 
 
 @pytest.mark.parametrize("host", ["example.com", "1.1.1.1", "localhost.example.com", "cafe", "dead.beef", "0x.example"])
-def test_public_hosts_and_names_are_left_to_the_connection(host):
+def test_public_hosts_and_names_are_left_to_the_connection(host: str) -> None:
     assert not is_plainly_private(host)
 
 
-def test_names_are_not_literals():
+def test_names_are_not_literals() -> None:
     assert literal("example.com") is None
     assert literal("") is None
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "localhost.localdomain", "a.localhost", "127.0.0.1"])
-def test_names_of_this_machine_need_no_dns(host):
+def test_names_of_this_machine_need_no_dns(host: str) -> None:
     assert plain_address(host) == ipaddress.IPv4Address("127.0.0.1")
 
 
-def test_other_names_do():
+def test_other_names_do() -> None:
     assert plain_address("example.com") is plain_address("printer.local") is None

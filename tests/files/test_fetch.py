@@ -4,9 +4,10 @@ import base64
 import gzip
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def objects() -> Objects:
 
 
 @pytest.fixture
-def fetch(tmp_path: Path, objects: Objects):
+def fetch(tmp_path: Path, objects: Objects) -> Callable[..., Path]:
     def call(url: str, *, max_bytes: int | None = None, resolver=resolve, cancelled=lambda: None, **settings) -> Path:
         settings = Settings(**{"allow_private_inputs": True, **settings})
         return fetch_input(url, tmp_path / "in", objects=objects, settings=settings, max_bytes=max_bytes,
@@ -93,7 +94,7 @@ def fetch(tmp_path: Path, objects: Objects):
     return call
 
 
-def refused(fetch, url: str, **options) -> str:
+def refused(fetch: Callable[..., Path], url: str, **options: Any) -> str:
     with pytest.raises(FileDownloadError) as caught:
         fetch(url, **options)
     assert caught.value.details[0]["loc"] == ["body"]  # whoever asked knows which input it was
@@ -101,7 +102,9 @@ def refused(fetch, url: str, **options) -> str:
     return caught.value.message
 
 
-def test_a_file_comes_over_http_with_its_suffix_and_leaves_no_other(fetch, origin, tmp_path):
+def test_a_file_comes_over_http_with_its_suffix_and_leaves_no_other(
+    fetch: Callable[..., Path], origin: str, tmp_path: Path
+) -> None:
     path = fetch(origin + "/photos.zip")
     assert path.suffix == ".zip"
     assert path.read_bytes().startswith(b"PK\x03\x04")
@@ -109,17 +112,19 @@ def test_a_file_comes_over_http_with_its_suffix_and_leaves_no_other(fetch, origi
     assert fetch(origin + "/get").suffix == ".jpg"
 
 
-def test_redirects_are_followed_but_not_for_ever(fetch, origin):
+def test_redirects_are_followed_but_not_for_ever(fetch: Callable[..., Path], origin: str) -> None:
     assert fetch(origin + "/redirect4").read_bytes().startswith(b"PK")
     assert "redirects more than 5" in refused(fetch, origin + "/redirect5")
 
 
 @pytest.mark.parametrize("target", ["file:__etc_passwd", "gopher:__127.0.0.1_x", "ftp:__h_x"])
-def test_a_redirect_to_anything_but_http_is_refused(fetch, origin, target):
+def test_a_redirect_to_anything_but_http_is_refused(fetch: Callable[..., Path], origin: str, target: str) -> None:
     assert "scheme" in refused(fetch, f"{origin}/to={target}")
 
 
-def test_a_redirect_to_a_private_address_is_refused_before_it_is_followed(objects, origin, tmp_path):
+def test_a_redirect_to_a_private_address_is_refused_before_it_is_followed(
+    objects: Objects, origin: str, tmp_path: Path
+) -> None:
     class Reaching(_Fetch):
         """May connect to anything, so that the server of this test can stand for one on the internet."""
 
@@ -143,17 +148,21 @@ def test_a_redirect_to_a_private_address_is_refused_before_it_is_followed(object
     ["127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "10.1.2.3",
      "[64:ff9b::7f00:1]", "[fe80::1]"],
 )  # fmt: skip
-def test_private_addresses_are_refused_in_every_notation_and_the_message_says_how_to_allow_them(fetch, host):
+def test_private_addresses_are_refused_in_every_notation_and_the_message_says_how_to_allow_them(
+    fetch: Callable[..., Path], host: str
+) -> None:
     message = refused(fetch, f"http://{host}:9/x.zip", allow_private_inputs=False)
     assert "private address" in message
     assert "TINTYPE_ALLOW_PRIVATE_INPUTS" in message
 
 
-def test_an_octal_address_is_not_even_a_url(fetch):
+def test_an_octal_address_is_not_even_a_url(fetch: Callable[..., Path]) -> None:
     assert "not a valid URL" in refused(fetch, "http://0177.0.0.1:9/x.zip", allow_private_inputs=False)
 
 
-def test_a_public_name_that_leads_to_a_private_address_is_refused_when_it_connects(fetch, origin):
+def test_a_public_name_that_leads_to_a_private_address_is_refused_when_it_connects(
+    fetch: Callable[..., Path], origin: str
+) -> None:
     port = origin.rsplit(":", 1)[1]
     message = refused(
         fetch, f"http://rebind.example:{port}/x", allow_private_inputs=False, resolver=lambda _h, _p: ["127.0.0.1"]
@@ -161,13 +170,15 @@ def test_a_public_name_that_leads_to_a_private_address_is_refused_when_it_connec
     assert "private address" in message
 
 
-def test_the_environments_proxy_is_not_asked(fetch, origin, monkeypatch):
+def test_the_environments_proxy_is_not_asked(
+    fetch: Callable[..., Path], origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     assert fetch(origin + "/photos.zip").exists()
 
 
-def test_failures_are_told_in_words(fetch, origin):
+def test_failures_are_told_in_words(fetch: Callable[..., Path], origin: str) -> None:
     assert "answered 404" in refused(fetch, origin + "/missing")
     assert "could not be resolved" in refused(fetch, "http://no-such-host.invalid/x", resolver=_no_such_name)
     assert "connection failed" in refused(fetch, "http://127.0.0.1:1/x")
@@ -183,14 +194,16 @@ def _no_such_name(_host: str, _port: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["endless", "bomb", "photos.zip"])
-def test_a_file_over_the_limit_is_left_when_the_limit_is_reached(fetch, origin, name, tmp_path):
+def test_a_file_over_the_limit_is_left_when_the_limit_is_reached(
+    fetch: Callable[..., Path], origin: str, name: str, tmp_path: Path
+) -> None:
     with pytest.raises(FileTooLarge) as caught:
         fetch(f"{origin}/{name}", max_bytes=10)
     assert caught.value.details[0]["ctx"] == {"max_size": 10}
     assert not list((tmp_path / "in").iterdir())
 
 
-def test_cancelling_ends_a_download(fetch, origin, tmp_path):
+def test_cancelling_ends_a_download(fetch: Callable[..., Path], origin: str, tmp_path: Path) -> None:
     def cancelled() -> None:
         raise Cancelled
 
@@ -199,7 +212,9 @@ def test_cancelling_ends_a_download(fetch, origin, tmp_path):
     assert not list((tmp_path / "in").iterdir())
 
 
-def test_files_of_this_server_come_from_storage_whatever_host_their_url_names(fetch, objects):
+def test_files_of_this_server_come_from_storage_whatever_host_their_url_names(
+    fetch: Callable[..., Path], objects: Objects
+) -> None:
     file_id = new_file_id()
     objects.put_bytes(f"{file_id}/lora.safetensors", b"weights")
     urls = (internal_url(file_id, "lora.safetensors"), public_url("http://127.0.0.1:1", file_id, "lora.safetensors"))
@@ -211,13 +226,13 @@ def test_files_of_this_server_come_from_storage_whatever_host_their_url_names(fe
             fetch(url, max_bytes=3)
 
 
-def test_a_file_that_is_gone_is_told_to_be_gone(fetch):
+def test_a_file_that_is_gone_is_told_to_be_gone(fetch: Callable[..., Path]) -> None:
     assert "no such file" in refused(fetch, internal_url(new_file_id(), "a.zip"))
     assert "no such file" in refused(fetch, public_url("http://127.0.0.1:1", new_file_id(), "a.zip"))
     assert "no such file" in refused(fetch, "tintype:files/nonsense")
 
 
-def test_data_uris_of_any_size_are_decoded(fetch):
+def test_data_uris_of_any_size_are_decoded(fetch: Callable[..., Path]) -> None:
     data = b"PK\x03\x04" + bytes(3_000_000)
     path = fetch("data:application/octet-stream;base64," + base64.b64encode(data).decode())
     assert path.read_bytes() == data

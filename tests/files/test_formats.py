@@ -10,20 +10,20 @@ import pytest
 from tintype.files.formats import suffix_for, suffix_of_bytes, suffix_of_name
 
 
-def test_the_name_in_the_url_speaks_first():
+def test_the_name_in_the_url_speaks_first() -> None:
     assert suffix_for("https://h/a/photos.tar.gz?x=.zip", content_type="application/zip") == ".tar.gz"
     assert suffix_for("https://h/PHOTOS.ZIP") == ".zip"
     assert suffix_for("https://h/l%C3%B6ra.safetensors") == ".safetensors"
 
 
-def test_then_the_disposition_the_bytes_and_the_content_type():
+def test_then_the_disposition_the_bytes_and_the_content_type() -> None:
     assert suffix_for("https://h/get", disposition='attachment; filename="a.tgz"') == ".tgz"
     assert suffix_for("https://h/get", content_type="text/plain", head=b"PK\x03\x04") == ".zip"
     assert suffix_for("https://h/get", content_type="image/webp; q=1") == ".webp"
     assert suffix_for("https://h/get.php") == ".bin"
 
 
-def test_archives_and_weights_are_known_by_their_bytes():
+def test_archives_and_weights_are_known_by_their_bytes() -> None:
     tar, zipped = io.BytesIO(), io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         archive.addfile(tarfile.TarInfo("a"))
@@ -36,6 +36,6 @@ def test_archives_and_weights_are_known_by_their_bytes():
 
 
 @pytest.mark.parametrize("head", [b"", b"x", b"{" * 20, b"\0" * 512])
-def test_nothing_known_is_nothing(head):
+def test_nothing_known_is_nothing(head: bytes) -> None:
     assert suffix_of_bytes(head) == ""
     assert suffix_of_name("photos") == ""

@@ -32,7 +32,7 @@ def key_of(name: str = "a.zip") -> str:
     return f"{new_file_id()}/{name}"
 
 
-def test_what_is_put_can_be_read_in_any_range(objects):
+def test_what_is_put_can_be_read_in_any_range(objects: Objects) -> None:
     key = key_of("ünï.zip")
     assert objects.put_chunks(key, [b"0123", b"456789"]) == 10
     assert objects.size(key) == 10
@@ -43,13 +43,13 @@ def test_what_is_put_can_be_read_in_any_range(objects):
 
 
 @pytest.mark.anyio
-async def test_it_reads_the_same_asynchronously(objects):
+async def test_it_reads_the_same_asynchronously(objects: Objects) -> None:
     key = key_of()
     objects.put_bytes(key, b"x" * 600_000)
     assert b"".join([chunk async for chunk in objects.read_async(key, 1)]) == b"x" * 599_999
 
 
-def test_an_empty_object_is_an_object(objects):
+def test_an_empty_object_is_an_object(objects: Objects) -> None:
     key = key_of()
     objects.put_bytes(key, b"")
     assert objects.size(key) == 0
@@ -57,7 +57,7 @@ def test_an_empty_object_is_an_object(objects):
     assert b"".join(objects.read(key)) == b""
 
 
-def test_a_missing_object_has_no_size_cannot_be_read_and_is_deleted_already(objects):
+def test_a_missing_object_has_no_size_cannot_be_read_and_is_deleted_already(objects: Objects) -> None:
     key = key_of()
     assert objects.size(key) is None
     with pytest.raises(FileNotFoundError):
@@ -65,7 +65,7 @@ def test_a_missing_object_has_no_size_cannot_be_read_and_is_deleted_already(obje
     objects.delete(key)
 
 
-def test_deleting_leaves_nothing_behind(tmp_path):
+def test_deleting_leaves_nothing_behind(tmp_path: Path) -> None:
     objects = Objects.open(str(tmp_path / "objects"))
     key = key_of()
     objects.put_bytes(key, b"x")
@@ -74,7 +74,7 @@ def test_deleting_leaves_nothing_behind(tmp_path):
     assert [path.name for path in (tmp_path / "objects").iterdir()] == [".incoming"]
 
 
-def test_moving_a_file_in_takes_it_and_copying_leaves_it(objects, tmp_path):
+def test_moving_a_file_in_takes_it_and_copying_leaves_it(objects: Objects, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"abc")
     first, second = key_of(), key_of()
@@ -85,7 +85,7 @@ def test_moving_a_file_in_takes_it_and_copying_leaves_it(objects, tmp_path):
     assert b"".join(objects.read(first)) == b"".join(objects.read(second)) == b"abc"
 
 
-def test_a_local_copy_has_the_same_bytes_and_survives_deletion(objects, tmp_path):
+def test_a_local_copy_has_the_same_bytes_and_survives_deletion(objects: Objects, tmp_path: Path) -> None:
     key = key_of()
     objects.put_bytes(key, b"abc")
     assert objects.copy_to(key, tmp_path / "copy") == 3
@@ -93,7 +93,7 @@ def test_a_local_copy_has_the_same_bytes_and_survives_deletion(objects, tmp_path
     assert (tmp_path / "copy").read_bytes() == b"abc"
 
 
-def test_a_write_that_breaks_off_leaves_no_object(objects, tmp_path):
+def test_a_write_that_breaks_off_leaves_no_object(objects: Objects, tmp_path: Path) -> None:
     key = key_of()
 
     def broken() -> Iterator[bytes]:
@@ -106,7 +106,9 @@ def test_a_write_that_breaks_off_leaves_no_object(objects, tmp_path):
     assert not list((tmp_path / "objects" / ".incoming").glob("*")) if (tmp_path / "objects").exists() else True
 
 
-def test_a_large_object_goes_to_a_bucket_in_parts_and_a_broken_one_leaves_none(bucket, monkeypatch, tmp_path):
+def test_a_large_object_goes_to_a_bucket_in_parts_and_a_broken_one_leaves_none(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name, value in bucket.environment.items():
         monkeypatch.setenv(name, value)
     objects, large, broken = Objects.open(bucket.url), key_of(), key_of()
@@ -125,7 +127,9 @@ def test_a_large_object_goes_to_a_bucket_in_parts_and_a_broken_one_leaves_none(b
     assert "<Upload>" not in bucket.unfinished()
 
 
-def test_a_bucket_that_is_not_there_is_said_to_be_missing(bucket, monkeypatch, tmp_path):
+def test_a_bucket_that_is_not_there_is_said_to_be_missing(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name, value in bucket.environment.items():
         monkeypatch.setenv(name, value)
     missing = Objects.open("s3://no-such-bucket/x")
@@ -139,7 +143,7 @@ def test_a_bucket_that_is_not_there_is_said_to_be_missing(bucket, monkeypatch, t
         Objects.open("nonsense://photos")
 
 
-def test_what_is_old_can_be_listed_and_what_a_killed_write_left_is_removed(objects, tmp_path):
+def test_what_is_old_can_be_listed_and_what_a_killed_write_left_is_removed(objects: Objects, tmp_path: Path) -> None:
     keys = [key_of(f"{number} ünï.zip".replace(" ", "_")) for number in range(3)]
     for key in keys:
         objects.put_bytes(key, b"x")
@@ -154,7 +158,7 @@ def test_what_is_old_can_be_listed_and_what_a_killed_write_left_is_removed(objec
     assert all(objects.exists(key) for key in keys)
 
 
-def test_a_stored_file_is_on_disk_before_it_is_called_stored(tmp_path, monkeypatch):
+def test_a_stored_file_is_on_disk_before_it_is_called_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fsync of the bytes, then the rename, then fsync of the folders: in this order a crash loses nothing."""
     done = []
     fsync, replace = os.fsync, os.replace
@@ -166,7 +170,7 @@ def test_a_stored_file_is_on_disk_before_it_is_called_stored(tmp_path, monkeypat
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full to have a full disk")
-def test_a_full_disk_is_said_to_be_full(tmp_path):
+def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
     objects = Objects.open(str(tmp_path / "objects"))
 
     def onto_a_full_disk(_file: object) -> None:
@@ -178,6 +182,6 @@ def test_a_full_disk_is_said_to_be_full(tmp_path):
 
 
 @pytest.mark.parametrize("key", ["../x/y", "a/../b", "a", "/etc/passwd", "a/b/c", "a/.b", ""])
-def test_only_keys_of_an_id_and_a_name_are_keys(objects, key):
+def test_only_keys_of_an_id_and_a_name_are_keys(objects: Objects, key: str) -> None:
     with pytest.raises(ValueError, match="not an object key"):
         objects.put_bytes(key, b"x")

@@ -49,12 +49,12 @@ def answering(*pieces: bytes, pause: float = 0.0) -> Iterator[tuple[int, list[by
 
 
 @pytest.mark.parametrize("private", ["127.0.0.1", "10.0.0.1"])
-async def test_one_private_answer_refuses_the_whole_name_before_any_connection(private):
+async def test_one_private_answer_refuses_the_whole_name_before_any_connection(private: str) -> None:
     with pytest.raises(PrivateAddress, match=rf"two-faced.example is at {private}"):
         await ask("http://two-faced.example/", allow_private=False, resolver=lambda *_: ["93.184.216.34", private])
 
 
-async def test_the_name_is_asked_once_and_the_connection_goes_to_the_answer():
+async def test_the_name_is_asked_once_and_the_connection_goes_to_the_answer() -> None:
     """A name that answers otherwise the second time (DNS rebinding) is never asked a second time."""
     asked = []
 
@@ -69,7 +69,7 @@ async def test_the_name_is_asked_once_and_the_connection_goes_to_the_answer():
     assert b"GET /x HTTP/1.1\r\n" in received[0]
 
 
-async def test_the_next_address_is_asked_where_nobody_listens_and_what_is_sent_arrives_whole():
+async def test_the_next_address_is_asked_where_nobody_listens_and_what_is_sent_arrives_whole() -> None:
     with receiving() as receiver:
         port = receiver.server.server_port
         url = httpx.URL(f"http://user:word@hooks.example:{port}/a?b=1")
@@ -82,30 +82,30 @@ async def test_the_next_address_is_asked_where_nobody_listens_and_what_is_sent_a
     assert hook.body == b"{}"
 
 
-async def test_a_server_that_drips_bytes_is_left_at_the_deadline():
+async def test_a_server_that_drips_bytes_is_left_at_the_deadline() -> None:
     with answering(b"H", pause=0.05) as (port, _), pytest.raises(TimeoutError):
         await ask(f"http://drip.example:{port}/", resolver=lambda *_: ["127.0.0.1"], seconds=0.5)
 
 
-async def test_a_server_that_says_nothing_is_left_in_time():
+async def test_a_server_that_says_nothing_is_left_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
         await ask(f"http://127.0.0.1:{silent.getsockname()[1]}/", seconds=0.3)
 
 
-async def test_a_name_server_that_says_nothing_is_left_in_time():
+async def test_a_name_server_that_says_nothing_is_left_in_time() -> None:
     looked = threading.Event()
     with pytest.raises(TimeoutError):
         await ask("http://slow.example/", resolver=lambda *_: [str(looked.wait(20))], seconds=0.3)
     looked.set()
 
 
-async def test_a_connection_that_cannot_be_made_is_told():
+async def test_a_connection_that_cannot_be_made_is_told() -> None:
     with pytest.raises(httpx.ConnectError):
         await ask("http://127.0.0.1:1/")
     with pytest.raises(httpx.ConnectError, match=r"hooks.example has no address"):
         await ask("http://hooks.example/", resolver=lambda *_: [])
 
 
-async def test_a_redirect_is_not_followed():
+async def test_a_redirect_is_not_followed() -> None:
     with answering(b"HTTP/1.1 302 Found\r\nLocation: /y\r\nContent-Length: 2\r\n\r\nno") as (port, _):
         assert await ask(f"http://127.0.0.1:{port}/x") == "no"

@@ -27,14 +27,14 @@ def begin(uploads: Uploads) -> Upload:
 
 
 @pytest.mark.anyio
-async def test_parts_in_any_order_make_the_file_in_the_order_of_their_numbers(uploads):
+async def test_parts_in_any_order_make_the_file_in_the_order_of_their_numbers(uploads: Uploads) -> None:
     upload = begin(uploads)
     etags = {number: await uploads.receive_part(upload, number, chunks(b"part%d" % number)) for number in (2, 10, 1)}
     assert uploads.assemble(upload, etags).read_bytes() == b"part1part2part10"
 
 
 @pytest.mark.anyio
-async def test_an_upload_survives_a_restart(uploads, tmp_path):
+async def test_an_upload_survives_a_restart(uploads: Uploads, tmp_path: Path) -> None:
     upload = begin(uploads)
     etag = await uploads.receive_part(upload, 1, chunks(b"abc"))
     again = Uploads(tmp_path / "uploads", max_bytes=100)
@@ -43,7 +43,7 @@ async def test_an_upload_survives_a_restart(uploads, tmp_path):
 
 
 @pytest.mark.anyio
-async def test_a_part_sent_again_replaces_the_earlier_one(uploads):
+async def test_a_part_sent_again_replaces_the_earlier_one(uploads: Uploads) -> None:
     upload = begin(uploads)
     first = await uploads.receive_part(upload, 1, chunks(b"wrong"))
     second = await uploads.receive_part(upload, 1, chunks(b"right"))
@@ -53,7 +53,7 @@ async def test_a_part_sent_again_replaces_the_earlier_one(uploads):
 
 
 @pytest.mark.anyio
-async def test_a_missing_part_and_unnamed_parts_are_refused(uploads):
+async def test_a_missing_part_and_unnamed_parts_are_refused(uploads: Uploads) -> None:
     upload = begin(uploads)
     etag = await uploads.receive_part(upload, 1, chunks(b"abc"))
     with pytest.raises(BadRequest, match="Part 2 was not received"):
@@ -65,7 +65,7 @@ async def test_a_missing_part_and_unnamed_parts_are_refused(uploads):
 
 
 @pytest.mark.anyio
-async def test_all_parts_together_stay_within_the_limit(uploads):
+async def test_all_parts_together_stay_within_the_limit(uploads: Uploads) -> None:
     upload = begin(uploads)
     await uploads.receive_part(upload, 1, chunks(b"x" * 60))
     await uploads.receive_part(upload, 1, chunks(b"x" * 60))
@@ -74,13 +74,13 @@ async def test_all_parts_together_stay_within_the_limit(uploads):
 
 
 @pytest.mark.parametrize("upload_id", ["", "x", "../../etc", "A" * 32])
-def test_an_unknown_upload_is_not_found(uploads, upload_id):
+def test_an_unknown_upload_is_not_found(uploads: Uploads, upload_id: str) -> None:
     with pytest.raises(NotFound):
         uploads.find(upload_id)
 
 
 @pytest.mark.anyio
-async def test_abandoned_uploads_go_and_living_ones_stay(uploads):
+async def test_abandoned_uploads_go_and_living_ones_stay(uploads: Uploads) -> None:
     stale, living = begin(uploads), begin(uploads)
     await uploads.receive_part(stale, 1, chunks(b"abc"))
     spool = uploads.spool()
@@ -98,7 +98,7 @@ async def test_abandoned_uploads_go_and_living_ones_stay(uploads):
 
 
 @pytest.mark.anyio
-async def test_parts_sent_together_and_twice_are_all_kept_once(tmp_path):
+async def test_parts_sent_together_and_twice_are_all_kept_once(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path / "uploads", max_bytes=1_000_000)
     upload = begin(uploads)
     etags: dict[int, str] = {}

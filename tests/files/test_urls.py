@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from tintype.files.urls import internal_url, is_file_id, new_file_id, own_file, public_url, render, safe_file_name
 
 
-def test_ids_are_url_safe_and_carry_at_least_128_random_bits():
+def test_ids_are_url_safe_and_carry_at_least_128_random_bits() -> None:
     ids = {new_file_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(len(id_) * 6 >= 128 and is_file_id(id_) for id_ in ids)
@@ -32,18 +33,18 @@ def test_ids_are_url_safe_and_carry_at_least_128_random_bits():
         ("a%2Fb.zip", "a_2Fb.zip"),
     ],
 )
-def test_file_names_lose_everything_dangerous_and_keep_their_suffix(given_name, kept):
+def test_file_names_lose_everything_dangerous_and_keep_their_suffix(given_name: str | None, kept: str) -> None:
     assert safe_file_name(given_name) == kept
 
 
-def test_a_very_long_name_keeps_its_suffix():
+def test_a_very_long_name_keeps_its_suffix() -> None:
     name = safe_file_name("ä" * 500 + ".safetensors")
     assert name.endswith(".safetensors")
     assert len(name.encode()) <= 200
 
 
 @given(st.text())
-def test_any_name_becomes_one_that_is_safe_and_stays_the_same(name):
+def test_any_name_becomes_one_that_is_safe_and_stays_the_same(name: Any) -> None:
     safe = safe_file_name(name)
     assert safe == safe_file_name(safe)
     assert safe not in ("", ".", "..")
@@ -55,7 +56,7 @@ def test_any_name_becomes_one_that_is_safe_and_stays_the_same(name):
     assert own_file(internal_url(id_, safe)) == (id_, safe)
 
 
-def test_own_files_are_recognised_on_any_host_and_only_by_a_whole_id():
+def test_own_files_are_recognised_on_any_host_and_only_by_a_whole_id() -> None:
     id_ = new_file_id()
     for url in (
         f"http://127.0.0.1:8787/cdn/files/{id_}/a.zip",
@@ -76,7 +77,7 @@ def test_own_files_are_recognised_on_any_host_and_only_by_a_whole_id():
         assert own_file(url) is None, url
 
 
-def test_rendering_turns_whole_references_anywhere_into_urls_and_nothing_else():
+def test_rendering_turns_whole_references_anywhere_into_urls_and_nothing_else() -> None:
     id_ = new_file_id()
     output = {
         "file": {"url": internal_url(id_, "ü.png")},

@@ -5,6 +5,8 @@
 Exits with 0 for a signature by one of the keys, 1 for any other.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import json
@@ -14,15 +16,16 @@ P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, -1, P) % P
 IDENTITY = (0, 1)
+Point = tuple[int, int]
 
 
-def add(a, b):
+def add(a: Point, b: Point) -> Point:
     (x1, y1), (x2, y2) = a, b
     t = D * x1 * x2 * y1 * y2 % P
     return ((x1 * y2 + x2 * y1) * pow(1 + t, -1, P) % P, (y1 * y2 + x1 * x2) * pow(1 - t, -1, P) % P)
 
 
-def times(number, point):
+def times(number: int, point: Point) -> Point:
     result = IDENTITY
     while number:
         if number & 1:
@@ -31,7 +34,7 @@ def times(number, point):
     return result
 
 
-def point_of(text):
+def point_of(text: bytes) -> Point:
     number = int.from_bytes(text, "little")
     y, odd = number & (2**255 - 1), number >> 255
     square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
@@ -46,7 +49,7 @@ def point_of(text):
 BASE = point_of((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
 
 
-def is_valid(public, message, signature):
+def is_valid(public: bytes, message: bytes, signature: bytes) -> bool:
     r, s = signature[:32], int.from_bytes(signature[32:], "little")
     if s >= ORDER or len(signature) != 64:
         return False
@@ -54,7 +57,7 @@ def is_valid(public, message, signature):
     return times(s, BASE) == add(point_of(r), times(h, point_of(public)))
 
 
-def main():
+def main() -> None:
     given = json.load(sys.stdin)
     headers = {name.lower(): value for name, value in given["headers"].items()}
     parts = [headers[f"x-fal-webhook-{name}"] for name in ("request-id", "user-id", "timestamp")]

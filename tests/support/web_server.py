@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
@@ -21,6 +22,8 @@ from tintype.store.records import Claim, LogLine, Status, StoredFile, Worker
 from tintype.store.store import Store
 from tintype.web.app import create_app
 from tintype.web.server import BoundedProtocol
+
+T = TypeVar("T")
 
 
 class WebServer:
@@ -46,10 +49,10 @@ class WebServer:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Key {self.key}"}
 
-    def client(self, **options: object) -> httpx.Client:
+    def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(base_url=self.origin, headers=self.headers, trust_env=False, timeout=60, **options)
 
-    def call(self, work: Callable[[Store], Coroutine[object, object, object]]) -> object:
+    def call(self, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
         """Does something with the server's queue, on its loop."""
         return asyncio.run_coroutine_threadsafe(work(self._store), self._loop).result(60)
 
@@ -64,12 +67,12 @@ class WebServer:
         self.call(end)
         self.release()
 
-    def wait(self, request_id: str, status: str, *, seconds: float = 60) -> dict[str, object]:
+    def wait(self, request_id: str, status: str, *, seconds: float = 60) -> dict[str, Any]:
         """Polls until a request has a status."""
         ends = time.monotonic() + seconds
         with self.client() as client:
             while True:
-                answer = client.get(f"/queue/a/b/requests/{request_id}/status?logs=1").json()
+                answer: dict[str, Any] = client.get(f"/queue/a/b/requests/{request_id}/status?logs=1").json()
                 if answer["status"] == status:
                     return answer
                 assert time.monotonic() < ends, answer

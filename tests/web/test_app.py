@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.web_server import WebServer
 
 from tintype.web.routes import PAGES
 
@@ -29,7 +34,7 @@ INPUT = st.dictionaries(
 QUIET = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def test_every_answer_is_json_with_a_request_id_and_never_a_redirect(client):
+def test_every_answer_is_json_with_a_request_id_and_never_a_redirect(client: httpx.Client) -> None:
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"):
         for path in ("/nothing", "/queue/", "/queue", TRAINER, TRAINER + "/", "//", "/run/x", "/cdn/files/", "/rest"):
             answer = client.request(method, path)
@@ -57,7 +62,9 @@ def test_every_answer_is_json_with_a_request_id_and_never_a_redirect(client):
         max_size=3,
     ),
 )  # fmt: skip
-def test_whatever_is_sent_is_no_fault_of_the_server(client, method, path, query, body, headers):
+def test_whatever_is_sent_is_no_fault_of_the_server(
+    client: httpx.Client, method: Any, path: Any, query: Any, body: Any, headers: Any
+) -> None:
     raw_path = f"/{quote(path.lstrip('/'))}?{quote(query, safe='=&')}".encode()
     raw = {name: value.strip().encode("latin-1") for name, value in headers.items()}
     answer = client.request(method, client.base_url.copy_with(raw_path=raw_path), content=body, headers=raw)
@@ -68,7 +75,7 @@ def test_whatever_is_sent_is_no_fault_of_the_server(client, method, path, query,
 @QUIET
 @given(INPUT)
 @pytest.mark.parametrize("path", [TRAINER, "/queue/fal-ai/flux-lora"])
-def test_whatever_is_asked_for_is_accepted_or_a_422(client, path, body):
+def test_whatever_is_asked_for_is_accepted_or_a_422(client: httpx.Client, path: Any, body: Any) -> None:
     answer = client.post(path, content=json.dumps(body).encode())
     assert answer.status_code in (200, 422), answer.text
     if answer.status_code == 422:
@@ -76,7 +83,9 @@ def test_whatever_is_asked_for_is_accepted_or_a_422(client, path, body):
         assert all({"loc", "msg", "type", "url"} <= set(entry) for entry in answer.json()["detail"])
 
 
-def test_a_mistake_of_ours_is_json_with_the_id_that_the_log_has(client, monkeypatch):
+def test_a_mistake_of_ours_is_json_with_the_id_that_the_log_has(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(_call: object) -> None:
         raise RuntimeError("a secret of the server")
 
@@ -87,7 +96,7 @@ def test_a_mistake_of_ours_is_json_with_the_id_that_the_log_has(client, monkeypa
     assert "secret" not in answer.text
 
 
-def test_a_foreign_name_or_page_is_refused(client):
+def test_a_foreign_name_or_page_is_refused(client: httpx.Client) -> None:
     rebound = client.get("/", headers={"host": "evil.example"})
     assert (rebound.status_code, rebound.json()["error_type"]) == (403, "forbidden")
     page = client.post(TRAINER, json={}, headers={"origin": "https://evil.example"})
@@ -96,7 +105,7 @@ def test_a_foreign_name_or_page_is_refused(client):
     assert (link.status_code, link.json()["error_type"]) == (403, "forbidden")
 
 
-def test_a_page_of_this_machine_may_ask_send_and_read_the_request_id(client):
+def test_a_page_of_this_machine_may_ask_send_and_read_the_request_id(client: httpx.Client) -> None:
     origin = {"origin": "http://localhost:3000"}
     asked = client.options(
         TRAINER,
@@ -115,7 +124,7 @@ def test_a_page_of_this_machine_may_ask_send_and_read_the_request_id(client):
         assert "x-fal-request-id" in answer.headers["access-control-expose-headers"]
 
 
-def test_urls_name_the_public_origin_when_there_is_one(tmp_path, start):
+def test_urls_name_the_public_origin_when_there_is_one(tmp_path: Path, start: Callable[..., WebServer]) -> None:
     server = start(data_dir=tmp_path, public_url="https://tintype.example/")
     with server.client() as client:
         answer = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}, headers={"host": "tintype.example"})

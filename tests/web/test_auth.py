@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from tests.support.javascript import node
+from tests.support.web_server import WebServer
 
 from tintype.web.signing import Signer
 
@@ -13,13 +17,13 @@ SUBMIT = "/queue/fal-ai/flux-lora"
 
 
 @pytest.fixture
-def anyone(server):
+def anyone(server: WebServer) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.origin, trust_env=False, timeout=60) as client:
         yield client
 
 
 @pytest.mark.parametrize("scheme", ["Key", "key", "KEY", "Bearer", "bearer"])
-def test_a_good_key_is_good_in_any_form(anyone, server, scheme):
+def test_a_good_key_is_good_in_any_form(anyone: httpx.Client, server: WebServer, scheme: str) -> None:
     answer = anyone.post(SUBMIT, json={"prompt": "x"}, headers={"Authorization": f"{scheme} {server.key}"})
     assert answer.status_code == 200
 
@@ -28,7 +32,7 @@ def test_a_good_key_is_good_in_any_form(anyone, server, scheme):
     "value",
     [None, "", "Key", "Key x", "Key x:y", "Basic eDp5", "Bearer a.b", "Key " + "x" * 5000, "Key é:ü"],
 )
-def test_no_key_or_a_bad_one_is_a_401_that_says_what_to_do(anyone, value):
+def test_no_key_or_a_bad_one_is_a_401_that_says_what_to_do(anyone: httpx.Client, value: str | None) -> None:
     headers = {} if value is None else {"Authorization": value.encode("latin-1")}
     for method, path in (("POST", SUBMIT), ("GET", f"{SUBMIT}/requests/{uuid.uuid4()}/status"), ("POST", "/run/a/b")):
         answer = anyone.request(method, path, headers=headers)
@@ -37,11 +41,11 @@ def test_no_key_or_a_bad_one_is_a_401_that_says_what_to_do(anyone, value):
         assert answer.headers["x-fal-request-id"]
 
 
-def test_an_unknown_request_under_a_good_key_is_a_404(client):
+def test_an_unknown_request_under_a_good_key_is_a_404(client: httpx.Client) -> None:
     assert client.get(f"{SUBMIT}/requests/{uuid.uuid4()}/status").status_code == 404
 
 
-def test_a_revoked_key_is_a_bad_one(anyone, server):
+def test_a_revoked_key_is_a_bad_one(anyone: httpx.Client, server: WebServer) -> None:
     key, text = server.call(lambda store: store.keys.create("short"))
     headers = {"Authorization": f"Key {text}"}
     assert anyone.get(f"{SUBMIT}/requests/{uuid.uuid4()}", headers=headers).status_code == 404
@@ -49,7 +53,7 @@ def test_a_revoked_key_is_a_bad_one(anyone, server):
     assert anyone.get(f"{SUBMIT}/requests/{uuid.uuid4()}", headers=headers).status_code == 401
 
 
-def test_with_keys_switched_off_none_is_asked_for(tmp_path, start):
+def test_with_keys_switched_off_none_is_asked_for(tmp_path: Path, start: Callable[..., WebServer]) -> None:
     server = start(data_dir=tmp_path, auth="off")
     with httpx.Client(base_url=server.origin, trust_env=False) as anyone:
         assert anyone.post(SUBMIT, json={"prompt": "x"}).status_code == 200
@@ -62,7 +66,7 @@ FOR_US = {"allowed_apps": ["flux-lora"], "token_expiration": 120}
 
 
 @pytest.fixture
-def page(server):
+def page(server: WebServer) -> Iterator[httpx.Client]:
     """A web page: it holds no key."""
     with httpx.Client(base_url=server.origin, trust_env=False, timeout=60) as client:
         yield client
@@ -76,7 +80,9 @@ def token(client: httpx.Client, body: object = FOR_US, path: str = "/rest/tokens
 
 
 @pytest.mark.parametrize("path", ["/rest/tokens/", "/rest/tokens", "/tokens/", "/rest/tokens/realtime"])
-def test_a_token_runs_and_streams_what_it_is_for(client, page, server, path):
+def test_a_token_runs_and_streams_what_it_is_for(
+    client: httpx.Client, page: httpx.Client, server: WebServer, path: str
+) -> None:
     for app in ("flux-lora", "fal-ai/flux-lora"):
         given = {"fal_jwt_token": token(client, {"allowed_apps": [app], "duration": 60}, path)}
         answer = page.post(RUN, json={"prompt": "paged"}, params=given)
@@ -86,14 +92,18 @@ def test_a_token_runs_and_streams_what_it_is_for(client, page, server, path):
         assert '"words":"paged"' in page.post(RUN + "/stream", json={"prompt": "paged"}, params=given).text
 
 
-def test_fals_javascript_client_streams_with_a_token_and_cancels_by_hanging_up(client, server):
+def test_fals_javascript_client_streams_with_a_token_and_cancels_by_hanging_up(
+    client: httpx.Client, server: WebServer
+) -> None:
     seen = node("tokens", TINTYPE_ORIGIN=server.origin, FAL_KEY=server.key, SLOW="slow page")
     assert [event["status"] for event in seen["events"][:-1]][-1] == "COMPLETED"
     assert seen["done"]["words"] == seen["events"][-1]["words"] == "paged"
     assert server.wait(seen["leftId"], "COMPLETED")["error_type"] == "client_cancelled"
 
 
-def test_a_token_is_for_its_application_and_for_nothing_but_running_it(client, page):
+def test_a_token_is_for_its_application_and_for_nothing_but_running_it(
+    client: httpx.Client, page: httpx.Client
+) -> None:
     given = {"fal_jwt_token": token(client)}
     refused = page.post("/run/fal-ai/flux-lora-portrait-trainer", json={}, params=given)
     assert (refused.status_code, refused.json()["error_type"]) == (403, "forbidden")
@@ -102,7 +112,9 @@ def test_a_token_is_for_its_application_and_for_nothing_but_running_it(client, p
         assert page.request(method, path, json={}, params=given).status_code == 401
 
 
-def test_a_token_ends_with_its_time_and_with_its_key(client, page, server):
+def test_a_token_ends_with_its_time_and_with_its_key(
+    client: httpx.Client, page: httpx.Client, server: WebServer
+) -> None:
     key, text = server.call(lambda store: store.keys.create("page"))
     given = {"fal_jwt_token": client.post("/tokens/", json=FOR_US, headers={"Authorization": f"Key {text}"}).json()}
     assert page.post(RUN, json={"prompt": "x"}, params=given).status_code == 200
@@ -113,7 +125,7 @@ def test_a_token_ends_with_its_time_and_with_its_key(client, page, server):
     assert page.post(RUN, json={"prompt": "x"}, params=short).status_code == 401
 
 
-def test_a_token_of_another_kind_is_none():
+def test_a_token_of_another_kind_is_none() -> None:
     signer = Signer(b"secret")
     ends = time.time() + 60
     assert signer.app_claims(signer.token("key", ends)) is None
@@ -127,9 +139,9 @@ def test_a_token_of_another_kind_is_none():
     [{}, {"allowed_apps": []}, {"allowed_apps": "v4"}, {"allowed_apps": [1]}, [], FOR_US | {"token_expiration": 0},
      FOR_US | {"token_expiration": "soon"}, FOR_US | {"token_expiration": 1e9}, FOR_US | {"token_expiration": True}],
 )  # fmt: skip
-def test_what_is_not_understood_gives_no_token(client, body):
+def test_what_is_not_understood_gives_no_token(client: httpx.Client, body: Any) -> None:
     assert client.post("/rest/tokens/", json=body).status_code == 400
 
 
-def test_whoever_has_no_key_gets_no_token(page):
+def test_whoever_has_no_key_gets_no_token(page: httpx.Client) -> None:
     assert page.post("/rest/tokens/", json=FOR_US).status_code == 401

@@ -14,6 +14,7 @@ import fal_client.client as globals_of_fal
 import httpx
 import pytest
 from fal_client.client import FalClientHTTPError
+from tests.support.web_server import WebServer
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
 DATASET = "data:application/zip;base64," + base64.b64encode(b"PK\x03\x04 not really").decode()
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 @pytest.fixture
-def fal(server, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.SyncClient]:
+def fal(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.SyncClient]:
     """Recipe B of the contract."""
     server.release()
     monkeypatch.setattr(globals_of_fal, "RUN_URL_FORMAT", server.origin + "/run/")
@@ -36,7 +37,9 @@ def fal(server, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.SyncClie
     gc.collect()  # it never closes its connections by itself; what it leaves must not be blamed on another test
 
 
-def test_subscribe_uploads_trains_reports_and_returns_files_that_anyone_can_fetch(fal, server):
+def test_subscribe_uploads_trains_reports_and_returns_files_that_anyone_can_fetch(
+    fal: fal_client.SyncClient, server: WebServer
+) -> None:
     url = fal.upload(b"PK\x03\x04" + b"x" * 1000, "application/zip", "my photos.zip")
     assert url.startswith(server.origin + "/cdn/files/")
     seen = []
@@ -50,7 +53,7 @@ def test_subscribe_uploads_trains_reports_and_returns_files_that_anyone_can_fetc
     assert httpx.get(result["diffusers_lora_file"]["url"], trust_env=False).content == b"weights of TOK"
 
 
-def test_a_handle_sees_the_queue_cancels_and_then_gets_the_error(fal, server):
+def test_a_handle_sees_the_queue_cancels_and_then_gets_the_error(fal: fal_client.SyncClient, server: WebServer) -> None:
     server.hold()
     handle = fal.submit(TRAINER, {"images_data_url": DATASET, "trigger_phrase": "first"}, priority="low")
     assert handle.status() == fal_client.Queued(position=0)
@@ -67,21 +70,23 @@ def test_a_handle_sees_the_queue_cancels_and_then_gets_the_error(fal, server):
     assert second.get()["words"] == "other lane"
 
 
-def test_status_result_and_cancel_by_id_work_with_the_two_segment_urls_that_clients_rebuild(fal):
+def test_status_result_and_cancel_by_id_work_with_the_two_segment_urls_that_clients_rebuild(
+    fal: fal_client.SyncClient,
+) -> None:
     handle = fal.submit(TRAINER, {"images_data_url": DATASET, "trigger_phrase": "by id"})
     assert fal.result(TRAINER, handle.request_id)["words"] == "by id"
     assert isinstance(fal.status(TRAINER, handle.request_id), fal_client.Completed)
     assert fal.get_handle(TRAINER, handle.request_id).get()["words"] == "by id"
 
 
-def test_a_failed_job_gives_its_own_status_and_details(fal):
+def test_a_failed_job_gives_its_own_status_and_details(fal: fal_client.SyncClient) -> None:
     with pytest.raises(FalClientHTTPError) as caught:
         fal.subscribe(TRAINER, {"images_data_url": DATASET, "trigger_phrase": "fail please"})
     assert caught.value.status_code == 422
     assert caught.value.response.json()["detail"][0]["type"] == "invalid_archive"
 
 
-def test_wrong_input_is_refused_at_submit(fal):
+def test_wrong_input_is_refused_at_submit(fal: fal_client.SyncClient) -> None:
     with pytest.raises(FalClientHTTPError) as caught:
         fal.submit(TRAINER, {"steps": 0})
     assert caught.value.status_code == 422
@@ -91,11 +96,13 @@ def test_wrong_input_is_refused_at_submit(fal):
     }
 
 
-def test_run_answers_on_the_same_connection(fal):
+def test_run_answers_on_the_same_connection(fal: fal_client.SyncClient) -> None:
     assert fal.run("fal-ai/flux-lora", {"prompt": "now"})["words"] == "now"
 
 
-def test_a_client_timeout_cancels_and_leaves_no_thread_polling(fal, monkeypatch: pytest.MonkeyPatch):
+def test_a_client_timeout_cancels_and_leaves_no_thread_polling(
+    fal: fal_client.SyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     executor = ThreadPoolExecutor()
     monkeypatch.setattr(globals_of_fal, "EXECUTOR", executor)
     with pytest.raises(fal_client.client.FalClientTimeoutError):
@@ -106,12 +113,14 @@ def test_a_client_timeout_cancels_and_leaves_no_thread_polling(fal, monkeypatch:
     assert not ended.is_alive()
 
 
-def test_the_second_upload_road_of_the_client_works_too(fal):
+def test_the_second_upload_road_of_the_client_works_too(fal: fal_client.SyncClient) -> None:
     url = fal.upload(b"abc", "text/plain", repository="fal")
     assert httpx.get(url, trust_env=False).content == b"abc"
 
 
-def test_a_file_beyond_the_clients_threshold_goes_up_in_parts(fal, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_beyond_the_clients_threshold_goes_up_in_parts(
+    fal: fal_client.SyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = bytes(range(256)) * 4096 * 3  # 3 MiB, in parts of 1 MiB
     monkeypatch.setattr(globals_of_fal, "MULTIPART_THRESHOLD", 1024 * 1024)
     monkeypatch.setattr(globals_of_fal, "MULTIPART_CHUNK_SIZE", 1024 * 1024)
@@ -119,7 +128,7 @@ def test_a_file_beyond_the_clients_threshold_goes_up_in_parts(fal, monkeypatch: 
     assert httpx.get(url, trust_env=False).content == data
 
 
-def test_the_asynchronous_client_meets_no_redirect(fal, server):
+def test_the_asynchronous_client_meets_no_redirect(fal: fal_client.SyncClient, server: WebServer) -> None:
     async def work() -> object:
         client = fal_client.AsyncClient(key=server.key)
         url = await client.upload(b"PK\x03\x04", "application/zip", "a.zip")

@@ -14,6 +14,7 @@ from urllib.parse import quote, quote_from_bytes
 import httpx
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.support.web_server import WebServer
 
 from tintype import catalog
 
@@ -78,7 +79,9 @@ def check(answer: httpx.Response) -> None:
 @example(("fal-ai/flux-lora-portrait-trainer", {"images_data_url": "http://h/\ud800"}), "ascii")
 @example(("fal-ai/flux-lora-portrait-trainer", {"images_data_url": "http://xn--a.com/"}), "ascii")
 @FUZZED
-def test_no_input_whatever_it_holds_gives_a_500(client, server, sent, encoding):
+def test_no_input_whatever_it_holds_gives_a_500(
+    client: httpx.Client, server: WebServer, sent: Any, encoding: Any
+) -> None:
     server.hold()
     endpoint_id, body = sent
     text = json.dumps(body, ensure_ascii=encoding == "ascii")
@@ -138,8 +141,15 @@ CONTENT = st.sampled_from(
 )
 @FUZZED
 def test_no_request_whatever_its_path_headers_and_body_gives_a_5xx(
-    client, server, method, path, query, headers, content, with_key
-):
+    client: httpx.Client,
+    server: WebServer,
+    method: Any,
+    path: Any,
+    query: Any,
+    headers: Any,
+    content: Any,
+    with_key: Any,
+) -> None:
     server.hold()
     lines = [f"{method} {path}?{query} HTTP/1.1".encode(), b"Host: " + server.origin.removeprefix("http://").encode()]
     if with_key and not any(name == "authorization" for name, _ in headers):

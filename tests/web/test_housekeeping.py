@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from tintype.web.services import Services
 
 
 @pytest.mark.anyio
-async def test_expired_files_go_with_their_bytes_and_others_stay(settings, store):
+async def test_expired_files_go_with_their_bytes_and_others_stay(settings: Settings, store: Store) -> None:
     services = await Services.open(settings, store)
     now = time.time()
     for index in range(120):
@@ -33,7 +34,7 @@ async def test_expired_files_go_with_their_bytes_and_others_stay(settings, store
 
 
 @pytest.mark.anyio
-async def test_objects_that_no_row_speaks_of_go_once_they_are_old(settings, store):
+async def test_objects_that_no_row_speaks_of_go_once_they_are_old(settings: Settings, store: Store) -> None:
     services = await Services.open(settings, store)
     known = StoredFile(new_file_id(), "known.zip", "x/y", 1, time.time())
     expired = StoredFile(new_file_id(), "expired.zip", "x/y", 1, time.time(), expires_at=1.0)
@@ -48,7 +49,9 @@ async def test_objects_that_no_row_speaks_of_go_once_they_are_old(settings, stor
 
 
 @pytest.mark.anyio
-async def test_work_folders_go_when_nobody_can_go_on_with_them(settings, store, monkeypatch):
+async def test_work_folders_go_when_nobody_can_go_on_with_them(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     services = await Services.open(settings, store)
     requests = {}
     for name, store_io in (("waiting", True), ("running", True), ("done", True), ("failed", True), ("secret", False)):
@@ -75,7 +78,9 @@ async def test_work_folders_go_when_nobody_can_go_on_with_them(settings, store, 
 
 
 @pytest.mark.anyio
-async def test_nothing_is_an_orphan_where_two_installations_keep_their_files_together(settings, store, tmp_path):
+async def test_nothing_is_an_orphan_where_two_installations_keep_their_files_together(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
     here = await Services.open(settings, store)
     theirs = Settings(data_dir=tmp_path / "other", storage=settings.storage_url)
     theirs.data_dir.mkdir()

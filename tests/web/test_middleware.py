@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import httpx
 import pytest
+from tests.support.web_server import WebServer
 
 from tintype.web.middleware import plain_path
 
 QUEUE = "https://queue.fal.run/fal-ai/flux-lora"
 
 
-def through(client, method, target, **options):
+def through(client: httpx.Client, method: str, target: str, **options: Any) -> httpx.Response:
     headers = {"x-fal-target-url": target, **options.pop("headers", {})}
     return client.request(method, "/fal/proxy?logs=0&ours=1", headers=headers, **options)
 
 
-def test_path_and_query_are_the_targets_and_method_and_body_the_callers(client, server):
+def test_path_and_query_are_the_targets_and_method_and_body_the_callers(
+    client: httpx.Client, server: WebServer
+) -> None:
     server.hold()
     sent = through(client, "POST", f"{QUEUE}?fal_webhook=ftp://x", json={"prompt": "x"})
     assert (sent.status_code, sent.json()["error_type"]) == (400, "bad_request")
@@ -29,7 +34,7 @@ def test_path_and_query_are_the_targets_and_method_and_body_the_callers(client, 
     assert through(client, "PUT", f"{request}/cancel").status_code == 400
 
 
-def test_a_proxy_that_forces_its_accept_header_still_gets_events(client):
+def test_a_proxy_that_forces_its_accept_header_still_gets_events(client: httpx.Client) -> None:
     sent = through(client, "POST", QUEUE, json={"prompt": "x"}).json()
     target = f"{QUEUE}/requests/{sent['request_id']}/status/stream?logs=1"
     answer = through(client, "GET", target, headers={"accept": "application/json"})
@@ -38,30 +43,30 @@ def test_a_proxy_that_forces_its_accept_header_still_gets_events(client):
     assert json.loads(last.removeprefix("data: "))["status"] == "COMPLETED"
 
 
-def test_uploads_are_begun_through_a_proxy_and_sent_to_the_url_in_the_answer(client):
+def test_uploads_are_begun_through_a_proxy_and_sent_to_the_url_in_the_answer(client: httpx.Client) -> None:
     target = "https://rest.fal.ai/storage/upload/initiate?storage_type=fal-cdn-v3"
     begun = through(client, "POST", target, json={"content_type": "text/plain", "file_name": "a.txt"}).json()
     assert client.put(begun["upload_url"], content=b"hello").is_success
     assert client.get(begun["file_url"]).content == b"hello"
 
 
-def test_a_target_on_this_server_itself_is_told_by_its_prefix(client, server):
+def test_a_target_on_this_server_itself_is_told_by_its_prefix(client: httpx.Client, server: WebServer) -> None:
     answer = through(client, "POST", f"{server.origin}/run/fal-ai/flux-lora", json={"prompt": "x"})
     assert answer.json()["words"] == "x"
 
 
 @pytest.mark.parametrize("target", ["", "queue.fal.run/x", "https://example.com/x", "https://[", "file:///etc/passwd"])
-def test_a_target_elsewhere_is_refused(client, target):
+def test_a_target_elsewhere_is_refused(client: httpx.Client, target: str) -> None:
     answer = through(client, "GET", target)
     assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
     assert answer.json()["message"]
 
 
-def test_the_target_does_not_hide_the_name_this_server_was_called_by(client):
+def test_the_target_does_not_hide_the_name_this_server_was_called_by(client: httpx.Client) -> None:
     assert through(client, "GET", QUEUE, headers={"host": "evil.example"}).status_code == 403
 
 
-def test_fals_names_turned_here_by_a_name_server_are_answered(client):
+def test_fals_names_turned_here_by_a_name_server_are_answered(client: httpx.Client) -> None:
     answer = client.post("/fal-ai/flux-lora", json={"prompt": "named"}, headers={"host": "fal.run"})
     assert answer.json()["words"] == "named"
     answer = client.post("/fal-ai/flux-lora/", json={"prompt": "named"}, headers={"host": "queue.fal.run"})
@@ -71,11 +76,11 @@ def test_fals_names_turned_here_by_a_name_server_are_answered(client):
 @pytest.mark.parametrize(
     ("path", "plain"), [("/", "/"), ("//", "/"), ("", "/"), ("/a/b/", "/a/b"), ("//a///b//", "/a/b"), ("/a b", "/a b")]
 )
-def test_slashes_at_the_end_or_in_a_row_mean_nothing(path, plain):
+def test_slashes_at_the_end_or_in_a_row_mean_nothing(path: str, plain: str) -> None:
     assert plain_path(path) == plain
 
 
-def test_a_refusal_before_any_route_is_answered_like_every_other(client):
+def test_a_refusal_before_any_route_is_answered_like_every_other(client: httpx.Client) -> None:
     page = {"origin": "http://localhost:3000"}
     for answer in (
         client.get("/", headers={**page, "host": "evil.example"}),

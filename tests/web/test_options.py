@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -15,13 +16,13 @@ def http(query: str = "", **headers: str) -> Request:
     return Request({"type": "http", "method": "POST", "query_string": query.encode(), "headers": raw})
 
 
-def test_saying_nothing_gives_the_defaults():
+def test_saying_nothing_gives_the_defaults() -> None:
     options = options_of(http())
     assert (options.priority, options.start_deadline, options.store_io) == (Priority.NORMAL, None, True)
     assert (options.idempotency_key, options.webhook_url, options.max_queue_length) == (None, None, None)
 
 
-def test_what_is_said_is_understood():
+def test_what_is_said_is_understood() -> None:
     options = options_of(
         http(
             "fal_webhook=https%3A%2F%2Fh%2Fx&fal_max_queue_length=0",
@@ -40,7 +41,7 @@ def test_what_is_said_is_understood():
     assert options_of(http(idempotency_key="x")).idempotency_key == "x"
 
 
-def test_retries_are_bounded_by_either_header():
+def test_retries_are_bounded_by_either_header() -> None:
     assert options_of(http()).retries is None
     assert options_of(http(x_fal_no_retry="0")).retries is None
     for yes in ("1", "true", "yes"):
@@ -68,7 +69,7 @@ def test_retries_are_bounded_by_either_header():
         ("", {"x_fal_retry_config": '{"server_error": {"retries": 1e400}}'}),
     ],
 )  # fmt: skip
-def test_what_cannot_be_understood_is_refused_rather_than_dropped(query, headers):
+def test_what_cannot_be_understood_is_refused_rather_than_dropped(query: str, headers: Any) -> None:
     with pytest.raises(BadRequest):
         options_of(http(query, **headers))
 
@@ -82,13 +83,13 @@ PRIVATE = {"default": "forbid", "rules": [{"user": "ann", "decision": "allow"}]}
      ('{"expiration_duration_seconds": null}', None), ("{}", None), ("", None),
      ('{"expiration_duration_seconds": 1e300}', LONGEST_LIFETIME)],
 )  # fmt: skip
-def test_a_lifetime_is_read_from_either_header_and_nothing_means_for_ever(text, lifetime):
+def test_a_lifetime_is_read_from_either_header_and_nothing_means_for_ever(text: str, lifetime: Any) -> None:
     assert lifecycle_of(http(x_fal_object_lifecycle=text)).lifetime == lifetime
     assert lifecycle_of(http(x_fal_object_lifecycle_preference=text)).lifetime == lifetime
     assert lifecycle_of(http()) == Lifecycle()
 
 
-def test_an_access_list_is_kept_in_full_and_one_that_keeps_nobody_out_is_none():
+def test_an_access_list_is_kept_in_full_and_one_that_keeps_nobody_out_is_none() -> None:
     assert lifecycle_of(http(x_fal_object_lifecycle='{"initial_acl": {"default": "hide"}}')).acl == {
         "default": "hide", "rules": []}  # fmt: skip
     listed = '{"initial_acl": {"default": "forbid", "rules": [{"user": "ann", "decision": "allow"}]}}'
@@ -108,6 +109,6 @@ def test_an_access_list_is_kept_in_full_and_one_that_keeps_nobody_out_is_none():
      '{"initial_acl": {"rules": [{"user": 3, "decision": "allow"}]}}',
      '{"initial_acl": {"rules": [{"user": "ann"}]}}'],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_rather_than_dropped(text):
+def test_what_makes_no_sense_is_refused_rather_than_dropped(text: str) -> None:
     with pytest.raises(BadRequest):
         lifecycle_of(http(x_fal_object_lifecycle=text))

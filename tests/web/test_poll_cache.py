@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tintype.store.keys import REMEMBERED_SECONDS
 from tintype.web import poll_cache as memory
 from tintype.web.poll_cache import CachedStatus, ReplayCache, StatusCache, poll_of
@@ -8,7 +10,7 @@ SCOPE = {"type": "http", "method": "GET", "scheme": "http", "path": "/queue/a/b/
          "query_string": b"logs=1", "headers": [(b"host", b"h"), (b"authorization", b"Key a")]}  # fmt: skip
 
 
-def test_an_answer_holds_for_its_version_and_time_only():
+def test_an_answer_holds_for_its_version_and_time_only() -> None:
     remembered = StatusCache()
     remembered.put(("a",), CachedStatus(version=3, until=10.0, code=202, body=b"x"))
     assert remembered.get(("a",), 3, 9.0) is not None
@@ -17,7 +19,7 @@ def test_an_answer_holds_for_its_version_and_time_only():
     assert remembered.get(("b",), 3, 9.0) is None
 
 
-def test_memory_stays_within_its_bytes_and_keeps_what_was_asked_last():
+def test_memory_stays_within_its_bytes_and_keeps_what_was_asked_last() -> None:
     remembered = StatusCache(most_bytes=100)
     for name in "abc":
         remembered.put((name,), CachedStatus(1, 10.0, 200, b"x" * 40))
@@ -30,7 +32,7 @@ def test_memory_stays_within_its_bytes_and_keeps_what_was_asked_last():
     assert remembered.get(("big",), 1, 0.0) is None
 
 
-def test_a_poll_is_repeated_only_if_all_of_it_is_the_same():
+def test_a_poll_is_repeated_only_if_all_of_it_is_the_same() -> None:
     repeated = ReplayCache()
     repeated.put(poll_of(SCOPE), "x", CachedStatus(3, 100.0, 202, b"body"), [(b"a", b"b")], now=10.0)
     told = repeated.get(poll_of(SCOPE), 10.5)
@@ -44,7 +46,7 @@ def test_a_poll_is_repeated_only_if_all_of_it_is_the_same():
         assert repeated.get(poll_of({**SCOPE, name: other}), 10.5) is None
 
 
-def test_a_key_is_looked_at_again_and_a_place_in_the_queue_told_anew():
+def test_a_key_is_looked_at_again_and_a_place_in_the_queue_told_anew() -> None:
     repeated = ReplayCache()
     repeated.put(poll_of(SCOPE), "x", CachedStatus(1, 1e9, 202, b""), [], now=10.0)
     assert repeated.get(poll_of(SCOPE), 10.0 + REMEMBERED_SECONDS) is None
@@ -52,7 +54,7 @@ def test_a_key_is_looked_at_again_and_a_place_in_the_queue_told_anew():
     assert repeated.get(poll_of(SCOPE), 10.3) is None
 
 
-def test_only_looks_at_a_status_are_polls_and_their_number_is_bounded(monkeypatch):
+def test_only_looks_at_a_status_are_polls_and_their_number_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert poll_of({**SCOPE, "method": "POST"}) is None
     assert poll_of({**SCOPE, "path": "/queue/a/b/requests/x"}) is None
     assert poll_of({**SCOPE, "path": "/queue/a/b/requests/x/status/stream"}) is None

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from typing import Any
+
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +60,7 @@ FILE = "A" * 32
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, slash):
+def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base: str, slash: str) -> None:
     request = f"{base}/requests/{RID}"
     for method, path, action in (
         ("GET", request, "result"),
@@ -71,13 +74,13 @@ def test_a_request_is_found_under_any_path_and_with_or_without_a_slash(base, sla
 
 
 @pytest.mark.parametrize("path", ["/run/fal-ai/flux-lora", "/run/fal-ai/flux-lora/stream"])
-def test_a_look_at_the_head_of_a_run_makes_no_work(path):
+def test_a_look_at_the_head_of_a_run_makes_no_work(path: str) -> None:
     assert find("GET", path).resource.asks is Credential.KEY_OR_APP_TOKEN
     with pytest.raises(Refused):
         find("HEAD", path)
 
 
-def test_a_slash_too_many_between_base_and_path_is_none():
+def test_a_slash_too_many_between_base_and_path_is_none() -> None:
     assert find("POST", "/queue//fal-ai/flux-lora").params == {"endpoint": "fal-ai/flux-lora"}
     assert find("GET", f"//queue//ideogram//v4/requests/{RID}//status").action == "status"
     assert is_file(plain_path(f"/cdn//files/{FILE}/a.zip"))
@@ -124,7 +127,7 @@ def test_a_slash_too_many_between_base_and_path_is_none():
         ("GET", "/docs/errors", "error_page"),
     ],
 )
-def test_each_url_means_one_thing(method, path, action):
+def test_each_url_means_one_thing(method: str, path: str, action: str) -> None:
     assert find(method, path).action == action
 
 
@@ -146,18 +149,20 @@ def test_each_url_means_one_thing(method, path, action):
         ("127.0.0.1", "POST", "/fal-ai/flux-lora", "submit"),
     ],
 )
-def test_a_host_name_tells_what_a_path_without_a_prefix_means(host, method, path, action):
+def test_a_host_name_tells_what_a_path_without_a_prefix_means(host: str, method: str, path: str, action: str) -> None:
     assert find(method, path, host).action == action
 
 
 @pytest.mark.parametrize("host", ["evilfal.run", "fal.run.evil.example", "fal.ai.example.", "rest.evilfal.ai", ""])
-def test_what_only_looks_like_a_name_of_fals_stands_for_no_part_of_its_api(host):
+def test_what_only_looks_like_a_name_of_fals_stands_for_no_part_of_its_api(host: str) -> None:
     assert find("POST", "/fal-ai/flux-lora", host).action == "submit"
     assert find("POST", "/storage/upload/initiate", host).action == "initiate_upload"
 
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "/health"), ("GET", "/queue/fal-ai/flux-lora")])
-def test_a_known_url_refuses_other_methods_and_says_which_it_takes(client, method, path):
+def test_a_known_url_refuses_other_methods_and_says_which_it_takes(
+    client: httpx.Client, method: str, path: str
+) -> None:
     answer = client.request(method, path)
     assert answer.status_code == 405
     taken = answer.headers["allow"]
@@ -167,14 +172,14 @@ def test_a_known_url_refuses_other_methods_and_says_which_it_takes(client, metho
 
 
 @pytest.mark.parametrize("path", ["/queue", "/nothing", "/cdn/files/x", "/rest/nothing", "/queue/one"])
-def test_an_unknown_url_is_not_found(path):
+def test_an_unknown_url_is_not_found(path: str) -> None:
     assert find("POST", path) is None
 
 
 EVERY = (*UNPREFIXED, *RUN)
 
 
-def test_only_what_carries_its_own_permission_is_open():
+def test_only_what_carries_its_own_permission_is_open() -> None:
     assert {
         handler.__name__
         for resource in EVERY
@@ -189,7 +194,7 @@ def test_only_what_carries_its_own_permission_is_open():
 
 
 @given(st.sampled_from(["GET", "POST", "PUT", "DELETE", "X"]), st.text())
-def test_no_path_is_too_odd_to_be_told_what_it_is(method, path):
+def test_no_path_is_too_odd_to_be_told_what_it_is(method: Any, path: Any) -> None:
     try:
         found = find(method, path)
     except Refused:

@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
 import pytest
+from tests.support.web_server import WebServer
 
 from tintype.processes import ORPHANED
 from tintype.web import server as server_module
@@ -50,14 +52,14 @@ def process(tmp_path: Path) -> Iterator[Process]:
     running.end()
 
 
-def test_it_answers_from_the_inherited_socket_and_stays_small_without_torch(process):
+def test_it_answers_from_the_inherited_socket_and_stays_small_without_torch(process: Process) -> None:
     assert process.get("/health").json() == {"status": "ok"}
     memory = psutil.Process(process.process.pid)
     assert memory.memory_info().rss < 150 * 1024 * 1024
     assert not [entry.path for entry in memory.memory_maps() if "torch" in entry.path]
 
 
-def test_it_ends_when_its_parent_is_gone(process):
+def test_it_ends_when_its_parent_is_gone(process: Process) -> None:
     process.get("/health")
     os.close(process.lifeline)
     process.lifeline = -1
@@ -65,7 +67,7 @@ def test_it_ends_when_its_parent_is_gone(process):
 
 
 @pytest.mark.parametrize("ordered", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_well_when_told_to_even_with_a_stream_open(process, ordered):
+def test_it_ends_well_when_told_to_even_with_a_stream_open(process: Process, ordered: Any) -> None:
     body = {"prompt": "nobody will draw this"}
     url = httpx.post(f"{process.origin}/queue/fal-ai/flux-lora", json=body, trust_env=False, timeout=60).json()
     with httpx.stream("GET", url["status_url"] + "/stream", trust_env=False, timeout=60) as events:
@@ -74,7 +76,7 @@ def test_it_ends_well_when_told_to_even_with_a_stream_open(process, ordered):
         assert process.process.wait(30) == 0
 
 
-def test_what_it_answered_with_an_id_is_there_after_a_kill(process, tmp_path):
+def test_what_it_answered_with_an_id_is_there_after_a_kill(process: Process, tmp_path: Path) -> None:
     body = {"prompt": "kept"}
     answer = httpx.post(f"{process.origin}/queue/fal-ai/flux-lora", json=body, trust_env=False, timeout=60).json()
     uploaded = httpx.post(f"{process.origin}/cdn/files/upload", content=b"kept", trust_env=False).json()["access_url"]
@@ -88,7 +90,7 @@ def test_what_it_answered_with_an_id_is_there_after_a_kill(process, tmp_path):
         again.end()
 
 
-def test_a_misspelt_setting_is_told_at_once(tmp_path):
+def test_a_misspelt_setting_is_told_at_once(tmp_path: Path) -> None:
     running = Process(tmp_path, TINTYPE_PROT="1")
     try:
         assert running.process.wait(60) == 1
@@ -96,7 +98,7 @@ def test_a_misspelt_setting_is_told_at_once(tmp_path):
         running.end()
 
 
-def test_it_listens_by_itself_when_no_socket_is_given(tmp_path):
+def test_it_listens_by_itself_when_no_socket_is_given(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
@@ -118,12 +120,12 @@ def test_it_listens_by_itself_when_no_socket_is_given(tmp_path):
         assert process.wait(30) == 0
 
 
-def connect(server):
+def connect(server: WebServer) -> socket.socket:
     host, port = server.origin.removeprefix("http://").split(":")
     return socket.create_connection((host, int(port)), timeout=60)
 
 
-def whole(connection):
+def whole(connection: socket.socket) -> bytes:
     """All that is said until the other side closes (a reset is a close)."""
     said = b""
     try:
@@ -134,7 +136,7 @@ def whole(connection):
     return said
 
 
-def refused(said):
+def refused(said: bytes) -> int:
     head, _, body = said.partition(b"\r\n\r\n")
     assert b"x-fal-request-id: " in head
     assert json.loads(body)["error_type"] == "bad_request"
@@ -145,7 +147,7 @@ def refused(said):
     "sent",
     [b"\x16\x03\x01", b"GET / HTTP/9\r\n\r\n", b"GET / HTTP/1.1\r\nA\0: b\r\n\r\n", b"GET \xff HTTP/1.1\r\n\r\n"],
 )
-def test_what_is_not_http_is_answered_in_json(server, sent):
+def test_what_is_not_http_is_answered_in_json(server: WebServer, sent: bytes) -> None:
     with connect(server) as connection:
         connection.sendall(sent)
         assert refused(whole(connection)) == 400
@@ -160,7 +162,7 @@ def test_what_is_not_http_is_answered_in_json(server, sent):
     ],
     ids=["one header", "many headers", "path"],
 )
-def test_endless_headers_are_refused_instead_of_kept(server, start, more):
+def test_endless_headers_are_refused_instead_of_kept(server: WebServer, start: bytes, more: bytes) -> None:
     with connect(server) as connection:
         try:
             connection.sendall(start)
@@ -176,7 +178,7 @@ def test_endless_headers_are_refused_instead_of_kept(server, start, more):
         assert said == b"" or said.split(b" ")[1] in (b"400", b"431")
 
 
-def test_endless_trailers_end_the_connection(client, server):
+def test_endless_trailers_end_the_connection(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     head = f"POST /queue/fal-ai/flux-lora HTTP/1.1\r\nHost: localhost\r\nAuthorization: Key {server.key}\r\n"
     with connect(server) as connection:
@@ -189,7 +191,9 @@ def test_endless_trailers_end_the_connection(client, server):
     "begun",
     [b"", b"GET /health HTTP/1.1\r\n", b"POST /queue/a/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"],
 )
-def test_a_request_that_stands_still_is_let_go(start, begun, tmp_path, monkeypatch):
+def test_a_request_that_stands_still_is_let_go(
+    start: Callable[..., WebServer], begun: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_module, "IDLE_SECONDS", 0.2)
     server = start(data_dir=tmp_path, auth="off")
     with connect(server) as connection:
@@ -197,7 +201,9 @@ def test_a_request_that_stands_still_is_let_go(start, begun, tmp_path, monkeypat
         whole(connection)  # or the socket's own timeout fails the test
 
 
-def test_a_request_that_comes_slowly_and_an_answer_that_is_slow_are_not_cut_off(start, tmp_path, monkeypatch):
+def test_a_request_that_comes_slowly_and_an_answer_that_is_slow_are_not_cut_off(
+    start: Callable[..., WebServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server_module, "IDLE_SECONDS", 0.5)
     server = start(data_dir=tmp_path, auth="off")
     server.hold()

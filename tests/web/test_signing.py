@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from tintype.web.signing import Signer
 
 
-def test_a_signature_is_good_for_its_purpose_and_parts_only():
+def test_a_signature_is_good_for_its_purpose_and_parts_only() -> None:
     signer = Signer(b"secret")
     signature = signer.sign("upload", ["a", "b"])
     assert signer.verify("upload", ["a", "b"], signature)
@@ -17,7 +18,7 @@ def test_a_signature_is_good_for_its_purpose_and_parts_only():
     assert not Signer(b"other").verify("upload", ["a", "b"], signature)
 
 
-def test_a_token_stands_for_its_key_until_it_ends():
+def test_a_token_stands_for_its_key_until_it_ends() -> None:
     signer = Signer(b"secret")
     assert signer.token_key(signer.token("key", time.time() + 60)) == "key"
     assert signer.token_key(signer.token("key", time.time() - 1)) is None
@@ -26,5 +27,5 @@ def test_a_token_stands_for_its_key_until_it_ends():
 
 
 @given(st.text())
-def test_any_other_text_is_no_token(text):
+def test_any_other_text_is_no_token(text: Any) -> None:
     assert Signer(b"secret").token_key(text) is None

@@ -4,20 +4,22 @@ import json
 import time
 import uuid
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
+from tests.support.web_server import WebServer
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 DATASET = "data:application/zip;base64,UEsDBA=="
 
 
-def submit(client, words):
+def submit(client: httpx.Client, words: str) -> str:
     body = {"images_data_url": DATASET, "trigger_phrase": f"{words} {uuid.uuid4().hex}"}
     return client.post(TRAINER, json=body).json()["request_id"]
 
 
-def events(client, request_id, **options):
+def events(client: httpx.Client, request_id: str, **options: Any) -> list[dict[str, Any]]:
     with client.stream("GET", f"{TRAINER}/requests/{request_id}/status/stream", **options) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["x-fal-request-id"] == request_id
@@ -26,7 +28,7 @@ def events(client, request_id, **options):
     return [json.loads(line.removeprefix(b"data: ")) for line in text.split(b"\n\n") if line.startswith(b"data: ")]
 
 
-def test_codes_and_keys_are_there_in_every_state_with_and_without_logs(client, server):
+def test_codes_and_keys_are_there_in_every_state_with_and_without_logs(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     first, second = submit(client, "slow"), submit(client, "quick")
     for logs in ("", "?logs=1", "?logs=false"):
@@ -56,20 +58,20 @@ def test_codes_and_keys_are_there_in_every_state_with_and_without_logs(client, s
     assert client.get(f"{TRAINER}/requests/{second}/status").json()["logs"] == []
 
 
-def test_log_lines_have_fals_form(client, server):
+def test_log_lines_have_fals_form(client: httpx.Client, server: WebServer) -> None:
     line = server.wait(submit(client, "x"), "COMPLETED")["logs"][1]
     assert line["message"] == "line 1 ünï"
     assert (line["level"], line["source"]) == ("INFO", "USER")
     assert datetime.fromisoformat(line["timestamp"]).utcoffset().total_seconds() == 0
 
 
-def test_a_failure_is_completed_with_an_error(client, server):
+def test_a_failure_is_completed_with_an_error(client: httpx.Client, server: WebServer) -> None:
     done = server.wait(submit(client, "fail"), "COMPLETED")
     assert (done["error"], done["error_type"]) == ("Not an archive.", "invalid_archive")
 
 
 @pytest.mark.parametrize("accept", ["text/event-stream", "application/json", "*/*"])
-def test_the_stream_tells_each_log_line_once_and_ends_with_completed(client, accept):
+def test_the_stream_tells_each_log_line_once_and_ends_with_completed(client: httpx.Client, accept: str) -> None:
     request_id = submit(client, "x")
     told = events(client, request_id, params={"logs": 1}, headers={"accept": accept})
     assert told[-1]["status"] == "COMPLETED"
@@ -78,7 +80,7 @@ def test_the_stream_tells_each_log_line_once_and_ends_with_completed(client, acc
     assert events(client, request_id)[0]["logs"] == []
 
 
-def test_the_stream_tells_no_line_again_when_something_else_changes(client, server):
+def test_the_stream_tells_no_line_again_when_something_else_changes(client: httpx.Client, server: WebServer) -> None:
     request_id = submit(client, "slow")
     told = []
     with client.stream("GET", f"{TRAINER}/requests/{request_id}/status/stream?logs=1") as answer:
@@ -91,7 +93,7 @@ def test_the_stream_tells_no_line_again_when_something_else_changes(client, serv
     assert [line["message"] for event in told for line in event["logs"]] == [f"line {n} ünï" for n in range(3)]
 
 
-def test_the_stream_tells_of_the_way_from_the_queue_to_the_end(client, server):
+def test_the_stream_tells_of_the_way_from_the_queue_to_the_end(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     request_id = submit(client, "x")
     with client.stream("GET", f"{TRAINER}/requests/{request_id}/status/stream?logs=1") as answer:
@@ -104,13 +106,13 @@ def test_the_stream_tells_of_the_way_from_the_queue_to_the_end(client, server):
 
 @pytest.mark.parametrize("request_id", ["6f0c2a52-34a0-4aec-b6cd-9a234f56cc9c", "x", "a%00b", "é", "x" * 200, "..."])
 @pytest.mark.parametrize("suffix", ["/status", "/status/stream", "", "/response"])
-def test_an_unknown_request_is_a_404_in_json(client, request_id, suffix):
+def test_an_unknown_request_is_a_404_in_json(client: httpx.Client, request_id: str, suffix: str) -> None:
     answer = client.get(f"{TRAINER}/requests/{request_id}{suffix}")
     assert answer.status_code == 404
     assert (answer.json()["status"], answer.json()["error_type"]) == ("NOT_FOUND", "not_found")
 
 
-def test_nothing_is_remembered_beyond_its_time(client, server):
+def test_nothing_is_remembered_beyond_its_time(client: httpx.Client, server: WebServer) -> None:
     """The cached answer of one state is never given in another."""
     server.hold()
     first, second = submit(client, "a"), submit(client, "b")
@@ -122,7 +124,9 @@ def test_nothing_is_remembered_beyond_its_time(client, server):
     assert client.get(path).json()["status"] == "COMPLETED"
 
 
-def test_a_poll_hears_that_the_time_to_start_is_over_though_nobody_works(client, server):
+def test_a_poll_hears_that_the_time_to_start_is_over_though_nobody_works(
+    client: httpx.Client, server: WebServer
+) -> None:
     server.hold()
     body = {"prompt": uuid.uuid4().hex}
     sent = client.post("/queue/fal-ai/flux-lora", json=body, headers={"x-fal-request-timeout": "0.3"}).json()
@@ -135,7 +139,7 @@ def test_a_poll_hears_that_the_time_to_start_is_over_though_nobody_works(client,
     assert result.json()["error_type"] == "request_timeout"
 
 
-def test_tags_and_the_attempts_of_one_id_are_told(client, server):
+def test_tags_and_the_attempts_of_one_id_are_told(client: httpx.Client, server: WebServer) -> None:
     sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}, headers={"x-fal-tags": "team=red"}).json()
     done = server.wait(sent["request_id"], "COMPLETED")
     assert done["tags"] == {"team": "red"}
@@ -144,7 +148,9 @@ def test_tags_and_the_attempts_of_one_id_are_told(client, server):
     assert attempt["started_at"] <= attempt["ended_at"] == pytest.approx(done["ended_at"], abs=1)
 
 
-def test_a_request_is_shown_to_keys_of_its_senders_name_and_to_no_others(client, server):
+def test_a_request_is_shown_to_keys_of_its_senders_name_and_to_no_others(
+    client: httpx.Client, server: WebServer
+) -> None:
     sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "mine"}).json()
     server.wait(sent["request_id"], "COMPLETED")
     for name, code in (("test", 200), ("somebody else", 404)):
@@ -156,7 +162,9 @@ def test_a_request_is_shown_to_keys_of_its_senders_name_and_to_no_others(client,
     assert client.get(sent["status_url"]).status_code == 200
 
 
-def test_a_revoked_key_is_refused_within_moments_though_it_polls_all_the_time(client, server):
+def test_a_revoked_key_is_refused_within_moments_though_it_polls_all_the_time(
+    client: httpx.Client, server: WebServer
+) -> None:
     sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}).json()
     server.wait(sent["request_id"], "COMPLETED")
     key, text = server.call(lambda store: store.keys.create("test"))
@@ -170,7 +178,7 @@ def test_a_revoked_key_is_refused_within_moments_though_it_polls_all_the_time(cl
     assert client.get(sent["status_url"], headers=headers).status_code == 401
 
 
-def test_a_poll_sees_every_change_at_once(client, server):
+def test_a_poll_sees_every_change_at_once(client: httpx.Client, server: WebServer) -> None:
     request_id = submit(client, "slow")
     path = f"{TRAINER}/requests/{request_id}/status?logs=1"
     server.wait(request_id, "IN_PROGRESS")
@@ -184,11 +192,13 @@ def test_a_poll_sees_every_change_at_once(client, server):
 DRAWER = "/queue/fal-ai/flux-lora"
 
 
-def draw(client, words="x"):
+def draw(client: httpx.Client, words: str = "x") -> str:
     return client.post(DRAWER, json={"prompt": f"{words} {uuid.uuid4().hex}"}).json()["request_id"]
 
 
-def test_a_result_is_the_bare_output_with_urls_as_the_caller_reaches_them(client, server):
+def test_a_result_is_the_bare_output_with_urls_as_the_caller_reaches_them(
+    client: httpx.Client, server: WebServer
+) -> None:
     request_id = draw(client)
     server.wait(request_id, "COMPLETED")
     answer = client.get(f"{DRAWER}/requests/{request_id}")
@@ -207,13 +217,13 @@ def test_a_result_is_the_bare_output_with_urls_as_the_caller_reaches_them(client
     ["/queue/fal-ai/flux-lora/requests/{}", "/queue/fal-ai/flux-lora/requests/{}/", "/fal-ai/any/thing/requests/{}",
      "/queue/fal-ai/flux-lora/requests/{}/response", "/queue/workflows/o/a/requests/{}"],
 )  # fmt: skip
-def test_every_form_of_the_result_url_works(client, server, path):
+def test_every_form_of_the_result_url_works(client: httpx.Client, server: WebServer, path: str) -> None:
     request_id = draw(client)
     server.wait(request_id, "COMPLETED")
     assert client.get(path.format(request_id)).status_code == 200
 
 
-def test_a_result_asked_for_too_early_is_never_a_2xx(client, server):
+def test_a_result_asked_for_too_early_is_never_a_2xx(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     request_id = draw(client)
     answer = client.get(f"{DRAWER}/requests/{request_id}")
@@ -222,7 +232,7 @@ def test_a_result_asked_for_too_early_is_never_a_2xx(client, server):
     server.release()
 
 
-def test_a_failed_request_answers_as_its_job_did(client, server):
+def test_a_failed_request_answers_as_its_job_did(client: httpx.Client, server: WebServer) -> None:
     request_id = draw(client, "fail")
     server.wait(request_id, "COMPLETED")
     answer = client.get(f"{DRAWER}/requests/{request_id}")
@@ -233,7 +243,7 @@ def test_a_failed_request_answers_as_its_job_did(client, server):
 
 
 @pytest.mark.parametrize("words", ["x", "fail"])
-def test_an_answer_names_the_worker_whose_it_is(client, server, words):
+def test_an_answer_names_the_worker_whose_it_is(client: httpx.Client, server: WebServer, words: str) -> None:
     request_id = draw(client, words)
     server.wait(request_id, "COMPLETED")
     [attempt] = server.call(lambda store: store.requests.attempts(request_id))
@@ -242,7 +252,9 @@ def test_an_answer_names_the_worker_whose_it_is(client, server, words):
     assert ran.headers["x-fal-served-from"] == attempt.worker_id
 
 
-def test_pictures_that_are_in_the_output_itself_are_not_kept_in_the_history(client, server):
+def test_pictures_that_are_in_the_output_itself_are_not_kept_in_the_history(
+    client: httpx.Client, server: WebServer
+) -> None:
     request_id = client.post(DRAWER, json={"prompt": "x", "sync_mode": True}).json()["request_id"]
     server.wait(request_id, "COMPLETED")
     kept = server.call(lambda store: store.requests.get(request_id))
@@ -250,7 +262,7 @@ def test_pictures_that_are_in_the_output_itself_are_not_kept_in_the_history(clie
     assert client.get(f"{DRAWER}/requests/{request_id}").status_code == 200
 
 
-def test_cancelling_a_queued_request_ends_it_and_twice_is_told(client, server):
+def test_cancelling_a_queued_request_ends_it_and_twice_is_told(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     request_id = draw(client)
     first = client.put(f"{DRAWER}/requests/{request_id}/cancel", headers={"content-type": "application/json"})
@@ -262,7 +274,9 @@ def test_cancelling_a_queued_request_ends_it_and_twice_is_told(client, server):
     server.release()
 
 
-def test_whatever_comes_of_a_request_that_was_found_its_id_is_in_the_answer(client, server):
+def test_whatever_comes_of_a_request_that_was_found_its_id_is_in_the_answer(
+    client: httpx.Client, server: WebServer
+) -> None:
     server.hold()
     request_id = draw(client)
     path = f"{DRAWER}/requests/{request_id}"
@@ -277,7 +291,9 @@ def test_whatever_comes_of_a_request_that_was_found_its_id_is_in_the_answer(clie
     assert client.get(f"{DRAWER}/requests/{unknown}").headers["x-fal-request-id"] != str(unknown)
 
 
-def test_cancelling_a_running_request_stops_it_and_asking_twice_is_no_error(client, server):
+def test_cancelling_a_running_request_stops_it_and_asking_twice_is_no_error(
+    client: httpx.Client, server: WebServer
+) -> None:
     request_id = draw(client, "slow")
     server.wait(request_id, "IN_PROGRESS")
     assert client.put(f"{DRAWER}/requests/{request_id}/cancel").status_code == 202
@@ -285,7 +301,7 @@ def test_cancelling_a_running_request_stops_it_and_asking_twice_is_no_error(clie
     assert server.wait(request_id, "COMPLETED")["error_type"] == "client_cancelled"
 
 
-def test_cancelling_what_is_done_or_unknown_is_told(client, server):
+def test_cancelling_what_is_done_or_unknown_is_told(client: httpx.Client, server: WebServer) -> None:
     request_id = draw(client)
     server.wait(request_id, "COMPLETED")
     assert client.put(f"{DRAWER}/requests/{request_id}/cancel").status_code == 400
@@ -293,7 +309,9 @@ def test_cancelling_what_is_done_or_unknown_is_told(client, server):
     assert client.get(f"{DRAWER}/requests/{request_id}").status_code == 200
 
 
-def test_a_result_that_has_been_forgotten_is_a_404_for_whoever_asks_and_its_status_stays(client, server):
+def test_a_result_that_has_been_forgotten_is_a_404_for_whoever_asks_and_its_status_stays(
+    client: httpx.Client, server: WebServer
+) -> None:
     key = {"x-idempotency-key": uuid.uuid4().hex}
     body = {"prompt": "forget me"}
     sent = client.post(DRAWER, json=body, headers=key).json()

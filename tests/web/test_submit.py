@@ -5,8 +5,12 @@ import json
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from tests.support.web_server import WebServer
 
 from tintype.files import new_file_id, own_file, public_url
 from tintype.store.records import Ending
@@ -16,15 +20,21 @@ DRAWER = "/queue/fal-ai/flux-lora"
 DATASET = "data:application/zip;base64,UEsDBA=="
 
 
-def submit(client, path=TRAINER, headers=None, params=None, **body):
+def submit(
+    client: httpx.Client,
+    path: str = TRAINER,
+    headers: dict[str, str] | None = None,
+    params: dict[str, str] | None = None,
+    **body: Any,
+) -> httpx.Response:
     return client.post(path, json={"images_data_url": DATASET, **body}, headers=headers, params=params)
 
 
-def data_files(server):
+def data_files(server: WebServer) -> list[Path]:
     return list((server.settings.data_dir / "files").glob("*/data*"))
 
 
-def problems(answer):
+def problems(answer: httpx.Response) -> set[tuple[tuple[str | int, ...], str]]:
     assert answer.status_code == 422, answer.text
     body = answer.json()
     assert body["message"]
@@ -32,7 +42,9 @@ def problems(answer):
     return {(tuple(entry["loc"]), entry["type"]) for entry in body["detail"]}
 
 
-def test_a_submitted_request_is_answered_with_urls_that_work_and_its_id_in_the_header(client, server):
+def test_a_submitted_request_is_answered_with_urls_that_work_and_its_id_in_the_header(
+    client: httpx.Client, server: WebServer
+) -> None:
     answer = submit(client, trigger_phrase=uuid.uuid4().hex)
     body = answer.json()
     assert answer.status_code == 200
@@ -46,11 +58,11 @@ def test_a_submitted_request_is_answered_with_urls_that_work_and_its_id_in_the_h
 
 
 @pytest.mark.parametrize("path", [TRAINER + "/", TRAINER.removeprefix("/queue"), TRAINER.removeprefix("/queue") + "/"])
-def test_the_prefix_and_a_trailing_slash_make_no_difference(client, path):
+def test_the_prefix_and_a_trailing_slash_make_no_difference(client: httpx.Client, path: Any) -> None:
     assert submit(client, path, trigger_phrase=path).json()["status"] == "IN_QUEUE"
 
 
-def test_wrong_inputs_are_told_one_by_one_with_place_type_and_context(client):
+def test_wrong_inputs_are_told_one_by_one_with_place_type_and_context(client: httpx.Client) -> None:
     answer = client.post(TRAINER, json={"steps": 0, "learning_rate": "fast", "data_archive_format": "rar"})
     assert problems(answer) == {
         (("body", "images_data_url"), "missing"),
@@ -64,7 +76,7 @@ def test_wrong_inputs_are_told_one_by_one_with_place_type_and_context(client):
     assert entry["url"].startswith("http://127.0.0.1")
 
 
-def test_an_empty_body_is_an_empty_object(client):
+def test_an_empty_body_is_an_empty_object(client: httpx.Client) -> None:
     headers = {"content-type": "application/json"}
     assert problems(client.post(TRAINER, headers=headers)) == {(("body", "images_data_url"), "missing")}
 
@@ -73,24 +85,24 @@ def test_an_empty_body_is_an_empty_object(client):
     "content",
     [b"{", b"\x00\x01\x02", b"\xff\xfe\xff", b'{"a": 01}', b"[" * 100_000, b'{"a":' + b"9" * 5000 + b"}", b"'", b'"'],
 )
-def test_a_body_that_is_not_json_is_a_422_and_not_a_500(client, content):
+def test_a_body_that_is_not_json_is_a_422_and_not_a_500(client: httpx.Client, content: bytes) -> None:
     answer = client.post(TRAINER, content=content)
     assert {type_ for _, type_ in problems(answer)} == {"json_invalid"}
     assert answer.json()["message"].startswith("This ")
 
 
 @pytest.mark.parametrize("content", [b"[]", b"null", b"3", b'"x"', b"[1]", b"true"])
-def test_json_that_is_no_object_is_a_422(client, content):
+def test_json_that_is_no_object_is_a_422(client: httpx.Client, content: bytes) -> None:
     assert problems(client.post(TRAINER, content=content)) == {(("body",), "value_error")}
 
 
-def test_an_unknown_endpoint_names_the_nearest(client):
+def test_an_unknown_endpoint_names_the_nearest(client: httpx.Client) -> None:
     answer = client.post("/queue/fal-ai/flux-lora-portrait-trainr", json={})
     assert answer.status_code == 404
     assert "Did you mean fal-ai/flux-lora-portrait-trainer?" in answer.json()["detail"]
 
 
-def test_a_file_of_this_server_has_to_be_there(client, server):
+def test_a_file_of_this_server_has_to_be_there(client: httpx.Client, server: WebServer) -> None:
     uploaded = client.post("/cdn/files/upload", content=b"PK\x03\x04", headers={"x-fal-file-name": "a.zip"}).json()
     assert submit(client, images_data_url=uploaded["access_url"]).status_code == 200
     for gone in (public_url(server.origin, new_file_id(), "a.zip"), "tintype:files/x/y"):
@@ -101,33 +113,33 @@ def test_a_file_of_this_server_has_to_be_there(client, server):
     assert problems(nested) == {(("body", "loras", 1, "path"), "file_download_error")}
 
 
-def test_a_file_of_another_server_like_this_one_is_fetched_from_there(client):
+def test_a_file_of_another_server_like_this_one_is_fetched_from_there(client: httpx.Client) -> None:
     assert submit(client, images_data_url=public_url("https://other.ex", new_file_id(), "a.zip")).status_code == 200
 
 
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1/x.zip", "http://2130706433/", "http://[::ffff:10.0.0.1]/", "http://localhost/"]
 )
-def test_plainly_private_addresses_are_refused_at_submit(client, url):
+def test_plainly_private_addresses_are_refused_at_submit(client: httpx.Client, url: str) -> None:
     answer = submit(client, images_data_url=url)
     assert problems(answer) == {(("body", "images_data_url"), "file_download_error")}
     assert "TINTYPE_ALLOW_PRIVATE_INPUTS" in answer.json()["message"]
 
 
-def test_an_address_in_a_text_is_only_text(client):
+def test_an_address_in_a_text_is_only_text(client: httpx.Client) -> None:
     assert client.post(DRAWER, json={"prompt": "http://127.0.0.1/ is my home"}).status_code == 200
 
 
 @pytest.mark.parametrize("url", ["data:;base64,$", "/home/me/photos.zip", "", "ftp://h/x", {"url": "nothing"}, 3, None])
-def test_what_is_no_file_is_refused_at_its_place(client, url):
+def test_what_is_no_file_is_refused_at_its_place(client: httpx.Client, url: Any) -> None:
     assert {loc for loc, _ in problems(submit(client, images_data_url=url))} == {("body", "images_data_url")}
 
 
-def test_a_url_may_come_as_an_object(client):
+def test_a_url_may_come_as_an_object(client: httpx.Client) -> None:
     assert submit(client, images_data_url={"url": DATASET, "content_type": "application/zip"}).status_code == 200
 
 
-def test_a_large_data_uri_becomes_a_file_and_leaves_the_request_small(client, server):
+def test_a_large_data_uri_becomes_a_file_and_leaves_the_request_small(client: httpx.Client, server: WebServer) -> None:
     data = b"PK\x03\x04" + os.urandom(3_000_000)
     uri = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
     request_id = submit(client, images_data_url=uri, trigger_phrase="large").json()["request_id"]
@@ -138,7 +150,9 @@ def test_a_large_data_uri_becomes_a_file_and_leaves_the_request_small(client, se
     assert not list((server.settings.data_dir / "uploads" / "incoming").iterdir())
 
 
-def test_a_large_data_uri_that_cannot_be_decoded_is_a_422_that_leaves_nothing(client, server):
+def test_a_large_data_uri_that_cannot_be_decoded_is_a_422_that_leaves_nothing(
+    client: httpx.Client, server: WebServer
+) -> None:
     before = len(data_files(server))
     uri = "data:;base64," + "A" * 100_000 + "$"
     assert problems(submit(client, images_data_url=uri)) == {(("body", "images_data_url"), "file_download_error")}
@@ -150,18 +164,20 @@ def test_a_large_data_uri_that_cannot_be_decoded_is_a_422_that_leaves_nothing(cl
     assert not list((server.settings.data_dir / "uploads" / "incoming").iterdir())
 
 
-def test_a_large_data_uri_has_no_place_in_a_text(client):
+def test_a_large_data_uri_has_no_place_in_a_text(client: httpx.Client) -> None:
     answer = client.post(DRAWER, json={"prompt": "data:," + "x" * 100_000})
     assert problems(answer) == {(("body", "prompt"), "sequence_too_long")}
 
 
-def test_an_unknown_input_is_ignored_with_a_note_that_names_the_nearest(client, server):
+def test_an_unknown_input_is_ignored_with_a_note_that_names_the_nearest(
+    client: httpx.Client, server: WebServer
+) -> None:
     request_id = submit(client, stepz=3, trigger_phrase="note").json()["request_id"]
     logs = server.wait(request_id, "COMPLETED")["logs"]
     assert "Did you mean steps?" in logs[0]["message"]
 
 
-def test_an_idempotency_key_leads_to_the_same_request(client, server):
+def test_an_idempotency_key_leads_to_the_same_request(client: httpx.Client, server: WebServer) -> None:
     headers = {"x-idempotency-key": uuid.uuid4().hex}
     first = client.post(DRAWER, json={"prompt": "a"}, headers=headers).json()["request_id"]
     server.wait(first, "COMPLETED")
@@ -169,7 +185,9 @@ def test_an_idempotency_key_leads_to_the_same_request(client, server):
     assert client.post(DRAWER, json={"prompt": "a"}).json()["request_id"] != first
 
 
-def test_a_resent_training_is_one_request_and_identical_drawings_are_several(client, server):
+def test_a_resent_training_is_one_request_and_identical_drawings_are_several(
+    client: httpx.Client, server: WebServer
+) -> None:
     server.hold()
     word = uuid.uuid4().hex
     with ThreadPoolExecutor(4) as pool:
@@ -183,7 +201,7 @@ def test_a_resent_training_is_one_request_and_identical_drawings_are_several(cli
     server.release()
 
 
-def test_a_resent_training_with_a_large_file_keeps_one_copy_of_it(client, server):
+def test_a_resent_training_with_a_large_file_keeps_one_copy_of_it(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     uri = "data:application/zip;base64," + base64.b64encode(os.urandom(100_000)).decode()
     before = len(data_files(server))
@@ -192,7 +210,7 @@ def test_a_resent_training_with_a_large_file_keeps_one_copy_of_it(client, server
     server.release()
 
 
-def test_a_queue_that_is_longer_than_wanted_is_a_429(client, server):
+def test_a_queue_that_is_longer_than_wanted_is_a_429(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     for number in range(2):
         client.post(DRAWER, json={"prompt": f"fill {number}"})
@@ -202,12 +220,12 @@ def test_a_queue_that_is_longer_than_wanted_is_a_429(client, server):
     server.release()
 
 
-def test_an_option_that_makes_no_sense_is_a_400(client):
+def test_an_option_that_makes_no_sense_is_a_400(client: httpx.Client) -> None:
     answer = submit(client, headers={"x-fal-request-timeout": "soon"})
     assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
 
 
-def test_a_start_deadline_that_passes_is_a_504_that_no_client_repeats(client, server):
+def test_a_start_deadline_that_passes_is_a_504_that_no_client_repeats(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     request_id = submit(client, headers={"x-fal-request-timeout": "0.2"}, trigger_phrase="late").json()["request_id"]
     server.wait(request_id, "COMPLETED")
@@ -217,7 +235,7 @@ def test_a_start_deadline_that_passes_is_a_504_that_no_client_repeats(client, se
     server.release()
 
 
-def test_what_the_queue_keeps_of_a_request(client, server):
+def test_what_the_queue_keeps_of_a_request(client: httpx.Client, server: WebServer) -> None:
     request_id = client.post(
         DRAWER,
         json={"prompt": "x", "loras": [{"path": "https://h/a.safetensors"}]},
@@ -228,7 +246,7 @@ def test_what_the_queue_keeps_of_a_request(client, server):
     assert json.dumps(kept.input)
 
 
-def test_what_was_said_about_the_files_of_the_result_is_kept_to(client, server):
+def test_what_was_said_about_the_files_of_the_result_is_kept_to(client: httpx.Client, server: WebServer) -> None:
     said = {"expiration_duration_seconds": 3600, "initial_acl": {"default": "forbid"}}
     headers = {"x-fal-object-lifecycle-preference": json.dumps(said)}
     request_id = client.post(DRAWER, json={"prompt": "x"}, headers=headers).json()["request_id"]
@@ -241,11 +259,11 @@ def test_what_was_said_about_the_files_of_the_result_is_kept_to(client, server):
     assert 3500 < kept.expires_at - kept.created_at < 3700
 
 
-def test_a_request_that_is_not_to_be_tried_again_is_not(client, server):
+def test_a_request_that_is_not_to_be_tried_again_is_not(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     request_id = submit(client, headers={"x-fal-no-retry": "1"}, trigger_phrase="once").json()["request_id"]
 
-    async def die(store):
+    async def die(store) -> None:
         await store.leases.release(await store.leases.claim("w", "training"), Ending.DIED, "the process died")
 
     server.call(die)
@@ -259,7 +277,7 @@ def test_a_request_that_is_not_to_be_tried_again_is_not(client, server):
     ["http://h/\ud800", "http://xn--a.com/", f"http://{'a' * 70}.example/", "http://xn--/", "http://[::1", "http://a:b/",
      "http://\u2024/", "https://\xad/", "http://a\u0300\u200d.com/", "http://h/cdn/files/" + "A" * 32 + "/\udfff"],
 )  # fmt: skip
-def test_a_url_that_no_one_can_read_is_a_422(client, url):
+def test_a_url_that_no_one_can_read_is_a_422(client: httpx.Client, url: str) -> None:
     answer = client.post(TRAINER, content=json.dumps({"images_data_url": url}))
     assert [entry["loc"] for entry in answer.json()["detail"]] == [["body", "images_data_url"]]
     assert answer.status_code == 422
@@ -274,17 +292,17 @@ def test_a_url_that_no_one_can_read_is_a_422(client, url):
         ({"images_data_url": DATASET, "steps": "\ud800"}, ["body", "steps"]),
     ],
 )
-def test_half_a_character_is_a_422_that_names_the_place(client, body, loc):
+def test_half_a_character_is_a_422_that_names_the_place(client: httpx.Client, body: Any, loc: Any) -> None:
     answer = client.post(TRAINER, content=json.dumps(body))
     assert problems(answer) == {(tuple(loc), "string_unicode")}
 
 
-def test_a_number_of_thousands_of_digits_is_called_that(client):
+def test_a_number_of_thousands_of_digits_is_called_that(client: httpx.Client) -> None:
     answer = client.post(TRAINER, content=b'{"steps": ' + b"9" * 5000 + b"}")
     assert "thousands of digits" in answer.json()["message"]
 
 
-def test_a_wrong_image_size_is_told_as_a_person_would(client):
+def test_a_wrong_image_size_is_told_as_a_person_would(client: httpx.Client) -> None:
     word = client.post(DRAWER, json={"prompt": "x", "image_size": "huge"})
     assert problems(word) == {(("body", "image_size"), "one_of")}
     sides = client.post(DRAWER, json={"prompt": "x", "image_size": {"width": 1}})
@@ -292,7 +310,7 @@ def test_a_wrong_image_size_is_told_as_a_person_would(client):
     assert "literal" not in word.text + sides.text
 
 
-def test_an_idempotency_key_gives_one_request_and_refuses_another(client):
+def test_an_idempotency_key_gives_one_request_and_refuses_another(client: httpx.Client) -> None:
     headers = {"x-idempotency-key": uuid.uuid4().hex}
     body = {"prompt": "a"}
     first, again = (client.post(DRAWER, json=body, headers=headers) for _ in range(2))
@@ -303,7 +321,7 @@ def test_an_idempotency_key_gives_one_request_and_refuses_another(client):
         assert first.json()["request_id"] in refused.json()["message"]
 
 
-def test_what_is_not_to_be_kept_is_forgotten_once_it_is_over(client, server):
+def test_what_is_not_to_be_kept_is_forgotten_once_it_is_over(client: httpx.Client, server: WebServer) -> None:
     data = "data:application/zip;base64," + base64.b64encode(os.urandom(300_000)).decode()
     body = {"images_data_url": data, "trigger_phrase": "a secret"}
     sent = client.post(TRAINER, json=body, headers={"x-fal-store-io": "0"}).json()
@@ -317,7 +335,7 @@ def test_what_is_not_to_be_kept_is_forgotten_once_it_is_over(client, server):
     assert [file.expires_at for file in files if file not in given] == [None]
 
 
-def test_a_runner_hint_stands_for_the_lora_it_names(client, server):
+def test_a_runner_hint_stands_for_the_lora_it_names(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     url = client.post("/cdn/files/upload", content=b"x", headers={"x-fal-file-name": "a.safetensors"}).json()
     named = client.post(DRAWER, json={"prompt": "x", "loras": [{"path": url["access_url"]}]})

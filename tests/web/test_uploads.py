@@ -2,31 +2,39 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from tests.support.s3 import running_bucket
+from tests.support.web_server import WebServer
 
 from tintype.files import own_file
 
 
 @pytest.fixture
-def anyone(server):
+def anyone(server: WebServer) -> Iterator[httpx.Client]:
     """Somebody without a key."""
     with httpx.Client(base_url=server.origin, trust_env=False, timeout=60) as client:
         yield client
 
 
-def initiate(client, name="photos.zip", content_type="application/zip", **options):
+def initiate(
+    client: httpx.Client, name: str = "photos.zip", content_type: str = "application/zip", **options: Any
+) -> dict[str, Any]:
     body = {"file_name": name, "content_type": content_type}
     answer = client.post("/rest/storage/upload/initiate", params={"storage_type": "fal-cdn-v3"}, json=body, **options)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
 
-def test_a_signed_url_takes_bytes_without_a_key_and_the_file_is_read_without_one(client, anyone):
+def test_a_signed_url_takes_bytes_without_a_key_and_the_file_is_read_without_one(
+    client: httpx.Client, anyone: httpx.Client
+) -> None:
     urls = initiate(client, "mes photos d'été.zip")
     assert anyone.put(urls["upload_url"], content=b"PK", headers={"content-type": "x/y"}).status_code == 200
     got = anyone.get(urls["file_url"])
@@ -35,7 +43,9 @@ def test_a_signed_url_takes_bytes_without_a_key_and_the_file_is_read_without_one
     assert anyone.get(urls["file_url"]).content == b"PK2"
 
 
-def test_a_signed_url_that_was_changed_or_is_over_is_refused(client, anyone, server, monkeypatch):
+def test_a_signed_url_that_was_changed_or_is_over_is_refused(
+    client: httpx.Client, anyone: httpx.Client, server: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = httpx.URL(initiate(client)["upload_url"])
     for changed in (
         url.copy_set_param("type", "text/html"),
@@ -55,19 +65,19 @@ def test_a_signed_url_that_was_changed_or_is_over_is_refused(client, anyone, ser
     ("content_type", "name"),
     [("application/zip", "file.zip"), ("image/png", "file.png"), ("", "file"), ("a/b", "file")],
 )
-def test_a_file_without_a_name_is_called_after_its_type(client, content_type, name):
+def test_a_file_without_a_name_is_called_after_its_type(client: httpx.Client, content_type: str, name: str) -> None:
     answer = client.post("/cdn/files/upload", content=b"x", headers={"content-type": content_type})
     assert answer.json()["access_url"].rsplit("/", 1)[1] == name
 
 
-def test_initiating_needs_a_key_and_forgives_a_poor_body(client, anyone):
+def test_initiating_needs_a_key_and_forgives_a_poor_body(client: httpx.Client, anyone: httpx.Client) -> None:
     assert anyone.post("/rest/storage/upload/initiate", json={}).status_code == 401
     for body in (b"", b"{}", b"[]", b'{"file_name": 3, "content_type": "a\\nb"}'):
         urls = client.post("/rest/storage/upload/initiate", content=body).json()
         assert urls["file_url"].endswith("/file")
 
 
-def test_parts_of_the_javascript_client_make_one_file(client, anyone):
+def test_parts_of_the_javascript_client_make_one_file(client: httpx.Client, anyone: httpx.Client) -> None:
     body = {"file_name": "big.zip", "content_type": "application/zip"}
     begun = client.post("/rest/storage/upload/initiate-multipart?storage_type=fal-cdn-v3", json=body).json()
     parts = []
@@ -80,7 +90,7 @@ def test_parts_of_the_javascript_client_make_one_file(client, anyone):
     assert anyone.get(begun["file_url"]).content == b"onetwo"
 
 
-def test_parts_of_older_clients_are_asked_for_one_by_one(client, anyone):
+def test_parts_of_older_clients_are_asked_for_one_by_one(client: httpx.Client, anyone: httpx.Client) -> None:
     begun = client.post("/rest/storage/upload/initiate-multipart?storage_type=gcs", json={"file_name": "a.zip"}).json()
     parts = []
     for number, data in ((1, b"one"), (2, b"two")):
@@ -91,7 +101,7 @@ def test_parts_of_older_clients_are_asked_for_one_by_one(client, anyone):
     assert anyone.post(begun["upload_url"][:-5] + "AAAAA/1").status_code == 404
 
 
-def test_a_retry_that_overlaps_its_first_try_is_no_error(client, anyone):
+def test_a_retry_that_overlaps_its_first_try_is_no_error(client: httpx.Client, anyone: httpx.Client) -> None:
     urls = initiate(client)
     with ThreadPoolExecutor(4) as pool:
         puts = list(pool.map(lambda _: anyone.put(urls["upload_url"], content=b"x" * 1000).status_code, range(8)))
@@ -105,12 +115,12 @@ def test_a_retry_that_overlaps_its_first_try_is_no_error(client, anyone):
     assert len(anyone.get(begun["file_url"]).content) == 1_000_000
 
 
-def test_a_type_that_says_nothing_is_told_by_the_name(client, anyone):
+def test_a_type_that_says_nothing_is_told_by_the_name(client: httpx.Client, anyone: httpx.Client) -> None:
     url = client.post("/cdn/files/upload", content=b"x", headers={"x-fal-file-name": "a.zip"}).json()["access_url"]
     assert anyone.get(url).headers["content-type"] == "application/zip"
 
 
-def test_parts_need_a_completion_that_makes_sense(client, anyone):
+def test_parts_need_a_completion_that_makes_sense(client: httpx.Client, anyone: httpx.Client) -> None:
     begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a"}).json()["upload_url"]
     assert anyone.put(f"{begun}/0", content=b"x").status_code == 400
     assert anyone.put(f"{begun}/99999", content=b"x").status_code == 400
@@ -121,7 +131,7 @@ def test_parts_need_a_completion_that_makes_sense(client, anyone):
     assert anyone.put(begun.replace(begun[-5:], "AAAAA") + "/1", content=b"x").status_code == 404
 
 
-def test_parts_of_the_python_client_need_its_token(client, anyone):
+def test_parts_of_the_python_client_need_its_token(client: httpx.Client, anyone: httpx.Client) -> None:
     token = client.post("/rest/storage/auth/token?storage_type=fal-cdn-v3", json={}).json()
     bearer = {"Authorization": f"{token['token_type']} {token['token']}"}
     begun = anyone.post(f"{token['base_url']}/files/upload/multipart", headers={**bearer, "x-fal-file-name": "a.zip"})
@@ -135,7 +145,9 @@ def test_parts_of_the_python_client_need_its_token(client, anyone):
     assert anyone.get(url).content == b"x"
 
 
-def test_a_token_tells_its_end_in_a_form_that_old_pythons_read_and_opens_uploads_only(client, anyone):
+def test_a_token_tells_its_end_in_a_form_that_old_pythons_read_and_opens_uploads_only(
+    client: httpx.Client, anyone: httpx.Client
+) -> None:
     token = client.post("/rest/storage/auth/token", json={}).json()
     assert token["expires_at"].endswith("+00:00")
     left = datetime.fromisoformat(token["expires_at"]) - datetime.now(UTC)
@@ -145,7 +157,7 @@ def test_a_token_tells_its_end_in_a_form_that_old_pythons_read_and_opens_uploads
     assert anyone.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}, headers=bearer).status_code == 401
 
 
-def test_bytes_in_one_post_become_a_file_with_its_name_and_type(client, anyone):
+def test_bytes_in_one_post_become_a_file_with_its_name_and_type(client: httpx.Client, anyone: httpx.Client) -> None:
     headers = {"x-fal-file-name": "../ünï code.png".encode(), "content-type": "image/png"}
     url = client.post("/cdn/files/upload", content=b"png", headers=headers).json()["access_url"]
     assert url.endswith("/%C3%BCn%C3%AF_code.png")
@@ -155,7 +167,7 @@ def test_bytes_in_one_post_become_a_file_with_its_name_and_type(client, anyone):
 
 
 @pytest.mark.parametrize("name", ["x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"])
-def test_a_file_is_gone_when_its_time_is_over(client, anyone, name):
+def test_a_file_is_gone_when_its_time_is_over(client: httpx.Client, anyone: httpx.Client, name: str) -> None:
     lasting = {name: '{"expiration_duration_seconds": 3600}'}
     brief = {name: '{"expiration_duration_seconds": 0.2}'}
     kept = client.post("/cdn/files/upload", content=b"x", headers=lasting).json()["access_url"]
@@ -168,7 +180,7 @@ def test_a_file_is_gone_when_its_time_is_over(client, anyone, name):
     assert anyone.get(signed["file_url"]).status_code == 404
 
 
-def cut_off(server, method, path, *, headers=""):
+def cut_off(server: WebServer, method: str, path: str, *, headers: dict[str, str] | None = "") -> None:
     """Begins a call, sends half of its megabyte and hangs up."""
     host, port = server.origin.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as line:
@@ -176,7 +188,9 @@ def cut_off(server, method, path, *, headers=""):
         line.sendall(b"x" * 500_000)
 
 
-def test_uploads_that_break_off_leave_nothing_and_can_be_begun_anew(client, anyone, server):
+def test_uploads_that_break_off_leave_nothing_and_can_be_begun_anew(
+    client: httpx.Client, anyone: httpx.Client, server: WebServer
+) -> None:
     signed = initiate(client)
     begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.zip"}).json()
     part = begun["upload_url"].removeprefix(server.origin)
@@ -196,7 +210,9 @@ def test_uploads_that_break_off_leave_nothing_and_can_be_begun_anew(client, anyo
     assert anyone.get(signed["file_url"]).content == anyone.get(begun["file_url"]).content == b"whole"
 
 
-def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(tmp_path, start):
+def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(
+    tmp_path: Path, start: Callable[..., WebServer]
+) -> None:
     server = start(data_dir=tmp_path, max_upload_bytes=1000)
     with server.client() as client:
         answer = client.post("/cdn/files/upload", content=b"x" * 100_000)
@@ -206,7 +222,7 @@ def test_an_upload_over_the_limit_is_refused_and_leaves_nothing(tmp_path, start)
     assert not list((tmp_path / "uploads" / "incoming").iterdir())
 
 
-def test_a_body_over_the_limit_is_refused(tmp_path, start):
+def test_a_body_over_the_limit_is_refused(tmp_path: Path, start: Callable[..., WebServer]) -> None:
     server = start(data_dir=tmp_path, max_body_bytes=1000)
     with server.client() as client:
         whole = client.post("/queue/fal-ai/flux-lora", content=b" " * 2000)
@@ -215,7 +231,9 @@ def test_a_body_over_the_limit_is_refused(tmp_path, start):
         assert (answer.status_code, answer.json()["error_type"]) == (413, "payload_too_large")
 
 
-def test_a_bucket_that_refuses_is_said_to_and_keeps_nothing_here(tmp_path, start, monkeypatch):
+def test_a_bucket_that_refuses_is_said_to_and_keeps_nothing_here(
+    tmp_path: Path, start: Callable[..., WebServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with running_bucket() as bucket:
         for name, value in bucket.environment.items():
             monkeypatch.setenv(name, value)

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.support.web_server import WebServer
 from tests.support.webhook_receiver import Receiver, is_genuine, receiving
 
 from tintype.errors import BadRequest, InvalidArchive
 from tintype.settings import Settings
+from tintype.store import Store
 from tintype.store.records import DeliveryState, NewRequest, SigningKey
 from tintype.web import webhook_sender
 from tintype.web.services import Services
@@ -57,7 +59,7 @@ def deliveries(server: WebServer, request_id: str, state: str) -> list[dict[str,
             time.sleep(0.02)
 
 
-def test_a_result_goes_out_signed_with_a_published_key(server: WebServer, receiver: Receiver):
+def test_a_result_goes_out_signed_with_a_published_key(server: WebServer, receiver: Receiver) -> None:
     request_id = submit(server, receiver.url + "?for=me")
     [hook] = receiver.wait(1)
     assert hook.path == "/hook?for=me"
@@ -75,14 +77,14 @@ def test_a_result_goes_out_signed_with_a_published_key(server: WebServer, receiv
     assert deliveries(server, request_id, "delivered")[0]["answer"] == "Answered 200."
 
 
-def test_a_failure_goes_out_as_one(server: WebServer, receiver: Receiver):
+def test_a_failure_goes_out_as_one(server: WebServer, receiver: Receiver) -> None:
     submit(server, receiver.url, "fail")
     [hook] = receiver.wait(1)
     assert (hook.json["status"], hook.json["error"]) == ("ERROR", "Invalid status code: 422")
     assert hook.json["payload"]["detail"][0]["type"] == "invalid_archive"
 
 
-def test_what_was_not_taken_in_is_sent_again_the_same(eager: WebServer, receiver: Receiver):
+def test_what_was_not_taken_in_is_sent_again_the_same(eager: WebServer, receiver: Receiver) -> None:
     receiver.answers = [500, 503, 404]
     request_id = submit(eager, receiver.url)
     hooks = receiver.wait(4)
@@ -95,14 +97,14 @@ def test_what_was_not_taken_in_is_sent_again_the_same(eager: WebServer, receiver
 
 def test_later_tries_have_more_time_than_the_first(
     eager: WebServer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(webhook_sender, "FIRST_TRY_SECONDS", 0.2)
     receiver.delay = 1.0
     [delivery] = deliveries(eager, submit(eager, receiver.url), "delivered")
     assert delivery["tries"] == 2
 
 
-def test_a_receiver_finds_files_here_though_the_sender_came_by_fals_name(server: WebServer, receiver: Receiver):
+def test_a_receiver_finds_files_here_though_the_sender_came_by_fals_name(server: WebServer, receiver: Receiver) -> None:
     with server.client() as client:
         client.post(
             "/fal-ai/flux-lora", json={"prompt": "x"}, params={"fal_webhook": receiver.url},
@@ -113,7 +115,7 @@ def test_a_receiver_finds_files_here_though_the_sender_came_by_fals_name(server:
     assert hook.json["payload"]["config_file"]["url"].startswith(here)
 
 
-def test_a_redirect_is_not_followed(server: WebServer, receiver: Receiver):
+def test_a_redirect_is_not_followed(server: WebServer, receiver: Receiver) -> None:
     receiver.answers, receiver.location = [307], "/elsewhere"
     request_id = submit(server, receiver.url)
     [delivery] = deliveries(server, request_id, "given_up")
@@ -121,7 +123,7 @@ def test_a_redirect_is_not_followed(server: WebServer, receiver: Receiver):
     assert [hook.path for hook in receiver.hooks] == ["/hook"]
 
 
-def test_receivers_that_never_answer_delay_nobody(server: WebServer, receiver: Receiver):
+def test_receivers_that_never_answer_delay_nobody(server: WebServer, receiver: Receiver) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
         dead = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         waiting = [submit(server, dead) for _ in range(20)]
@@ -132,7 +134,7 @@ def test_receivers_that_never_answer_delay_nobody(server: WebServer, receiver: R
         assert deliveries(server, waiting[-1], "waiting")
 
 
-def test_a_replay_by_hand_says_the_same_again(server: WebServer, receiver: Receiver):
+def test_a_replay_by_hand_says_the_same_again(server: WebServer, receiver: Receiver) -> None:
     request_id = submit(server, receiver.url)
     receiver.wait(1)
     deliveries(server, request_id, "delivered")
@@ -147,7 +149,7 @@ def test_a_replay_by_hand_says_the_same_again(server: WebServer, receiver: Recei
         assert client.get(f"/v1/requests/{uuid.uuid4()}/webhooks").status_code == 404
 
 
-def test_a_private_receiver_is_refused_where_it_is_named(client):
+def test_a_private_receiver_is_refused_where_it_is_named(client: httpx.Client) -> None:
     answer = client.post(DRAWER, json={"prompt": "x"}, params={"fal_webhook": "http://10.1.2.3/"})
     assert answer.status_code == 400
     assert "TINTYPE_WEBHOOK_TARGETS" in answer.json()["detail"]
@@ -155,7 +157,9 @@ def test_a_private_receiver_is_refused_where_it_is_named(client):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("url", ["http://[bad", "http://h:99999/"])
-async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_request(settings, store, url):
+async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_request(
+    settings: Settings, store: Store, url: str
+) -> None:
     request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
     await store.requests.cancel(request.id)
     running = asyncio.create_task(WebhookSender(await Services.open(settings, store)).run())
@@ -170,7 +174,7 @@ async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_
 
 
 @pytest.mark.anyio
-async def test_whoever_stops_hands_back_what_was_begun(settings, store):
+async def test_whoever_stops_hands_back_what_was_begun(settings: Settings, store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
@@ -200,7 +204,7 @@ def refused(url: str, **settings: object) -> bool:
 
 
 @pytest.mark.parametrize("url", LOOPBACK)
-def test_a_server_of_this_machine_only_may_call_programs_of_this_machine(url):
+def test_a_server_of_this_machine_only_may_call_programs_of_this_machine(url: Any) -> None:
     assert not refused(url)
     assert refused(url, host="0.0.0.0")
     assert refused(url, public_url="https://pictures.example")
@@ -209,18 +213,18 @@ def test_a_server_of_this_machine_only_may_call_programs_of_this_machine(url):
 
 
 @pytest.mark.parametrize("url", PRIVATE)
-def test_private_networks_are_called_by_setting_only(url):
+def test_private_networks_are_called_by_setting_only(url: Any) -> None:
     assert refused(url)
     assert refused(url, webhook_targets="loopback")
     assert not refused(url, webhook_targets="private")
 
 
-def test_public_receivers_are_always_allowed():
+def test_public_receivers_are_always_allowed() -> None:
     for targets in ("auto", "public", "loopback", "private"):
         assert not refused("https://hooks.example/x", webhook_targets=targets)
 
 
-def test_where_a_name_leads_is_checked_by_the_same_rules():
+def test_where_a_name_leads_is_checked_by_the_same_rules() -> None:
     public, loopback, private = (ipaddress.ip_address(a) for a in ("93.184.216.34", "127.0.0.1", "10.0.0.1"))
     for targets, allowed in (
         ("auto", {public, loopback}),
@@ -241,7 +245,7 @@ SIGNATURE = (
 )
 
 
-def test_the_published_vector_is_met_and_an_independent_script_agrees():
+def test_the_published_vector_is_met_and_an_independent_script_agrees() -> None:
     body = body_of(MESSAGE, "http://127.0.0.1:8787")
     assert len(body) == 149
     headers = headers_of(REQUEST_ID, body, KEY, 1767225600.7, user_id="local-user")
@@ -251,7 +255,7 @@ def test_the_published_vector_is_met_and_an_independent_script_agrees():
     assert is_genuine(headers, body, keys)
 
 
-def test_any_change_is_noticed_by_the_script():
+def test_any_change_is_noticed_by_the_script() -> None:
     body = body_of(MESSAGE, "")
     headers = headers_of(REQUEST_ID, body, KEY, 1767225600)
     assert not is_genuine(headers, body + b" ", key_set([KEY]))
@@ -261,7 +265,7 @@ def test_any_change_is_noticed_by_the_script():
     assert is_genuine(headers, body, key_set([other, KEY]))  # both are published while one takes over
 
 
-def test_urls_in_a_body_can_be_opened_by_its_receiver():
+def test_urls_in_a_body_can_be_opened_by_its_receiver() -> None:
     file = {"url": "tintype:files/" + "a" * 32 + "/lora.safetensors"}
     body = json.loads(body_of({"payload": {"file": file}}, "https://here.example"))
     assert body["payload"]["file"]["url"] == f"https://here.example/cdn/files/{'a' * 32}/lora.safetensors"

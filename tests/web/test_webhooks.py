@@ -33,7 +33,7 @@ def hook(server: WebServer) -> Hook:
         return receiver.wait(1)[0]
 
 
-def test_the_pages_python_tells_genuine_from_forged(server: WebServer, hook: Hook):
+def test_the_pages_python_tells_genuine_from_forged(server: WebServer, hook: Hook) -> None:
     program: dict[str, Any] = {}
     exec(compile(code("python", server), str(PAGE), "exec"), program)
     headers = httpx.Headers(hook.headers)
@@ -43,7 +43,7 @@ def test_the_pages_python_tells_genuine_from_forged(server: WebServer, hook: Hoo
     assert not program["is_genuine"](headers, hook.body)
 
 
-def test_the_pages_javascript_does_too(server: WebServer, hook: Hook, tmp_path: Path):
+def test_the_pages_javascript_does_too(server: WebServer, hook: Hook, tmp_path: Path) -> None:
     node = shutil.which("node")
     if node is None:
         pytest.skip("needs Node")
