@@ -1,7 +1,7 @@
 """The files room: objects on disk or in a bucket, their URLs, uploads, and fetching inputs without being tricked.
 
 Both halves use it: the compute half synchronously (`Objects`, `fetch_input`), the web half asynchronously. Nothing in
-here knows of requests or SQL; which files exist for whom is the queue's record.
+here knows of requests or SQL; which files exist for whom is the store's record.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ strict where a mistake would otherwise surface as a damaged archive: a foreign c
 from __future__ import annotations
 
 import binascii
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class DataUri:
 
 
 def is_data_uri(url: str) -> bool:
+    """Tells whether a URL holds its data itself."""
     return url[:5].lower() == "data:"
 
 
@@ -46,17 +48,12 @@ def open_data_uri(pieces: Iterable[bytes]) -> DataUri:
     parameters = [part.strip() for part in header[5:].decode("utf-8", "replace").split(";")]
     encoded = any(part.lower() == "base64" for part in parameters[1:])
     name = next((part.split("=", 1)[1] for part in parameters[1:] if re.match(r"(file)?name=", part, re.I)), "")
-    body = _first_then(first, stream)
+    body = itertools.chain((first,), stream)
     return DataUri(
         content_type=parameters[0] or "text/plain",
         file_name=unquote(name).strip('"'),
         chunks=_from_base64(body) if encoded else _percent_decoded(body),
     )
-
-
-def _first_then(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
 
 
 def _percent_decoded(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -23,7 +23,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from tintype.errors import SettingsError, StorageFull, StorageUnavailable
+from tintype.errors import SettingsError, StorageUnavailable
+from tintype.files.disk import writing
 
 CHUNK = 256 * 1024  # bytes read from storage at a time
 _PARTS_AT_ONCE = 3  # of 5 MiB each on their way to a bucket, all of them in memory
@@ -172,14 +173,13 @@ class Objects:
         assert self._folder is not None
         handle, aside = new_incoming(self._folder / _ASIDE, "object-")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with writing(), os.fdopen(handle, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
                 size = file.tell()
-            self._publish(key, aside)
-        except OSError as problem:
-            raise storage_problem(problem) from problem
+            with writing():
+                self._publish(key, aside)
         finally:
             aside.unlink(missing_ok=True)
         return size
@@ -190,11 +190,12 @@ class Objects:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         try:
-            self._publish(key, path)
+            with writing():
+                self._publish(key, path)
         except OSError as problem:
             if problem.errno == errno.EXDEV:
                 return False
-            raise storage_problem(problem) from problem
+            raise
         return True
 
     def _publish(self, key: str, path: Path) -> None:
@@ -218,11 +219,9 @@ def sync_folder(folder: Path) -> None:
 
 def new_incoming(folder: Path, prefix: str) -> tuple[int, Path]:
     """An open file of its own in `folder`. Raises StorageFull."""
-    try:
+    with writing():
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
-    except OSError as problem:
-        raise storage_problem(problem) from problem
     return handle, Path(name)
 
 
@@ -244,18 +243,6 @@ def _unavailable(problem: Exception) -> StorageUnavailable:
         f"The storage of this server cannot be used: {str(problem).splitlines()[0][:300]}",
         remedy="Try again; if it stays, look at TINTYPE_STORAGE and the credentials beside it.",
     )
-
-
-def storage_problem(problem: OSError) -> Exception:
-    """A full disk as an answer a person can act on; anything else as it was."""
-    whys = {
-        errno.ENOSPC: "The disk of this server is full.",
-        errno.EDQUOT: "The disk quota of this server is used up.",
-        errno.EFBIG: "The disk of this server takes no file of this size.",
-    }
-    if problem.errno in whys:
-        return StorageFull(whys[problem.errno], remedy="Free space where its data lies, or set TINTYPE_STORAGE.")
-    return problem
 
 
 def _range(start: int, end: int | None) -> dict[str, object]:

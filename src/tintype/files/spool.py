@@ -11,7 +11,8 @@ from pathlib import Path
 import anyio.to_thread
 
 from tintype.errors import PayloadTooLarge
-from tintype.files.objects import new_incoming, storage_problem
+from tintype.files.disk import writing
+from tintype.files.objects import new_incoming
 
 _BATCH = 1024 * 1024  # bytes gathered before a thread is asked to write them
 
@@ -41,10 +42,8 @@ class Spool:
                 remedy=self._remedy,
             )
         self._digest.update(data)
-        try:
+        with writing():
             self._file.write(data)
-        except OSError as problem:
-            raise storage_problem(problem) from problem
 
     async def receive(self, stream: AsyncIterable[bytes]) -> None:
         """Everything that `stream` brings, written off the event loop; then on disk for good."""
@@ -62,12 +61,10 @@ class Spool:
 
     def finish(self) -> None:
         """Flushes to disk and closes."""
-        try:
+        with writing():
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-        except OSError as problem:
-            raise storage_problem(problem) from problem
 
     def discard(self) -> None:
         """Closes and removes; harmless when the file was moved away."""

@@ -19,7 +19,8 @@ from pathlib import Path
 import anyio.to_thread
 
 from tintype.errors import BadRequest, Json, NotFound, PayloadTooLarge
-from tintype.files.objects import new_incoming, storage_problem, sync_folder
+from tintype.files.disk import writing
+from tintype.files.objects import new_incoming, sync_folder
 from tintype.files.spool import Spool
 from tintype.files.urls import is_file_id, new_file_id
 
@@ -65,16 +66,17 @@ class Uploads:
         upload = Upload(new_file_id(), new_file_id(), file_name, content_type, key_id, time.time(), lifetime, acl)
         folder = self._folder / upload.id
         try:
-            folder.mkdir(parents=True)
-            with (folder / _RECORD).open("w") as record:
-                json.dump(asdict(upload), record)
-                record.flush()
-                os.fsync(record.fileno())
-            sync_folder(folder)
-            sync_folder(self._folder)
-        except OSError as problem:
+            with writing():
+                folder.mkdir(parents=True)
+                with (folder / _RECORD).open("w") as record:
+                    json.dump(asdict(upload), record)
+                    record.flush()
+                    os.fsync(record.fileno())
+                sync_folder(folder)
+                sync_folder(self._folder)
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-            raise storage_problem(problem) from problem
+            raise
         return upload
 
     def find(self, upload_id: str) -> Upload:
@@ -109,11 +111,10 @@ class Uploads:
             )
         kept = folder / f"part-{number:05}-{spool.etag.strip(chr(34))}"
         try:
-            os.replace(spool.path, kept)
+            with writing():
+                os.replace(spool.path, kept)
         except FileNotFoundError:
             raise NotFound("This upload was removed.", remedy="Begin the upload again.") from None
-        except OSError as problem:
-            raise storage_problem(problem) from problem
         for path in folder.glob(f"part-{number:05}-*"):
             if path != kept:
                 path.unlink(missing_ok=True)
@@ -132,13 +133,13 @@ class Uploads:
             raise BadRequest("No parts were named.", remedy='Send {"parts": [{"partNumber": 1, "etag": "…"}, …]}.')
         handle, path = new_incoming(self.spool_folder, "whole-")
         try:
-            with os.fdopen(handle, "wb") as whole:
+            with writing(), os.fdopen(handle, "wb") as whole:
                 for number in sorted(etags):
                     with kept[number].open("rb") as part:
                         shutil.copyfileobj(part, whole, 1024 * 1024)
-        except OSError as problem:
+        except BaseException:
             path.unlink(missing_ok=True)
-            raise storage_problem(problem) from problem
+            raise
         return path
 
     def discard_parts(self, upload: Upload) -> None:

@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tintype.errors import SettingsError, StorageFull
-from tintype.store.schema import SCHEMA_VERSION
+from tintype.store.schema import SCHEMA_VERSION, cleaned
 
 BUSY_SECONDS = 30.0  # how long a writer waits for another process before it gives up
 POOL_SIZE = 5
@@ -134,10 +134,21 @@ class Database:
                 remedy="Make room on it (`tintype doctor` shows how much there is), then send this again.",
             ) from problem
 
+    async def execute(self, statement: sa.Executable) -> Sequence[AnyRow]:
+        """Runs one statement that writes as a transaction of its own; returns the rows it gives back, if any."""
+        return await self.to_the_end(self._execute(statement))
+
+    async def _execute(self, statement: sa.Executable) -> Sequence[AnyRow]:
+        async with self.write() as connection:
+            result = await connection.execute(statement)
+            return result.all() if result.returns_rows else ()
+
     async def take_turns(self, connection: AsyncConnection, subject: str) -> None:
         """Until the transaction ends, no other one that names the same subject goes on. (SQLite writers always do.)"""
         if not self.sqlite:
-            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:s, 0))"), {"s": subject})
+            await connection.execute(
+                sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:s, 0))"), {"s": cleaned(subject)}
+            )
 
     async def _is_current(self) -> bool:
         async with self._read() as connection:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tintype.errors import Json
 from tintype.store import schema
 from tintype.store.records import Request, StoredFile
-from tintype.store.repository import Repository, storable, uninterrupted
+from tintype.store.repository import Repository, uninterrupted
 
 table = schema.files
 
@@ -29,8 +29,6 @@ class Files(Repository):
 
     async def find(self, file_id: str) -> StoredFile | None:
         """None for unknown and for expired ones."""
-        if not storable(file_id):
-            return None
         lasting = sa.or_(table.c.expires_at.is_(None), table.c.expires_at > self._now())
         found = await self._select(sa.select(table).where(table.c.id == file_id, lasting))
         return found[0] if found else None
@@ -47,20 +45,16 @@ class Files(Repository):
 
     async def known(self, ids: Sequence[str]) -> set[str]:
         """Which of these ids there are files of, expired ones too."""
-        query = sa.select(table.c.id).where(table.c.id.in_([file_id for file_id in ids if storable(file_id)]))
+        query = sa.select(table.c.id).where(table.c.id.in_(ids))
         return {row.id for row in await self._database.fetch(query)}
 
-    @uninterrupted
     async def set_acl(self, file_id: str, acl: Json | None) -> None:
         """Replaces who may read a file."""
-        async with self._database.write() as connection:
-            await connection.execute(sa.update(table).where(table.c.id == file_id).values(acl=acl))
+        await self._database.execute(sa.update(table).where(table.c.id == file_id).values(acl=acl))
 
-    @uninterrupted
     async def remove(self, file_id: str) -> None:
         """Forgets a file; an unknown one is already forgotten."""
-        async with self._database.write() as connection:
-            await connection.execute(sa.delete(table).where(table.c.id == file_id))
+        await self._database.execute(sa.delete(table).where(table.c.id == file_id))
 
     async def _select(self, query: sa.Select[*tuple[Any, ...]]) -> list[StoredFile]:
         return [StoredFile(**row._mapping) for row in await self._database.fetch(query)]

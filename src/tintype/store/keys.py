@@ -24,7 +24,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tintype.store import schema
 from tintype.store.database import Database
 from tintype.store.records import ApiKey
-from tintype.store.repository import Repository, storable, uninterrupted
+from tintype.store.repository import Repository, uninterrupted
 
 SECRET_BYTES = 32
 REMEMBERED_SECONDS = 3.0  # how long another process's revocation may go unnoticed
@@ -42,21 +42,19 @@ class Keys(Repository):
         self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
         self._owners: dict[str, str] = {}  # by id; a key's name never changes
 
-    @uninterrupted
     async def create(self, name: str) -> tuple[ApiKey, str]:
         """A new key and its secret text `<id>:<secret>`, which is kept only as a hash."""
         secret = random.token_hex(SECRET_BYTES)
         key = ApiKey(str(uuid.uuid4()), name, self._now(), None, None)
-        async with self._database.write() as connection:
-            row = {"id": key.id, "name": name, "digest": _digest(secret), "created_at": key.created_at}
-            await connection.execute(sa.insert(table).values(row))
+        row = {"id": key.id, "name": name, "digest": _digest(secret), "created_at": key.created_at}
+        await self._database.execute(sa.insert(table).values(row))
         return key, f"{key.id}:{secret}"
 
     async def check(self, text: str) -> ApiKey | None:
         """The key of `<id>:<secret>`, unless unknown or revoked (by another process: within 3 s). Constant-time in
         the secret; mostly answered from memory."""
         key_id, _, secret = text.partition(":")
-        if not secret or not storable(text):
+        if not secret.isascii() or not secret:
             return None
         now = self._now()
         until, digest, key = self._remembered.get(key_id, (0.0, b"", None))
@@ -90,12 +88,10 @@ class Keys(Repository):
 
     async def owner_of(self, key_id: str) -> str:
         """Tells whose a key is, or was; "" where no key was asked for."""
-        if key_id in self._owners or not storable(key_id):
-            return self._owners.get(key_id, key_id)
-        rows = await self._database.fetch(sa.select(*RECORD).where(table.c.id == key_id))
-        if not rows:
-            return key_id
-        return self._owners.setdefault(key_id, ApiKey(*rows[0]).owner)
+        if key_id and key_id not in self._owners:
+            for row in await self._database.fetch(sa.select(*RECORD).where(table.c.id == key_id)):
+                self._owners[key_id] = ApiKey(*row).owner
+        return self._owners.get(key_id, key_id)
 
     async def owns(self, owner: str, key_id: str) -> bool:
         """Tells whether what was made with a key is the owner's to see."""
@@ -106,8 +102,7 @@ class Keys(Repository):
         """Ends a key by its id, or every key of a name; returns the newest of them, None if none was in use."""
         named = sa.or_(table.c.id == name_or_id, table.c.name == name_or_id)
         statement = sa.update(table).where(named, table.c.revoked_at.is_(None)).values(revoked_at=self._now())
-        async with self._database.write() as connection:
-            rows = (await connection.execute(statement.returning(*RECORD))).all()
+        rows = await self._database.execute(statement.returning(*RECORD))
         self._remembered.clear()
         return max((ApiKey(*row) for row in rows), key=lambda key: key.created_at, default=None)
 
@@ -125,10 +120,8 @@ class Keys(Repository):
             await connection.execute(fresh)
             return bytes((await connection.execute(query)).scalar_one())
 
-    @uninterrupted
     async def _note_use(self, key_id: str, now: float) -> None:
-        async with self._database.write() as connection:
-            await connection.execute(sa.update(table).where(table.c.id == key_id).values(last_used_at=now))
+        await self._database.execute(sa.update(table).where(table.c.id == key_id).values(last_used_at=now))
 
 
 def belongs_to(owner: str, key_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:

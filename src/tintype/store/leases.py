@@ -23,8 +23,9 @@ from tintype.errors import Cancelled, Failure, Json, LeaseLost, StartDeadlinePas
 from tintype.store import files, models, schema
 from tintype.store.database import AnyRow, Database
 from tintype.store.records import RETRIED, Beat, Claim, Ending, LogLine, Request, Status, StoredFile
-from tintype.store.repository import Repository, cleaned, finite, uninterrupted
+from tintype.store.repository import Repository, finite, uninterrupted
 from tintype.store.requests import RECORD, append_logs, as_request, change, finish
+from tintype.store.schema import cleaned
 
 MOST_STRIKES = 3
 MOST_OVERTAKEN = 8  # times

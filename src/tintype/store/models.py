@@ -25,7 +25,7 @@ from tintype.store import schema
 from tintype.store.database import AnyRow, Database
 from tintype.store.keys import belongs_to
 from tintype.store.records import CustomModel, NewModel, Outcome, Request, Status, StoredFile
-from tintype.store.repository import Repository, storable, uninterrupted
+from tintype.store.repository import Repository, uninterrupted
 
 table = schema.models
 
@@ -37,8 +37,6 @@ class Models(Repository):
 
     async def find(self, model_id: str, *, owner: str = "") -> CustomModel | None:
         """A model by its id, deleted ones too."""
-        if not storable(model_id):
-            return None
         rows = await self._database.fetch(
             sa.select(table).where(table.c.id == model_id, belongs_to(owner, table.c.key_id))
         )
@@ -56,16 +54,11 @@ class Models(Repository):
         query = query.order_by(table.c.created_at.desc(), table.c.id).limit(limit)
         return [_as_model(row) for row in await self._database.fetch(query)]
 
-    @uninterrupted
     async def rename(self, model_id: str, name: str, *, owner: str = "") -> CustomModel | None:
         """Changes the display name, not the URI; None for an unknown or deleted model."""
-        if not storable(model_id):
-            return None
-        async with self._database.write() as connection:
-            mine = (table.c.id == model_id, table.c.deleted_at.is_(None), belongs_to(owner, table.c.key_id))
-            statement = sa.update(table).where(*mine).values(name=name).returning(table)
-            row = (await connection.execute(statement)).one_or_none()
-            return None if row is None else _as_model(row)
+        mine = (table.c.id == model_id, table.c.deleted_at.is_(None), belongs_to(owner, table.c.key_id))
+        rows = await self._database.execute(sa.update(table).where(*mine).values(name=name).returning(table))
+        return _as_model(rows[0]) if rows else None
 
     @uninterrupted
     async def archive(self, model_id: str, *, owner: str = "") -> CustomModel | None:
@@ -157,8 +150,6 @@ async def model_of_request(connection: AsyncConnection, request: Request) -> Cus
 
 async def _ended(connection: AsyncConnection, model_id: str, owner: str) -> CustomModel | None:
     """A model whose training has ended, held until the transaction ends. Raises BadRequest for one that has not."""
-    if not storable(model_id):
-        return None
     query = sa.select(table).where(table.c.id == model_id, belongs_to(owner, table.c.key_id)).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:

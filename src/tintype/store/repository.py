@@ -34,16 +34,6 @@ def uninterrupted(
     return call
 
 
-def storable(text: str) -> bool:
-    """Whether a text from outside can be a stored name at all (Postgres refuses NUL, UTF-8 lone surrogates)."""
-    return text.isprintable()
-
-
-def cleaned(text: str) -> str:
-    """Any text, made storable: what a job prints may hold anything."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "�")
-
-
 def finite(value: Any) -> Any:
     """A JSON value with null for what JSON has no word for: a diverged loss must not stop the one who reports it."""
     if isinstance(value, dict):

@@ -33,7 +33,8 @@ from tintype.store.records import (
     Request,
     Status,
 )
-from tintype.store.repository import Repository, cleaned, finite, storable, uninterrupted
+from tintype.store.repository import Repository, finite, uninterrupted
+from tintype.store.schema import cleaned
 
 COALESCING_SECONDS = 10.0
 MOST_LINES = 1000  # kept of a request's log: a job that prints in a loop must not fill the disk or a poll's answer
@@ -81,8 +82,6 @@ class Requests(Repository):
 
     async def get(self, request_id: str) -> Request | None:
         """The request as it stands now."""
-        if not storable(request_id):
-            return None
         rows = await self._database.fetch(sa.select(*RECORD).where(table.c.id == request_id))
         return as_request(rows[0]) if rows else None
 
@@ -93,9 +92,7 @@ class Requests(Repository):
 
     async def version(self, request_id: str) -> int | None:
         """Only the version: one indexed read, for cached polls."""
-        if not storable(request_id):
-            return None
-        row = await self._database.look_up("SELECT version FROM requests WHERE id = :key", request_id)
+        row = await self._database.look_up("SELECT version FROM requests WHERE id = :key", cleaned(request_id))
         return None if row is None else int(row[0])
 
     async def position(self, request: Request) -> int:
@@ -110,8 +107,6 @@ class Requests(Repository):
 
     async def logs(self, request_id: str, *, after: int = -1) -> builtins.list[LogLine]:
         """Lines numbered above `after`, oldest first."""
-        if not storable(request_id):
-            return []
         lines = schema.logs.c
         query = (
             sa.select(lines.number, lines.at, lines.level, lines.message, lines.source)
@@ -130,8 +125,6 @@ class Requests(Repository):
     @uninterrupted
     async def cancel(self, request_id: str) -> Request | None:
         """Queued: ends at once as cancelled. Running: sets the flag. Completed or unknown: returned unchanged/None."""
-        if not storable(request_id):
-            return None
         async with self._database.write() as connection:
             request = await locked(connection, request_id)
             if request is None or request.status is Status.COMPLETED or request.cancel_requested:
@@ -145,8 +138,6 @@ class Requests(Repository):
         """Puts a failed or cancelled request back in the queue under its id (from its last checkpoint), at its old
         place and without a start deadline. Any other is returned unchanged. Raises BadRequest for one whose input was
         not to be kept."""
-        if not storable(request_id):
-            return None
         async with self._database.write() as connection:
             request = await locked(connection, request_id)
             if request is None or request.status is not Status.COMPLETED or request.outcome is Outcome.OK:

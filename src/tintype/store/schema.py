@@ -6,12 +6,30 @@ key order (results are answered byte for byte as they were made), and text is on
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
 SCHEMA_VERSION = "0006"
 
 metadata = sa.MetaData()
+
+
+def cleaned(text: str) -> str:
+    """Makes any text storable (Postgres refuses NUL, UTF-8 lone surrogates)."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+class _Id(sa.TypeDecorator[str]):
+    """An id, which may come from outside as any text: one that cannot be stored names nothing."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else cleaned(value)
+
 
 _Place = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers rows by itself only for INTEGER
 _Json = sa.JSON(none_as_null=True)
@@ -21,7 +39,7 @@ requests = sa.Table(
     metadata,
     # The place in the queue: kept for good, so that a request comes back where it stood.
     sa.Column("place", _Place, primary_key=True, autoincrement=True),
-    sa.Column("id", sa.Text, nullable=False, unique=True),
+    sa.Column("id", _Id, nullable=False, unique=True),
     sa.Column("endpoint_id", sa.Text, nullable=False),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
@@ -116,7 +134,7 @@ logs = sa.Table(
 files = sa.Table(
     "files",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", _Id, primary_key=True),
     sa.Column("file_name", sa.Text, nullable=False),
     sa.Column("content_type", sa.Text, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
@@ -130,7 +148,7 @@ files = sa.Table(
 models = sa.Table(
     "models",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", _Id, primary_key=True),
     sa.Column("request_id", sa.ForeignKey(requests.c.id), nullable=False, unique=True),  # its training
     sa.Column("key_id", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
@@ -163,7 +181,7 @@ workers = sa.Table(
 api_keys = sa.Table(
     "api_keys",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", _Id, primary_key=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("digest", sa.LargeBinary, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),

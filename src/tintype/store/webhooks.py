@@ -25,7 +25,8 @@ from tintype.errors import BadRequest, Json, NotFound
 from tintype.store import schema
 from tintype.store.database import AnyRow
 from tintype.store.records import Delivery, DeliveryState, Outcome, Request, SigningKey
-from tintype.store.repository import Repository, cleaned, storable, uninterrupted
+from tintype.store.repository import Repository, uninterrupted
+from tintype.store.schema import cleaned
 
 MOST_TRIES = 31
 FIRST_TRY_SECONDS = 15.0  # how long the first try may take
@@ -64,12 +65,10 @@ class Webhooks(Repository):
             claimed = [_as_delivery(row) for row in (await connection.execute(statement)).all()]
         return sorted(claimed, key=lambda delivery: (delivery.due_at, delivery.id))
 
-    @uninterrupted
     async def delivered(self, delivery: Delivery, answer: str) -> None:
         """The target took it in."""
         await self._conclude(delivery, answer, DeliveryState.DELIVERED)
 
-    @uninterrupted
     async def not_delivered(self, delivery: Delivery, answer: str, *, first_wait: float, final: bool = False) -> None:
         """A try that failed: another follows after `wait_after`, unless it is `final`, was the last one, or the result
         will have expired by then."""
@@ -80,7 +79,6 @@ class Webhooks(Repository):
         else:
             await self._settle(delivery, answer, due_at=due)
 
-    @uninterrupted
     async def hand_back(self, delivery: Delivery) -> None:
         """Gives up the lease as if there had been no try: whoever delivers is stopping."""
         await self._settle(delivery, delivery.answer, tries=table.c.tries - 1)
@@ -89,8 +87,6 @@ class Webhooks(Repository):
         """Of a request or of all, newest first."""
         query = sa.select(*RECORD).order_by(table.c.id.desc()).limit(limit)
         if request_id is not None:
-            if not storable(request_id):
-                return []
             query = query.where(table.c.request_id == request_id)
         return [_as_delivery(row) for row in await self._database.fetch(query)]
 
@@ -102,8 +98,6 @@ class Webhooks(Repository):
             "There is no webhook for this request.",
             remedy="One is made when a request ends that was sent with fal_webhook.",
         )
-        if not storable(request_id):
-            raise none
         async with self._database.write() as connection:
             await self._database.take_turns(connection, f"replay {request_id}")
             query = sa.select(*RECORD).where(table.c.request_id == request_id).order_by(table.c.id.desc()).limit(1)
@@ -158,8 +152,7 @@ class Webhooks(Repository):
         """Ends a try, unless its lease was lost and another one counts by now."""
         held = (table.c.id == delivery.id, table.c.tries == delivery.tries, schema.UNDELIVERED)
         kept = {"leased_until": None, "answer": cleaned(answer)[:_LONGEST_ANSWER], **values}
-        async with self._database.write() as connection:
-            await connection.execute(sa.update(table).where(*held).values(kept))
+        await self._database.execute(sa.update(table).where(*held).values(kept))
 
 
 def wait_after(tries: int, first_wait: float) -> float:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tintype.store import schema
 from tintype.store.records import Worker
-from tintype.store.repository import Repository, uninterrupted
+from tintype.store.repository import Repository
 
 table = schema.workers
 
@@ -18,19 +18,15 @@ table = schema.workers
 class Workers(Repository):
     """Knows supervisors."""
 
-    @uninterrupted
     async def announce(self, worker: Worker) -> None:
         """Registers or refreshes a lane, as seen now."""
         row = asdict(replace(worker, seen_at=self._now()))
         insert = (sqlite.insert if self._database.sqlite else postgresql.insert)(table).values(row)
-        async with self._database.write() as connection:
-            await connection.execute(insert.on_conflict_do_update(index_elements=[table.c.id], set_=row))
+        await self._database.execute(insert.on_conflict_do_update(index_elements=[table.c.id], set_=row))
 
-    @uninterrupted
     async def retire(self, worker_id: str) -> None:
         """Forgets a lane; its leases are not touched (see release_worker)."""
-        async with self._database.write() as connection:
-            await connection.execute(sa.delete(table).where(table.c.id == worker_id))
+        await self._database.execute(sa.delete(table).where(table.c.id == worker_id))
 
     async def list(self, *, seen_within: float | None = None) -> builtins.list[Worker]:
         """Lanes that have not been retired, by id; with `seen_within`, only those announced in the last seconds."""
