@@ -13,7 +13,7 @@ import pytest
 
 from tintype.errors import Cancelled, FileDownloadError, FileTooLarge
 from tintype.files import Objects, fetch_input, internal_url, new_file_id, public_url
-from tintype.files.addresses import Address, resolve
+from tintype.files.addresses import Address
 from tintype.files.fetch import _Fetch
 from tintype.settings import Settings
 
@@ -86,10 +86,12 @@ def objects() -> Objects:
 
 @pytest.fixture
 def fetch(tmp_path: Path, objects: Objects) -> Callable[..., Path]:
-    def call(url: str, *, max_bytes: int | None = None, resolver=resolve, cancelled=lambda: None, **settings) -> Path:
-        settings = Settings(**{"allow_private_inputs": True, **settings})
-        return fetch_input(url, tmp_path / "in", objects=objects, settings=settings, max_bytes=max_bytes,
-                           resolver=resolver, cancelled=cancelled)  # fmt: skip
+    names = ("max_bytes", "resolver", "cancelled")
+
+    def call(url: str, **given: Any) -> Path:
+        options = {name: given.pop(name) for name in names if name in given}
+        settings = Settings(**{"allow_private_inputs": True} | given)
+        return fetch_input(url, tmp_path / "in", objects=objects, settings=settings, **options)
 
     return call
 
