@@ -120,7 +120,7 @@ def finish_many(path: Path, count: int) -> None:
     with sqlite3.connect(path, timeout=60) as database:
         columns = [row[1] for row in database.execute("PRAGMA table_info(requests)") if row[1] not in ("place", "id")]
         changed = {"status": "'COMPLETED'", "outcome": "'ok'", "output": "'{\"seed\": 1}'", "ended_at": "created_at",
-                   "kind": "'drawing'", "log_count": "3", "lease_until": "NULL", "worker_id": "NULL"}  # fmt: skip
+                   "kind": "'inference'", "log_count": "3", "lease_until": "NULL", "worker_id": "NULL"}  # fmt: skip
         names, values = ", ".join(columns), ", ".join(changed.get(name, name) for name in columns)
         numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
         template = "(SELECT * FROM requests WHERE kind = 'bench')"
@@ -130,7 +130,7 @@ def finish_many(path: Path, count: int) -> None:
             database.execute(
                 "INSERT INTO logs (request_id, number, at, level, message, source)"
                 f" SELECT id, {number}, created_at, 'INFO', 'a line of the log of a picture', 'USER' FROM requests"
-                " WHERE kind = 'drawing'"
+                " WHERE kind = 'inference'"
                 f" AND NOT EXISTS (SELECT 1 FROM logs WHERE request_id = requests.id AND number = {number})"
             )
     database.close()

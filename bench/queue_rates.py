@@ -61,7 +61,7 @@ async def measure(url: str, count: int) -> dict[str, float]:
     _, key = await store.keys.create("bench")
     figures["submits"] = await rate(count, submit)
     figures["claim_heartbeat_complete"] = await rate(count, turn)
-    figures["idle_claims"] = await rate(count, lambda _: store.leases.claim("bench", "drawing"))
+    figures["idle_claims"] = await rate(count, lambda _: store.leases.claim("bench", "inference"))
     figures["polls_get"] = await rate(count, lambda number: store.requests.get(ids[number % len(ids)]))
     figures["polls_version"] = await rate(count, lambda number: store.requests.version(ids[number % len(ids)]))
     figures["key_checks"] = await rate(count, lambda _: store.keys.check(key))

@@ -27,8 +27,8 @@ def request_id(tmp_path: Path) -> str:
 
     async def work(store: Store, settings: Settings) -> str:
         objects = Objects.open(settings.storage_url)
-        request, _ = await store.requests.submit(NewRequest("a/b", "drawing", {"prompt": "x"}))
-        claim = await store.leases.claim("w", "drawing")
+        request, _ = await store.requests.submit(NewRequest("a/b", "inference", {"prompt": "x"}))
+        claim = await store.leases.claim("w", "inference")
         assert claim is not None
         picture = StoredFile("p" * 32, "a.png", "image/png", 1, time.time())
         gone = StoredFile("g" * 32, "b.png", "image/png", 1, time.time(), expires_at=time.time() - 1)

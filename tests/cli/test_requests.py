@@ -24,9 +24,9 @@ def submit(data_dir: Path, *, fail: bool = False) -> Request:
     """A queued request, or one that a worker claimed and failed."""
 
     async def work(store: Store, _: Settings) -> Request:
-        request, _new = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "a hat"}))
+        request, _new = await store.requests.submit(NewRequest("fal-ai/flux-lora", "inference", {"prompt": "a hat"}))
         if fail:
-            claim = await store.leases.claim("worker", "drawing")
+            claim = await store.leases.claim("worker", "inference")
             assert claim is not None
             await store.leases.fail(
                 claim, InternalError("It broke.").failure(), logs=[LogLine(0, 1.0, "INFO", "Drawing.")]

@@ -19,7 +19,7 @@ from tintype.store import NewRequest, Store
 pytestmark = pytest.mark.anyio
 
 ACTOR = Path(__file__).parent / "actor.py"
-DRAW = NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "x"})
+DRAW = NewRequest("fal-ai/flux-lora", "inference", {"prompt": "x"})
 
 
 async def test_a_disk_database_survives_power_cuts_and_has_readers_beside_its_writer(sqlite_url: str) -> None:
@@ -157,7 +157,7 @@ async def add_finished(store: Store, first: int, last: int) -> None:
         "INSERT INTO requests (id, endpoint_id, kind, status, outcome, priority, input, key_id, origin, affinity, sync,"
         " store_io, tags, created_at, cancel_requested, step, total_steps, progress, attempts, strikes, version,"
         f" log_count, token, overtaken) WITH RECURSIVE n(i) AS (SELECT {first} UNION ALL SELECT i + 1 FROM n"
-        f" WHERE i < {last}) SELECT 'old-' || i, 'e', 'drawing', 'COMPLETED', 'ok', 0, '{{}}', 'k', '', '', false,"
+        f" WHERE i < {last}) SELECT 'old-' || i, 'e', 'inference', 'COMPLETED', 'ok', 0, '{{}}', 'k', '', '', false,"
         " true, '{}', i, false, 0, 0, '{}', 1, 0, 3, 0, 1, 0 FROM n"
     )
     async with store._database.write() as connection:
@@ -169,14 +169,14 @@ async def work_once(store: Store) -> None:
     for _ in range(3):
         await store.requests.submit(replace(DRAW, coalesce_key=str(uuid.uuid4()), start_deadline=9e9))
     assert await store.leases.claim("w", "training") is None
-    claim = await store.leases.claim("w", "drawing")
+    claim = await store.leases.claim("w", "inference")
     assert claim is not None
     await store.requests.position(claim.request)
     for question in (store.requests.get, store.requests.version, store.requests.logs, store.requests.attempts):
         await question(claim.request.id)
     await store.leases.heartbeat(claim, step=1, total=2)
     await store.leases.complete(claim, {}, [])
-    while (claim := await store.leases.claim("w", "drawing", resident=["warm"])) is not None:
+    while (claim := await store.leases.claim("w", "inference", resident=["warm"])) is not None:
         await store.leases.release_worker("w", "gone") if claim.attempt == 1 else await store.leases.complete(
             claim, {}, []
         )

@@ -40,7 +40,7 @@ async def test_a_claim_begins_an_attempt(store: Store, submit: Any, clock: Any) 
 
 async def test_lanes_do_not_see_each_other(store: Store, submit: Any) -> None:
     await submit()
-    assert await store.leases.claim("w", "drawing") is None
+    assert await store.leases.claim("w", "inference") is None
 
 
 async def test_normal_runs_before_low_and_first_come_first_served(store: Store, submit: Any) -> None:

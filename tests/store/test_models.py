@@ -275,10 +275,10 @@ async def test_a_model_in_training_is_neither_archived_nor_deleted(store: Store,
 
 async def test_a_drawing_request_is_claimed_with_its_model_as_it_stands_then(store: Store) -> None:
     model = await trained(store)
-    request, _ = await store.requests.submit(NewRequest("d", "drawing", {}, model_id=model.id))
+    request, _ = await store.requests.submit(NewRequest("d", "inference", {}, model_id=model.id))
     assert request.model_id == model.id
     await store.models.archive(model.id)
-    claim = await claimed(store, "drawing")
+    claim = await claimed(store, "inference")
     assert claim.model is not None
     assert claim.model.status is ModelStatus.ARCHIVED
     await store.leases.complete(claim, {"seed": 1}, [])

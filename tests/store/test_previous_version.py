@@ -49,6 +49,11 @@ async def test_its_keys_open_and_have_their_owners(opened: Store, before: Previo
     assert [await opened.keys.owns(key.owner, request.key_id) for key in (ada, ada2, bob)] == [True, True, False]
 
 
+async def test_its_requests_have_the_kinds_of_today(opened: Store) -> None:
+    kinds = [request.kind for request in await opened.requests.list()]
+    assert sorted(kinds) == ["inference", "inference", "training", "training", "training"]
+
+
 async def test_its_requests_are_as_they_were(opened: Store, before: PreviousVersion) -> None:
     found = {name: await opened.requests.get(request_id) for name, request_id in before.ids.items()}
     assert {name: request and request.outcome for name, request in found.items()} == {

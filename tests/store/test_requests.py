@@ -56,7 +56,7 @@ async def test_an_idempotency_key_gives_the_first_request_for_ever_but_only_to_i
 
 
 async def test_an_idempotency_key_is_refused_for_another_request(store: Store) -> None:
-    new = NewRequest("a/b", "drawing", {}, key_id="ada", idempotency_key="k", digest="one")
+    new = NewRequest("a/b", "inference", {}, key_id="ada", idempotency_key="k", digest="one")
     request, _ = await store.requests.submit(new)
     assert await store.requests.submit(new) == (request, False)
     with pytest.raises(IdempotencyKeyReused, match=request.id):
@@ -100,7 +100,7 @@ async def test_a_finished_or_cancelled_training_is_not_coalesced_with(store: Sto
 
 
 async def test_identical_drawings_are_several_pictures(store: Store) -> None:
-    draw = NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "a cat"})
+    draw = NewRequest("fal-ai/flux-lora", "inference", {"prompt": "a cat"})
     assert len({(await store.requests.submit(draw))[0].id for _ in range(4)}) == 4
 
 
@@ -118,7 +118,7 @@ async def test_a_full_queue_is_refused_unless_the_request_is_already_there(store
 async def test_position_counts_those_of_its_kind_that_run_before(store: Store, submit: Any) -> None:
     low = await submit(priority=Priority.LOW)
     first, second = await submit(), await submit()
-    await submit(kind="drawing")
+    await submit(kind="inference")
     assert [await store.requests.position(request) for request in (first, second, low)] == [0, 1, 2]
     claim = await store.leases.claim("w", "training")
     assert claim is not None

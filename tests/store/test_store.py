@@ -146,7 +146,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         target=submitted,
-        kind=st.sampled_from(["training", "drawing"]),
+        kind=st.sampled_from(["training", "inference"]),
         priority=st.sampled_from(Priority),
         affinity=st.sampled_from(["", "warm", "cold"]),
     )
@@ -163,7 +163,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(
         target=claims,
-        lane=st.sampled_from(["training", "training", "drawing"]),
+        lane=st.sampled_from(["training", "training", "inference"]),
         worker=st.sampled_from(["w1", "w2"]),
         resident=st.sampled_from([[], ["warm"]]),
     )

@@ -18,7 +18,7 @@ async def test_a_lane_is_known_from_its_announcement_until_it_retires(store: Sto
     await store.workers.announce(WORKER)
     assert await store.workers.list() == [replace(WORKER, seen_at=clock.now)]
     clock.advance(20)
-    await store.workers.announce(replace(WORKER, id="w2", lane="drawing"))
+    await store.workers.announce(replace(WORKER, id="w2", lane="inference"))
     assert [worker.id for worker in await store.workers.list(seen_within=10)] == ["w2"]
     await store.workers.announce(replace(WORKER, state="busy", resident=()))
     assert [(worker.id, worker.state, worker.resident) for worker in await store.workers.list(seen_within=10)] == [

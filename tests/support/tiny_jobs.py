@@ -101,6 +101,6 @@ def _endpoint(name: str, kind: Kind, job: str = "run") -> Endpoint:
 
 ENDPOINTS = (
     _endpoint("training", "training"),
-    _endpoint("drawing", "drawing"),
+    _endpoint("inference", "inference"),
     _endpoint("torch", "training", "decompose"),
 )

@@ -115,7 +115,7 @@ class WebServer:
         self._server = uvicorn.Server(config)
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._loop, self._store = asyncio.get_running_loop(), store
-        self._working = [asyncio.create_task(self._work(store, kind)) for kind in ("training", "drawing")]
+        self._working = [asyncio.create_task(self._work(store, kind)) for kind in ("training", "inference")]
         serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started and not serving.done():  # noqa: ASYNC110 (uvicorn has no event)
             await asyncio.sleep(0.01)

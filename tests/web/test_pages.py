@@ -35,10 +35,10 @@ def test_ready_lists_the_lanes_while_they_are_heard_of(
     anyone: httpx.Client, server: WebServer, client: httpx.Client
 ) -> None:
     server.call(lambda store: store.workers.announce(lane("test-training", "training", 0)))
-    server.call(lambda store: store.workers.announce(lane("test-drawing", "drawing", 0)))
+    server.call(lambda store: store.workers.announce(lane("test-inference", "inference", 0)))
     answer = anyone.get("/ready")
     assert answer.status_code == 200, answer.text
-    assert [entry["lane"] for entry in answer.json()["lanes"]] == ["drawing", "training"]
+    assert [entry["lane"] for entry in answer.json()["lanes"]] == ["inference", "training"]
 
 
 def test_ready_is_a_503_without_workers_and_when_one_is_silent(
@@ -49,7 +49,7 @@ def test_ready_is_a_503_without_workers_and_when_one_is_silent(
     with server.client() as client:
         time.sleep(0.2)  # the worker of the test may be announcing itself still
         server.call(lambda store: store.workers.retire("test-training"))
-        server.call(lambda store: store.workers.retire("test-drawing"))
+        server.call(lambda store: store.workers.retire("test-inference"))
         assert (client.get("/ready").status_code, client.get("/ready").json()["lanes"]) == (503, [])
         server.call(lambda store: store.workers.announce(lane("one", "training", 0)))
         assert client.get("/ready").json()["lanes"][0]["device"] == "cpu"
@@ -61,7 +61,7 @@ def test_ready_is_a_503_without_workers_and_when_one_is_silent(
 
 def test_a_restarted_supervisor_takes_the_place_of_the_dead_one() -> None:
     old, new = lane("old", "training", 1), lane("new", "training", 2)
-    other = lane("other", "drawing", 1)
+    other = lane("other", "inference", 1)
     assert current([new, other, old]) == [other, new]
 
 

@@ -139,7 +139,7 @@ def test_runs_of_a_web_process_that_was_killed_are_cancelled_unless_somebody_com
         store = await Store.open(Settings(**settings).database_url)
         for sync in (True, False):
             await store.requests.submit(
-                NewRequest("fal-ai/flux-lora", "drawing", {"prompt": "slow"}, sync=sync, digest="d")
+                NewRequest("fal-ai/flux-lora", "inference", {"prompt": "slow"}, sync=sync, digest="d")
             )
         await store.close()
 

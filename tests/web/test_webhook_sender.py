@@ -160,7 +160,7 @@ def test_a_private_receiver_is_refused_where_it_is_named(client: httpx.Client) -
 async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_request(
     settings: Settings, store: Store, url: str
 ) -> None:
-    request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
+    request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "inference", {}, webhook_url=url))
     await store.requests.cancel(request.id)
     running = asyncio.create_task(WebhookSender(await Services.open(settings, store)).run())
     deadline = asyncio.get_running_loop().time() + 30
@@ -177,7 +177,7 @@ async def test_a_url_that_no_longer_passes_for_one_ends_its_webhook_and_not_its_
 async def test_whoever_stops_hands_back_what_was_begun(settings: Settings, store: Store) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "drawing", {}, webhook_url=url))
+        request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "inference", {}, webhook_url=url))
         await store.requests.cancel(request.id)
         running = asyncio.create_task(WebhookSender(await Services.open(settings, store)).run())
         connection, _ = await asyncio.get_running_loop().run_in_executor(None, silent.accept)

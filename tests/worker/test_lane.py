@@ -23,12 +23,12 @@ async def test_children_start_before_there_is_work_and_leave_when_there_is_none(
         while len(seen) < 2 or process.children():  # on a busy machine one may leave before the other comes
             seen |= {child.pid for child in process.children()}
             await asyncio.sleep(0.02)
-    assert (await supervised.finished(await supervised.submit("drawing"))).outcome is Outcome.OK
+    assert (await supervised.finished(await supervised.submit("inference"))).outcome is Outcome.OK
 
 
 async def test_what_the_child_holds_is_served_before_what_it_would_have_to_load(supervised: SupervisorProcess) -> None:
     wanted = ["flux a", "ideogram4 b", "flux a", "flux"]
-    requests = [NewRequest("test/drawing", "drawing", {}, origin="http://here", affinity=name) for name in wanted]
+    requests = [NewRequest("test/inference", "inference", {}, origin="http://here", affinity=name) for name in wanted]
     ids = [(await supervised.store.requests.submit(request))[0].id for request in requests]
     supervised.start()
     ended = [await supervised.finished(request_id) for request_id in ids]

@@ -44,7 +44,7 @@ async def test_a_picture_does_not_wait_for_a_training(supervised: SupervisorProc
     training = await supervised.submit(steps=100_000)
     await supervised.at_step(training, 1)
 
-    picture = await supervised.finished(await supervised.submit("drawing"))
+    picture = await supervised.finished(await supervised.submit("inference"))
 
     assert picture.outcome is Outcome.OK
     assert (await supervised.get(training)).status is Status.IN_PROGRESS

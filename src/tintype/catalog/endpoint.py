@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tintype.errors import InputError, Json, detail
 
-Kind = Literal["training", "drawing"]
+Kind = Literal["training", "inference"]
 
 
 class EndpointInput(BaseModel):

@@ -132,7 +132,7 @@ def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | 
     if hint:
         own = own_file(hint)
         adapters = [internal_url(*own) if own else hint]
-    elif endpoint.kind != "drawing":
+    elif endpoint.kind != "inference":
         return ""
     elif model is not None:
         adapters = [*adapters, model.reference.lora or ""]

@@ -224,7 +224,7 @@ def _volunteer_for_the_out_of_memory_killer() -> None:
 def main() -> None:
     pipe = take_over_pipe()
     parser = argparse.ArgumentParser(prog="python -m tintype.worker.child", description="Runs jobs for a supervisor.")
-    parser.add_argument("--lane", choices=("training", "drawing"), required=True)
+    parser.add_argument("--lane", choices=("training", "inference"), required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--endpoints", default="tintype.catalog:ENDPOINTS", help="module:NAME of the endpoints served")
     options = parser.parse_args()

@@ -33,7 +33,7 @@ DRAIN_SECONDS = 20.0  # for a job to reach its next step and write a checkpoint
 EXIT_SECONDS = 5.0  # for a child without work to end by itself
 
 # A person waits for a picture, nobody for one step of a training: under contention the picture goes first.
-NICENESS: dict[Kind, int] = {"training": 3, "drawing": 0}
+NICENESS: dict[Kind, int] = {"training": 3, "inference": 0}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from tintype.worker.child_process import ChildPlan, ChildProcess
 from tintype.worker.lane import Lane, log_file
 
 LOCK_SECONDS = 3.0  # to wait for a predecessor that is on its way out
-LANES: tuple[Kind, ...] = ("drawing", "training")  # in the order in which their children are started
+LANES: tuple[Kind, ...] = ("inference", "training")  # in the order in which their children are started
 
 
 class Supervisor:

@@ -1,0 +1,13 @@
+"""The lane and the kind of request that were called drawing are called inference, as fal calls them."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    op.execute("UPDATE requests SET kind = 'inference' WHERE kind = 'drawing'")
+    op.execute("UPDATE workers SET lane = 'inference' WHERE lane = 'drawing'")
