@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead
 from PIL import Image
+from tests.support.captions import verify
 from tests.support.tiny_ideogram import random_layers, save_lora, save_tiny_ideogram
 
 from tintype.errors import Cancelled, InputError
@@ -19,7 +20,7 @@ from tintype.inference.ideogram4 import BRANCH_WITH_LORA, IdeogramImageRequest, 
 from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
 from tintype.inference.prompt_writer import NAME
-from tintype.models.ideogram4.captions import verify, wrap
+from tintype.models.ideogram4.captions import wrap
 from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights

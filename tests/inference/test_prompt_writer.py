@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead
 from llguidance import LLMatcher
+from tests.support.captions import verify
 from tests.support.tiny_ideogram import save_tiny_ideogram
 
 from tintype.errors import Cancelled
@@ -19,7 +20,7 @@ from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.prompt_writer import PromptWriter, prompt_head, schema, writer_of
 from tintype.inference.prompts import RULE
 from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
-from tintype.models.ideogram4.captions import canonical, verify
+from tintype.models.ideogram4.captions import canonical
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights
 

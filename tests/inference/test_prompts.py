@@ -7,9 +7,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.captions import verify
 
 from tintype.inference.prompts import LONGEST_TEXT, MOST_TEXTS, RULE, against, by_rule, prepare, quoted
-from tintype.models.ideogram4.captions import verify, wrap
+from tintype.models.ideogram4.captions import wrap
 
 CAPTION = wrap("a red hat").line()
 

@@ -25,8 +25,8 @@ from miniature.latents import Album, encode, people_of
 from miniature.world import Person
 from miniature.world.captions import parse_prompt
 from miniature.world.drawing import draw
+from tests.support.captions import verify
 
-from tintype.models.ideogram4.captions import verify
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions
 from tintype.models.weights import BaseWeights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import socket
 import subprocess
@@ -31,7 +32,7 @@ LEAST_DISK = 2 * GIB
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `good` False means something does not work; the remedy says what to do."""
+    """One thing that was looked at. Where it is not `good`, something does not work; the remedy says what to do."""
 
     name: str
     good: bool
@@ -49,28 +50,25 @@ def doctor(
     settings = load_settings(data_dir=data_dir, port=port)
     findings = [*(check(settings) for check in CHECKS), *check_weights(settings)]
     marks = {True: Text("ok", "green"), False: Text("no", "red")}
-    rows = [(marks[found.good], found.name, found.what, found.remedy) for found in findings]
+    rows = [(marks[found.good], found.name, found.what, found.remedy * (not found.good)) for found in findings]
     show_table(("", "what", "found", "what to do"), rows)
     if not all(found.good for found in findings):
         raise typer.Exit(1)
 
 
 def _python(_: Settings) -> Finding:
-    found = ".".join(map(str, sys.version_info[:3]))
-    return Finding(
-        "Python", sys.version_info >= (3, 11), found, "" if sys.version_info >= (3, 11) else "Install 3.11+."
-    )
+    return Finding("Python", sys.version_info >= (3, 11), platform.python_version(), "Install 3.11+.")
 
 
-def _torch(_: Settings) -> Finding:
+def _libraries(_: Settings) -> Finding:
+    wanted = {"torch": "2.13.0", "diffusers": "0.42.1", "transformers": "5.23.0", "peft": "0.21.2"}
     try:
-        found = version("torch")
-    except PackageNotFoundError:
-        return Finding("torch", False, "not installed", "make setup")
-    good = found.split("+")[0] == "2.13.0"
-    return Finding(
-        "torch", good, found, "" if good else "Install with constraints.txt: torch==2.13.0 is what is tested."
-    )
+        found = {name: version(name) for name in wanted}
+    except PackageNotFoundError as problem:
+        return Finding("libraries", False, f"{problem.name} is not installed", "make setup")
+    good = all(found[name].split("+")[0] == exact for name, exact in wanted.items())
+    what = ", ".join(f"{name} {number}" for name, number in found.items())
+    return Finding("libraries", good, what, "make setup installs the versions that are tested.")
 
 
 def _gpu(_: Settings) -> Finding:
@@ -79,20 +77,17 @@ def _gpu(_: Settings) -> Finding:
     except OSError as problem:
         return Finding("GPU", False, "nvidia-smi fails", f"Repair the driver: {problem}")
     if not found:
-        needed = "; ".join(f"{spec.title} needs a GPU of {spec.gpu_bytes // GIB} GiB" for spec in family_specs())
-        return Finding("GPU", True, "none: the miniatures run on the CPU", f"{needed}.")
+        needed = ", ".join(f"{spec.title} one of {spec.gpu_bytes // GIB} GiB" for spec in family_specs())
+        return Finding("GPU", True, f"none: the miniatures run on the CPU; needed are for {needed}")
     probe = [sys.executable, "-c", "import torch; print(torch.cuda.is_available())"]
     seen = subprocess.run(probe, capture_output=True, text=True, timeout=120, check=False).stdout.strip() == "True"
-    remedy = "" if seen else "This torch is a CPU build: reinstall without TORCH_INDEX."
-    return Finding("GPU", seen, found, remedy)
+    return Finding("GPU", seen, found, "This torch is a CPU build: reinstall without TORCH_INDEX.")
 
 
 def _memory(_: Settings) -> Finding:
     free = free_bytes()
-    good = free >= LEAST_MEMORY
-    return Finding(
-        "memory", good, f"{free / GIB:.1f} GiB available", "" if good else "Close something: 3 GiB are needed."
-    )
+    remedy = f"Close something: {LEAST_MEMORY // GIB} GiB are needed."
+    return Finding("memory", free >= LEAST_MEMORY, f"{free / GIB:.1f} GiB available", remedy)
 
 
 def _disk(settings: Settings) -> Finding:
@@ -100,10 +95,8 @@ def _disk(settings: Settings) -> Finding:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    good = free >= LEAST_DISK
-    return Finding(
-        "disk", good, f"{free / GIB:.1f} GiB free for {settings.data_dir}", "" if good else "Free some space."
-    )
+    what = f"{free / GIB:.1f} GiB free for {settings.data_dir}"
+    return Finding("disk", free >= LEAST_DISK, what, "Free some space.")
 
 
 def _storage(settings: Settings) -> Finding:
@@ -147,13 +140,6 @@ def _port(settings: Settings) -> Finding:
     return Finding("port", True, f"{settings.host}:{settings.port} is free")
 
 
-def _packages(_: Settings) -> Finding:
-    wanted = {"diffusers": "0.42.1", "transformers": "5.23.0", "peft": "0.21.2"}
-    off = {name: version(name) for name, exact in wanted.items() if version(name) != exact}
-    what = ", ".join(f"{name} {number}" for name, number in (off or wanted).items())
-    return Finding("libraries", not off, what, "make setup installs the tested versions." if off else "")
-
-
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    _python, _torch, _packages, _gpu, _memory, _disk, _storage, _port,
+    _python, _libraries, _gpu, _memory, _disk, _storage, _port,
 )  # fmt: skip

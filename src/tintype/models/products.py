@@ -70,18 +70,16 @@ class AdaptedProduct:
         self._fold = merged
         self.precision = precision or first.weight.dtype
         assert not merged or self.precision == first.weight.dtype
-        self._weights = [
-            part.layer.weight.detach().to(self.precision) for part in parts
-        ]  # no copies where it is theirs
-        self._biases = [
-            None if part.layer.bias is None else part.layer.bias.detach().to(self.precision) for part in parts
-        ]
+        # No copies where it is their own precision.
+        self._weights = [part.layer.weight.detach().to(self.precision) for part in parts]
+        given = [part.layer.bias for part in parts]
+        self._biases = [None if bias is None else bias.detach().to(self.precision) for bias in given]
         biases = [bias for bias in self._biases if bias is not None]
         assert len(biases) in (0, len(parts)), "layers of one product have biases all, or none"
         self._bias = torch.cat(biases) if len(biases) > 1 else next(iter(biases), None)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = _Adapted.apply(x, self._trained, self)  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _Adapted.apply(self._trained, self, None, x)  # type: ignore[no-untyped-call]
         return result
 
     def recomputing(self, make: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
@@ -90,7 +88,7 @@ class AdaptedProduct:
         Only they are kept for the backward pass, where `make` runs again: meant for activations, which are as wide as a
         block gets and cost little.
         """
-        result: torch.Tensor = _AdaptedOf.apply(self._trained, self, make, *inputs)  # type: ignore[no-untyped-call]
+        result: torch.Tensor = _Adapted.apply(self._trained, self, make, *inputs)  # type: ignore[no-untyped-call]
         return result
 
     def _merged(self) -> torch.Tensor:
@@ -170,44 +168,28 @@ class _Adapted(torch.autograd.Function):
     """The flat buffer is an input only so that autograd knows there is something to train."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, trained: torch.Tensor, layers: AdaptedProduct) -> torch.Tensor:
-        flat = x.reshape(-1, x.shape[-1]).to(layers.precision)
-        ctx.layers = layers
-        ctx.save_for_backward(flat)
-        return layers.forward(flat).view(*x.shape[:-1], -1).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
-        (x,) = ctx.saved_tensors
-        gradient = gradients[0]
-        flat = gradient.reshape(-1, gradient.shape[-1]).to(x.dtype)
-        back = ctx.layers.backward(flat, x, into_x=ctx.needs_input_grad[0])
-        return None if back is None else back.view(*gradient.shape[:-1], -1).to(gradient.dtype), None, None
-
-
-class _AdaptedOf(torch.autograd.Function):
-    """As `_Adapted`, of something that is made again in the backward pass."""
-
-    @staticmethod
     def forward(
         ctx: Any,
         trained: torch.Tensor,
         layers: AdaptedProduct,
-        make: Callable[..., torch.Tensor],
+        make: Callable[..., torch.Tensor] | None,
         *inputs: torch.Tensor,
     ) -> torch.Tensor:
-        x = make(*inputs)
-        ctx.layers, ctx.make = layers, make
-        ctx.save_for_backward(*inputs)
+        x = make(*inputs) if make else inputs[0]
         flat = x.reshape(-1, x.shape[-1]).to(layers.precision)
+        ctx.layers, ctx.make = layers, make
+        ctx.save_for_backward(*(inputs if make else (flat,)))
         return layers.forward(flat).view(*x.shape[:-1], -1).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        layers, gradient, kept = ctx.layers, gradients[0], ctx.saved_tensors
+        flat = gradient.reshape(-1, gradient.shape[-1]).to(layers.precision)
+        if ctx.make is None:
+            back = layers.backward(flat, kept[0], into_x=ctx.needs_input_grad[3])
+            return None, None, None, None if back is None else back.view(*gradient.shape[:-1], -1).to(gradient.dtype)
         with torch.enable_grad():
-            inputs = [kept.detach().requires_grad_() for kept in ctx.saved_tensors]
+            inputs = [tensor.detach().requires_grad_() for tensor in kept]
             x = ctx.make(*inputs)
-        precision = ctx.layers.precision
-        gradient = gradients[0].reshape(-1, gradients[0].shape[-1]).to(precision)
-        back = ctx.layers.backward(gradient, x.detach().reshape(-1, x.shape[-1]).to(precision), into_x=True)
+        back = layers.backward(flat, x.detach().reshape(-1, x.shape[-1]).to(layers.precision), into_x=True)
         return None, None, None, *torch.autograd.grad(x, inputs, back.view(x.shape).to(x.dtype))

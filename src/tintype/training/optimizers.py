@@ -6,8 +6,8 @@ Others than torch's own are taken when their package is here, and named with the
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,40 +21,33 @@ _BETAS = (0.9, 0.99)
 
 @dataclass(frozen=True)
 class Choice:
-    """One optimiser: how to make it for (parameter, learning rate, weight decay), and the package it needs, if any."""
+    """One optimiser: the module that has it, its name there, and what it takes besides."""
 
-    make: Callable[[nn.Parameter, float, float], torch.optim.Optimizer]
-    package: str | None = None
+    module: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
     needs_gpu: bool = False
 
-
-def _adamw(weights: nn.Parameter, rate: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW([weights], lr=rate, betas=_BETAS, weight_decay=decay, fused=True)
-
-
-def _adamw8bit(weights: nn.Parameter, rate: float, decay: float) -> torch.optim.Optimizer:
-    package: Any = importlib.import_module("bitsandbytes")
-    made: torch.optim.Optimizer = package.optim.AdamW8bit([weights], lr=rate, betas=_BETAS, weight_decay=decay)
-    return made
-
-
-def _prodigy(weights: nn.Parameter, rate: float, decay: float) -> torch.optim.Optimizer:
-    package: Any = importlib.import_module("prodigyopt")
-    made: torch.optim.Optimizer = package.Prodigy([weights], lr=rate, betas=_BETAS, weight_decay=decay)
-    return made
+    @property
+    def package(self) -> str:
+        """What has to be installed."""
+        return self.module.partition(".")[0]
 
 
 OPTIMIZERS = {
-    "adamw": Choice(_adamw),
-    "adamw8bit": Choice(_adamw8bit, package="bitsandbytes", needs_gpu=True),
-    "prodigy": Choice(_prodigy, package="prodigyopt"),
+    "adamw": Choice("torch.optim", "AdamW", {"fused": True}),
+    "adamw8bit": Choice("bitsandbytes.optim", "AdamW8bit", needs_gpu=True),
+    "prodigy": Choice("prodigyopt", "Prodigy"),
 }
 
 
 def new_optimizer(name: str, weights: nn.Parameter, rate: float, decay: float) -> torch.optim.Optimizer:
-    """Raises InputError as `check_usable` does."""
+    """Makes an optimiser of the one flat buffer. Raises InputError as `check_usable` does."""
     check_usable(name, weights.device)
-    return OPTIMIZERS[name].make(weights, rate, decay)
+    choice = OPTIMIZERS[name]
+    kind = getattr(importlib.import_module(choice.module), choice.name)
+    made: torch.optim.Optimizer = kind([weights], lr=rate, betas=_BETAS, weight_decay=decay, **choice.options)
+    return made
 
 
 def check_usable(name: str, device: torch.device) -> None:
@@ -62,7 +55,7 @@ def check_usable(name: str, device: torch.device) -> None:
     if name not in OPTIMIZERS:
         raise _refused(f"There is no optimizer {name!r}.", f"Choose one of {', '.join(usable(device))}.")
     choice = OPTIMIZERS[name]
-    if choice.package is not None and find_spec(choice.package) is None:
+    if find_spec(choice.package) is None:
         raise _refused(
             f"The optimizer {name} needs the package {choice.package}, which is not installed.",
             f"Install it (pip install {choice.package}), or choose one of {', '.join(usable(device))}.",
@@ -72,12 +65,9 @@ def check_usable(name: str, device: torch.device) -> None:
 
 
 def usable(device: torch.device) -> list[str]:
-    """Names of the optimizers that would work here."""
-    return [
-        name
-        for name, choice in OPTIMIZERS.items()
-        if (choice.package is None or find_spec(choice.package)) and (device.type == "cuda" or not choice.needs_gpu)
-    ]
+    """Names the optimizers that would work here."""
+    there = {name: choice for name, choice in OPTIMIZERS.items() if find_spec(choice.package)}
+    return [name for name, choice in there.items() if device.type == "cuda" or not choice.needs_gpu]
 
 
 def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.captions import verify
 
 from tintype.errors import InputError
-from tintype.models.ideogram4.captions import Caption, Composition, Element, Style, canonical, verify, wrap
+from tintype.models.ideogram4.captions import Caption, Composition, Element, Style, canonical, wrap
 
 GOOD = (
     '{"high_level_description":"a crown","style_description":{"aesthetics":"plain","lighting":"soft","photo":"close",'

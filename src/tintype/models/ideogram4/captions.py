@@ -114,20 +114,6 @@ def canonical(text: str, *, name: str = "caption") -> Canonical:
     return Canonical(caption.line(), tuple(dict.fromkeys(notes)))
 
 
-def verify(text: str) -> list[str]:
-    """Lists what keeps a text from being a canonical caption, as sentences; empty for one that is."""
-    if not _looks_like_json(text.strip()):
-        return ["The caption is a plain sentence, not JSON."]
-    try:
-        ready = canonical(text)
-    except InputError as problem:
-        return [problem.message]
-    found = list(ready.notes)
-    if not found and ready.text != text:
-        found.append("The caption is not on one line in compact form with its keys in order.")
-    return found
-
-
 def problems_of(caption: Caption) -> list[str]:
     """Lists what the schema asks for beyond types, and the caption lacks; it can be trained all the same."""
     found = []

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from tintype.lora.adapter import Adapter
 from tintype.models.attention import attend
-from tintype.models.ideogram4.network import embed_time
+from tintype.models.ideogram4.network import embed, embed_time
 from tintype.models.products import OwnForward
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
@@ -41,11 +41,7 @@ class IdeogramForward(OwnForward):
         transformer, images = self.transformer, noisy.shape[1]
         with torch.no_grad():
             modulation = embed_time(transformer, time)
-            states = transformer.input_proj(noisy) + transformer.embed_image_indicator.weight[1]
-            if text is not None:
-                words = text + transformer.embed_image_indicator.weight[0]
-                states = torch.cat([states, words.to(states.dtype)], dim=1)
-            allowed = None if present is None else F.pad(present, (images, 0), value=True)
+            states, allowed = embed(transformer, noisy, text, present)
             cos, sin = (part[:, :, None, None].to(states.dtype) for part in rotary)
         for n, block in enumerate(self._blocks):
             states = self._run(n, block, states, images, modulation, cos, sin, allowed)

@@ -97,6 +97,17 @@ def project_text(transformer: Any, states: torch.Tensor) -> torch.Tensor:
     return projected
 
 
+def embed(
+    transformer: Any, noisy: torch.Tensor, text: torch.Tensor | None, present: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Makes the tokens that enter the blocks, image first, and (batch, tokens) which of them are any; None for all."""
+    states = transformer.input_proj(noisy) + transformer.embed_image_indicator.weight[1]
+    if text is not None:
+        words = text + transformer.embed_image_indicator.weight[0]
+        states = torch.cat([states, words.to(states.dtype)], dim=1)
+    return states, None if present is None else F.pad(present, (noisy.shape[1], 0), value=True)
+
+
 def predict(
     transformer: Any,
     noisy: torch.Tensor,
@@ -110,24 +121,18 @@ def predict(
     text: (batch, text tokens, hidden), projected, or None for the image alone. present: (batch, text tokens), bool,
     only where the texts of a batch differ in length: False for tokens that are none.
     """
-    images = noisy.shape[1]
     modulation = embed_time(transformer, time)
-    states = transformer.input_proj(noisy) + transformer.embed_image_indicator.weight[1]
-    allowed = None
-    if text is not None:
-        words = text + transformer.embed_image_indicator.weight[0]
-        states = torch.cat([states, words.to(states.dtype)], dim=1)
-        if present is not None:
-            allowed = F.pad(present, (images, 0), value=True)[:, None, None]
+    states, allowed = embed(transformer, noisy, text, present)
+    mask = None if allowed is None else allowed[:, None, None]
     turned = (rotary[0].to(states.dtype), rotary[1].to(states.dtype))
     checkpointed: Callable[..., torch.Tensor] | None = None
     if transformer.gradient_checkpointing and torch.is_grad_enabled():
         checkpointed = transformer._gradient_checkpointing_func
     for block in transformer.layers:
         if checkpointed is not None:
-            states = checkpointed(block, states, allowed, turned, modulation)
+            states = checkpointed(block, states, mask, turned, modulation)
         else:
-            states = block(states, allowed, turned, modulation)
+            states = block(states, mask, turned, modulation)
     # Only image tokens have a velocity, so only they go through the last layer.
-    predicted: torch.Tensor = transformer.final_layer(states[:, :images], conditioning=modulation)
+    predicted: torch.Tensor = transformer.final_layer(states[:, : noisy.shape[1]], conditioning=modulation)
     return predicted
