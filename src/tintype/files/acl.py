@@ -31,7 +31,7 @@ class AccessList:
 
     @classmethod
     def from_json(cls, given: Any) -> AccessList:
-        """From `{"default": …, "rules": [{"user": …, "decision": …}]}`. Raises ValueError."""
+        """Reads `{"default": …, "rules": [{"user": …, "decision": …}]}`. Raises ValueError."""
         if not isinstance(given, dict):
             raise ValueError("An access list is an object.")
         rules, default = given.get("rules"), given.get("default")
@@ -41,17 +41,17 @@ class AccessList:
         return cls(_decision(Decision.ALLOW if default is None else default), tuple(_rule(rule) for rule in rules))
 
     def to_json(self) -> dict[str, Any]:
-        """fal's shape, both parts always there."""
+        """Writes fal's shape, both parts always there."""
         rules = [{"user": user, "decision": decision.value} for user, decision in self.rules]
         return {"default": self.default.value, "rules": rules}
 
     def decide(self, users: Collection[str]) -> Decision:
-        """For a reader who goes by any of the names `users`; nobody in particular goes by none."""
+        """Decides for a reader who goes by any of the names `users`; nobody in particular goes by none."""
         return next((decision for user, decision in self.rules if user in users), self.default)
 
     @property
     def is_open(self) -> bool:
-        """Whether it keeps nobody out."""
+        """Tells whether it keeps nobody out."""
         return self.default is Decision.ALLOW and all(decision is Decision.ALLOW for _, decision in self.rules)
 
 

@@ -57,7 +57,7 @@ def open_data_uri(pieces: Iterable[bytes]) -> DataUri:
 
 
 def _percent_decoded(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Percent-decoding that survives an escape cut in two by a chunk's end."""
+    """Decodes percent escapes, also one that is cut in two by a chunk's end."""
     held = b""
     for piece in pieces:
         text = held + piece

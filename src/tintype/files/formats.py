@@ -52,20 +52,20 @@ _BY_FIRST_BYTES: tuple[tuple[int, bytes, str], ...] = (
 
 
 def content_type_of_name(name: str) -> str:
-    """The content type that a name's suffix speaks for."""
+    """Tells the content type that a name's suffix speaks for."""
     suffix = suffix_of_name(name)
     suffix = {".jpeg": ".jpg", ".tif": ".tiff", ".tgz": ".tar.gz"}.get(suffix, suffix)
     return next((type_ for type_, known in _BY_CONTENT_TYPE.items() if known == suffix), "application/octet-stream")
 
 
 def suffix_of_name(name: str) -> str:
-    """The known suffix a name ends in, or nothing."""
+    """Returns the known suffix a name ends in, or nothing."""
     lowered = name.lower()
     return next((suffix for suffix in KNOWN_SUFFIXES if lowered.endswith(suffix)), "")
 
 
 def suffix_for(url: str, *, content_type: str = "", disposition: str = "", head: bytes = b"") -> str:
-    """A suffix such as `.zip`, or `.bin` when nothing tells. `head` is the first 512 bytes."""
+    """Chooses a suffix such as `.zip`, or `.bin` when nothing tells. `head` is the first 512 bytes."""
     named = re.search(r"filename\*?=(?:UTF-8'')?\"?([^\";]+)", disposition, re.IGNORECASE)
     return (
         suffix_of_name(unquote(urlsplit(url).path))
@@ -77,12 +77,12 @@ def suffix_for(url: str, *, content_type: str = "", disposition: str = "", head:
 
 
 def suffix_of_type(content_type: str) -> str:
-    """The suffix that a content type speaks for, or nothing."""
+    """Tells the suffix that a content type speaks for, or nothing."""
     return _BY_CONTENT_TYPE.get(content_type.split(";")[0].strip().lower(), "")
 
 
 def suffix_of_bytes(head: bytes) -> str:
-    """The suffix that the first bytes of a file speak for, or nothing."""
+    """Tells the suffix that the first bytes of a file speak for, or nothing."""
     for at, magic, suffix in _BY_FIRST_BYTES:
         if head[at : at + len(magic)] == magic:
             return suffix

@@ -42,7 +42,7 @@ class Objects:
 
     @classmethod
     def open(cls, storage_url: str) -> Self:
-        """`s3://bucket/prefix` (any URL obstore knows), `memory:`, or the path of a folder. Raises SettingsError."""
+        """Opens `s3://bucket/prefix` (any URL obstore knows), `memory:`, or a folder. Raises SettingsError."""
         if storage_url == "memory:":
             return cls(MemoryStore())
         if "://" in storage_url:
@@ -93,7 +93,7 @@ class Objects:
         return size
 
     async def put_path_async(self, key: str, path: Path, *, move: bool = False) -> int:
-        """As put_path, off the event loop."""
+        """Stores as `put_path` does, off the event loop."""
         return await anyio.to_thread.run_sync(lambda: self.put_path(key, path, move=move))
 
     def delete(self, key: str) -> None:
@@ -103,7 +103,7 @@ class Objects:
 
     # --- reading ----------------------------------------------------------------------------------------------
     def size(self, key: str) -> int | None:
-        """Bytes, or None when there is no such object."""
+        """Tells how many bytes an object has, or None when there is no such object."""
         try:
             with _bucket():
                 return int(obstore.head(self._store, _checked(key))["size"])
@@ -114,7 +114,7 @@ class Objects:
         return self.size(key) is not None
 
     def read(self, key: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The bytes from `start` up to, not including, `end`."""
+        """Reads the bytes from `start` up to, not including, `end`."""
         if end is not None and end <= start:
             return
         with _bucket():
@@ -123,7 +123,7 @@ class Objects:
                 yield bytes(chunk)
 
     async def read_async(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
-        """As read."""
+        """Reads as `read` does, in an event loop."""
         if end is not None and end <= start:
             return
         with _bucket():
@@ -132,7 +132,7 @@ class Objects:
                 yield bytes(chunk)
 
     def copy_to(self, key: str, path: Path) -> int:
-        """A read-only local copy at `path` (in a folder: another name of the same file, which costs nothing)."""
+        """Makes a read-only local copy at `path` (in a folder: another name of the same file, which costs nothing)."""
         if self._folder is not None:
             source = self._folder / _checked(key)
             with contextlib.suppress(OSError):  # another file system, or one without hard links: copied below
@@ -143,7 +143,7 @@ class Objects:
 
     # --- looking after it ------------------------------------------------------------------------------------
     def older_than(self, seconds: float) -> Iterator[list[str]]:
-        """The keys of all objects that were stored longer ago, in batches."""
+        """Lists the keys of all objects that were stored longer ago, in batches."""
         ends = time.time() - seconds
         with _bucket():
             for batch in obstore.list(self._store):
@@ -151,7 +151,7 @@ class Objects:
                 yield [key for key in keys if _KEY.fullmatch(key) and not key.startswith(f"{_ASIDE}/")]
 
     def under(self, folder: str) -> list[str]:
-        """The keys of all objects `<folder>/…`."""
+        """Lists the keys of all objects `<folder>/…`."""
         with _bucket():
             return [entry["path"] for batch in obstore.list(self._store, f"{folder}/") for entry in batch]
 
@@ -218,7 +218,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def new_incoming(folder: Path, prefix: str) -> tuple[int, Path]:
-    """An open file of its own in `folder`. Raises StorageFull."""
+    """Opens a new file in `folder`. Raises StorageFull."""
     with writing():
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
@@ -227,7 +227,7 @@ def new_incoming(folder: Path, prefix: str) -> tuple[int, Path]:
 
 @contextlib.contextmanager
 def _bucket(*, writes: bool = False) -> Iterator[None]:
-    """A bucket's own troubles, told as ours. That a key is not there is none, but for a write it means the bucket."""
+    """Raises StorageUnavailable for a bucket's own troubles. A missing key is one only for a write."""
     try:
         yield
     except BaseError as problem:

@@ -30,11 +30,11 @@ class Spool:
 
     @property
     def etag(self) -> str:
-        """Quoted digest of what was received, as S3 and fal's clients know it."""
+        """Returns the quoted digest of what was received, as S3 and fal's clients know it."""
         return f'"{self._digest.hexdigest()}"'
 
     def write(self, data: bytes) -> None:
-        """Raises PayloadTooLarge over the limit, StorageFull when the disk is full."""
+        """Takes the next bytes. Raises PayloadTooLarge over the limit, StorageFull when the disk is full."""
         self.size += len(data)
         if self.size > self._limit:
             raise PayloadTooLarge(
@@ -46,7 +46,7 @@ class Spool:
             self._file.write(data)
 
     async def receive(self, stream: AsyncIterable[bytes]) -> None:
-        """Everything that `stream` brings, written off the event loop; then on disk for good."""
+        """Writes everything that `stream` brings, off the event loop; then it is on disk for good."""
         batch = bytearray()
         async for chunk in stream:
             batch += chunk

@@ -52,17 +52,17 @@ class Uploads:
 
     @property
     def spool_folder(self) -> Path:
-        """Where anything incoming is written before it has its place."""
+        """Tells where anything incoming is written before it has its place."""
         return self._folder / "incoming"
 
     def spool(self) -> Spool:
-        """A new incoming file within the upload limit."""
+        """Begins a new incoming file within the upload limit."""
         return Spool(self.spool_folder, limit=self._max_bytes, remedy="Raise TINTYPE_MAX_UPLOAD_BYTES on the server.")
 
     def begin(
         self, *, file_name: str, content_type: str, key_id: str, lifetime: float | None = None, acl: Json | None = None
     ) -> Upload:
-        """A new upload with the id its file will have. Raises StorageFull."""
+        """Begins an upload with the id its file will have. Raises StorageFull."""
         upload = Upload(new_file_id(), new_file_id(), file_name, content_type, key_id, time.time(), lifetime, acl)
         folder = self._folder / upload.id
         try:
@@ -80,7 +80,7 @@ class Uploads:
         return upload
 
     def find(self, upload_id: str) -> Upload:
-        """Raises NotFound."""
+        """Finds an upload that was begun. Raises NotFound."""
         if is_file_id(upload_id):
             with contextlib.suppress(FileNotFoundError):
                 return Upload(**json.loads((self._folder / upload_id / _RECORD).read_text()))
@@ -121,7 +121,7 @@ class Uploads:
         sync_folder(folder)
 
     def assemble(self, upload: Upload, etags: Mapping[int, str]) -> Path:
-        """One file of the named parts in the order of their numbers. Raises BadRequest for missing and other ones."""
+        """Joins the named parts in the order of their numbers. Raises BadRequest for missing and other ones."""
         folder = self._folder / upload.id
         kept = {_number_of(path): path for path in folder.glob("part-*")}
         for number in sorted(etags):

@@ -23,17 +23,17 @@ _LONGEST_SUFFIX = 24
 
 
 def new_file_id() -> str:
-    """32 url-safe characters, 192 random bits."""
+    """Makes 32 url-safe characters, 192 random bits."""
     return secrets.token_urlsafe(ID_BYTES)
 
 
 def is_file_id(text: str) -> bool:
-    """Whether `text` has the shape of a file id."""
+    """Tells whether `text` has the shape of a file id."""
     return _ID.fullmatch(text) is not None
 
 
 def safe_file_name(name: str | None, *, default: str = "file") -> str:
-    """A name that is safe as a file name, an object key and a URL segment; letters of any script are kept."""
+    """Makes a name that is safe as a file name, an object key and a URL segment; letters of any script are kept."""
     plain = unicodedata.normalize("NFC", (name or "").replace("\\", "/").rsplit("/", 1)[-1])
     kept = re.sub(r"[^\w.-]+", "_", plain, flags=re.UNICODE).lstrip("._").rstrip("_")
     if not kept.strip("._-"):
@@ -45,7 +45,7 @@ def safe_file_name(name: str | None, *, default: str = "file") -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Stem and suffix; `.tar.gz` and its kin count as one suffix."""
+    """Splits off the suffix; `.tar.gz` and its kin count as one suffix."""
     match = re.search(r"(?:\.tar)?\.[^.]*$", name)
     if match is None or match.start() == 0 or len(match.group().encode()) > _LONGEST_SUFFIX:
         return name, ""
@@ -53,17 +53,17 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def internal_url(file_id: str, file_name: str) -> str:
-    """The reference that is stored in inputs and outputs."""
+    """Makes the reference that is stored in inputs and outputs."""
     return f"{INTERNAL_SCHEME}{file_id}/{quote(file_name)}"
 
 
 def public_url(origin: str, file_id: str, file_name: str) -> str:
-    """The absolute URL, for an origin such as `http://127.0.0.1:8787`."""
+    """Makes the absolute URL, for an origin such as `http://127.0.0.1:8787`."""
     return f"{origin}/cdn/files/{file_id}/{quote(file_name)}"
 
 
 def own_file(url: str) -> tuple[str, str] | None:
-    """(id, file name) if `url` names a file by one of our ids: internal, `/cdn/files/…` or `/files/…` on any host."""
+    """Reads (id, file name) from a URL with one of our ids: internal, `/cdn/files/…` or `/files/…` on any host."""
     if url.startswith(INTERNAL_SCHEME):
         path = "/files/" + url.removeprefix(INTERNAL_SCHEME)
     elif url[:8].lower().startswith(("http://", "https://")) and len(url) < 4096:
@@ -81,7 +81,7 @@ def own_file(url: str) -> tuple[str, str] | None:
 
 
 def render(value: Any, origin: str) -> Any:
-    """A JSON value with every internal reference in it turned into an absolute URL."""
+    """Turns every internal reference in a JSON value into an absolute URL."""
     if isinstance(value, str):
         return f"{origin}/cdn/files/{value.removeprefix(INTERNAL_SCHEME)}" if own_reference(value) else value
     if isinstance(value, dict):
@@ -92,5 +92,5 @@ def render(value: Any, origin: str) -> Any:
 
 
 def own_reference(value: str) -> bool:
-    """Whether a string is an internal reference and nothing else."""
+    """Tells whether a string is an internal reference and nothing else."""
     return value.startswith(INTERNAL_SCHEME) and own_file(value) is not None

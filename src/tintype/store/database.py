@@ -1,4 +1,4 @@
-"""One connection to SQLite or Postgres that behaves the same, so that the rest of the queue is written once.
+"""One connection to SQLite or Postgres that behaves the same, so that the rest of the store is written once.
 
 What differs between the two is settled here and nowhere else:
 
@@ -88,11 +88,11 @@ class Database:
         return await asyncio.shield(task)
 
     async def fetch(self, query: sa.Select[*tuple[Any, ...]]) -> Sequence[AnyRow]:
-        """All rows of one read."""
+        """Returns all rows of one read."""
         return await self.to_the_end(self._fetch(query))
 
     async def look_up(self, statement: str, key: str) -> Sequence[Any] | None:
-        """The one row that `statement` finds by `:key`; it has to be a look at an index, for nothing else runs
+        """Returns the one row that `statement` finds by `:key`; it has to be a look at an index, for nothing else runs
         meanwhile."""
         if self._path is not None:
             try:
@@ -121,8 +121,8 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, durable once the block has been left without an error; for methods that are run to_the_end.
-        Raises StorageFull."""
+        """Opens a transaction, durable once the block has been left without an error. Raises StorageFull. For methods
+        that are run to_the_end."""
         try:
             async with self._turn or nullcontext(), self._writer.begin() as connection:
                 yield connection
@@ -144,7 +144,7 @@ class Database:
             return result.all() if result.returns_rows else ()
 
     async def take_turns(self, connection: AsyncConnection, subject: str) -> None:
-        """Until the transaction ends, no other one that names the same subject goes on. (SQLite writers always do.)"""
+        """Holds up other transactions that name the same subject until this one ends. (SQLite writers always do.)"""
         if not self.sqlite:
             await connection.execute(
                 sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:s, 0))"), {"s": cleaned(subject)}
@@ -157,7 +157,7 @@ class Database:
             return await connection.run_sync(stored_version) == SCHEMA_VERSION
 
     async def _migrate(self) -> None:
-        """Safe with several processes at once: all but the first wait, then find the work done."""
+        """Runs missing migrations. Of several processes at once all but the first wait, then find the work done."""
         if self._path is None:
             async with self.write() as connection:
                 if not self.sqlite:
@@ -175,7 +175,7 @@ class Database:
 
 
 def stored_version(connection: sa.Connection) -> str | None:
-    """The migration the database is at; None for an empty one."""
+    """Tells the migration the database is at; None for an empty one."""
     if not connection.dialect.has_table(connection, "alembic_version"):
         return None
     return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()

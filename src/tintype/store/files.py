@@ -28,23 +28,23 @@ class Files(Repository):
             await insert(connection, [file])
 
     async def find(self, file_id: str) -> StoredFile | None:
-        """None for unknown and for expired ones."""
+        """Finds a file by its id; None for unknown and for expired ones."""
         lasting = sa.or_(table.c.expires_at.is_(None), table.c.expires_at > self._now())
         found = await self._select(sa.select(table).where(table.c.id == file_id, lasting))
         return found[0] if found else None
 
     async def of_request(self, request_id: str) -> list[StoredFile]:
-        """Files of a request's result, and of what it sent, oldest first."""
+        """Lists the files of a request's result, and of what it sent, oldest first."""
         order = (table.c.created_at, table.c.id)
         return await self._select(sa.select(table).where(table.c.request_id == request_id).order_by(*order))
 
     async def expired(self, limit: int = 100) -> list[StoredFile]:
-        """Files whose time is over, for whoever removes their bytes; remove the row after the object."""
+        """Lists files whose time is over, for whoever removes their bytes; remove the row after the object."""
         over = table.c.expires_at <= self._now()
         return await self._select(sa.select(table).where(over).order_by(table.c.expires_at).limit(limit))
 
     async def known(self, ids: Sequence[str]) -> set[str]:
-        """Which of these ids there are files of, expired ones too."""
+        """Tells which of these ids there are files of, expired ones too."""
         query = sa.select(table.c.id).where(table.c.id.in_(ids))
         return {row.id for row in await self._database.fetch(query)}
 

@@ -43,7 +43,7 @@ class Keys(Repository):
         self._owners: dict[str, str] = {}  # by id; a key's name never changes
 
     async def create(self, name: str) -> tuple[ApiKey, str]:
-        """A new key and its secret text `<id>:<secret>`, which is kept only as a hash."""
+        """Makes a key and its secret text `<id>:<secret>`, which is kept only as a hash."""
         secret = random.token_hex(SECRET_BYTES)
         key = ApiKey(str(uuid.uuid4()), name, self._now(), None, None)
         row = {"id": key.id, "name": name, "digest": _digest(secret), "created_at": key.created_at}
@@ -51,8 +51,8 @@ class Keys(Repository):
         return key, f"{key.id}:{secret}"
 
     async def check(self, text: str) -> ApiKey | None:
-        """The key of `<id>:<secret>`, unless unknown or revoked (by another process: within 3 s). Constant-time in
-        the secret; mostly answered from memory."""
+        """Finds the key of `<id>:<secret>`, unless unknown or revoked (by another process: within 3 s). Constant-time
+        in the secret; mostly answered from memory."""
         key_id, _, secret = text.partition(":")
         if not secret.isascii() or not secret:
             return None
@@ -77,12 +77,12 @@ class Keys(Repository):
         return key
 
     async def is_in_use(self, key_id: str) -> bool:
-        """Whether there is such a key and it was not revoked."""
+        """Tells whether there is such a key and it was not revoked."""
         query = sa.select(table.c.id).where(table.c.id == key_id, table.c.revoked_at.is_(None))
         return bool(await self._database.fetch(query))
 
     async def list(self) -> builtins.list[ApiKey]:
-        """All keys, revoked ones too, oldest first."""
+        """Lists all keys, revoked ones too, oldest first."""
         rows = await self._database.fetch(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
         return [ApiKey(*row) for row in rows]
 
@@ -108,7 +108,7 @@ class Keys(Repository):
 
     @uninterrupted
     async def secret(self, name: str, *, size: int = 32) -> bytes:
-        """A random secret, made on first use and the same ever after, for all processes. `size` in bytes."""
+        """Returns a random secret, made on first use and the same ever after, for all processes. `size` in bytes."""
         stored = schema.secrets
         query = sa.select(stored.c.value).where(stored.c.name == name)
         rows = await self._database.fetch(query)

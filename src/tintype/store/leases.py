@@ -109,7 +109,7 @@ class Leases(Repository):
     async def complete(
         self, claim: Claim, output: Json, files: Sequence[StoredFile], *, logs: Sequence[LogLine] = ()
     ) -> None:
-        """Result, files and log in one transaction. Raises LeaseLost."""
+        """Stores result, files and log in one transaction. Raises LeaseLost."""
         await self._end(claim, None, logs, output=output, stored=files)
 
     @uninterrupted
@@ -151,7 +151,7 @@ class Leases(Repository):
         return changed
 
     async def _look(self, lane: Kind) -> tuple[bool, bool]:
-        """Whether something is due for `reap`, and whether something waits in the lane; one read."""
+        """Tells whether something is due for `reap`, and whether something waits in the lane; one read."""
         expired = sa.exists().where(schema.RUNNING, table.c.lease_until < self._now())
         late = sa.exists().where(schema.HAS_START_DEADLINE, table.c.start_deadline < self._now())
         waiting = sa.exists().where(schema.WAITING, table.c.kind == lane)
@@ -159,7 +159,7 @@ class Leases(Repository):
         return bool(due), bool(has_waiting)
 
     async def _resident_elsewhere(self, worker_id: str, lane: Kind) -> frozenset[str]:
-        """What idle lanes of other devices hold in memory, as far as they have said so lately."""
+        """Tells what idle lanes of other devices hold in memory, as far as they have said so lately."""
         workers = schema.workers.c
         heard = workers.seen_at > self._now() - self._lease_seconds
         query = sa.select(workers.resident).where(workers.lane == lane, workers.id != worker_id)
@@ -167,8 +167,8 @@ class Leases(Repository):
         return frozenset(affinity for row in rows for affinity in row.resident if affinity)
 
     async def _line(self, connection: AsyncConnection, lane: Kind, length: int) -> Sequence[AnyRow]:
-        """The first waiting requests of a lane, in order. A single one is held for the caller, past those that others
-        hold; of several none is, but then callers take turns."""
+        """Reads the first waiting requests of a lane, in order. A single one is held for the caller, past those that
+        others hold; of several none is, but then callers take turns."""
         names = ("id", "priority", "affinity", "created_at", "overtaken", "overtaken_since")
         columns = [table.c[name] for name in names]
         waiting = sa.select(*columns).where(schema.WAITING, table.c.kind == lane)
@@ -187,7 +187,7 @@ class Leases(Repository):
         await connection.execute(statement.values(overtaken=table.c.overtaken + 1, overtaken_since=since))
 
     async def _take(self, connection: AsyncConnection, request_id: str, worker_id: str) -> Claim | None:
-        """The lease on a request, unless another worker was faster."""
+        """Takes the lease on a request, unless another worker was faster."""
         now = self._now()
         taken = {
             "status": Status.IN_PROGRESS,
@@ -231,8 +231,8 @@ class Leases(Repository):
     async def _lasting(
         self, connection: AsyncConnection, claim: Claim, stored: Sequence[StoredFile]
     ) -> Sequence[StoredFile]:
-        """The files of a result as its sender wished them: the end counted from now, and who may read them. A custom
-        model's last as long as it does."""
+        """Gives the files of a result as its sender wished them: the end counted from now, and who may read them. Those
+        of a custom model last as long as it does."""
         columns = (schema.requests.c.file_lifetime, schema.requests.c.file_acl)
         query = sa.select(*columns).where(schema.requests.c.id == claim.request.id)
         wished = (await connection.execute(query)).one() if stored else None
@@ -282,8 +282,8 @@ class Leases(Repository):
 
 
 def overtaker(line: Sequence[AnyRow], resident: frozenset[str], now: float) -> int | None:
-    """Which of the waiting (in their order) runs next: the first resident one that only passes requests of its own
-    priority that may still be overtaken, else the first."""
+    """Chooses which of the waiting (in their order) runs next: the first resident one that only passes requests of its
+    own priority that may still be overtaken, else the first."""
     for index, row in enumerate(line):
         if row.priority != line[0].priority:
             break
@@ -296,7 +296,7 @@ def overtaker(line: Sequence[AnyRow], resident: frozenset[str], now: float) -> i
 
 
 async def _held(connection: AsyncConnection, claim: Claim, *also: sa.ColumnElement[bool]) -> AnyRow:
-    """The lease's row, held until the transaction ends. Raises LeaseLost if the token is not the current one."""
+    """Reads the lease's row, held until the transaction ends. Raises LeaseLost if the token is not the current one."""
     columns = ("cancel_requested", "strikes", "checkpoint_step", "step", "total_steps", "progress", "retries")
     query = sa.select(*(table.c[name] for name in columns)).where(
         table.c.id == claim.request.id, schema.RUNNING, table.c.token == claim.token, *also
@@ -308,7 +308,7 @@ async def _held(connection: AsyncConnection, claim: Claim, *also: sa.ColumnEleme
 
 
 async def _used_up(connection: AsyncConnection, claim: Claim, held: AnyRow, ending: Ending, strikes: int) -> str | None:
-    """Why there is to be no further attempt; None if there is."""
+    """Tells why there is to be no further attempt; None if there is."""
     bounded = next((name for name in held.retries or {} if ending in RETRIED[name]), None)
     if bounded is None:
         if strikes < MOST_STRIKES:

@@ -36,7 +36,7 @@ class Models(Repository):
     """Knows custom models. Without an `owner` all of them are seen."""
 
     async def find(self, model_id: str, *, owner: str = "") -> CustomModel | None:
-        """A model by its id, deleted ones too."""
+        """Finds a model by its id, deleted ones too."""
         rows = await self._database.fetch(
             sa.select(table).where(table.c.id == model_id, belongs_to(owner, table.c.key_id))
         )
@@ -45,8 +45,8 @@ class Models(Repository):
     async def list(
         self, *, owner: str = "", status: ModelStatus | None = None, limit: int = 50, before: float | None = None
     ) -> builtins.list[CustomModel]:
-        """Newest first; archived ones only when their status is asked for, deleted ones never. `before` is the
-        `created_at` of the last one seen."""
+        """Lists models, newest first; archived ones only when their status is asked for, deleted ones never. `before` is
+        the `created_at` of the last one seen."""
         query = sa.select(table).where(belongs_to(owner, table.c.key_id), table.c.deleted_at.is_(None))
         query = query.where(table.c.status == status if status else table.c.status != ModelStatus.ARCHIVED)
         if before is not None:
@@ -86,14 +86,14 @@ class Models(Repository):
 
 
 def new_id() -> str:
-    """A random UUID in 22 URL-safe characters, the first of which no command line takes for an option."""
+    """Makes a random UUID in 22 URL-safe characters, the first of which no command line takes for an option."""
     while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))[0] in "-_":
         pass
     return made
 
 
 def slug_of(new: NewModel, request: Request) -> str:
-    """The name in small Latin letters, digits and hyphens; "model" where nothing of it can be written so."""
+    """Writes the name in small Latin letters, digits and hyphens; "model" where nothing of it can be written so."""
     plain = unicodedata.normalize("NFKD", _name_of(new, request)).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "model"
 
@@ -141,7 +141,7 @@ async def sync_status_with_request(connection: AsyncConnection, request: Request
 
 
 async def model_of_request(connection: AsyncConnection, request: Request) -> CustomModel | None:
-    """The model that a request makes or uses, as it stands."""
+    """Finds the model that a request makes or uses, as it stands."""
     if request.model_id is None:
         return None
     row = (await connection.execute(sa.select(table).where(table.c.id == request.model_id))).one_or_none()
@@ -149,7 +149,7 @@ async def model_of_request(connection: AsyncConnection, request: Request) -> Cus
 
 
 async def _ended(connection: AsyncConnection, model_id: str, owner: str) -> CustomModel | None:
-    """A model whose training has ended, held until the transaction ends. Raises BadRequest for one that has not."""
+    """Finds a model whose training has ended, held until the transaction ends. Raises BadRequest for another."""
     query = sa.select(table).where(table.c.id == model_id, belongs_to(owner, table.c.key_id)).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     if row is None:

@@ -127,7 +127,7 @@ class Request:
 
     @property
     def is_erased(self) -> bool:
-        """Whether its input and output have been forgotten; how it ended is still known."""
+        """Tells whether its input and output have been forgotten; how it ended is still known."""
         return self.status is Status.COMPLETED and self.output is None and self.failure is None
 
 
@@ -149,7 +149,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class CustomModel:
-    """A model that someone trained to draw with. `files` are its training's, by field of the output, URLs internal."""
+    """A model that someone trained. `files` are its training's, by field of the output, URLs internal."""
 
     id: str
     request_id: str  # of its training
@@ -221,7 +221,7 @@ class StoredFile:
 
     @property
     def key(self) -> str:
-        """Name of the object in storage."""
+        """Names the object in storage."""
         return f"{self.id}/{self.file_name}"
 
 

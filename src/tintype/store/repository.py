@@ -35,7 +35,7 @@ def uninterrupted(
 
 
 def finite(value: Any) -> Any:
-    """A JSON value with null for what JSON has no word for: a diverged loss must not stop the one who reports it."""
+    """Puts null where JSON has no word for a number: a diverged loss must not stop the one who reports it."""
     if isinstance(value, dict):
         return {name: finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

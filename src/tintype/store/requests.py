@@ -81,22 +81,22 @@ class Requests(Repository):
             return request, True
 
     async def get(self, request_id: str) -> Request | None:
-        """The request as it stands now."""
+        """Finds a request as it stands now."""
         rows = await self._database.fetch(sa.select(*RECORD).where(table.c.id == request_id))
         return as_request(rows[0]) if rows else None
 
     async def unfinished_runs(self) -> builtins.list[tuple[str, str]]:
-        """Id and digest of every sync run that has not ended."""
+        """Lists id and digest of every sync run that has not ended."""
         query = sa.select(table.c.id, table.c.digest).where(schema.UNFINISHED, table.c.sync)
         return [(row.id, row.digest or "") for row in await self._database.fetch(query)]
 
     async def version(self, request_id: str) -> int | None:
-        """Only the version: one indexed read, for cached polls."""
+        """Reads only the version: one indexed read, for cached polls."""
         row = await self._database.look_up("SELECT version FROM requests WHERE id = :key", cleaned(request_id))
         return None if row is None else int(row[0])
 
     async def position(self, request: Request) -> int:
-        """How many requests of its kind will run before it, from 0."""
+        """Counts the requests of its kind that will run before it."""
         if request.status is not Status.IN_QUEUE:
             return 0
         mine = sa.select(table.c.priority, table.c.place).where(table.c.id == request.id).subquery()
@@ -106,7 +106,7 @@ class Requests(Repository):
         return int(count)
 
     async def logs(self, request_id: str, *, after: int = -1) -> builtins.list[LogLine]:
-        """Lines numbered above `after`, oldest first."""
+        """Lists lines numbered above `after`, oldest first."""
         lines = schema.logs.c
         query = (
             sa.select(lines.number, lines.at, lines.level, lines.message, lines.source)
@@ -116,7 +116,7 @@ class Requests(Repository):
         return [LogLine(*row) for row in await self._database.fetch(query)]
 
     async def attempts(self, request_id: str) -> builtins.list[Attempt]:
-        """Every try at a request, oldest first."""
+        """Lists every try at a request, oldest first."""
         tries = schema.attempts
         query = sa.select(tries).where(tries.c.request_id == request_id).order_by(tries.c.number)
         rows = await self._database.fetch(query)
@@ -124,7 +124,7 @@ class Requests(Repository):
 
     @uninterrupted
     async def cancel(self, request_id: str) -> Request | None:
-        """Queued: ends at once as cancelled. Running: sets the flag. Completed or unknown: returned unchanged/None."""
+        """Ends a queued request as cancelled, sets the flag of a running one; returns it, None for an unknown one."""
         async with self._database.write() as connection:
             request = await locked(connection, request_id)
             if request is None or request.status is Status.COMPLETED or request.cancel_requested:
@@ -169,7 +169,7 @@ class Requests(Repository):
         limit: int = 50,
         before: float | None = None,
     ) -> builtins.list[Request]:
-        """Newest first; `before` is the `created_at` of the last one seen."""
+        """Lists requests, newest first; `before` is the `created_at` of the last one seen."""
         query = sa.select(*RECORD).order_by(table.c.created_at.desc(), table.c.place.desc()).limit(limit)
         if status is not None:
             query = query.where(table.c.status == status)
@@ -199,7 +199,7 @@ class Requests(Repository):
         return len(ids)
 
     async def _earlier(self, connection: AsyncConnection, new: NewRequest) -> Request | None:
-        """The request that this one is a repetition of."""
+        """Finds the request that this one is a repetition of."""
         conditions: builtins.list[Sequence[sa.ColumnElement[bool]]] = []
         if new.idempotency_key is not None:
             conditions.append((table.c.key_id == new.key_id, table.c.idempotency_key == new.idempotency_key))
@@ -233,7 +233,7 @@ class Requests(Repository):
 
 
 async def locked(connection: AsyncConnection, request_id: str) -> Request | None:
-    """The request, held against other writers until the transaction ends."""
+    """Reads a request, held against other writers until the transaction ends."""
     query = sa.select(*RECORD).where(table.c.id == request_id).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     return None if row is None else as_request(row)
@@ -311,7 +311,7 @@ async def _refuse_if_full(connection: AsyncConnection, endpoint_id: str, most: i
 
 
 def as_request(row: AnyRow) -> Request:
-    """The record in a row that has RECORD's columns (and perhaps others)."""
+    """Makes the record of a row that has RECORD's columns (and perhaps others)."""
     stored: dict[str, Any] = {column.name: row._mapping[column] for column in RECORD}
     stored["status"] = Status(stored["status"])
     stored["outcome"] = stored["outcome"] and Outcome(stored["outcome"])

@@ -1,4 +1,4 @@
-"""The tables and their indexes, in one place, because every guarantee of the queue rests on a column or an index here.
+"""The tables and their indexes, in one place, because every guarantee of the store rests on a column or an index here.
 
 `migrations/` brings a database to this shape; a test checks that the two agree. Times are unix seconds, JSON keeps its
 key order (results are answered byte for byte as they were made), and text is only ever compared for equality.
@@ -94,7 +94,7 @@ HAS_START_DEADLINE = sa.and_(WAITING, requests.c.start_deadline.is_not(None), re
 
 
 def _partial(name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[object]) -> sa.Index:
-    """An index that finished requests do not enter, so that its cost follows the work at hand, not the history."""
+    """Makes an index that finished requests do not enter: its cost follows the work at hand, not the history."""
     return sa.Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 

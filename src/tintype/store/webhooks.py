@@ -66,12 +66,12 @@ class Webhooks(Repository):
         return sorted(claimed, key=lambda delivery: (delivery.due_at, delivery.id))
 
     async def delivered(self, delivery: Delivery, answer: str) -> None:
-        """The target took it in."""
+        """Ends a delivery that its target took in."""
         await self._conclude(delivery, answer, DeliveryState.DELIVERED)
 
     async def not_delivered(self, delivery: Delivery, answer: str, *, first_wait: float, final: bool = False) -> None:
-        """A try that failed: another follows after `wait_after`, unless it is `final`, was the last one, or the result
-        will have expired by then."""
+        """Ends a try that failed: another follows after `wait_after`, unless it is `final`, was the last one, or the
+        result will have expired by then."""
         due = self._now() + wait_after(delivery.tries, first_wait)
         expired = delivery.expires_at is not None and due > delivery.expires_at
         if final or expired or delivery.tries >= MOST_TRIES:
@@ -84,7 +84,7 @@ class Webhooks(Repository):
         await self._settle(delivery, delivery.answer, tries=table.c.tries - 1)
 
     async def list(self, request_id: str | None = None, *, limit: int = 50) -> builtins.list[Delivery]:
-        """Of a request or of all, newest first."""
+        """Lists deliveries of a request or of all, newest first."""
         query = sa.select(*RECORD).order_by(table.c.id.desc()).limit(limit)
         if request_id is not None:
             query = query.where(table.c.request_id == request_id)
@@ -114,7 +114,7 @@ class Webhooks(Repository):
             return await _insert(connection, self._now(), **same)
 
     async def signing_keys(self) -> builtins.list[SigningKey]:
-        """All that are to be published, oldest first; the first one is made when it is first asked for."""
+        """Lists the keys that are to be published, oldest first; the first one is made when it is first asked for."""
         rows = await self._database.fetch(_EVERY_KEY)
         return published(_as_keys(rows) or await self._first_signing_key(), self._now())
 
@@ -156,7 +156,7 @@ class Webhooks(Repository):
 
 
 def wait_after(tries: int, first_wait: float) -> float:
-    """Seconds until the next try: twice as long each time, up to four hours."""
+    """Tells the seconds until the next try: twice as long each time, up to four hours."""
     return min(first_wait * 2.0 ** min(tries - 1, 60), LONGEST_WAIT)
 
 
@@ -184,7 +184,7 @@ async def enqueue_webhook(connection: AsyncConnection, request: Request, *, enco
 
 
 def _target(url: str) -> str:
-    """Whom a webhook goes to. Whatever URL was once accepted, that its request ends cannot fail on it."""
+    """Tells whom a webhook goes to. Whatever URL was once accepted, that its request ends cannot fail on it."""
     try:
         return urlsplit(url).netloc.rpartition("@")[2].lower()
     except ValueError:
@@ -192,7 +192,7 @@ def _target(url: str) -> str:
 
 
 def _message(request: Request, *, encodable: bool) -> Json:
-    """fal's message, its URLs internal still."""
+    """Makes fal's message, its URLs internal still."""
     message: Json = {"request_id": request.id, "gateway_request_id": request.id}
     if request.outcome is not Outcome.OK:
         failure = request.failure
@@ -217,11 +217,11 @@ def _as_keys(rows: Sequence[AnyRow]) -> list[SigningKey]:
 
 
 def signing_key(keys: Sequence[SigningKey], now: float) -> SigningKey:
-    """Which of them (oldest first) signs now: the newest that every receiver knows of."""
+    """Chooses which of them (oldest first) signs now: the newest that every receiver knows of."""
     return [key for place, key in enumerate(keys) if place == 0 or key.created_at <= now - CACHED_SECONDS][-1]
 
 
 def published(keys: Sequence[SigningKey], now: float) -> list[SigningKey]:
-    """Those of which a signature may still have to be checked."""
+    """Chooses those of which a signature may still have to be checked."""
     done = [key.created_at <= now - 2 * CACHED_SECONDS for key in keys]
     return [key for place, key in enumerate(keys) if not any(done[place + 1 :])]

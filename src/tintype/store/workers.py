@@ -29,7 +29,7 @@ class Workers(Repository):
         await self._database.execute(sa.delete(table).where(table.c.id == worker_id))
 
     async def list(self, *, seen_within: float | None = None) -> builtins.list[Worker]:
-        """Lanes that have not been retired, by id; with `seen_within`, only those announced in the last seconds."""
+        """Lists lanes that have not been retired, by id; with `seen_within`, only those announced so lately."""
         query = sa.select(table).order_by(table.c.id)
         if seen_within is not None:
             query = query.where(table.c.seen_at >= self._now() - seen_within)
