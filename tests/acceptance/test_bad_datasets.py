@@ -230,7 +230,7 @@ def elsewhere() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that may fetch from this machine, little and not for long."""
-    settings = {"ALLOW_PRIVATE_INPUTS": "true", "MAX_INPUT_BYTES": str(MIB), "FETCH_TIMEOUT": "2"}
+    settings: dict[str, Any] = {"ALLOW_PRIVATE_INPUTS": "true", "MAX_INPUT_BYTES": str(MIB), "FETCH_TIMEOUT": "2"}
     with running(tmp_path_factory.mktemp("strict"), **settings) as server:
         yield server
 

@@ -146,7 +146,12 @@ def test_every_speed_draws_and_eight_images_are_those_of_their_seeds(fal: Module
 
 def test_words_and_negatives_change_the_picture(fal: ModuleType, model_id: str) -> None:
     arguments = {"model_id": model_id, "prompt": "a portrait", "rendering_speed": "TURBO", "seed": 1, "sync_mode": True}
-    changes = ({}, {"expand_prompt": False}, {"negative_prompt": "hat"}, {"negative_branch": "conditional-image-only"})
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"expand_prompt": False},
+        {"negative_prompt": "hat"},
+        {"negative_branch": "conditional-image-only"},
+    )
     drawn = [fal.run(GENERATE, arguments=arguments | change)["images"][0]["url"] for change in changes]
     assert len(set(drawn)) == 4
     assert fal.run(GENERATE, arguments=arguments)["images"][0]["url"] == drawn[0]

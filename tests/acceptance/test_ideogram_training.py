@@ -7,9 +7,9 @@ import random
 import signal
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import httpx
@@ -26,7 +26,9 @@ FOREVER = 40_000  # steps: hours of training
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-def pictures(count: int, sides: tuple[int, int] = (512, 512), **texts: str) -> bytes:
+def pictures(
+    count: int, sides: tuple[int, int] = (512, 512), *, texts: Mapping[str, str] = MappingProxyType({})
+) -> bytes:
     """A ZIP of pictures that resemble each other in nothing, and of other files."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as written:
@@ -36,7 +38,7 @@ def pictures(count: int, sides: tuple[int, int] = (512, 512), **texts: str) -> b
             blots.resize(sides, Image.Resampling.BICUBIC).save(picture, "PNG")
             written.writestr(f"{number}.png", picture.getvalue())
         for name, text in texts.items():
-            written.writestr(name.replace("__", "."), text)
+            written.writestr(name, text)
     return buffer.getvalue()
 
 
@@ -156,9 +158,9 @@ def test_a_cancelled_training_leaves_no_model_to_use(server: Server) -> None:
 
 DATASETS: dict[str, tuple[Callable[[], bytes], str, str]] = {
     "not-an-archive": (lambda: b"hello, I am text", "images_data_url", "cannot be opened"),
-    "no-image": (lambda: pictures(0, a__txt="hello"), "images_data_url", ""),
+    "no-image": (lambda: pictures(0, texts={"a.txt": "hello"}), "images_data_url", ""),
     "tiny-pictures": (lambda: pictures(3, (200, 300)), "images_data_url", "at least 256 pixels"),
-    "broken-json": (lambda: pictures(3, **{"1__txt": '{"high_level_description": ['}), "images_data_url", "1.png"),
+    "broken-json": (lambda: pictures(3, texts={"1.txt": '{"high_level_description": ['}), "images_data_url", "1.png"),
 }
 
 

@@ -69,7 +69,7 @@ def test_installed_with_no_checkout_near_it_serves_trains_and_generates(
 ) -> None:
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
-    imported = [python, "-c", "import tintype; print(tintype.__file__)"]
+    imported = [str(python), "-c", "import tintype; print(tintype.__file__)"]
     found = subprocess.run(imported, check=True, capture_output=True, text=True).stdout.strip()
     assert Path(found).is_relative_to(python.parents[1])
     with running(tmp_path, executable=python) as server:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,7 @@ def test_a_local_path_is_refused_with_the_way_out() -> None:
 
 
 def test_a_body_that_is_no_object_is_refused() -> None:
+    body: Any
     for body in (None, [], "text", 3):
         assert details(body)[0]["loc"] == ["body"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from tintype.catalog.custom_models import MakesModel, UsesModel
@@ -16,7 +18,7 @@ from tintype.errors import InputError
 ZIP = "https://example.com/pictures.zip"
 
 
-def refused(endpoint: object, body: dict[str, object]) -> set[tuple[str, str]]:
+def refused(endpoint: object, body: Mapping[str, object]) -> set[tuple[str, str]]:
     with pytest.raises(InputError) as caught:
         (CUSTOM_MODEL_TRAINER if endpoint == "train" else CUSTOM_MODEL_GENERATE).parse(body)
     return {(str(entry["loc"][-1]), str(entry["type"])) for entry in caught.value.details}

@@ -58,4 +58,4 @@ def test_old_requests_go_when_that_is_asked_for(tmp_path: Path, request_id: str)
     assert gc(tmp_path, "--older-than", "1")["old requests"] == 0
     assert gc(tmp_path, "--older-than", "0")["old requests"] == 1
     assert not list((tmp_path / "files").glob("*/*.png"))
-    assert with_store(tmp_path, lambda store, _: store.requests.get(request_id)).is_erased  # type: ignore[union-attr]
+    assert with_store(tmp_path, lambda store, _: store.requests.get(request_id)).is_erased

@@ -23,7 +23,7 @@ def delivered(data_dir: Path) -> str:
     """The id of a request whose webhook has been delivered."""
 
     async def work(store: Store, _: Settings) -> str:
-        request, _ = await store.requests.submit(NewRequest("fal-ai/flux-lora", "inference", {}, webhook_url=URL))
+        request, _new = await store.requests.submit(NewRequest("fal-ai/flux-lora", "inference", {}, webhook_url=URL))
         await store.requests.cancel(request.id)
         [delivery] = await store.webhooks.claim(1)
         await store.webhooks.delivered(delivery, "Answered 200.")

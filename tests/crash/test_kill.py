@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.processes import ServeProcess
@@ -18,7 +19,7 @@ pytestmark = [
 READY_AGAIN = 30.0  # seconds, promised
 NO_ORPHAN = 5.0  # seconds, promised
 # Long enough to be killed in the middle.
-TRAINING = {"steps": 60, "seconds": 0.05, "checkpoint_every": 5}
+TRAINING: dict[str, Any] = {"steps": 60, "seconds": 0.05, "checkpoint_every": 5}
 
 
 async def test_killing_child_supervisor_and_web_in_turn_costs_no_request(serving: ServeProcess) -> None:

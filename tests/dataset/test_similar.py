@@ -22,7 +22,7 @@ def again(image: Image.Image, quality: int) -> Image.Image:
 
 
 @pytest.mark.parametrize("make", [person, scene])
-def test_a_copy_that_was_saved_again_or_made_smaller_is_the_same_shot(make: Any) -> None:  # type: ignore[no-untyped-def]
+def test_a_copy_that_was_saved_again_or_made_smaller_is_the_same_shot(make: Any) -> None:
     image = make()
     copies = [again(image, 50), image.resize((256, 256), Image.Resampling.LANCZOS), image]
     likeness = compared(*copies, image.resize((1024, 1024)))

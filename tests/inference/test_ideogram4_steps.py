@@ -12,9 +12,9 @@ from diffusers.pipelines.ideogram4.pipeline_ideogram4 import _logit_normal_sigma
 from PIL import Image
 from tests.support.tiny_ideogram import save_tiny_ideogram
 
-from tintype.catalog.ideogram_v4 import NegativeBranch
+from tintype.catalog.ideogram_v4 import NegativeBranch, RenderingSpeed
 from tintype.inference.ideogram4 import denoise, schedule
-from tintype.inference.presets import SPEEDS, Preset, RenderingSpeed
+from tintype.inference.presets import SPEEDS, Preset
 from tintype.inference.prompts import by_rule
 from tintype.jobs.resident_models import ResidentModels
 from tintype.models.family import Features

@@ -249,7 +249,9 @@ def test_a_file_cannot_make_the_loader_rewrite_the_base(
 
 def test_ranks_and_alphas_may_differ_from_layer_to_layer(flux: FluxFamily, tmp_path: Path) -> None:
     first, second = flux.adapter_targets[0], flux.adapter_targets[-1]
-    base, tensors, changed = flux.load_transformer(), {}, {}
+    base = flux.load_transformer()
+    tensors: dict[str, torch.Tensor] = {}
+    changed: dict[str, torch.Tensor] = {}
     for name, rank, alpha in ((first, 2, 6.0), (second, 5, 2.0)):
         layer = base.get_submodule(name)
         down, up = 0.1 * torch.randn(rank, layer.in_features), 0.1 * torch.randn(layer.out_features, rank)

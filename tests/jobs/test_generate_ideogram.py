@@ -23,7 +23,7 @@ from tintype.jobs.local import LocalContext
 from tintype.jobs.resident_models import ResidentModels
 from tintype.models.ideogram4.captions import wrap
 from tintype.models.ideogram4.model import Ideogram4Family
-from tintype.settings import Settings
+from tintype.settings import load_settings
 
 TRAITS = {"nominal_scale": 16, "token_pixels": 16, "guidance_strength": 0.5}
 
@@ -32,7 +32,7 @@ TRAITS = {"nominal_scale": 16, "token_pixels": 16, "guidance_strength": 0.5}
 def models(tmp_path_factory: pytest.TempPathFactory) -> ResidentModels:
     folder = save_tiny_ideogram(tmp_path_factory.mktemp("ideogram"))
     (folder / "miniature.json").write_text(json.dumps(TRAITS))
-    return ResidentModels(Settings(ideogram4_base=str(folder)), "cpu")
+    return ResidentModels(load_settings(ideogram4_base=str(folder)), "cpu")
 
 
 class Local(LocalContext):
@@ -41,7 +41,7 @@ class Local(LocalContext):
     def __init__(self, folder: Path, models: ResidentModels) -> None:
         self.told: list[tuple[str, str]] = []
         super().__init__(
-            folder, Settings(), resident_models=models, on_log=lambda level, line: self.told.append((level, line))
+            folder, load_settings(), resident_models=models, on_log=lambda level, line: self.told.append((level, line))
         )
 
 
@@ -65,7 +65,9 @@ def model(context: Local, lora: Path) -> ModelReference:
 
 def order(**inputs: object) -> IdeogramInput:
     endpoint = IDEOGRAM_LORA if "loras" in inputs else IDEOGRAM
-    return endpoint.parse({"prompt": "a hat", "rendering_speed": "TURBO", "output_format": "png", **inputs})
+    parsed = endpoint.parse({"prompt": "a hat", "rendering_speed": "TURBO", "output_format": "png", **inputs})
+    assert isinstance(parsed, IdeogramInput)
+    return parsed
 
 
 def custom(**inputs: object) -> CustomModelGenerateInput:

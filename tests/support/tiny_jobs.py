@@ -70,7 +70,7 @@ def _stop_if_asked(step: int, context: JobContext) -> None:
 
 
 def _save(step: int, context: JobContext) -> None:
-    context.checkpoint.save(step, lambda folder: (folder / "step").write_text(str(step)) and None)
+    context.checkpoint.save(step, lambda folder: (folder / "step").write_text(str(step)))
 
 
 def _fail(how: str) -> None:

@@ -18,7 +18,7 @@ from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, LeaseLost
 from tintype.files import Objects, internal_url, new_file_id
 from tintype.settings import Settings
-from tintype.store.records import Claim, LogLine, Status, StoredFile, Worker
+from tintype.store.records import Claim, LogLine, Request, Status, StoredFile, Worker
 from tintype.store.store import Store
 from tintype.web.app import create_app
 from tintype.web.server import BoundedProtocol
@@ -55,6 +55,16 @@ class WebServer:
     def call(self, work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
         """Does something with the server's queue, on its loop."""
         return asyncio.run_coroutine_threadsafe(work(self._store), self._loop).result(60)
+
+    def request(self, request_id: str) -> Request:
+        """Returns a request as the store has it."""
+        found = self.call(lambda store: store.requests.get(request_id))
+        assert found is not None
+        return found
+
+    def create_key(self, name: str) -> str:
+        """Returns a new key of that name."""
+        return self.call(lambda store: store.keys.create(name))[1]
 
     def clear(self) -> None:
         """Ends whatever a test has left unfinished."""

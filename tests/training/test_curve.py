@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from tintype.lora.lora import Lora
 from tintype.training.curve import figures, smoothed, write_curve
 from tintype.training.loop import Trained
 
@@ -18,7 +19,7 @@ from tintype.training.loop import Trained
 def test_figures_are_plain_json_even_after_skipped_steps() -> None:
     losses = [1 / (step + 1) for step in range(5000)]
     losses[7] = math.nan
-    told = figures(Trained(torch.zeros(1), losses, skipped=1, seconds=50.0, resumed_from=2500), torch.device("cpu"))
+    told = figures(Trained(Lora({}), losses, skipped=1, seconds=50.0, resumed_from=2500), torch.device("cpu"))
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert told["steps_per_second"] == 100
     assert len(told["loss_curve"]) <= 200

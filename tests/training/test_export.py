@@ -157,7 +157,7 @@ def expected_diffusers() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def expected_original(prefix: str, dot: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The table of published kohya and ComfyUI files, where n layers of rank 2 are fused into one of rank 2n."""
-    double = {}
+    double: dict[str, tuple[int, int, int]] = {}
     for stream in ("img", "txt"):
         double |= {
             f"{stream}_attn{dot}qkv": (9216, 3072, 3),

@@ -160,7 +160,7 @@ def test_an_attempt_that_finds_all_steps_done_says_so(models: ResidentModels, ca
 class OnFullDisk(FolderCheckpoints):
     """Where nothing more can be written."""
 
-    def save(self, step: int, write: Callable[[Path], None]) -> Checkpoint:
+    def save(self, step: int, write: Callable[[Path], object]) -> Checkpoint:
         def fails(folder: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

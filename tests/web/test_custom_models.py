@@ -85,6 +85,7 @@ def test_a_model_that_is_not_completed_is_refused_with_its_status(client: httpx.
     assert "'Still young' is CREATING, not COMPLETED" in entry["msg"]
     assert entry["ctx"] == {"status": "CREATING"}
     claim = server.call(lambda store: store.leases.claim("w", "training"))
+    assert claim is not None
     assert "is TRAINING" in refused(client.post(DRAWER, json=draw))["msg"]
     server.call(lambda store: store.leases.fail(claim, InternalError("It broke.").failure()))
     assert "is ERRORED, not COMPLETED: It broke." in refused(client.post(DRAWER, json=draw))["msg"]
@@ -120,6 +121,7 @@ def test_renaming_changes_the_display_name_alone(client: httpx.Client, server: W
     renamed = client.patch(where, json={"name": "  Another name "}).json()
     assert renamed == {**model, "name": "Another name"}
     assert client.get(where).json() == renamed
+    body: Any
     for body in ({"name": "four"}, {"name": "x" * 31}, {"name": 7}, {}, [], None):
         answer = client.patch(where, json=body)
         assert answer.status_code == 422

@@ -43,7 +43,7 @@ def test_bytes_that_are_no_json_pass_too(tmp_path: Path, body: Any, size: Any) -
 @pytest.mark.parametrize("size", [7, 4096, 10**9])
 def test_long_data_uris_leave_placeholders_and_are_whole_on_disk(tmp_path: Path, size: int) -> None:
     long = "data:application/zip;base64," + base64.b64encode(bytes(range(256)) * 600).decode()
-    value = {"a": long, "b": ["x", {"c": long + "=", "d": 'say "data:" \\'}], "short": "data:,x"}
+    value: dict[str, Any] = {"a": long, "b": ["x", {"c": long + "=", "d": 'say "data:" \\'}], "short": "data:,x"}
     extractor = sift(json.dumps(value).encode(), tmp_path, size)
     parsed = json.loads(bytes(extractor.rest))
     assert len(extractor.rest) < 1000

@@ -8,6 +8,7 @@ import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import fal_client
 import fal_client.client as globals_of_fal
@@ -42,7 +43,7 @@ def test_subscribe_uploads_trains_reports_and_returns_files_that_anyone_can_fetc
 ) -> None:
     url = fal.upload(b"PK\x03\x04" + b"x" * 1000, "application/zip", "my photos.zip")
     assert url.startswith(server.origin + "/cdn/files/")
-    seen = []
+    seen: list[Any] = []
     result = fal.subscribe(
         TRAINER, {"images_data_url": url, "trigger_phrase": "TOK"}, with_logs=True, on_queue_update=seen.append
     )
@@ -129,7 +130,7 @@ def test_a_file_beyond_the_clients_threshold_goes_up_in_parts(
 
 
 def test_the_asynchronous_client_meets_no_redirect(fal: fal_client.SyncClient, server: WebServer) -> None:
-    async def work() -> object:
+    async def work() -> Any:
         client = fal_client.AsyncClient(key=server.key)
         url = await client.upload(b"PK\x03\x04", "application/zip", "a.zip")
         result = await client.subscribe(TRAINER, {"images_data_url": url, "trigger_phrase": "async"})

@@ -35,6 +35,7 @@ def test_what_is_said_is_understood() -> None:
         )
     )
     assert options.priority is Priority.LOW
+    assert options.start_deadline is not None
     assert 25 < options.start_deadline - time.time() < 31
     assert (options.idempotency_key, options.webhook_url, options.max_queue_length) == ("abc", "https://h/x", 0)
     assert (options.store_io, options.hint, options.tags) == (False, "warm", {"team": "red", "run": "7"})
@@ -95,7 +96,7 @@ def test_an_access_list_is_kept_in_full_and_one_that_keeps_nobody_out_is_none() 
     listed = '{"initial_acl": {"default": "forbid", "rules": [{"user": "ann", "decision": "allow"}]}}'
     assert lifecycle_of(http(x_fal_object_lifecycle=listed)).acl == PRIVATE
     only_rules = '{"initial_acl": {"rules": [{"user": "ann", "decision": "hide"}]}}'
-    assert lifecycle_of(http(x_fal_object_lifecycle=only_rules)).acl["default"] == "allow"
+    assert lifecycle_of(http(x_fal_object_lifecycle=only_rules)).acl["default"] == "allow"  # type: ignore[index]
     for open_to_all in ('{"default": "allow"}', "null", "{}", '{"rules": [{"user": "a", "decision": "allow"}]}'):
         assert lifecycle_of(http(x_fal_object_lifecycle=f'{{"initial_acl": {open_to_all}}}')).acl is None
 

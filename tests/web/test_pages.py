@@ -10,6 +10,7 @@ import pytest
 from tests.support.web_server import WebServer
 
 from tintype import errors
+from tintype.catalog import Kind
 from tintype.store.records import Worker
 from tintype.web.pages import current
 
@@ -20,7 +21,7 @@ def anyone(server: WebServer) -> Iterator[httpx.Client]:
         yield client
 
 
-def lane(id_: str, kind: str, seen_at: float, device: str = "cpu") -> Worker:
+def lane(id_: str, kind: Kind, seen_at: float, device: str = "cpu") -> Worker:
     return Worker(id_, kind, device, "here", os.getpid(), "boot", seen_at, "idle")
 
 

@@ -19,12 +19,12 @@ def test_an_error_has_fals_shape_headers_and_a_link_that_opens() -> None:
     assert response.headers["x-fal-retryable"] == "false"
     assert response.headers["x-fal-needs-retry"] == "0"
     assert response.headers["x-fal-billable-units"] == "0"
-    body = json.loads(response.body)
+    body = json.loads(bytes(response.body))
     assert body["message"] == "Too large."
     assert body["detail"][0]["url"] == "http://h/docs/errors#file_too_large"
 
 
 def test_a_flat_error_stays_flat() -> None:
-    body = json.loads(failure_response(NotFound("Gone.").failure(), "http://h").body)
+    body = json.loads(bytes(failure_response(NotFound("Gone.").failure(), "http://h").body))
     assert body == {"status": "NOT_FOUND", "detail": "Gone.", "message": "Gone.", "error_type": "not_found"}
     assert json_response({}).headers["content-type"] == "application/json"

@@ -133,7 +133,7 @@ def test_runs_of_a_web_process_that_was_killed_are_cancelled_unless_somebody_com
     tmp_path: Path, start: Callable[..., WebServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sync_runs, "RESTART_GRACE_SECONDS", 0.2)
-    settings = {"data_dir": tmp_path}
+    settings: dict[str, Any] = {"data_dir": tmp_path}
 
     async def leave() -> None:
         store = await Store.open(Settings(**settings).database_url)

@@ -13,6 +13,7 @@ import pytest
 from tests.support.web_server import WebServer
 
 from tintype.files import new_file_id, own_file, public_url
+from tintype.store import Store
 from tintype.store.records import Ending
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
@@ -144,7 +145,9 @@ def test_a_large_data_uri_becomes_a_file_and_leaves_the_request_small(client: ht
     uri = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
     request_id = submit(client, images_data_url=uri, trigger_phrase="large").json()["request_id"]
     stored = server.call(lambda store: store.requests.get(request_id)).input["images_data_url"]
-    file_id, name = own_file(stored)
+    own = own_file(stored)
+    assert own is not None
+    file_id, name = own
     assert name == "data.zip"
     assert client.get(f"/cdn/files/{file_id}/{name}").content == data
     assert not list((server.settings.data_dir / "uploads" / "incoming").iterdir())
@@ -254,8 +257,12 @@ def test_what_was_said_about_the_files_of_the_result_is_kept_to(client: httpx.Cl
     url = client.get(f"/queue/a/b/requests/{request_id}").json()["config_file"]["url"]
     assert client.get(url).status_code == 200
     assert client.get(url, headers={"Authorization": ""}).status_code == 403
-    file_id, _ = own_file(url)
+    own = own_file(url)
+    assert own is not None
+    file_id, _ = own
     kept = server.call(lambda store: store.files.find(file_id))
+    assert kept is not None
+    assert kept.expires_at is not None
     assert 3500 < kept.expires_at - kept.created_at < 3700
 
 
@@ -263,8 +270,10 @@ def test_a_request_that_is_not_to_be_tried_again_is_not(client: httpx.Client, se
     server.hold()
     request_id = submit(client, headers={"x-fal-no-retry": "1"}, trigger_phrase="once").json()["request_id"]
 
-    async def die(store) -> None:
-        await store.leases.release(await store.leases.claim("w", "training"), Ending.DIED, "the process died")
+    async def die(store: Store) -> None:
+        claim = await store.leases.claim("w", "training")
+        assert claim is not None
+        await store.leases.release(claim, Ending.DIED, "the process died")
 
     server.call(die)
     done = server.wait(request_id, "COMPLETED")
@@ -341,8 +350,5 @@ def test_a_runner_hint_stands_for_the_lora_it_names(client: httpx.Client, server
     named = client.post(DRAWER, json={"prompt": "x", "loras": [{"path": url["access_url"]}]})
     hinted = client.post(DRAWER, json={"prompt": "y"}, headers={"x-fal-runner-hint": url["access_url"]})
     plain = client.post(DRAWER, json={"prompt": "z"})
-    wishes = [
-        server.call(lambda store, sent=sent: store.requests.get(sent.json()["request_id"])).affinity
-        for sent in (named, hinted, plain)
-    ]
+    wishes = [server.request(sent.json()["request_id"]).affinity for sent in (named, hinted, plain)]
     assert wishes[0] == wishes[1] != wishes[2]

@@ -195,7 +195,7 @@ PRIVATE = ("http://10.0.0.1/", "http://192.168.1.2/", "http://169.254.169.254/",
            "http://metadata.google.internal/", "http://printer.local/", "http://[fd00::1]/")  # fmt: skip
 
 
-def refused(url: str, **settings: object) -> bool:
+def refused(url: str, **settings: Any) -> bool:
     try:
         check_receiver(Settings(**settings), url)
     except BadRequest:

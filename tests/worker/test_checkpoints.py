@@ -16,8 +16,8 @@ from tintype.errors import LeaseLost, StorageFull
 from tintype.worker.checkpoints import FolderCheckpoints
 
 
-def writes(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "state").write_text(text) and None
+def writes(text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "state").write_text(text)
 
 
 def test_the_newest_complete_checkpoint_is_found_by_the_next_attempt(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_missing_input_is_an_error_at_its_place(told: CachedResponse) -> None:
 
 
 def test_a_checkpoint_is_told_once_it_is_complete(told: CachedResponse) -> None:
-    told.context.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
+    told.context.checkpoint.save(5, lambda folder: (folder / "state").write_text("x"))
     assert told.messages == [{"say": "checkpoint", "request_id": "r", "step": 5}]
     assert told.context.resident_models == "resident"
 
@@ -87,7 +87,7 @@ def test_scratch_that_a_killed_attempt_left_is_cleared_and_checkpoints_stay(sett
     killed = CachedResponse(settings, token=1).context
     (killed.scratch / "half").write_text("x")
     (killed.lasting / "encoded").write_text("x")
-    killed.checkpoint.save(5, lambda folder: (folder / "state").write_text("x") and None)
+    killed.checkpoint.save(5, lambda folder: (folder / "state").write_text("x"))
 
     after = CachedResponse(settings, token=2).context
 

@@ -51,7 +51,7 @@ class FolderCheckpoints:
         found = self._complete()
         return found[-1] if found else None
 
-    def save(self, step: int, write: Callable[[Path], None]) -> Checkpoint:
+    def save(self, step: int, write: Callable[[Path], object]) -> Checkpoint:
         """Calls `write` with an empty folder, then publishes it atomically. Raises LeaseLost for a late writer, and
         StorageFull when the disk has no room for it."""
         if not self._folder.exists():

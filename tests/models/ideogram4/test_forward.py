@@ -49,7 +49,7 @@ def gradient_of(
     sigma = torch.rand(2, generator=generator)
     with family.adapted(adapter, forward, **how) as transformer:  # type: ignore[arg-type]
         predicted = family.predict_velocity(transformer, noisy, sigma, features, 1.0)
-        predicted.float().square().mean().backward()  # type: ignore[no-untyped-call]
+        predicted.float().square().mean().backward()
     return predicted.detach(), adapter.weights.grad.clone()
 
 
