@@ -7,7 +7,14 @@ import zipfile
 
 import pytest
 
-from tintype.files.formats import suffix_for, suffix_of_bytes, suffix_of_name
+from tintype.files.formats import (
+    FORMATS,
+    content_type_of_name,
+    suffix_for,
+    suffix_of_bytes,
+    suffix_of_name,
+    suffix_of_type,
+)
 
 
 def test_the_name_in_the_url_speaks_first() -> None:
@@ -39,3 +46,12 @@ def test_archives_and_weights_are_known_by_their_bytes() -> None:
 def test_nothing_known_is_nothing(head: bytes) -> None:
     assert suffix_of_bytes(head) == ""
     assert suffix_of_name("photos") == ""
+
+
+def test_suffixes_and_content_types_lead_to_each_other() -> None:
+    for kind in FORMATS:
+        for suffix in kind.suffixes:
+            assert suffix_of_name("A" + suffix.upper()) == suffix
+            assert content_type_of_name("a" + suffix) == (kind.types or ("application/octet-stream",))[0]
+        assert {suffix_of_type(name) for name in kind.types} <= {kind.suffixes[0]}
+    assert content_type_of_name("a.exe") == "application/octet-stream"

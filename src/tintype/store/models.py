@@ -45,8 +45,8 @@ class Models(Repository):
     async def list(
         self, *, owner: str = "", status: ModelStatus | None = None, limit: int = 50, before: float | None = None
     ) -> builtins.list[CustomModel]:
-        """Lists models, newest first; archived ones only when their status is asked for, deleted ones never. `before` is
-        the `created_at` of the last one seen."""
+        """Lists models, newest first; archived ones only when their status is asked for, deleted ones never. `before`
+        is the `created_at` of the last one seen."""
         query = sa.select(table).where(belongs_to(owner, table.c.key_id), table.c.deleted_at.is_(None))
         query = query.where(table.c.status == status if status else table.c.status != ModelStatus.ARCHIVED)
         if before is not None:
