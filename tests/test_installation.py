@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from pathlib import Path
 
@@ -60,4 +61,6 @@ def test_the_server_of_programs_stops_with_the_last_of_them(tmp_path: Path) -> N
 def test_programs_that_hold_it_open_need_no_server_yet(tmp_path: Path, data: str) -> None:
     (tmp_path / data / "locks").mkdir(parents=True)
     for _ in range(2):
-        os.close(installation.hold_open(tmp_path / data))
+        descriptor = installation.hold_open(tmp_path / data)
+        assert stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        os.close(descriptor)

@@ -98,7 +98,9 @@ def test_it_is_readable_in_the_dark_and_says_what_was_left_out(tmp_path: Path) -
 
 
 def test_a_name_that_is_no_unicode_does_not_stop_the_report(tmp_path: Path) -> None:
-    write_page(DatasetReport(dropped=[FileNote("\udcff.jpg", "damaged")]), tmp_path / "report.html")
+    page = tmp_path / "report.html"
+    write_page(DatasetReport(dropped=[FileNote("\udcff.jpg", "damaged")]), page)
+    assert "damaged" in page.read_text()
 
 
 def test_an_empty_report_is_a_page() -> None:

@@ -34,4 +34,4 @@ def test_a_base_gives_way_to_one_that_does_not_fit_beside_it(monkeypatch: pytest
     gc.collect()
     assert transformer() is None, "its memory is free again"
     assert resident.family(Ideogram4Family) is ideogram, "what is resident is not loaded again"
-    assert resident.inference(FluxInference).family.load_transformer() is not None
+    assert resident.inference(FluxInference).family.load_transformer().config.num_layers > 0

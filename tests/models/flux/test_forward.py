@@ -99,8 +99,8 @@ def test_a_bf16_base_keeps_its_side_path_beside_it() -> None:
     (ours, gradient), (theirs, wanted) = gradient_of(narrow, adapter), gradient_of(narrow, adapter, Forward.DIFFUSERS)
     torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.05 * theirs.abs().max().item())
     assert torch.nn.functional.cosine_similarity(gradient, wanted, dim=0) > 0.98
-    assert gradient.abs().min() >= 0
     assert torch.isfinite(gradient).all()
+    assert (gradient != 0).all()
 
 
 def test_rotary_tables_are_fp32_and_diffusers_own() -> None:
