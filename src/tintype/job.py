@@ -70,6 +70,11 @@ class JobContext(Protocol):
         job that checkpoints catches Drained, saves, and raises it again. Call it every step."""
         ...
 
+    def check_readable(self, url: str) -> None:
+        """Raises FileDownloadError for a file of this server that the request may not read, or not any more. `fetch`
+        asks by itself; who has kept what an earlier request read asks here."""
+        ...
+
     def fetch(self, url: str, *, max_bytes: int | None = None) -> Path:
         """A local copy of an input file. Raises FileDownloadError or FileTooLarge."""
         ...

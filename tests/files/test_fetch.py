@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tintype.errors import Cancelled, FileDownloadError, FileTooLarge
-from tintype.files import Objects, fetch_input, internal_url, new_file_id, public_url
+from tintype.files import Objects, fetch_input, internal_url, new_file_id
 from tintype.files.addresses import Address
 from tintype.files.fetch import _Fetch
 from tintype.settings import Settings
@@ -214,13 +214,13 @@ def test_cancelling_ends_a_download(fetch: Callable[..., Path], origin: str, tmp
     assert not list((tmp_path / "in").iterdir())
 
 
-def test_files_of_this_server_come_from_storage_whatever_host_their_url_names(
+def test_files_of_this_server_come_from_storage_by_their_references(
     fetch: Callable[..., Path], objects: Objects
 ) -> None:
     file_id = new_file_id()
     objects.put_bytes(f"{file_id}/lora.safetensors", b"weights")
-    urls = (internal_url(file_id, "lora.safetensors"), public_url("http://127.0.0.1:1", file_id, "lora.safetensors"))
-    for url in urls:
+    reference = internal_url(file_id, "lora.safetensors")
+    for url in (reference, reference + "?until=9"):
         path = fetch(url, allow_private_inputs=False)
         assert path.read_bytes() == b"weights"
         assert path.suffix == ".safetensors"
@@ -230,8 +230,8 @@ def test_files_of_this_server_come_from_storage_whatever_host_their_url_names(
 
 def test_a_file_that_is_gone_is_told_to_be_gone(fetch: Callable[..., Path]) -> None:
     assert "no such file" in refused(fetch, internal_url(new_file_id(), "a.zip"))
-    assert "no such file" in refused(fetch, public_url("http://127.0.0.1:1", new_file_id(), "a.zip"))
     assert "no such file" in refused(fetch, "tintype:files/nonsense")
+    assert "no such file" in refused(fetch, "TinType:FILES/nonsense")
 
 
 def test_data_uris_of_any_size_are_decoded(fetch: Callable[..., Path]) -> None:
@@ -243,3 +243,17 @@ def test_data_uris_of_any_size_are_decoded(fetch: Callable[..., Path]) -> None:
     assert "base64" in refused(fetch, "data:;base64,$$$")
     with pytest.raises(FileTooLarge):
         fetch("data:,0123456789", max_bytes=5)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://example.com/files/ID/a.zip", "http://127.0.0.1:1/cdn/files/ID/a.zip", "http://localhost/files/ID/a.zip",
+     "http://tintype@example.com/cdn/files/ID/a.zip", "https://v3.fal.media/files/ID/a.zip"],
+)  # fmt: skip
+def test_a_url_is_never_read_from_storage_whatever_its_path_looks_like(
+    fetch: Callable[..., Path], objects: Objects, url: str
+) -> None:
+    file_id = new_file_id()
+    objects.put_bytes(f"{file_id}/a.zip", b"somebody else's photos")
+    with pytest.raises(FileDownloadError, match=r"could not be fetched|private address"):
+        fetch(url.replace("ID", file_id), allow_private_inputs=False, resolver=lambda host, port: ["127.0.0.1"])

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.files.urls import internal_url, is_file_id, new_file_id, own_file, public_url, render, safe_file_name
+from tintype.files.urls import (
+    internal_url,
+    is_file_id,
+    new_file_id,
+    own_file,
+    own_reference,
+    public_url,
+    render,
+    safe_file_name,
+)
 
 
 def test_ids_are_url_safe_and_carry_at_least_128_random_bits() -> None:
@@ -52,18 +61,67 @@ def test_any_name_becomes_one_that_is_safe_and_stays_the_same(name: Any) -> None
     assert not safe.startswith(".")
     assert len(safe.encode()) <= 255
     id_ = new_file_id()
-    assert own_file(public_url("http://h", id_, safe)) == (id_, safe)
-    assert own_file(internal_url(id_, safe)) == (id_, safe)
+    assert own_file(public_url("http://h", id_, safe), {"h"}.__contains__) == (id_, safe)
+    assert own_file(internal_url(id_, safe), {"h"}.__contains__) == (id_, safe)
+    assert own_reference(internal_url(id_, safe)) == own_reference(internal_url(id_, safe, until=9)) == (id_, safe)
 
 
-def test_own_files_are_recognised_on_any_host_and_only_by_a_whole_id() -> None:
+OURS = {"127.0.0.1", "::1", "v3.fal.media", "h"}.__contains__
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8787/cdn/files/ID/a.zip",
+        "http://127.0.0.1:1/files/ID/a.zip",
+        "http://[::1]:8787/files/ID/a.zip",
+        "https://v3.fal.media/files/ID/a.zip",
+        "HTTP://H./files/ID/a.zip?x=1#y",
+        "http://somebody:secret@h/files/ID/a.zip",
+        "http://example.com@h/files/ID/a.zip",
+        "http://h/%66iles/ID/a%2Ezip",
+        "tintype:files/ID/a.zip",
+        "TINTYPE:Files/ID/a.zip",
+        "tintype:files/ID/a.zip?until=17",
+    ],
+)
+def test_files_of_this_server_are_known_by_its_names_alone(url: str) -> None:
     id_ = new_file_id()
-    for url in (
-        f"http://127.0.0.1:8787/cdn/files/{id_}/a.zip",
-        f"https://v3.fal.media/files/{id_}/a.zip",
-        f"HTTP://HOST/files/{id_}/a.zip?x=1#y",
-    ):
-        assert own_file(url) == (id_, "a.zip")
+    assert own_file(url.replace("ID", id_), OURS) == (id_, "a.zip")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/files/ID/a.zip",
+        "http://h@example.com/files/ID/a.zip",
+        "http://h:1@example.com:2/files/ID/a.zip",
+        "http://example.com/http://h/files/ID/a.zip",
+        "http://example.com/?x=http://h/files/ID/a.zip",
+        "http://example.com/#@h/files/ID/a.zip",
+        "http://h.example.com/files/ID/a.zip",
+        "http://[::2]/files/ID/a.zip",
+        "http://127.0.0.2/files/ID/a.zip",
+        "//h/files/ID/a.zip",
+        "http:/files/ID/a.zip",
+        "http:///files/ID/a.zip",
+        " tintype:files/ID/a.zip",
+        "tintype :files/ID/a.zip",
+        "tintype:files/ID/a.zip ",
+        "tintype:files/ID/a.zip#x",
+        "tintype:files/ID/a.zip?until=x",
+        "tintype:files/ID/../a.zip",
+        "tintype:files//ID/a.zip",
+        "tintype%3Afiles/ID/a.zip",
+        "file:files/ID/a.zip",
+    ],
+)
+def test_whatever_else_looks_like_a_file_of_this_server_is_foreign(url: str) -> None:
+    assert own_file(url.replace("ID", new_file_id()), OURS) is None
+
+
+def test_own_files_are_recognised_only_by_a_whole_id() -> None:
+    id_ = new_file_id()
     for url in (
         f"http://h/files/{id_}/../a.zip",
         f"http://h/files/{id_}/..%2F..%2Fa",
@@ -74,7 +132,7 @@ def test_own_files_are_recognised_on_any_host_and_only_by_a_whole_id() -> None:
         "http://[broken/files/x/y",
         f"data:text/plain,/files/{id_}/a.zip",
     ):
-        assert own_file(url) is None, url
+        assert own_file(url, lambda host: True) is None, url
 
 
 def test_rendering_turns_whole_references_anywhere_into_urls_and_nothing_else() -> None:

@@ -22,6 +22,7 @@ class StepsInput(EndpointInput):
     deaf: bool = False  # never asks whether it was cancelled
     noisy: bool = False
     publish: bool = False
+    read: str = ""  # a file to fetch after the last step
 
 
 class StepsOutput(EndpointOutput):
@@ -52,6 +53,9 @@ def run(input: StepsInput, context: JobContext) -> StepsOutput:
         context.progress(done, input.steps, loss=1 / done)
         if input.checkpoint_every and done % input.checkpoint_every == 0:
             _save(done, context)
+    if input.read:
+        context.check_readable(input.read)
+        context.log(f"read {context.fetch(input.read).read_text()}")
     output = StepsOutput(resumed_at=begun, steps=input.steps, pid=os.getpid())
     if input.publish:
         path = context.scratch / "counted.txt"

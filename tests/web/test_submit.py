@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.support.web_server import WebServer
 
-from tintype.files import new_file_id, own_file, public_url
+from tintype.files import Objects, new_file_id, own_reference, public_url
 from tintype.store import Store
 from tintype.store.records import Ending
 
@@ -29,6 +29,10 @@ def submit(
     **body: Any,
 ) -> httpx.Response:
     return client.post(path, json={"images_data_url": DATASET, **body}, headers=headers, params=params)
+
+
+def train(client: httpx.Client, url: str, field: str) -> httpx.Response:
+    return client.post(TRAINER, json={"images_data_url": DATASET, "trigger_phrase": url, field: url})
 
 
 def data_files(server: WebServer) -> list[Path]:
@@ -147,9 +151,7 @@ def test_a_large_data_uri_becomes_a_file_and_leaves_the_request_small(client: ht
     uri = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
     request_id = submit(client, images_data_url=uri, trigger_phrase="large").json()["request_id"]
     stored = server.call(lambda store: store.requests.get(request_id)).input["images_data_url"]
-    own = own_file(stored)
-    assert own is not None
-    file_id, name = own
+    file_id, name = own_reference(stored) or ("", "")
     assert name == "data.zip"
     assert client.get(f"/cdn/files/{file_id}/{name}").content == data
     assert not list((server.settings.data_dir / "uploads" / "incoming").iterdir())
@@ -259,9 +261,7 @@ def test_what_was_said_about_the_files_of_the_result_is_kept_to(client: httpx.Cl
     url = client.get(f"/queue/a/b/requests/{request_id}").json()["config_file"]["url"]
     assert client.get(url).status_code == 200
     assert client.get(url, headers={"Authorization": ""}).status_code == 403
-    own = own_file(url)
-    assert own is not None
-    file_id, _ = own
+    file_id = url.split("/")[-2]
     kept = server.call(lambda store: store.files.find(file_id))
     assert kept is not None
     assert kept.expires_at is not None
@@ -354,3 +354,56 @@ def test_a_runner_hint_stands_for_the_lora_it_names(client: httpx.Client, server
     plain = client.post(DRAWER, json={"prompt": "z"})
     wishes = [server.request(sent.json()["request_id"]).affinity for sent in (named, hinted, plain)]
     assert wishes[0] == wishes[1] != wishes[2]
+
+
+@pytest.mark.parametrize("host", ["http://example.com", "https://photos.example:8787", "http://127.0.0.1@example.com"])
+@pytest.mark.parametrize("field", ["images_data_url", "resume_from_checkpoint"])
+def test_a_foreign_host_is_foreign_though_its_path_names_a_file_of_ours(
+    client: httpx.Client, server: WebServer, host: str, field: str
+) -> None:
+    url = client.post("/cdn/files/upload", content=b"PK", headers={"x-fal-file-name": "a.zip"}).json()["access_url"]
+    foreign = f"{host}/files/{'/'.join(url.split('/')[-2:])}"
+    request_id = train(client, foreign, field).json()["request_id"]
+    assert server.request(request_id).input[field] == foreign
+
+
+def test_a_file_whose_upload_is_not_complete_is_named_by_nobody(client: httpx.Client, server: WebServer) -> None:
+    file_id = new_file_id()
+    Objects.open(server.settings.storage_url).put_bytes(f"{file_id}/a.zip", b"half of somebody's photos")
+    for url in (
+        f"{server.origin}/cdn/files/{file_id}/a.zip",
+        f"{server.origin.replace('127.0.0.1', 'LOCALHOST.')}/files/{file_id}/a.zip",
+        f"http://[::1]/files/{file_id}/a.zip",
+        f"http://me:secret@127.0.0.1:1/files/{file_id}/a.zip",
+        f"tintype:files/{file_id}/a.zip",
+        f"TINTYPE:files/{file_id}/a.zip",
+        f"TinType:Files/{file_id}/%61.zip?until=99999999999",
+    ):
+        for field in ("images_data_url", "resume_from_checkpoint"):
+            assert problems(train(client, url, field)) == {(("body", field), "file_download_error")}, url
+        lora = client.post(DRAWER, json={"prompt": "x", "loras": [{"path": url}]})
+        assert problems(lora) == {(("body", "loras", 0, "path"), "file_download_error")}, url
+
+
+@pytest.mark.parametrize("url", ["TINTYPE:files/x", "tintype:files/spooled/x", " tintype:files/x", "tintype:other/x"])
+def test_what_only_looks_like_a_reference_is_refused_at_submit(client: httpx.Client, url: str) -> None:
+    assert {loc for loc, _ in problems(submit(client, images_data_url=url))} == {("body", "images_data_url")}
+
+
+def test_a_signed_url_opens_its_file_to_the_request_as_long_as_it_lasts(
+    client: httpx.Client, server: WebServer
+) -> None:
+    headers = {"x-fal-file-name": "a.zip", "x-fal-object-lifecycle": '{"initial_acl": {"default": "hide"}}'}
+    url = client.post("/cdn/files/upload", content=b"PK", headers=headers).json()["access_url"]
+    asked = client.post("/v1/storage/files/sign", params={"url": url}, json={"expiration_seconds": 60})
+    _, other = server.call(lambda store: store.keys.create("somebody else"))
+    theirs = {"Authorization": f"Key {other}"}
+    assert problems(submit(client, headers=theirs, images_data_url=url))
+    signed = asked.json()["signed_url"]
+    request_id = submit(client, headers=theirs, images_data_url=signed).json()["request_id"]
+    request = server.request(request_id)
+    reference = request.input["images_data_url"]
+    assert server.call(lambda store: store.files.is_readable(reference, request.key_id))
+    plain = reference.partition("?")[0]
+    assert not server.call(lambda store: store.files.is_readable(plain, request.key_id))
+    assert not server.call(lambda store: store.files.is_readable(plain + "?until=1", request.key_id))

@@ -13,8 +13,6 @@ import pytest
 from tests.support.s3 import running_bucket
 from tests.support.web_server import WebServer
 
-from tintype.files import own_file
-
 
 @pytest.fixture
 def anyone(server: WebServer) -> Iterator[httpx.Client]:
@@ -140,9 +138,7 @@ def test_parts_of_the_python_client_need_its_token(client: httpx.Client, anyone:
     assert anyone.put(f"{url}/multipart/{upload_id}/1", content=b"x").status_code == 401
     etag = anyone.put(f"{url}/multipart/{upload_id}/1", content=b"x", headers=bearer).headers["etag"]
     parts = {"parts": [{"partNumber": 1, "etag": etag}]}
-    own = own_file(url)
-    assert own is not None
-    other = url.replace(own[0], "A" * 32)
+    other = url.replace(url.split("/")[-2], "A" * 32)
     assert anyone.post(f"{other}/multipart/{upload_id}/complete", json=parts, headers=bearer).status_code == 404
     assert anyone.post(f"{url}/multipart/{upload_id}/complete", json=parts, headers=bearer).status_code == 200
     assert anyone.get(url).content == b"x"

@@ -5,29 +5,39 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tintype.catalog.custom_models import ModelReference, ModelStatus
+from tintype.catalog.flux_lora import LoraWeight
 from tintype.errors import Cancelled, Drained, FileDownloadError, about_input
+from tintype.job import JobContext
+from tintype.jobs.images import lora_requests
 from tintype.settings import Settings
 from tintype.worker.context import PipeContext, Signals
 from tintype.worker.messages import Run
 
 
 class CachedResponse:
-    """A context and everything it sent."""
+    """A context and everything it sent. Whether a file may be read is told by `readable`, as a supervisor would."""
 
     def __init__(self, settings: Settings, token: int = 3) -> None:
         self.messages: list[Any] = []
+        self.readable = True
         self.signals = Signals()
         order = Run(
             say="run", request_id="r", token=token, attempt=1, endpoint_id="e", input={}, origin="https://origin"
         )  # fmt: skip
         self.context = PipeContext(
-            order, settings, "cpu", send=self.messages.append, signals=self.signals, resident_models=lambda: "resident"
+            order, settings, "cpu", send=self.hear, signals=self.signals, resident_models=lambda: "resident"
         )
+
+    def hear(self, message: Any) -> None:
+        self.messages.append(message)
+        if message["say"] == "ask_file":
+            self.signals.file_answers.put((message["number"] - 1, not self.readable))  # to one that gave up waiting
+            self.signals.file_answers.put((message["number"], self.readable))
 
 
 @pytest.fixture
@@ -111,3 +121,33 @@ def test_a_job_sees_the_custom_model_of_its_request(settings: Settings) -> None:
 
 def test_a_request_without_a_custom_model_has_none(told: CachedResponse) -> None:
     assert told.context.model is None
+
+
+@pytest.mark.parametrize("url", ["tintype:files/ID/a.txt", "TINTYPE:files/ID/a.txt", "tintype:files/ID/a.txt?until=9"])
+def test_a_file_of_this_server_is_read_only_once_the_supervisor_has_agreed(told: CachedResponse, url: str) -> None:
+    path = told.context.scratch / "a.txt"
+    path.write_text("photos")
+    published = told.context.publish(path, "text/plain")
+    url = url.replace("ID", published.url.split("/")[1])
+    assert told.context.fetch(url).read_text() == "photos"
+    told.readable = False
+    for read in (told.context.fetch, told.context.check_readable):
+        with pytest.raises(FileDownloadError):
+            read(url)
+    asked = [message for message in told.messages if message["say"] == "ask_file"]
+    assert [question["reference"] for question in asked] == [url] * 3
+    assert len({question["number"] for question in asked}) == 3
+
+
+def test_who_waits_for_an_answer_can_be_cancelled(told: CachedResponse) -> None:
+    told.signals.cancel("r")
+    with pytest.raises(Cancelled):
+        told.context.check_readable("tintype:files/x")
+
+
+def test_a_lora_that_is_loaded_already_is_asked_about_all_the_same(told: CachedResponse) -> None:
+    told.readable = False
+    lora = LoraWeight(path="tintype:files/" + "A" * 32 + "/lora.safetensors")
+    with pytest.raises(FileDownloadError) as caught:
+        lora_requests([lora], cast(JobContext, told.context))
+    assert caught.value.details[0]["loc"] == ["body", "loras", 0, "path"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from tests.support.processes import SupervisorProcess
 
-from tintype.store import Outcome, Status
+from tintype.files import Objects, internal_url, new_file_id
+from tintype.store import NewRequest, Outcome, Status, StoredFile
 
 pytestmark = pytest.mark.anyio
 
@@ -210,3 +213,48 @@ async def child_of(supervised: SupervisorProcess, lane: str) -> int:
         if lane in child.cmdline():
             return child.pid
     raise AssertionError(f"no {lane} child")
+
+
+async def test_who_may_read_a_file_is_asked_when_it_is_read(supervised: SupervisorProcess) -> None:
+    """With the request's key, though the file could be read when the request was sent."""
+    store, objects = supervised.store, Objects.open(supervised.settings.storage_url)
+    mine, theirs = (await store.keys.create("mine"))[0], (await store.keys.create("theirs"))[0]
+    supervised.start()
+    hide = {"default": "hide", "rules": []}
+
+    async def file(**values: Any) -> StoredFile:
+        made = StoredFile(new_file_id(), "a.txt", "text/plain", 6, time.time(), key_id=mine.id, **values)
+        objects.put_bytes(made.key, b"photos")
+        await store.files.add(made)
+        return made
+
+    async def read(key_id: str, url: str) -> str:
+        new = NewRequest("test/training", "training", {"steps": 1, "read": url}, key_id=key_id)
+        done = await supervised.finished((await store.requests.submit(new))[0].id)
+        return "read" if done.failure is None else done.failure.error_type or ""
+
+    hidden, gone = await file(acl=hide), await file(expires_at=time.time() - 1)
+    opened = await file(acl={"default": "hide", "rules": [{"user": "theirs", "decision": "allow"}]})
+    half = new_file_id()
+    objects.put_bytes(f"{half}/a.txt", b"photos")
+    url = internal_url(hidden.id, "a.txt")
+    assert [await read(key.id, url) for key in (mine, theirs)] == ["read", "file_download_error"]
+    assert await read(theirs.id, internal_url(opened.id, "a.txt")) == "read"
+    assert await read(theirs.id, internal_url(hidden.id, "a.txt", until=int(time.time()) + 60)) == "read"
+    assert await read(theirs.id, internal_url(hidden.id, "a.txt", until=int(time.time()) - 1)) == "file_download_error"
+    for refused in (gone.id, half, new_file_id()):
+        assert await read(mine.id, internal_url(refused, "a.txt")) == "file_download_error"
+    assert await read(mine.id, url.replace("a.txt", "b.txt")) == "file_download_error"
+    assert await read(mine.id, url.upper().replace(hidden.id.upper(), hidden.id)) == "file_download_error"
+
+    shared = await file()
+    new = NewRequest(
+        "test/training", "training", {"steps": 20, "seconds": 0.1, "read": internal_url(shared.id, "a.txt")},
+        key_id=theirs.id,
+    )  # fmt: skip
+    request_id = (await store.requests.submit(new))[0].id
+    await supervised.at_step(request_id, 1)
+    await store.files.set_acl(shared.id, hide)
+    done = await supervised.finished(request_id)
+    assert done.failure is not None
+    assert done.failure.error_type == "file_download_error"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tintype.files.fetch import fetch_input
 from tintype.files.objects import Objects
-from tintype.files.urls import internal_url, new_file_id, own_file, public_url, render, safe_file_name
+from tintype.files.urls import internal_url, new_file_id, own_file, own_reference, public_url, render, safe_file_name
 
 __all__ = [
     "Objects",
@@ -16,6 +16,7 @@ __all__ = [
     "internal_url",
     "new_file_id",
     "own_file",
+    "own_reference",
     "public_url",
     "render",
     "safe_file_name",

@@ -1,6 +1,7 @@
 """Fetches an input into a local file, from wherever its URL points, but never from where it must not.
 
-Files of this server are read from storage; data URIs are decoded; http(s) is streamed under a size cap and a total
+Files of this server are read from storage, by references that were made when the request was sent (whoever calls this
+has asked whether they may be read); data URIs are decoded; http(s) is streamed under a size cap and a total
 deadline, with redirects followed by hand so that every hop is checked. Everything else is refused.
 """
 
@@ -16,14 +17,13 @@ from typing import BinaryIO
 import httpx
 
 from tintype import __version__
-from tintype.catalog import INTERNAL_SCHEME
 from tintype.errors import FileDownloadError, FileTooLarge
 from tintype.files.addresses import Address, Resolver, is_plainly_private, is_public, parsed_url, resolve
 from tintype.files.data_uri import is_data_uri, open_data_uri
 from tintype.files.formats import suffix_for
 from tintype.files.objects import Objects
 from tintype.files.safe_http import PrivateAddress, SafeClient
-from tintype.files.urls import own_file
+from tintype.files.urls import is_internal, own_reference
 from tintype.settings import Settings
 
 MOST_REDIRECTS = 5
@@ -89,14 +89,14 @@ class _Fetch:
     head: bytes = b""
 
     def run(self, url: str) -> str:
-        own = own_file(url)
+        own = own_reference(url)
         if own is not None and (size := self.objects.size("/".join(own))) is not None:
             if size > self.limit:
                 raise self._too_large(url)
             self.objects.copy_to("/".join(own), self.target)
             with self.target.open("rb") as file:
                 return suffix_for("/" + own[1], head=file.read(HEAD_BYTES))
-        if url.startswith(INTERNAL_SCHEME) or (own is not None and is_plainly_private(_host_of(url))):
+        if is_internal(url):
             raise unknown_file(url)
         return self._decode(url) if is_data_uri(url) else asyncio.run(self._download(url))
 
@@ -181,13 +181,6 @@ class _Fetch:
             ctx={"max_size": self.limit},
             given=url,
         )
-
-
-def _host_of(url: str) -> str:
-    try:
-        return parsed_url(url).host
-    except httpx.InvalidURL:
-        return ""  # the download that follows says what is wrong with it
 
 
 def _unfetched(url: str, why: str) -> FileDownloadError:

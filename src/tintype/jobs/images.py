@@ -14,6 +14,7 @@ import PIL.Image
 
 from tintype.catalog import File, Image
 from tintype.catalog.flux_lora import LoraWeight
+from tintype.errors import about_input
 from tintype.files.urls import own_reference
 from tintype.inference.images import EachStep
 from tintype.inference.lora_cache import LoraRequest
@@ -52,6 +53,8 @@ def lora_requests(loras: Sequence[LoraWeight], context: JobContext) -> list[Lora
 
 def lora_request(url: str, scale: float, about: tuple[str | int, ...], context: JobContext) -> LoraRequest:
     """Asks for one LoRA, fetched only if it is not loaded: files of this server never change, those of others may."""
+    with about_input(*about):
+        context.check_readable(url)  # also where it is loaded already
     fetch = functools.partial(context.fetch, url, max_bytes=MOST_LORA_BYTES)
     return LoraRequest(fetch, scale, about, origin=url if own_reference(url) else "")
 

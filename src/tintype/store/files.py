@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -10,7 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tintype.errors import Json
+from tintype.files import own_reference
+from tintype.files.acl import AccessList, Decision
+from tintype.files.urls import opened_until
 from tintype.store import schema
+from tintype.store.database import Database
+from tintype.store.keys import Keys
 from tintype.store.records import Request, StoredFile
 from tintype.store.repository import Repository, uninterrupted
 
@@ -18,7 +23,11 @@ table = schema.files
 
 
 class Files(Repository):
-    """Knows files; their bytes are kept elsewhere."""
+    """Knows files, and who may read them; their bytes are kept elsewhere."""
+
+    def __init__(self, database: Database, clock: Callable[[], float], keys: Keys) -> None:
+        super().__init__(database, clock)
+        self._keys = keys
 
     @uninterrupted
     async def add(self, file: StoredFile) -> None:
@@ -32,6 +41,21 @@ class Files(Repository):
         lasting = sa.or_(table.c.expires_at.is_(None), table.c.expires_at > self._now())
         found = await self._select(sa.select(table).where(table.c.id == file_id, lasting))
         return found[0] if found else None
+
+    async def decide(self, file: StoredFile, key_id: str) -> Decision:
+        """Says what a caller with a key, who may be named by its id or by its owner, meets at a file."""
+        owner = await self._keys.owner_of(key_id)
+        if file.acl is None or await self._keys.owns(owner, file.key_id):
+            return Decision.ALLOW
+        return AccessList.from_json(file.acl).decide({key_id, owner})
+
+    async def is_readable(self, reference: str, key_id: str) -> bool:
+        """Tells whether a request that was sent with a key may read, now, what a reference in it names."""
+        own = own_reference(reference)
+        file = await self.find(own[0]) if own else None
+        if file is None or own != (file.id, file.file_name):
+            return False
+        return opened_until(reference) > self._now() or await self.decide(file, key_id) is Decision.ALLOW
 
     async def of_request(self, request_id: str) -> list[StoredFile]:
         """Lists the files of a request's result, and of what it sent, oldest first."""

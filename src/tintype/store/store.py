@@ -28,8 +28,8 @@ class Store:
         self.requests = Requests(database, clock)
         self.leases = Leases(database, clock, lease_seconds)
         self.workers = Workers(database, clock)
-        self.files = Files(database, clock)
         self.keys = Keys(database, clock)
+        self.files = Files(database, clock, self.keys)
         self.models = Models(database, clock)
         self.webhooks = Webhooks(database, clock)
 

@@ -167,10 +167,10 @@ def _seconds(date: str | None) -> float | None:
 
 async def check_reader(call: Call, file: StoredFile) -> None:
     """Raises Forbidden or NotFound unless the caller of a download, who needs no key as such, may read the file."""
-    if file.acl is None or _is_signed(call, file, call.http.query_params):
+    if file.acl is None or _signed_until(call, file, call.http.query_params):
         return
     try:
-        decision = await _decision(call, file, await identify(call.http, call.services))
+        decision = await call.store.files.decide(file, await identify(call.http, call.services))
     except Unauthorized:
         decision = AccessList.from_json(file.acl).decide(())
     if decision is Decision.HIDE:
@@ -182,29 +182,15 @@ async def check_reader(call: Call, file: StoredFile) -> None:
         )
 
 
-async def may_use(call: Call, file: StoredFile, url: str) -> bool:
-    """Tells whether a caller with a key may have the file at `url` read for a request."""
-    if file.acl is None:
-        return True
-    query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    return _is_signed(call, file, query) or await _decision(call, file, call.key_id) is Decision.ALLOW
+def opened_until(call: Call, file: StoredFile, url: str) -> int:
+    """Tells until when (unix seconds) the signature of `url`, which names `file`, opens it; 0 where it does not."""
+    return _signed_until(call, file, {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()})
 
 
-async def _decision(call: Call, file: StoredFile, key_id: str) -> Decision:
-    """Decides for a caller with a key, who may be named by its id or by its owner."""
-    owner = await call.store.keys.owner_of(key_id)
-    if await call.store.keys.owns(owner, file.key_id):
-        return Decision.ALLOW
-    return AccessList.from_json(file.acl).decide({key_id, owner})
-
-
-def _is_signed(call: Call, file: StoredFile, query: Mapping[str, str]) -> bool:
+def _signed_until(call: Call, file: StoredFile, query: Mapping[str, str]) -> int:
     expires = query.get("expires", "")
-    if not expires.isdecimal() or not call.services.signer.verify(
-        "file", [file.id, expires], query.get("signature", "")
-    ):
-        return False
-    return int(expires) > time.time()
+    is_signed = call.services.signer.verify("file", [file.id, expires], query.get("signature", ""))
+    return int(expires) if is_signed and int(expires) > time.time() else 0
 
 
 async def sign_file(call: Call) -> Response:
@@ -236,7 +222,7 @@ async def change_acl(call: Call) -> Response:
 
 async def _own(call: Call) -> StoredFile:
     """Finds the file that the query names. Raises NotFound, for another person's too."""
-    named = own_file(call.http.query_params.get("url", ""))
+    named = own_file(call.http.query_params.get("url", ""), call.is_own_host)
     file = await call.store.files.find(named[0]) if named else None
     if file is None or not await call.store.keys.owns(call.owner, file.key_id):
         raise NotFound("You have no such file.", remedy="The query's url is the URL of a file of this server.")

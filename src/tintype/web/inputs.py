@@ -14,18 +14,19 @@ import anyio.to_thread
 import httpx
 from pydantic import BaseModel
 
-from tintype.catalog import INTERNAL_SCHEME
 from tintype.catalog.fields import file_references, replace_file
 from tintype.errors import FileDownloadError, FileTooLarge, InputError, Json, about_input, detail
 from tintype.files import internal_url, new_file_id, own_file, safe_file_name
+from tintype.files.acl import Decision
 from tintype.files.addresses import is_plainly_private, parsed_url
 from tintype.files.data_uri import is_data_uri, open_data_uri
 from tintype.files.fetch import private_source, unknown_file
 from tintype.files.formats import suffix_for, suffix_of_name
 from tintype.files.spool import Spool
+from tintype.files.urls import is_internal
 from tintype.store.records import StoredFile
 from tintype.web.access import is_own_host
-from tintype.web.downloads import may_use
+from tintype.web.downloads import opened_until
 from tintype.web.services import Call
 
 Loc = tuple[str | int, ...]
@@ -71,15 +72,15 @@ class InputFiles:
         if is_data_uri(url):
             await anyio.to_thread.run_sync(_check_data_uri, url)
             return url
-        own = own_file(url)
-        if own is not None:
-            file = await self._call.store.files.find(own[0])
-            if file is not None:
-                if not await may_use(self._call, file, url):
-                    raise unknown_file(url)
-                _check_size(file, self._call.settings.max_input_bytes)
-                return internal_url(file.id, file.file_name)
-        if url.startswith(INTERNAL_SCHEME):
+        own = own_file(url, self._call.is_own_host)
+        file = await self._call.store.files.find(own[0]) if own else None
+        if file is not None:
+            until = opened_until(self._call, file, url)
+            if not until and await self._call.store.files.decide(file, self._call.key_id) is not Decision.ALLOW:
+                raise unknown_file(url)
+            _check_size(file, self._call.settings.max_input_bytes)
+            return internal_url(file.id, file.file_name, until=until)
+        if is_internal(url):
             raise unknown_file(url)
         try:
             host = parsed_url(url).host

@@ -6,17 +6,19 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 import anyio.to_thread
 from starlette.requests import Request as HttpRequest
 
-from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN
+from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN, is_fal_host
 from tintype.files import Objects
 from tintype.files.uploads import Uploads
 from tintype.settings import Settings
 from tintype.store.records import StoredFile
 from tintype.store.store import Store
+from tintype.web.access import host_name, is_own_host
 from tintype.web.poll_cache import StatusCache
 from tintype.web.signing import Signer
 from tintype.web.sync_runs import SyncRuns
@@ -75,6 +77,10 @@ class Call:
     def answer_as(self, request_id: str) -> None:
         """Names the queue's request in the response, whatever comes of this call."""
         self.http.state.request_id = request_id
+
+    def is_own_host(self, host: str) -> bool:
+        """Tells whether a host name is one under which this server gives out URLs of its files."""
+        return is_own_host(self.settings, host) or is_fal_host(host) or host == host_name(urlsplit(self.origin).netloc)
 
     @property
     def queue_url(self) -> str:

@@ -84,7 +84,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
         is_new = False
         try:
             await files.settle(input)
-            affinity = _resident(endpoint, files.urls, model, options.hint)
+            affinity = _resident(call, endpoint, files.urls, model, options.hint)
             new = NewRequest(
                 endpoint_id=endpoint.id,
                 kind=endpoint.kind,
@@ -126,11 +126,11 @@ async def _left(call: Call, digest: str) -> Request | None:
     return None if request is None or request.cancel_requested else request
 
 
-def _resident(endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None, hint: str) -> str:
+def _resident(call: Call, endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None, hint: str) -> str:
     """Names what a request would like to find in memory: its base, and the LoRAs that it names or that its model is. A
     runner hint stands for them: the URL of a LoRA, or any name that several requests share."""
     if hint:
-        own = own_file(hint)
+        own = own_file(hint, call.is_own_host)
         adapters = [internal_url(*own) if own else hint]
     elif endpoint.kind != "inference":
         return ""

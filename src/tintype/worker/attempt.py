@@ -20,7 +20,7 @@ from tintype.errors import Cancelled, Failure, LeaseLost, StorageFull
 from tintype.settings import Settings
 from tintype.store import Claim, Ending, LogLine, Store, StoredFile
 from tintype.worker.child_process import DRAIN_SECONDS, ChildProcess
-from tintype.worker.messages import Cancel, FromChild, Run, Stop
+from tintype.worker.messages import AskFile, Cancel, FileAnswer, FromChild, Run, Stop
 from tintype.worker.progress import ProgressNotes
 
 BEAT_SECONDS = 1.0
@@ -113,6 +113,8 @@ class AttemptRun:
         if message["say"] == "ready" or message["request_id"] != self._claim.request.id:
             return None  # of an attempt that has ended
         match message["say"]:
+            case "ask_file":
+                await self._insist(lambda: self._answer_file(message))
             case "log":
                 self._note(message["message"], message["level"], message["at"])
             case "progress":
@@ -134,6 +136,10 @@ class AttemptRun:
             case other:
                 assert_never(other)
         return None
+
+    async def _answer_file(self, question: AskFile) -> None:
+        readable = await self._store.files.is_readable(question["reference"], self._claim.request.key_id)
+        await self._child.send(FileAnswer(say="file", number=question["number"], readable=readable))
 
     def _note(self, message: str, level: str = "INFO", at: float | None = None) -> None:
         self._lines.append(LogLine(number=0, at=time.time() if at is None else at, level=level, message=message))

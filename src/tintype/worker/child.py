@@ -102,6 +102,8 @@ class Child:
                 self._orders.put(message)
             elif message["say"] == "cancel":
                 self._signals.cancel(message["request_id"])
+            elif message["say"] == "file":
+                self._signals.file_answers.put((message["number"], message["readable"]))
             else:
                 self._signals.stopping.set()
                 self._orders.put(None)

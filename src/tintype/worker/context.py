@@ -6,10 +6,13 @@ written by the supervisor together with the result.
 
 from __future__ import annotations
 
+import itertools
+import queue
 import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +20,24 @@ from tintype.catalog import File
 from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.files import Objects, fetch_input, internal_url, new_file_id, render, safe_file_name
+from tintype.files.fetch import unknown_file
+from tintype.files.urls import is_internal
 from tintype.job import Level
 from tintype.settings import Settings
 from tintype.worker.checkpoints import FolderCheckpoints
-from tintype.worker.messages import CheckpointSaved, FromChild, Log, Progress, Run
+from tintype.worker.messages import AskFile, CheckpointSaved, FromChild, Log, Progress, Run
 
+ANSWER_SECONDS = 0.1  # between looks at whether a job was cancelled while it waits for an answer
 PROGRESS_SECONDS = 0.1  # between two progress messages; the first and the last step are always sent
 
 
 class Signals:
-    """What the pipe's reader thread tells the job that runs: cancelled, or stopping altogether."""
+    """What the pipe's reader thread tells the job that runs: cancelled, stopping altogether, what it may read."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
+        self.file_answers: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
+        self.numbers = itertools.count()  # of questions; the answer to one that nobody waits for is passed over
         self._lock = threading.Lock()
         self._cancelled: set[str] = set()
 
@@ -101,7 +109,21 @@ class PipeContext:
         if self._signals.stopping.is_set():
             raise Drained()
 
+    def check_readable(self, url: str) -> None:
+        if not is_internal(url):
+            return
+        number = next(self._signals.numbers)
+        self._send(AskFile(say="ask_file", request_id=self.request_id, number=number, reference=url))
+        answered, readable = -1, False
+        while answered != number:
+            self.raise_if_cancelled()
+            with suppress(queue.Empty):
+                answered, readable = self._signals.file_answers.get(timeout=ANSWER_SECONDS)
+        if not readable:
+            raise unknown_file(url)
+
     def fetch(self, url: str, *, max_bytes: int | None = None) -> Path:
+        self.check_readable(url)
         return fetch_input(
             url,
             self.scratch,

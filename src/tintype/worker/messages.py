@@ -30,6 +30,14 @@ class Cancel(TypedDict):
     request_id: str
 
 
+class FileAnswer(TypedDict):
+    """Supervisor to child: whether the file may be read that AskFile of this number was about."""
+
+    say: Literal["file"]
+    number: int
+    readable: bool
+
+
 class Stop(TypedDict):
     """Supervisor to child: checkpoint what runs, then exit (drain). A closed pipe means: exit at once."""
 
@@ -41,6 +49,15 @@ class Ready(TypedDict):
 
     say: Literal["ready"]
     device: str
+
+
+class AskFile(TypedDict):
+    """Child to supervisor: may the job read, now, the file of a reference? Answered by FileAnswer."""
+
+    say: Literal["ask_file"]
+    request_id: str
+    number: int
+    reference: str
 
 
 class Log(TypedDict):
@@ -95,5 +112,5 @@ class Drained(TypedDict):
     request_id: str
 
 
-ToChild = Run | Cancel | Stop
-FromChild = Ready | Log | Progress | CheckpointSaved | Done | Failed | Drained
+ToChild = Run | Cancel | FileAnswer | Stop
+FromChild = Ready | AskFile | Log | Progress | CheckpointSaved | Done | Failed | Drained
