@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     tls_port: int | None = Field(None, ge=0, le=65535, description="Port that answers behind TLS as well; 0 picks one.")
     public_url: str | None = Field(None, description="Origin that clients see, when a proxy stands in front.")
     allowed_hosts: tuple[str, ...] = Field((), description="Host names answered besides loopback and public_url.")
+    trusted_proxies: tuple[str, ...] = Field((), description="Addresses whose X-Forwarded-Proto and -For are believed.")
     allowed_origins: tuple[str, ...] = Field((), description="Browser origins allowed besides loopback pages.")
     database: str | None = Field(None, description="postgresql://… or sqlite:///…; default: a file in data_dir.")
     storage: str | None = Field(None, description="s3://bucket/prefix or a folder; default: data_dir/files.")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 from tests.support.javascript import node
 from tests.support.web_server import WebServer
 
+from tintype.store.records import Status
 from tintype.web.signing import Signer
 
 SUBMIT = "/queue/fal-ai/flux-lora"
@@ -145,3 +147,33 @@ def test_what_is_not_understood_gives_no_token(client: httpx.Client, body: Any) 
 
 def test_whoever_has_no_key_gets_no_token(page: httpx.Client) -> None:
     assert page.post("/rest/tokens/", json=FOR_US).status_code == 401
+
+
+def test_open_streams_end_with_their_key(client: httpx.Client, page: httpx.Client, server: WebServer) -> None:
+    server.hold()
+    key, text = server.call(lambda store: store.keys.create("leaver"))
+    theirs = {"Authorization": f"Key {text}"}
+    sent = client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}, headers=theirs).json()
+    opens = (("GET", sent["status_url"] + "/stream", None), ("POST", RUN + "/stream", {"prompt": "x"}))
+    with contextlib.ExitStack() as stack:
+        streams = [
+            stack.enter_context(page.stream(method, url, headers=theirs, json=body)) for method, url, body in opens
+        ]
+        lines = [stream.iter_lines() for stream in streams]
+        assert all(next(one).startswith("data:") for one in lines)
+        server.call(lambda store: store.keys.revoke(key.id))
+        for one in lines:
+            assert "COMPLETED" not in "".join(one)  # they end; a client that never hears the end would wait here
+    assert client.get(sent["status_url"], headers=theirs).status_code == 401
+
+
+def test_what_a_revoked_key_has_sent_is_cancelled(client: httpx.Client, server: WebServer) -> None:
+    server.hold()
+    key, text = server.call(lambda store: store.keys.create("leaver"))
+    for sender in ({"Authorization": f"Key {text}"}, {}):
+        assert client.post("/queue/fal-ai/flux-lora", json={"prompt": "x"}, headers=sender).status_code == 200
+    server.call(lambda store: store.keys.revoke(key.id))
+    assert server.call(lambda store: store.requests.cancel_all([key.id])) == 1
+    left = server.call(lambda store: store.requests.list(status=Status.IN_QUEUE))
+    assert key.id not in {request.key_id for request in left}
+    assert left

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -217,3 +218,67 @@ def test_a_request_that_comes_slowly_and_an_answer_that_is_slow_are_not_cut_off(
         connection.settimeout(1.5)
         with pytest.raises(TimeoutError):  # three times as long as a caller may be silent: it is still waited for
             connection.recv(1)
+
+
+def is_cut_off(connection: socket.socket) -> bool:
+    """Sends drops for a while, and tells whether the server took them to the end."""
+    for _ in range(600):
+        try:
+            connection.sendall(b"x")
+        except (BrokenPipeError, ConnectionResetError):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_head_that_comes_drop_by_drop_is_let_go(
+    start: Callable[..., WebServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "HEAD_SECONDS", 0.5)
+    server = start(data_dir=tmp_path, auth="off")
+    with connect(server) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nA: ")
+        assert is_cut_off(connection)
+
+
+def test_a_body_that_was_refused_is_not_waited_for(
+    start: Callable[..., WebServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "HEAD_SECONDS", 0.5)
+    server = start(data_dir=tmp_path)
+    with connect(server) as connection:
+        connection.sendall(b"POST /queue/fal-ai/flux-lora HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n")
+        assert b"401" in connection.recv(4096)
+        assert is_cut_off(connection)
+
+
+def test_of_connections_without_a_head_the_oldest_goes(
+    start: Callable[..., WebServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "MOST_UNFINISHED", 20)
+    server = start(data_dir=tmp_path, auth="off")
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(connect(server)) for _ in range(60)]
+        for connection in silent[-20:]:
+            connection.sendall(b"GET /health HTTP/1.1\r\n")
+        assert httpx.get(server.origin + "/health", trust_env=False).status_code == 200
+        silent[0].settimeout(30)
+        assert silent[0].recv(1) == b""
+        silent[-1].sendall(b"Host: localhost\r\n\r\n")
+        silent[-1].settimeout(30)
+        assert silent[-1].recv(12) == b"HTTP/1.1 200"
+
+
+@pytest.mark.parametrize(("trusted", "scheme"), [([], "http"), (["127.0.0.1"], "https"), (["10.0.0.1"], "http")])
+def test_what_a_proxy_says_of_the_caller_is_believed_of_trusted_ones_only(
+    tmp_path: Path, trusted: list[str], scheme: str
+) -> None:
+    process = Process(tmp_path, TINTYPE_TRUSTED_PROXIES=json.dumps(trusted))
+    try:
+        sent = httpx.post(
+            f"{process.origin}/queue/fal-ai/flux-lora", json={"prompt": "x"}, headers={"X-Forwarded-Proto": "https"},
+            trust_env=False, timeout=60,
+        )  # fmt: skip
+        assert sent.json()["status_url"].split(":")[0] == scheme
+    finally:
+        process.end()

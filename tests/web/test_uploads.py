@@ -37,8 +37,8 @@ def test_a_signed_url_takes_bytes_without_a_key_and_the_file_is_read_without_one
     assert anyone.put(urls["upload_url"], content=b"PK", headers={"content-type": "x/y"}).status_code == 200
     got = anyone.get(urls["file_url"])
     assert (got.content, got.headers["content-type"]) == (b"PK", "application/zip")
-    assert anyone.put(urls["upload_url"], content=b"PK2").status_code == 200
-    assert anyone.get(urls["file_url"]).content == b"PK2"
+    assert anyone.put(urls["upload_url"], content=b"PK").status_code == 200  # a try whose answer was lost
+    assert anyone.get(urls["file_url"]).content == b"PK"
 
 
 def test_a_signed_url_that_was_changed_or_is_over_is_refused(
@@ -249,3 +249,55 @@ def test_a_bucket_that_refuses_is_said_to_and_keeps_nothing_here(
                 assert (answer.status_code, answer.json()["error_type"]) == (503, "storage_unavailable")
                 assert "TINTYPE_STORAGE" in answer.json()["detail"]
     assert not list((tmp_path / "uploads" / "incoming").iterdir())
+
+
+def test_a_complete_upload_takes_no_other_bytes_and_its_new_list_stays(
+    client: httpx.Client, anyone: httpx.Client
+) -> None:
+    urls = initiate(client)
+    assert anyone.put(urls["upload_url"], content=b"PK").status_code == 200
+    hide = {"default": "hide"}
+    listed = client.put("/v1/storage/files/acl", params={"url": urls["file_url"]}, json=hide)
+    assert listed.status_code == 200
+    for content in (b"PK2", b"QK", b"", b"PK" * 1000):
+        assert anyone.put(urls["upload_url"], content=content).status_code == 403
+    assert anyone.put(urls["upload_url"], content=b"PK").status_code == 200
+    assert client.get("/v1/storage/files/acl", params={"url": urls["file_url"]}).json()["default"] == "hide"
+    assert client.get(urls["file_url"]).content == b"PK"
+    assert anyone.get(urls["file_url"]).status_code == 404
+
+
+def test_a_complete_upload_takes_no_more_parts(client: httpx.Client, anyone: httpx.Client) -> None:
+    begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.zip"}).json()
+    part = anyone.put(f"{begun['upload_url']}/1", content=b"one").json()
+    assert anyone.post(f"{begun['upload_url']}/complete", json={"parts": [part]}).status_code == 200
+    assert anyone.put(f"{begun['upload_url']}/1", content=b"two").status_code == 403
+    assert anyone.put(f"{begun['upload_url']}/2", content=b"two").status_code == 403
+    assert anyone.post(f"{begun['upload_url']}/complete", json={"parts": [part]}).status_code == 200
+    assert anyone.get(begun["file_url"]).content == b"one"
+
+
+def test_a_list_of_ten_thousand_parts_is_read(client: httpx.Client, anyone: httpx.Client) -> None:
+    begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.zip"}).json()
+    parts = [{"partNumber": number, "etag": "x" * 32} for number in range(1, 10_001)]
+    refused = anyone.post(f"{begun['upload_url']}/complete", json={"parts": parts})
+    assert (refused.status_code, refused.json()["detail"][:6]) == (400, "Part 1")
+    assert anyone.post(f"{begun['upload_url']}/complete", content=b" " * 2_000_000).status_code == 413
+
+
+def test_what_was_begun_with_a_key_ends_with_it(client: httpx.Client, anyone: httpx.Client, server: WebServer) -> None:
+    key, text = server.call(lambda store: store.keys.create("leaver"))
+    theirs = {"Authorization": f"Key {text}"}
+    token = client.post("/rest/storage/auth/token", headers=theirs).json()["token"]
+    signed = initiate(client, headers=theirs)["upload_url"]
+    parts = client.post("/rest/storage/upload/initiate-multipart", json={}, headers=theirs).json()["upload_url"]
+    uploads = {
+        "token": lambda: anyone.post("/cdn/files/upload", content=b"x", headers={"Authorization": f"Bearer {token}"}),
+        "signed URL": lambda: anyone.put(signed, content=b"x"),
+        "part": lambda: anyone.put(f"{parts}/1", content=b"x"),
+    }
+    assert {name: upload().status_code for name, upload in uploads.items()} == dict.fromkeys(uploads, 200)
+    server.call(lambda store: store.keys.revoke(key.id))
+    uploads["next part"] = lambda: anyone.put(f"{parts}/2", content=b"x")
+    uploads["completion"] = lambda: anyone.post(f"{parts}/complete", json={"parts": []})
+    assert {name: upload().status_code for name, upload in uploads.items()} == dict.fromkeys(uploads, 401)

@@ -7,7 +7,8 @@ import json
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.support.webhook_receiver import Receiver, is_genuine, receiving
 from tintype.errors import BadRequest, InvalidArchive
 from tintype.settings import Settings
 from tintype.store import Store
-from tintype.store.records import DeliveryState, NewRequest, SigningKey
+from tintype.store.records import Delivery, DeliveryState, NewRequest, SigningKey
 from tintype.web import webhook_sender
 from tintype.web.services import Services
 from tintype.web.webhook_sender import WebhookSender, body_of, check_receiver, headers_of, may_receive
@@ -271,3 +272,53 @@ def test_urls_in_a_body_can_be_opened_by_its_receiver() -> None:
     assert body["payload"]["file"]["url"] == f"https://here.example/cdn/files/{'a' * 32}/lora.safetensors"
     failed = body_of({"payload": InvalidArchive("No archive.").failure().body}, "https://here.example")
     assert json.loads(failed)["payload"]["detail"][0]["url"] == "https://here.example/docs/errors#invalid_archive"
+
+
+@pytest.mark.parametrize("url", LOOPBACK)
+def test_a_server_that_others_reach_by_a_proxy_calls_no_program_of_this_machine(url: str) -> None:
+    assert refused(url, allowed_hosts=("pictures.example",))
+    assert refused(url, trusted_proxies=("127.0.0.1",))
+    with pytest.raises(BadRequest):
+        check_receiver(Settings(), url, is_behind_proxy=True)
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "X-Real-IP"]
+)
+def test_a_proxy_is_noticed_by_what_it_adds_and_not_forgotten(
+    start: Callable[..., WebServer], tmp_path: Path, header: str
+) -> None:
+    server = start(data_dir=tmp_path)
+    with server.client() as client:
+        hook = {"fal_webhook": "http://127.0.0.1:9/"}
+        assert client.post(DRAWER, json={"prompt": "x"}, params=hook).status_code == 200
+        assert client.get("/health", headers={header: "for=203.0.113.7"}).status_code == 200
+        assert client.post(DRAWER, json={"prompt": "x"}, params=hook).status_code == 400
+    again = start(data_dir=tmp_path)
+    with again.client() as client:
+        assert client.post(DRAWER, json={"prompt": "x"}, params=hook).status_code == 400
+
+
+def listed(request_id: str, store: Store) -> Coroutine[Any, Any, list[Delivery]]:
+    return store.webhooks.list(request_id)
+
+
+def test_what_is_told_of_private_receivers_is_one_sentence(
+    start: Callable[..., WebServer], tmp_path: Path, receiver: Receiver
+) -> None:
+    server = start(
+        data_dir=tmp_path, webhook_targets="private", allowed_hosts=("pictures.example",), webhook_retry_seconds=60
+    )
+    told = set()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    receiver.answers = [500, 404, 301]
+    for url in (f"http://127.0.0.1:{port}/", receiver.url, receiver.url, receiver.url):
+        request_id = submit(server, url)
+        ends = time.monotonic() + 60
+        while not (found := server.call(partial(listed, request_id))) or not found[0].answer:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        told.add(found[0].answer)
+    assert len(told) == 1
+    assert str(port) not in told.pop()

@@ -50,18 +50,25 @@ def list_keys(data_dir: DataDir = None) -> None:
     show_table(("id", "name", "made", "last used", "state"), rows)
 
 
-@app.command(epilog="Example: [bold]tintype keys revoke laptop[/]")
-def revoke(name_or_id: Annotated[str, typer.Argument(help="Name or id of the key.")], data_dir: DataDir = None) -> None:
-    """Revoke a key; servers stop accepting it within seconds."""
+@app.command(epilog="Example: [bold]tintype keys revoke laptop --keep-running[/]")
+def revoke(
+    name_or_id: Annotated[str, typer.Argument(help="Name or id of the key.")],
+    keep_running: Annotated[
+        bool, typer.Option("--keep-running", help="Leave what was sent with it to its end, instead of cancelling it.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Revoke a key, and cancel what was sent with it; uploads, tokens and streams of it end within two seconds."""
 
     async def work(store: Store, _: Settings) -> str:
-        key = await store.keys.revoke(name_or_id)
-        if key is None:
+        keys = await store.keys.revoke(name_or_id)
+        if not keys:
             ended = [known for known in await store.keys.list() if name_or_id in (known.id, known.name)]
             if ended:
                 raise BadRequest(f"{name_or_id!r} was revoked already, at {when(ended[-1].revoked_at)}.")
             raise NotFound(f"There is no key {name_or_id!r}.", remedy="`tintype keys list` shows all keys.")
-        return key.name
+        count = 0 if keep_running else await store.requests.cancel_all([key.id for key in keys])
+        return f"{keys[0].name}; {count} of its requests are cancelled"
 
     typer.echo(f"revoked {with_store(data_dir, work)}")
 

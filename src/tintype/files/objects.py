@@ -131,6 +131,13 @@ class Objects:
             async for chunk in answer.stream(min_chunk_size=CHUNK):
                 yield bytes(chunk)
 
+    def holds(self, key: str, path: Path) -> bool:
+        """Tells whether an object is there and has the bytes of a file."""
+        if self.size(key) != path.stat().st_size:
+            return False
+        with path.open("rb") as file:
+            return all(chunk == file.read(len(chunk)) for chunk in self.read(key))
+
     def copy_to(self, key: str, path: Path) -> int:
         """Makes a read-only local copy at `path` (in a folder: another name of the same file, which costs nothing)."""
         if self._folder is not None:

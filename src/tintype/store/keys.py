@@ -27,7 +27,7 @@ from tintype.store.records import ApiKey
 from tintype.store.repository import Repository, uninterrupted
 
 SECRET_BYTES = 32
-REMEMBERED_SECONDS = 3.0  # how long another process's revocation may go unnoticed
+REMEMBERED_SECONDS = 1.0  # how long another process's revocation may go unnoticed
 LAST_USED_SECONDS = 60.0  # last_used_at is no more exact than this: it must not cost every poll a write
 
 table = schema.api_keys
@@ -40,6 +40,7 @@ class Keys(Repository):
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         super().__init__(database, clock)
         self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
+        self._in_use: dict[str, tuple[float, bool]] = {}  # by id: until when
         self._owners: dict[str, str] = {}  # by id; a key's name never changes
 
     async def create(self, name: str) -> tuple[ApiKey, str]:
@@ -51,8 +52,8 @@ class Keys(Repository):
         return key, f"{key.id}:{secret}"
 
     async def check(self, text: str) -> ApiKey | None:
-        """Finds the key of `<id>:<secret>`, unless unknown or revoked (by another process: within 3 s). Constant-time
-        in the secret; mostly answered from memory."""
+        """Finds the key of `<id>:<secret>`, unless unknown or revoked (by another process: within a second). Takes
+        constant time in the secret; mostly answered from memory."""
         key_id, _, secret = text.partition(":")
         if not secret.isascii() or not secret:
             return None
@@ -77,9 +78,16 @@ class Keys(Repository):
         return key
 
     async def is_in_use(self, key_id: str) -> bool:
-        """Tells whether there is such a key and it was not revoked."""
+        """Tells whether there is such a key, not revoked; "" is in use where none is asked for. Open streams ask often,
+        so that an answer is good for a second."""
+        now = self._now()
+        until, in_use = self._in_use.get(key_id, (0.0, not key_id))
+        if not key_id or now <= until <= now + REMEMBERED_SECONDS:
+            return in_use
         query = sa.select(table.c.id).where(table.c.id == key_id, table.c.revoked_at.is_(None))
-        return bool(await self._database.fetch(query))
+        in_use = bool(await self._database.fetch(query))
+        self._in_use[key_id] = (now + REMEMBERED_SECONDS, in_use)
+        return in_use
 
     async def list(self) -> builtins.list[ApiKey]:
         """Lists all keys, revoked ones too, oldest first."""
@@ -98,13 +106,14 @@ class Keys(Repository):
         return not owner or not key_id or await self.owner_of(key_id) == owner
 
     @uninterrupted
-    async def revoke(self, name_or_id: str) -> ApiKey | None:
-        """Ends a key by its id, or every key of a name; returns the newest of them, None if none was in use."""
+    async def revoke(self, name_or_id: str) -> builtins.list[ApiKey]:
+        """Ends a key by its id, or every key of a name; returns those that were in use."""
         named = sa.or_(table.c.id == name_or_id, table.c.name == name_or_id)
         statement = sa.update(table).where(named, table.c.revoked_at.is_(None)).values(revoked_at=self._now())
         rows = await self._database.execute(statement.returning(*RECORD))
         self._remembered.clear()
-        return max((ApiKey(*row) for row in rows), key=lambda key: key.created_at, default=None)
+        self._in_use.clear()
+        return [ApiKey(*row) for row in rows]
 
     @uninterrupted
     async def secret(self, name: str, *, size: int = 32) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import builtins
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from itertools import islice
 from typing import Any
@@ -132,6 +132,14 @@ class Requests(Repository):
             if request.status is Status.IN_QUEUE:
                 return await finish(connection, request_id, self._now(), Cancelled().failure(), cancel_requested=True)
             return await change(connection, request_id, cancel_requested=True)
+
+    async def cancel_all(self, key_ids: Collection[str]) -> int:
+        """Cancels what was sent with these keys and has not ended. Returns how many."""
+        query = sa.select(table.c.id).where(schema.UNFINISHED, table.c.key_id.in_(key_ids))
+        ids = [row.id for row in await self._database.fetch(query)]
+        for request_id in ids:
+            await self.cancel(request_id)
+        return len(ids)
 
     @uninterrupted
     async def retry(self, request_id: str) -> Request | None:

@@ -49,11 +49,18 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     if asks is Credential.KEY_OR_UPLOAD_TOKEN:
         key_id = services.signer.token_key(credential)
         if key_id is not None:
+            await check_in_force(services, key_id)
             return key_id
     key = await services.store.keys.check(credential)
     if key is None:
         raise Unauthorized("This key is not known here, or was revoked.", remedy=_REMEDY)
     return key.id
+
+
+async def check_in_force(services: Services, key_id: str) -> None:
+    """Raises Unauthorized for what was begun with a key that was revoked since."""
+    if not await services.store.keys.is_in_use(key_id):
+        raise Unauthorized("The key that this was begun with was revoked.", remedy=_REMEDY)
 
 
 async def issue_token(call: Call) -> Response:

@@ -19,7 +19,7 @@ from tintype.files import Objects, own_file, public_url
 from tintype.files.acl import AccessList, Decision
 from tintype.store.records import StoredFile
 from tintype.web.auth import identify
-from tintype.web.body import json_body, json_object
+from tintype.web.body import json_object, json_value
 from tintype.web.options import acl_of
 from tintype.web.responses import json_response
 from tintype.web.services import Call
@@ -211,10 +211,10 @@ async def show_acl(call: Call) -> Response:
 
 async def change_acl(call: Call) -> Response:
     """Answers `PUT /v1/storage/files/acl?url=…` with the whole list."""
-    async with json_body(call) as body:
-        if not body.value:  # a body that was lost on its way must not open a hidden file
-            raise BadRequest("The body says nothing about who may read.", remedy='Send {"default": "allow"} for all.')
-        acl = acl_of(body.value, "The body")
+    value = await json_value(call)
+    if not value:  # a body that was lost on its way must not open a hidden file
+        raise BadRequest("The body says nothing about who may read.", remedy='Send {"default": "allow"} for all.')
+    acl = acl_of(value, "The body")
     file = await _own(call)
     await call.store.files.set_acl(file.id, acl)
     return json_response(acl or _PUBLIC)

@@ -28,6 +28,7 @@ from tintype.web.access import check_host, check_origin, cors_headers, host_name
 from tintype.web.responses import failure_response
 from tintype.web.routes import is_file
 
+_ADDED_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "x-real-ip")
 _PROBES = ("/health", "/ready")  # asked by machines that know an address rather than a name
 
 log = structlog.get_logger("tintype.web")
@@ -69,6 +70,8 @@ class RequestMiddleware:
             await send(message)
 
         try:
+            if any(name in headers for name in _ADDED_BY_PROXIES):
+                state["services"].note_proxy()
             meant = self._as_meant(scope, headers)
             for_all = scope["method"] in ("GET", "HEAD", "OPTIONS") and is_file(meant["path"])
             if meant["path"] not in _PROBES:

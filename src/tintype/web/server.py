@@ -18,7 +18,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -32,6 +32,8 @@ from tintype.web.responses import to_json
 STATUS_LINE[499] = b"HTTP/1.1 499 Client Closed Request\r\n"  # a phrase that some clients show
 MOST_HEAD = 128 * 1024  # bytes of a request that bring it no further
 IDLE_SECONDS = 60.0  # without a byte of a request that is not whole
+HEAD_SECONDS = 30.0  # for all of a head, and for the rest of a body that was refused
+MOST_UNFINISHED = 256  # connections that have not sent a whole head; beyond them the oldest goes
 _GRACE_SECONDS = 3  # how long open connections may take to end after SIGTERM
 _BACKLOG = 2048
 
@@ -62,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=_GRACE_SECONDS,
         backlog=_BACKLOG,
     )
@@ -80,16 +84,20 @@ class BoundedProtocol(HttpToolsProtocol):
     _held = 0  # bytes since the last progress
     _in_head = False
     _heard = 0.0
+    _since = 0.0  # when what is waited for now began
+    _unfinished: ClassVar[dict[BoundedProtocol, None]] = {}  # in the order in which they began
     _watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._heard = self.loop.time()
-        self._watch = self.loop.call_later(IDLE_SECONDS, self._check_idle)
+        self._begin_head()
+        self._watch = self.loop.call_later(_look_again(), self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        self._unfinished.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -103,10 +111,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
+        self._begin_head()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        self._unfinished.pop(self, None)
         self._in_head, self._progress = False, True
+
+    def _begin_head(self) -> None:
+        self._since = self.loop.time()
+        self._unfinished[self] = None
+        if len(self._unfinished) > MOST_UNFINISHED:
+            oldest = next(iter(self._unfinished))
+            del self._unfinished[oldest]
+            oldest.transport.close()
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -140,10 +158,17 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         now = self.loop.time()
         cycle: Any = self.cycle
-        waits = cycle is None or self._in_head or (cycle.more_body and not cycle.response_complete)
+        refused = cycle is not None and cycle.more_body and cycle.response_complete
+        waits = cycle is None or self._in_head or refused or cycle.more_body
         if not waits or self.flow.read_paused:
-            self._heard = now  # it is us who are slow
-        if now - self._heard >= IDLE_SECONDS:
+            self._heard = self._since = now  # it is us who are slow
+        elif not (cycle is None or self._in_head or refused):
+            self._since = now  # a body may take as long as it comes
+        if now - self._heard >= IDLE_SECONDS or now - self._since >= HEAD_SECONDS:
             self.transport.close()
         else:
-            self._watch = self.loop.call_later(self._heard + IDLE_SECONDS - now, self._check_idle)
+            self._watch = self.loop.call_later(_look_again(), self._check_idle)
+
+
+def _look_again() -> float:
+    return min(IDLE_SECONDS, HEAD_SECONDS) / 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -48,6 +49,20 @@ class Services:
             signer=Signer(await store.keys.secret("web-signing")),
             sync_runs=SyncRuns(store),
         )
+
+    @property
+    def is_behind_proxy(self) -> bool:
+        """Tells whether a proxy brings others here; once one was seen, for good."""
+        return bool(self.settings.trusted_proxies) or self._proxy_mark.exists()
+
+    def note_proxy(self) -> None:
+        """Keeps in mind that a request came by a proxy."""
+        if not self.is_behind_proxy:
+            self._proxy_mark.touch(mode=0o600)
+
+    @property
+    def _proxy_mark(self) -> Path:
+        return self.settings.data_dir / "behind-a-proxy"
 
     async def remove_file(self, file: StoredFile) -> None:
         """Removes a file, its bytes before its row: what a crash leaves in between is found by the row."""

@@ -235,7 +235,10 @@ async def find(call: Call) -> Request:
 
 
 async def latest(call: Call, request: Request) -> Request | None:
-    """Reads a request again if it has changed, as by a deadline that has passed; None for one that is gone."""
+    """Reads a request again if it has changed, as by a deadline that has passed; None for one that is gone, or once the
+    caller's key was revoked."""
+    if not await call.store.keys.is_in_use(call.key_id):
+        return None
     late = request.start_deadline is not None and time.time() > request.start_deadline
     if late and request.status is Status.IN_QUEUE:
         await call.store.leases.reap()

@@ -77,7 +77,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
     request = await _left(call, digest) if sync else None
     if request is None:
         if options.webhook_url is not None:
-            check_receiver(call.settings, options.webhook_url)
+            check_receiver(call.settings, options.webhook_url, call.services.is_behind_proxy)
         input = endpoint.parse(body.value)
         model = await usable_model(call, input) if isinstance(input, UsesModel) else None
         files = InputFiles(call, body.spools)

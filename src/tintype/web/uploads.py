@@ -24,7 +24,8 @@ from tintype.files.spool import Spool
 from tintype.files.uploads import MOST_PARTS, Upload
 from tintype.files.urls import is_file_id
 from tintype.store.records import StoredFile
-from tintype.web.body import json_body, json_object
+from tintype.web.auth import check_in_force
+from tintype.web.body import json_object, json_value
 from tintype.web.options import Lifecycle, lifecycle_of
 from tintype.web.responses import json_response
 from tintype.web.services import Call
@@ -56,8 +57,8 @@ async def initiate_upload(call: Call) -> Response:
 
 
 async def signed_upload(call: Call) -> Response:
-    """Answers `PUT` of the bytes to a URL that initiate gave. The URL is the permission; it may be used again until
-    it ends."""
+    """Answers `PUT` of the bytes to a URL that initiate gave. The URL is the permission, while its key is in force;
+    once there is a file, it takes the same bytes only."""
     file_id, name, query = call.params["file_id"], call.params["name"], call.http.query_params
     signed = [query.get(part, "") for part in _SIGNED]
     if not call.services.signer.verify("upload", [file_id, name, *signed], query.get("signature", "")):
@@ -66,6 +67,7 @@ async def signed_upload(call: Call) -> Response:
     if int(expires) < time.time():
         raise Forbidden("This upload URL has expired.", remedy="Ask for a new one.")
     lifecycle = Lifecycle(float(lifetime) if lifetime else None, json.loads(acl) if acl else None)
+    await check_in_force(call.services, key_id)
     await _receive(call, file_id, name, content_type, lifecycle, key_id)
     return json_response({"file_url": public_url(call.origin, file_id, name)})
 
@@ -112,23 +114,23 @@ async def begin_parts(call: Call) -> Response:
 
 async def upload_part(call: Call) -> Response:
     """Answers `PUT …/{n}` of one part."""
-    upload, number = _upload(call), int(call.params["number"])
+    upload, number = await _upload(call), int(call.params["number"])
+    if await call.store.files.find(upload.file_id) is not None:
+        raise _final()
     etag = await call.services.uploads.receive_part(upload, number, call.http.stream())
     return json_response({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
 
 async def part_url(call: Call) -> Response:
     """Answers `POST …/{n}`: where to PUT one part; the older clients ask before each."""
-    upload = _upload(call)
+    upload = await _upload(call)
     return json_response({"upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}/{call.params['number']}"})
 
 
 async def complete_parts(call: Call) -> Response:
     """Answers `POST …/complete` with the parts in any order; asked again, the same answer."""
-    async with json_body(call) as body:
-        etags = _etags(body.value)
-    uploads = call.services.uploads
-    upload = _upload(call)
+    uploads, upload = call.services.uploads, await _upload(call)
+    etags = _etags(await json_value(call))
     url = public_url(call.origin, upload.file_id, upload.file_name)
     async with call.services.turn(upload.id):
         if await call.store.files.find(upload.file_id) is None:
@@ -144,8 +146,10 @@ async def complete_parts(call: Call) -> Response:
     return json_response({"file_url": url, "access_url": url})
 
 
-def _upload(call: Call) -> Upload:
+async def _upload(call: Call) -> Upload:
+    """Finds the upload that a URL names. Raises NotFound, and Unauthorized once its key was revoked."""
     upload = call.services.uploads.find(call.params["upload_id"])
+    await check_in_force(call.services, upload.key_id)
     file_id = call.params.get("file_id", upload.file_id)
     if file_id != upload.file_id:
         raise NotFound("This upload belongs to another file.", remedy="Begin the upload again.")
@@ -204,14 +208,23 @@ async def _receive(call: Call, file_id: str, name: str, content_type: str, lifec
 async def _keep(
     call: Call, path: Path, file_id: str, name: str, content_type: str, lifecycle: Lifecycle, key_id: str
 ) -> None:
-    """Keeps bytes first, then the row: a file that can be found can be read. Sent again, it replaces the earlier
-    one."""
+    """Keeps bytes first, then the row: a file that can be found can be read. Sent again, it stays as it is, and so does
+    who may read it; other bytes are refused."""
     async with call.services.turn(file_id):
+        earlier = await call.store.files.find(file_id)
+        if earlier is not None:
+            if not await anyio.to_thread.run_sync(call.services.objects.holds, earlier.key, path):
+                raise _final()
+            return
         size = await call.services.objects.put_path_async(f"{file_id}/{name}", path, move=True)
         now = time.time()
         ends = lifecycle.ends(now)
         file = StoredFile(file_id, name, content_type, size, now, expires_at=ends, key_id=key_id, acl=lifecycle.acl)
         await call.store.files.add(file)
+
+
+def _final() -> Forbidden:
+    return Forbidden("This upload is complete; its content stays as it is.", remedy="Begin another upload.")
 
 
 def _etags(given: Any) -> dict[int, str]:

@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from functools import partial
+from contextvars import ContextVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -42,6 +42,9 @@ _PRIVATE_REMEDY = (
 MOST_UNDERWAY = 256  # tries at once
 MOST_PER_TARGET = 8
 _LOOK_SECONDS = 0.5  # how often the outbox is looked into
+# All that is told of a private receiver: more would tell whoever may send requests which ports are open there.
+_PRIVATE_ANSWER = f"Not taken in by a receiver at a private address; the server's log says why. {_PRIVATE_REMEDY}"
+_reached_private: ContextVar[bool] = ContextVar("reached_private", default=False)
 
 log = structlog.get_logger("tintype.web")
 
@@ -50,10 +53,11 @@ class WebhookSender:
     """Sends webhooks until cancelled."""
 
     def __init__(self, services: Services) -> None:
+        self._services = services
         self._store = services.store
         self._settings = services.settings
         self._first_wait = services.settings.webhook_retry_seconds
-        self._client = SafeClient(partial(may_receive, services.settings))
+        self._client = SafeClient(self._allows)
         self._underway: Counter[str] = Counter()  # by target
 
     async def run(self) -> None:
@@ -89,6 +93,10 @@ class WebhookSender:
         finally:
             self._underway -= Counter((delivery.target,))
 
+    def _allows(self, address: Address) -> bool:
+        _reached_private.set(_reached_private.get() or not is_public(address))
+        return may_receive(self._settings, address, self._services.is_behind_proxy)
+
     def _origin(self, origin: str) -> str:
         """Where a receiver finds files: as the sender reached us, unless that was by one of fal's names."""
         if not is_fal_host(host_name(urlsplit(origin).netloc)):
@@ -107,13 +115,14 @@ class WebhookSender:
         )
         seconds = FIRST_TRY_SECONDS if delivery.tries == 1 else LATER_TRY_SECONDS
         final = False
+        _reached_private.set(False)
         try:
             url = parsed_url(delivery.url)
             asked = self._client.stream("POST", url, headers=headers, content=body)
             async with asyncio.timeout(seconds), asked as response:
                 status = response.status_code  # what else the receiver says is not read
         except PrivateAddress as problem:
-            answer, final = f"{problem}, where webhooks are not sent. {_PRIVATE_REMEDY}", True
+            answer, final = str(problem), True
         except httpx.InvalidURL as problem:
             answer, final = str(problem), True
         except TimeoutError:
@@ -128,30 +137,34 @@ class WebhookSender:
             if 300 <= status < 400:
                 answer, final = f"Answered {status}: redirects are not followed.", True
         log.info("webhook not delivered", request_id=delivery.request_id, tries=delivery.tries, answer=answer)
+        if _reached_private.get() and not serves_only_itself(self._settings, self._services.is_behind_proxy):
+            answer = _PRIVATE_ANSWER
         await self._store.webhooks.not_delivered(delivery, answer, first_wait=self._first_wait, final=final)
 
 
-def check_receiver(settings: Settings, url: str) -> None:
+def check_receiver(settings: Settings, url: str, is_behind_proxy: bool = False) -> None:
     """Refuses a webhook's URL that can be told to be private when it is asked for. Raises BadRequest."""
     host = parsed_url(url).host
     address = plain_address(host)
-    allowed = may_receive(settings, address) if address is not None else not is_plainly_private(host)
+    allowed = may_receive(settings, address, is_behind_proxy) if address is not None else not is_plainly_private(host)
     if not allowed and settings.webhook_targets != "private":
         raise BadRequest(f"{host[:200]} is a private address, and webhooks are not sent there.", remedy=_PRIVATE_REMEDY)
 
 
-def may_receive(settings: Settings, address: Address) -> bool:
+def may_receive(settings: Settings, address: Address, is_behind_proxy: bool = False) -> bool:
     """Tells whether webhooks may go to an address."""
     targets = settings.webhook_targets
     if targets == "auto":
-        targets = "loopback" if _serves_only_itself(settings) else "public"
+        targets = "loopback" if serves_only_itself(settings, is_behind_proxy) else "public"
     return targets == "private" or is_public(address) or (targets == "loopback" and is_loopback(address))
 
 
-def _serves_only_itself(settings: Settings) -> bool:
-    """Tells whether only programs on this machine can reach the server: they need no server to reach each other."""
+def serves_only_itself(settings: Settings, is_behind_proxy: bool) -> bool:
+    """Tells whether only programs on this machine can reach the server: they need no server to reach each other. A
+    proxy in front of it, by its settings or by what it has added to a request, lets others in."""
     host = plain_address(settings.host)
-    return host is not None and is_loopback(host) and settings.public_url is None
+    reached_by_others = settings.public_url or settings.allowed_hosts or settings.trusted_proxies or is_behind_proxy
+    return host is not None and is_loopback(host) and not reached_by_others
 
 
 def body_of(message: Json, origin: str) -> bytes:
