@@ -9,7 +9,6 @@ import struct
 import tarfile
 import threading
 import time
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,25 +19,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.server import Server, finish, running
+from tests.support.images import archive_of, encoded
+from tests.support.server import Server, finish, running, upload
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 MIB = 1024 * 1024
 
 
 def png(seed: int = 0, side: int = 64) -> bytes:
-    levels = np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(levels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def zipped(files: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compression) as written:
-        for name, content in files.items():
-            written.writestr(name, content)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)))
 
 
 def linked() -> bytes:
@@ -51,7 +40,7 @@ def linked() -> bytes:
 
 
 def locked() -> bytes:
-    raw = bytearray(zipped({"a.png": png()}))
+    raw = bytearray(archive_of({"a.png": png()}))
     for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         struct.pack_into("<H", raw, raw.index(signature) + offset, 1)
     return bytes(raw)
@@ -62,15 +51,15 @@ def many_pixels() -> bytes:
     huge = bytearray(png())
     struct.pack_into(">II", huge, 16, 30_000, 30_000)
     struct.pack_into(">I", huge, 29, zlib.crc32(huge[12:29]))
-    return zipped({"a.png": png(), "huge.png": bytes(huge)})
+    return archive_of({"a.png": png(), "huge.png": bytes(huge)})
 
 
 def bomb_by_ratio() -> bytes:
-    return zipped({f"{n}.png": b"\0" * (200 * MIB) for n in range(2)})
+    return archive_of({f"{n}.png": b"\0" * (200 * MIB) for n in range(2)})
 
 
 def large_member() -> bytes:
-    return zipped({"a.png": b"\0" * (257 * MIB)})
+    return archive_of({"a.png": b"\0" * (257 * MIB)})
 
 
 @dataclass(frozen=True)
@@ -88,28 +77,30 @@ ARCHIVES = {
     "a-rar": Case(lambda: b"Rar!\x1a\x07\x01\x00", "invalid_archive", "looks like a RAR archive"),
     "a-photo": Case(png, "invalid_archive", "looks like a single PNG picture"),
     "no-bytes": Case(lambda: b"", "invalid_archive", "The file is empty"),
-    "empty": Case(lambda: zipped({}), "archive_file_count_below_minimum", "holds no picture",
+    "empty": Case(lambda: archive_of({}), "archive_file_count_below_minimum", "holds no picture",
                   {"min_count": 1, "provided_count": 0}),
-    "no-image": Case(lambda: zipped({"readme.txt": b"hello", "a.pdf": b"%PDF"}), "archive_file_count_below_minimum",
+    "no-image": Case(lambda: archive_of({"readme.txt": b"hello", "a.pdf": b"%PDF"}), "archive_file_count_below_minimum",
                      "a.pdf: not a picture", {"min_count": 1, "provided_count": 0}),
-    "all-bad": Case(lambda: zipped({"a.png": b"rubbish", "b.jpg": png()[:200]}), "image_load_error",
+    "all-bad": Case(lambda: archive_of({"a.png": b"rubbish", "b.jpg": png()[:200]}), "image_load_error",
                     "None of the pictures can be used. a.png is not a picture"),
     "bomb-by-ratio": Case(bomb_by_ratio, "invalid_archive", "far larger than it looks"),
-    "bomb-by-count": Case(lambda: zipped({f"{n}.txt": b"" for n in range(5001)}),
+    "bomb-by-count": Case(lambda: archive_of({f"{n}.txt": b"" for n in range(5001)}),
                           "archive_file_count_exceeds_maximum", "more than 5000 files",
                           {"max_count": 5000, "provided_count": 5001}),
     "bomb-by-pixels": Case(many_pixels, "image_too_large", "huge.png has more than 120 million pixels",
                            {"max_width": 10954, "max_height": 10954}),
-    "too-many-pictures": Case(lambda: zipped({f"{n}.png": b"" for n in range(2001)}),
+    "too-many-pictures": Case(lambda: archive_of({f"{n}.png": b"" for n in range(2001)}),
                               "archive_file_count_exceeds_maximum", "more than 2000 pictures",
                               {"max_count": 2000, "provided_count": 2001}),
     "too-large-member": Case(large_member, "file_too_large", "a.png is larger than 256 MiB", {"max_size": 256 * MIB}),
-    "traversal": Case(lambda: zipped({"../../escape.png": png()}), "invalid_archive", "names a file outside itself"),
+    "traversal": Case(
+        lambda: archive_of({"../../escape.png": png()}), "invalid_archive", "names a file outside itself"
+    ),
     "symlink": Case(linked, "archive_file_count_below_minimum", "photo.png: a link or device, not a file"),
     "password": Case(locked, "invalid_archive", "protected by a password"),
-    "nested": Case(lambda: zipped({"inner.zip": zipped({"a.png": png()})}), "archive_file_count_below_minimum",
+    "nested": Case(lambda: archive_of({"inner.zip": archive_of({"a.png": png()})}), "archive_file_count_below_minimum",
                    "inner.zip: an archive inside the archive"),
-    "cut-off": Case(lambda: zipped({"a.png": png(side=200)})[:-40], "invalid_archive", "damaged or was cut off"),
+    "cut-off": Case(lambda: archive_of({"a.png": png(side=200)})[:-40], "invalid_archive", "damaged or was cut off"),
 }  # fmt: skip
 
 
@@ -123,11 +114,6 @@ def answered(http: httpx.Client, body: dict[str, Any]) -> tuple[dict[str, Any], 
     (entry,) = answer.json()["detail"]
     assert answer.headers["x-fal-retryable"] == "false"
     return entry, status
-
-
-def upload(http: httpx.Client, content: bytes, name: str = "photos.zip") -> str:
-    headers = {"Content-Type": "application/octet-stream", "X-Fal-File-Name": name}
-    return str(http.post("/cdn/files/upload", content=content, headers=headers).raise_for_status().json()["access_url"])
 
 
 def assert_serves(http: httpx.Client) -> None:
@@ -156,7 +142,7 @@ def test_one_picture_that_does_not_decode_among_good_ones_is_named_and_the_rest_
     with server.http() as http:
         submitted = http.post(
             TRAINER,
-            json={"images_data_url": upload(http, zipped(files)), "trigger_phrase": "TOK", "steps": 1, "rank": 1},
+            json={"images_data_url": upload(http, archive_of(files)), "trigger_phrase": "TOK", "steps": 1, "rank": 1},
         )
         status = finish(http, submitted.json()["status_url"])
         assert "error" not in status, status

@@ -10,40 +10,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
-from tests.support.server import Server, finish
+from tests.support.images import archive_of, encoded
+from tests.support.server import Server, finish, upload
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 PAINTER = "/queue/fal-ai/flux-lora"
 
 
-def upload(http: httpx.Client, content: bytes, name: str) -> str:
-    headers = {"Content-Type": "application/octet-stream", "X-Fal-File-Name": name}
-    return str(http.post("/cdn/files/upload", content=content, headers=headers).raise_for_status().json()["access_url"])
-
-
 def archive(**files: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as written:
-        for name, content in files.items():
-            written.writestr(name.replace("__", "/"), content)
-    return buffer.getvalue()
+    return archive_of({name.replace("__", "/"): content for name, content in files.items()})
 
 
 def png(width: int = 64, height: int = 64) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (width, height), (200, 40, 90)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encoded(Image.new("RGB", (width, height), (200, 40, 90)))
 
 
 def traversing() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as written:
-        written.writestr("../../escape.png", png())
-    return buffer.getvalue()
+    return archive_of({"../../escape.png": png()})
 
 
 def linked() -> bytes:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.support.images import photos_of_subject
 from tests.support.server import Server
 from tintype.inference.presets import ASPECT_RATIOS
 
@@ -27,9 +26,7 @@ def picture(url: str) -> Image.Image:
 
 
 def test_photos_in_a_named_model_out_and_pictures_of_it(fal: ModuleType, server: Server, tmp_path: Path) -> None:
-    photos = tmp_path / "photos.zip"
-    command = [sys.executable, "-m", "miniature.world", "--subject", "21", "--count", "12"]
-    subprocess.run([*command, "--out", str(photos)], check=True)
+    photos = photos_of_subject(tmp_path / "photos.zip", 21, 12)
     seen: list[Any] = []
     arguments = {"images_data_url": fal.upload_file(photos), "name": "My own style", "steps": 100}
     trained = fal.subscribe(TRAIN, arguments=arguments, with_logs=True, on_queue_update=seen.append)

@@ -26,19 +26,12 @@ PAINTER = "fal-ai/flux-lora"
 
 @pytest.fixture(scope="module")
 def photos_url(server: Server, photos: Path) -> str:
-    return uploaded(server, photos.read_bytes())
+    return server.upload(photos.read_bytes())
 
 
 @pytest.fixture(scope="module")
 def bad_url(server: Server) -> str:
-    return uploaded(server, b"neither an archive nor a LoRA")
-
-
-def uploaded(server: Server, content: bytes) -> str:
-    with server.http() as http:
-        headers = {"Content-Type": "application/zip", "X-Fal-File-Name": "photos.zip"}
-        answer = http.post("/cdn/files/upload", content=content, headers=headers).raise_for_status()
-        return str(answer.json()["access_url"])
+    return server.upload(b"neither an archive nor a LoRA")
 
 
 @pytest.fixture(scope="module")

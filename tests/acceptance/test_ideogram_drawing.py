@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from tests.support.pages import PAGES, folder, node, paste_as_printed
-from tests.support.server import Server, finish
+from tests.support.server import Server, finish, upload
 from tests.support.tiny_ideogram import random_layers, save_lora
 from tintype.catalog.custom_models import ModelStatus
 from tintype.catalog.ideogram_custom_models import AspectRatio
@@ -45,10 +45,7 @@ def lora(server: Server, tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(4)
     path: Path = tmp_path_factory.mktemp("lora") / "lora.safetensors"
     save_lora(path, random_layers(family, rank=4, size=0.02), "fal")
-    with server.http() as http:
-        answer = http.post("/cdn/files/upload", content=path.read_bytes(), headers={
-            "Content-Type": "application/octet-stream", "X-Fal-File-Name": path.name})  # fmt: skip
-    return str(answer.raise_for_status().json()["access_url"])
+    return server.upload(path.read_bytes(), path.name, "application/octet-stream")
 
 
 @pytest.fixture(scope="module")
@@ -246,9 +243,7 @@ def test_a_file_that_is_no_lora_is_a_422_at_its_place(server: Server, lora: str)
     body = {"prompt": "x", "rendering_speed": "TURBO"}
     with server.http() as http:
         for content in (b"", b"PK\x03\x04", (8).to_bytes(8, "little") + b'{"a": 1}'):
-            answer = http.post("/cdn/files/upload", content=content, headers={
-                "Content-Type": "application/octet-stream", "X-Fal-File-Name": "a.safetensors"})  # fmt: skip
-            loras = [{"path": lora}, {"path": answer.raise_for_status().json()["access_url"]}]
+            loras = [{"path": lora}, {"path": upload(http, content, "a.safetensors")}]
             refused = http.post("/run/ideogram/v4/lora", json=body | {"loras": loras})
             assert refused.status_code == 422, refused.text
             assert refused.json()["detail"][0]["loc"] == ["body", "loras", 1, "path"]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import random
 import signal
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -15,9 +12,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from PIL import Image
 
-from tests.support.server import Server, finish
+from tests.support.images import archive_of, blots
+from tests.support.server import Server, finish, upload
 
 TRAINER, CUSTOM = "ideogram/v4/trainer", "fal-ai/ideogram/custom-models"
 FOREVER = 40_000  # steps: hours of training
@@ -30,21 +27,7 @@ def pictures(
     count: int, sides: tuple[int, int] = (512, 512), *, texts: Mapping[str, str] = MappingProxyType({})
 ) -> bytes:
     """A ZIP of pictures that resemble each other in nothing, and of other files."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as written:
-        for number in range(count):
-            blots = Image.frombytes("RGB", (6, 6), random.Random(number).randbytes(108))
-            picture = io.BytesIO()
-            blots.resize(sides, Image.Resampling.BICUBIC).save(picture, "PNG")
-            written.writestr(f"{number}.png", picture.getvalue())
-        for name, text in texts.items():
-            written.writestr(name, text)
-    return buffer.getvalue()
-
-
-def upload(http: httpx.Client, content: bytes) -> str:
-    headers = {"Content-Type": "application/zip", "X-Fal-File-Name": "photos.zip"}
-    return str(http.post("/cdn/files/upload", content=content, headers=headers).raise_for_status().json()["access_url"])
+    return archive_of({f"{number}.png": blots(number, sides) for number in range(count)} | dict(texts))
 
 
 def submitted(http: httpx.Client, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:

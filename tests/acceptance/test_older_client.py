@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.server import Server
+from tests.support.server import Server, without
 from tests.support.wiretap import tapping
 
 HERE = Path(__file__).parent / "fal-package"
@@ -28,11 +27,7 @@ def python() -> str:
 
 def told(command: list[str], server: Server, photos: Path, **given: str) -> dict[str, Any]:
     """What the program printed."""
-    with server.http() as http:
-        named = {"Content-Type": "application/zip", "X-Fal-File-Name": "photos.zip"}
-        url = http.post("/cdn/files/upload", content=photos.read_bytes(), headers=named).json()["access_url"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "FAL_"))}
-    environment = kept | given | {"PHOTOS": url}
+    environment = without("TINTYPE_", "FAL_") | given | {"PHOTOS": server.upload(photos.read_bytes())}
     done = subprocess.run(command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

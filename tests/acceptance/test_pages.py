@@ -60,10 +60,7 @@ def paste(server: Server, photos: Path, tmp_path: Path) -> Paste:
 
 @pytest.fixture(scope="module")
 def dataset(server: Server, photos: Path) -> str:
-    with server.http() as http:
-        headers = {"Content-Type": "application/zip", "X-Fal-File-Name": "photos.zip"}
-        answer = http.post("/cdn/files/upload", content=photos.read_bytes(), headers=headers)
-        return str(answer.raise_for_status().json()["access_url"])
+    return server.upload(photos.read_bytes())
 
 
 def fetched(printed: str, name: str) -> bytes:

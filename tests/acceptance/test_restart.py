@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import fal_client
-import fal_client.client as names
 import psutil
 import pytest
 
+from tests.support.python_client import turn
 from tests.support.server import free_port, running
 
 pytestmark = [
@@ -25,9 +25,7 @@ def test_a_handle_outlives_the_server_that_gave_it(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    monkeypatch.setattr(names, "QUEUE_URL_FORMAT", f"http://127.0.0.1:{port}/queue/")
-    monkeypatch.setattr(names, "REST_URL", f"http://127.0.0.1:{port}/rest")
-    monkeypatch.setattr(names, "CDN_URL", f"http://127.0.0.1:{port}/cdn")
+    turn(f"http://127.0.0.1:{port}", monkeypatch)
 
     with running(tmp_path, port=port) as server:
         client = fal_client.SyncClient(key=server.key)

@@ -25,9 +25,7 @@ DRAWING = {"prompt": "a portrait", "image_size": "square", "num_inference_steps"
 
 @pytest.fixture(scope="module")
 def bad_url(server: Server) -> str:
-    with server.http() as http:
-        named = {"Content-Type": "application/octet-stream", "X-Fal-File-Name": "bad.safetensors"}
-        return str(http.post("/cdn/files/upload", content=b"no LoRA", headers=named).json()["access_url"])
+    return server.upload(b"no LoRA", "bad.safetensors", "application/octet-stream")
 
 
 def told(hooks: list[Hook]) -> dict[str, Any]:

@@ -12,19 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.images import zipped
 
 from tintype.dataset.archive import MIB, Limits, Member, members
 from tintype.dataset.bounded_stream import PIECE
 from tintype.errors import Cancelled, FileTooLarge, InvalidArchive, TooManyFiles
 
 FORMS = {"tar": "w", "tar.gz": "w:gz", "tgz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
-
-
-def zipped(path: Path, files: dict[str, bytes]) -> Path:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
 
 
 def tarred(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:

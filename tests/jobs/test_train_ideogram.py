@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
-import random
-import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlparse
 
 import pytest
 import torch
-from PIL import Image
+from tests.support.images import blots, zipped
 
 from tintype.catalog.custom_models import ModelReference, ModelStatus
 from tintype.catalog.fields import File
@@ -37,15 +34,9 @@ def models() -> ResidentModels:
 
 
 def archive(path: Path, count: int = 3, sides: tuple[int, int] = (640, 512), **captions: str) -> Path:
-    with zipfile.ZipFile(path, "w") as opened:
-        for number in range(count):
-            target = io.BytesIO()
-            blots = random.Random(number).randbytes(6 * 6 * 3)
-            Image.frombytes("RGB", (6, 6), blots).resize(sides, Image.Resampling.BICUBIC).save(target, "PNG")
-            opened.writestr(f"{number}.png", target.getvalue())
-        for stem, caption in captions.items():
-            opened.writestr(f"{stem.removeprefix('_')}.txt", caption)
-    return path
+    files: dict[str, bytes | str] = {f"{number}.png": blots(number, sides) for number in range(count)}
+    files |= {f"{stem.removeprefix('_')}.txt": caption for stem, caption in captions.items()}
+    return zipped(path, files)
 
 
 def context_in(folder: Path, models: ResidentModels) -> tuple[LocalContext, list[str]]:

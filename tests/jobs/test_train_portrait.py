@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -13,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.support.images import encoded, zipped
 
 from tintype.catalog.fields import File
 from tintype.catalog.flux_lora import FluxLoraInput
@@ -34,14 +33,9 @@ def models() -> ResidentModels:
 
 
 def archive(path: Path, count: int = 3) -> Path:
-    with zipfile.ZipFile(path, "w") as opened:
-        for number in range(count):
-            target = io.BytesIO()
-            Image.new("RGB", (512, 512), (80 * number, 120, 60)).save(target, "PNG")
-            opened.writestr(f"{number}.png", target.getvalue())
-        opened.writestr("0.txt", "[trigger] smiling")
-        opened.writestr("broken.jpg", b"not a picture")
-    return path
+    plain = {f"{number}.png": Image.new("RGB", (512, 512), (80 * number, 120, 60)) for number in range(count)}
+    others = {"0.txt": b"[trigger] smiling", "broken.jpg": b"not a picture"}
+    return zipped(path, {name: encoded(image) for name, image in plain.items()} | others)
 
 
 class Done:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import random
 import struct
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +45,24 @@ def person() -> Image.Image:
 FACE = (176, 66, 272, 162)  # of `person`, brow to chin
 
 
-def zipped(path: Path, files: dict[str, bytes]) -> Path:
-    """A zip archive at `path`."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def blots(seed: int, size: tuple[int, int] = (512, 512)) -> bytes:
+    """A PNG file that resembles that of no other seed, and compresses well."""
+    colours = Image.frombytes("RGB", (6, 6), random.Random(seed).randbytes(6 * 6 * 3))
+    return encoded(colours.resize(size, Image.Resampling.BICUBIC))
+
+
+def archive_of(files: Mapping[str, bytes | str], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive's content."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
+    return target.getvalue()
+
+
+def zipped(path: Path, files: Mapping[str, bytes | str]) -> Path:
+    """A zip archive at `path`."""
+    path.write_bytes(archive_of(files))
     return path
 
 

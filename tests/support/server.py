@@ -37,10 +37,8 @@ class Server:
 
     def upload(self, content: bytes, name: str = "photos.zip", content_type: str = "application/zip") -> str:
         """Returns the URL of an uploaded file."""
-        headers = {"Content-Type": content_type, "X-Fal-File-Name": name}
         with self.http() as http:
-            answer = http.post("/cdn/files/upload", content=content, headers=headers).raise_for_status()
-        return str(answer.json()["access_url"])
+            return upload(http, content, name, content_type)
 
     def submit(self, endpoint: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the answer to a submission."""
@@ -92,6 +90,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def upload(
+    http: httpx.Client, content: bytes, name: str = "photos.zip", content_type: str = "application/octet-stream"
+) -> str:
+    """Returns the URL of an uploaded file."""
+    headers = {"Content-Type": content_type, "X-Fal-File-Name": name}
+    return str(http.post("/cdn/files/upload", content=content, headers=headers).raise_for_status().json()["access_url"])
 
 
 def finish(http: httpx.Client, status_url: str, *, seconds: float = 300) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import fal_client.client as globals_of_fal
 import httpx
 import pytest
 from fal_client.client import FalClientHTTPError
+from tests.support.python_client import turn
 from tests.support.web_server import WebServer
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
@@ -28,10 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def fal(server: WebServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[fal_client.SyncClient]:
     """Recipe B of the contract."""
     server.release()
-    monkeypatch.setattr(globals_of_fal, "RUN_URL_FORMAT", server.origin + "/run/")
-    monkeypatch.setattr(globals_of_fal, "QUEUE_URL_FORMAT", server.origin + "/queue/")
-    monkeypatch.setattr(globals_of_fal, "REST_URL", server.origin + "/rest")
-    monkeypatch.setattr(globals_of_fal, "CDN_URL", server.origin + "/cdn")
+    turn(server.origin, monkeypatch)
     client = fal_client.SyncClient(key=server.key)
     yield client
     server.clear()
