@@ -17,23 +17,7 @@ _MOST_POINTS = 200  # of the loss curve in the config file
 _SMOOTHING = 0.98
 _MOST_DOTS = 2000
 _LEFT, _RIGHT, _TOP, _BOTTOM = 80, 880, 45, 395
-_SVG = """\
-<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 450" width="900" height="450" font-family="sans-serif" \
-font-size="13" fill="none">
-<rect width="900" height="450" fill="white"/>
-<path class="grid" d="{grid}" stroke="#e4e4e4"/>
-<path class="kept" d="{kept}" stroke="#b5521f" stroke-dasharray="5 4"/>
-<path class="dots" d="{dots}" stroke="#8fb3dd" stroke-width="3" stroke-linecap="round"/>
-<path class="average" d="{average}" stroke="#1f4e8c" stroke-width="2"/>
-<g fill="black" text-anchor="middle">{labels}
-<text x="480" y="440">step</text>
-<text transform="translate(20 220) rotate(-90)">loss (mean squared error of the velocity)</text></g>
-<text x="80" y="28" font-size="16" fill="black">Training loss over {count} steps</text>
-<g text-anchor="end"><text x="500" y="28" fill="#8fb3dd">one step</text>
-<text x="710" y="28" fill="#1f4e8c">average of the last 50 or so</text>
-<text x="880" y="28" fill="#b5521f">kept checkpoint</text></g>
-</svg>
-"""
+_SVG = Path(__file__).with_suffix(".svg")  # with places for what is drawn
 
 
 def figures(trained: Trained, device: torch.device) -> dict[str, Any]:
@@ -77,7 +61,7 @@ def write_curve(losses: list[float], path: Path, kept: Sequence[int] = ()) -> Pa
     shown = [dot for dot in dots[:: math.ceil(len(dots) / _MOST_DOTS) or 1] if dot[1] <= highest]
     labels = [f'<text x="{_LEFT + across * step:.1f}" y="{_BOTTOM + 18}">{step:g}</text>' for step in steps]
     labels += [f'<text x="{_LEFT - 24}" y="{_BOTTOM - up * loss + 4:.1f}">{loss:g}</text>' for loss in heights]
-    svg = _SVG.format(
+    svg = _SVG.read_text(encoding="utf-8").format(
         count=len(losses),
         grid="".join(f"M{at(0, loss)}H{_RIGHT}" for loss in heights),
         kept="".join(f"M{at(step, 0)}V{_TOP}" for step in kept),

@@ -131,6 +131,10 @@ def problems_of(caption: Caption) -> list[str]:
     return found
 
 
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_COMMA = re.compile(rf"(?P<string>{_STRING.pattern})|,(?P<bracket>\s*[}}\]])", re.DOTALL)  # before a bracket
+
+
 def _refused(name: str, why: str) -> InputError:
     return InputError(
         f"{name}: the caption cannot be read: {why}.",
@@ -178,27 +182,12 @@ def _inner(text: str, name: str) -> Any:
 
 def _readings(text: str) -> list[tuple[str, str]]:
     """The text as it stands, then with the repairs that leave no choice."""
-    without_commas = _outside_strings(text, lambda plain: re.sub(r",(\s*[}\]])", r"\1", plain))
+    without_commas = _COMMA.sub(lambda found: found["string"] or found["bracket"], text.replace("\x00", ""))
     return [
         (text, ""),
         (without_commas, "trailing comma removed"),
         (_closed(without_commas), "missing closing brackets added"),
     ]
-
-
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-
-
-def _outside_strings(text: str, change: Any) -> str:
-    """`change` applied to what stands between strings, with every string held by a placeholder."""
-    kept: list[str] = []
-
-    def hold(found: re.Match[str]) -> str:
-        kept.append(found[0])
-        return f"\x00{len(kept) - 1}\x00"
-
-    changed = change(_STRING.sub(hold, text.replace("\x00", "")))
-    return re.sub("\x00(\\d+)\x00", lambda found: kept[int(found[1])], changed)
 
 
 def _closed(text: str) -> str:
