@@ -9,8 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tintype import installation
-from tintype.installation import Signpost
+from tintype.errors import SettingsError
+from tintype.installation import (
+    ServerInfo,
+    device_lock,
+    find_server,
+    hold_open,
+    is_serving,
+    key_file,
+    open_proxy_sockets,
+    stop_when_unused,
+    write_secret,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -19,48 +29,76 @@ def _locks(tmp_path: Path) -> None:
 
 
 def test_it_stands_while_the_server_serves_and_for_its_owner_alone(tmp_path: Path) -> None:
-    with installation.opened(tmp_path, "127.0.0.1:8787") as sockets:
+    with open_proxy_sockets(tmp_path, "127.0.0.1:8787") as sockets:
         assert sockets is not None
-        assert Signpost.read(tmp_path) == sockets.signpost
-        assert installation.is_serving(tmp_path)
+        assert ServerInfo.read(tmp_path) == sockets.server
+        assert is_serving(tmp_path)
         assert (tmp_path / "serving.json").stat().st_mode & 0o777 == 0o600
-        assert Path(sockets.signpost.fal).parent.stat().st_mode & 0o777 == 0o700
-        with installation.opened(tmp_path, "127.0.0.1:9999") as second:
+        assert Path(sockets.server.fal_socket).parent.stat().st_mode & 0o777 == 0o700
+        with open_proxy_sockets(tmp_path, "127.0.0.1:9999") as second:
             assert second is None
-    assert Signpost.read(tmp_path) is None
-    assert not installation.is_serving(tmp_path)
-    assert not Path(sockets.signpost.fal).parent.exists()
+    assert ServerInfo.read(tmp_path) is None
+    assert not is_serving(tmp_path)
+    assert not Path(sockets.server.fal_socket).parent.exists()
 
 
 def test_asking_makes_no_folder(tmp_path: Path) -> None:
-    assert not installation.is_serving(tmp_path / "nothing here")
+    assert not is_serving(tmp_path / "nothing here")
     assert not (tmp_path / "nothing here").exists()
 
 
 def test_what_a_killed_server_left_behind_is_known_to_be_untrue(tmp_path: Path) -> None:
     (tmp_path / "serving.json").write_text('{"server": "127.0.0.1:1"')
-    assert Signpost.read(tmp_path) is None
-    assert not installation.is_serving(tmp_path)
+    assert ServerInfo.read(tmp_path) is None
+    assert not is_serving(tmp_path)
 
 
 def test_the_server_of_programs_stops_with_the_last_of_them(tmp_path: Path) -> None:
     stopped = threading.Event()
-    with installation.opened(tmp_path, "127.0.0.1:8787") as sockets:
+    with open_proxy_sockets(tmp_path, "127.0.0.1:8787") as sockets:
         assert sockets is not None
-        programs = [installation.hold_open(tmp_path) for _ in range(2)]
-        installation.stop_when_unused(tmp_path, sockets, stopped.set)
+        programs = [hold_open(tmp_path) for _ in range(2)]
+        stop_when_unused(tmp_path, sockets.server, stopped.set)
         os.close(programs.pop())
         assert not stopped.wait(0.3)
-        assert Signpost.read(tmp_path) is not None
+        assert ServerInfo.read(tmp_path) is not None
         os.close(programs.pop())
         assert stopped.wait(30)
-        assert Signpost.read(tmp_path) is None
+        assert ServerInfo.read(tmp_path) is None
 
 
 @pytest.mark.parametrize("data", ["data", "data with spaces"])
 def test_programs_that_hold_it_open_need_no_server_yet(tmp_path: Path, data: str) -> None:
     (tmp_path / data / "locks").mkdir(parents=True)
     for _ in range(2):
-        descriptor = installation.hold_open(tmp_path / data)
+        descriptor = hold_open(tmp_path / data)
         assert stat.S_ISFIFO(os.fstat(descriptor).st_mode)
         os.close(descriptor)
+
+
+def test_one_supervisor_works_on_a_device_and_the_next_waits_for_it_to_go(tmp_path: Path) -> None:
+    with device_lock(tmp_path, "cuda:0", patience=0.0):
+        with pytest.raises(SettingsError, match=r"cuda:0.*--data-dir"), device_lock(tmp_path, "cuda:0", patience=0.1):
+            pass
+        with device_lock(tmp_path, "cuda:1", patience=0.0):
+            pass
+    with device_lock(tmp_path, "cuda:0", patience=0.0):
+        pass
+
+
+def test_a_server_that_has_just_begun_is_waited_for(tmp_path: Path) -> None:
+    assert find_server(tmp_path) is None
+    with open_proxy_sockets(tmp_path, "127.0.0.1:8787") as sockets:
+        assert sockets is not None
+        ServerInfo.withdraw(tmp_path)
+        threading.Timer(0.2, sockets.server.publish, (tmp_path,)).start()
+        assert find_server(tmp_path) == sockets.server
+
+
+def test_a_secret_is_its_owners_alone_also_where_a_file_was_before(tmp_path: Path) -> None:
+    key_file(tmp_path).write_text("old")
+    key_file(tmp_path).chmod(0o644)
+    write_secret(key_file(tmp_path), b"new")
+    assert key_file(tmp_path).read_text() == "new"
+    assert key_file(tmp_path).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["key"]

@@ -1,8 +1,8 @@
-"""Where the server of an installation is while it serves, and the way in for programs that are turned to it.
+"""The data folder of an installation: who works in it, and where its server is while it serves.
 
-A file beside a lock: the lock says that it is true, for the kernel drops it however the server ended. `run` keeps a
-FIFO of the installation open in the program it becomes; a server that was started for programs alone reads its other
-end, and stops when the last of them is gone.
+DATA/serving.json stands beside a lock: the lock says that it is true, for the kernel drops it however the server ended.
+`tintype run` keeps a FIFO of the installation open in the program it becomes; a server that was started for programs
+alone reads its other end, and stops when the last of them is gone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -22,91 +23,101 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from tintype.errors import SettingsError
+
+START_SECONDS = 60.0  # for a server that holds the folder to begin to serve
+
 
 @dataclass(frozen=True)
-class Signpost:
-    """What stands in DATA/serving.json. The sockets are listening as long as it stands."""
+class ServerInfo:
+    """What DATA/serving.json says. The sockets are listening as long as it stands."""
 
     server: str  # host:port of the HTTP API
-    gate_port: int  # of the proxy, on 127.0.0.1
+    proxy_port: int  # of the fal proxy, on 127.0.0.1
     password: str
-    fal: str  # path of the Unix socket that answers in fal's place, behind TLS
+    fal_socket: str  # path of the Unix socket that answers in fal's place, behind TLS
     tls_port: int | None = None  # of the HTTP API behind TLS
     auth: str = "on"  # whether the HTTP API asks for a key
 
     @classmethod
-    def read(cls, data_dir: Path) -> Signpost | None:
-        """None where nothing serves, or has just begun to, or is about to stop."""
+    def read(cls, data_dir: Path) -> ServerInfo | None:
+        """Returns None where nothing serves, or has just begun to, or is about to stop."""
         try:
-            return cls(**json.loads(_path(data_dir).read_text()))
+            return cls(**json.loads(_serving(data_dir).read_text()))
         except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
 
+    def publish(self, data_dir: Path) -> None:
+        """Lets others find the server from now on."""
+        write_secret(_serving(data_dir), json.dumps(asdict(self)).encode())
 
-@dataclass
-class Sockets:
+    @staticmethod
+    def withdraw(data_dir: Path) -> None:
+        """Lets nobody find the server any more."""
+        _serving(data_dir).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class ProxySockets:
     """What the parent of all processes holds, so that ports outlive the process that answers on them."""
 
-    gate: socket.socket
+    proxy: socket.socket
     fal: socket.socket
     tls: socket.socket | None
-    signpost: Signpost
-    _data_dir: Path
-
-    def publish(self) -> None:
-        """From now on others find us."""
-        path = _path(self._data_dir)
-        partial = path.with_suffix(".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(self.signpost), file)
-        partial.replace(path)
-
-    def take_down(self) -> None:
-        _path(self._data_dir).unlink(missing_ok=True)
+    server: ServerInfo
 
 
 @contextmanager
-def opened(
+def open_proxy_sockets(
     data_dir: Path, server: str, tls: socket.socket | None = None, *, auth: str = "on"
-) -> Iterator[Sockets | None]:
-    """The sockets of a detour to `server`. None where another server has one for this folder already."""
+) -> Iterator[ProxySockets | None]:
+    """Publishes `server` with the sockets of its fal proxy. None where another server has some for this folder."""
     try:
-        lock = _lock(data_dir).acquire(blocking=False)
+        lock = _serve_lock(data_dir).acquire(blocking=False)
     except Timeout:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="tintype-"))  # readable by its owner alone, and a short path
-    with lock, socket.create_server(("127.0.0.1", 0)) as gate, socket.socket(socket.AF_UNIX) as fal:
+    with lock, socket.create_server(("127.0.0.1", 0)) as proxy, socket.socket(socket.AF_UNIX) as fal:
         try:
             fal.bind(str(folder / "fal"))
             fal.listen()
-            port = tls.getsockname()[1] if tls is not None else None
+            tls_port = tls.getsockname()[1] if tls is not None else None
             password = secrets.token_urlsafe(24)
-            signpost = Signpost(server, gate.getsockname()[1], password, str(folder / "fal"), port, auth)
-            sockets = Sockets(gate, fal, tls, signpost, data_dir)
-            sockets.publish()
-            try:
-                yield sockets
-            finally:
-                sockets.take_down()
+            info = ServerInfo(server, proxy.getsockname()[1], password, str(folder / "fal"), tls_port, auth)
+            info.publish(data_dir)
+            yield ProxySockets(proxy, fal, tls, info)
         finally:
+            ServerInfo.withdraw(data_dir)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_serving(data_dir: Path) -> bool:
-    """Whether a server holds this folder, be it about to begin or to end."""
+    """Tells whether a server holds this folder, be it about to begin or to end."""
     if not (data_dir / "locks").is_dir():
         return False
     try:
-        with _lock(data_dir).acquire(blocking=False):
+        with _serve_lock(data_dir).acquire(blocking=False):
             return False
     except Timeout:
         return True
 
 
+def find_server(data_dir: Path) -> ServerInfo | None:
+    """Returns the server of this folder, if one serves; waits for one that is just beginning or ending."""
+    deadline = time.monotonic() + START_SECONDS
+    while is_serving(data_dir):
+        server = ServerInfo.read(data_dir)
+        if server is not None:
+            return server
+        if time.monotonic() > deadline:
+            raise SettingsError(f"A tintype holds {data_dir} but does not serve.", remedy="Stop it, or wait for it.")
+        time.sleep(0.05)
+    return None
+
+
 def hold_open(data_dir: Path) -> int:
-    """A descriptor that keeps a server of `stop_when_unused` alive for as long as any process has it."""
+    """Opens a descriptor that keeps a server of `stop_when_unused` alive for as long as any process has it."""
     path = data_dir / "locks" / "in-use"
     if not path.exists():
         with suppress(FileExistsError):  # another program was quicker
@@ -114,7 +125,7 @@ def hold_open(data_dir: Path) -> int:
     return os.open(path, os.O_RDWR)  # opening it for writing alone would wait for a reader
 
 
-def stop_when_unused(data_dir: Path, sockets: Sockets, stop: Callable[[], None]) -> None:
+def stop_when_unused(data_dir: Path, server: ServerInfo, stop: Callable[[], None]) -> None:
     """Calls `stop`, from a thread, when no program holds the installation open any more."""
     reading = os.open(data_dir / "locks" / "in-use", os.O_RDONLY | os.O_NONBLOCK)
     unused = select.poll()
@@ -123,9 +134,9 @@ def stop_when_unused(data_dir: Path, sockets: Sockets, stop: Callable[[], None])
     def watch() -> None:
         while True:
             unused.poll()  # nobody writes: this is the hang-up of the last one
-            sockets.take_down()
-            if not unused.poll(0):  # one more came before it could know; those who come now see no signpost
-                sockets.publish()
+            server.withdraw(data_dir)
+            if not unused.poll(0):  # one more came before it could know; those who come now find no server
+                server.publish(data_dir)
                 continue
             stop()
             return
@@ -133,9 +144,42 @@ def stop_when_unused(data_dir: Path, sockets: Sockets, stop: Callable[[], None])
     threading.Thread(target=watch, name="unused", daemon=True).start()
 
 
-def _path(data_dir: Path) -> Path:
+@contextmanager
+def device_lock(data_dir: Path, device: str, *, patience: float) -> Iterator[None]:
+    """Keeps every other supervisor of this installation off a device. Raises SettingsError where one works on it.
+
+    A predecessor that is on its way out is waited for, so many seconds.
+    """
+    path = data_dir / "locks" / f"{device.replace(':', '-')}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path).acquire(timeout=patience)
+    except Timeout:
+        raise SettingsError(
+            f"Another tintype already works on {device} with {data_dir}.",
+            remedy="Stop it, or start this one with another --data-dir.",
+        ) from None
+    with lock:
+        yield
+
+
+def key_file(data_dir: Path) -> Path:
+    """Returns where the key lies that `tintype run` and the demo use; its owner alone can read it."""
+    return data_dir / "key"
+
+
+def write_secret(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all, which its owner alone can read from its first byte on."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    partial.replace(path)
+
+
+def _serving(data_dir: Path) -> Path:
     return data_dir / "serving.json"
 
 
-def _lock(data_dir: Path) -> FileLock:
+def _serve_lock(data_dir: Path) -> FileLock:
     return FileLock(data_dir / "locks" / "serve.lock")

@@ -19,14 +19,14 @@ import pytest
 
 from tests.support.javascript import node_here
 from tests.support.server import Server, without
-from tintype import installation
-from tintype.fal_proxy.certificates import Authority
+from tintype.fal_proxy.certificates import CertificateAuthority
+from tintype.installation import ServerInfo, is_serving
 
 HERE = Path(__file__).parent
 REAL_KEY = "11111111-2222-3333-4444-555555555555:a-real-key-of-somebody"
 
 
-def turned(data_dir: Path) -> list[str]:
+def tintype_run(data_dir: Path) -> list[str]:
     return [sys.executable, "-m", "tintype", "run", "--data-dir", str(data_dir), "--"]
 
 
@@ -37,7 +37,7 @@ def clean() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def impostor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Stands for fal itself: its names, vouched for by another authority than ours. Nothing may be sent to it."""
-    context = Authority.of(tmp_path_factory.mktemp("elsewhere")).server_context()
+    context = CertificateAuthority.open(tmp_path_factory.mktemp("elsewhere")).server_context()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -55,7 +55,7 @@ def impostor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def test_every_python_client_is_turned_and_no_other_way_leads_to_fal(server: Server, impostor: int) -> None:
     command = [sys.executable, "-W", "ignore", str(HERE / "programs" / "clients.py"), REAL_KEY, str(impostor)]
     done = subprocess.run(
-        [*turned(server.data_dir), *command], env=clean(), capture_output=True, text=True, timeout=300, check=False
+        [*tintype_run(server.data_dir), *command], env=clean(), capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
@@ -76,7 +76,7 @@ def test_node_is_turned_whatever_it_connects_with(server: Server, impostor: int)
     node = node_here()
     environment = clean() | {"REAL_KEY": REAL_KEY, "IMPOSTOR": str(impostor)}
     done = subprocess.run(
-        [*turned(server.data_dir), node, "turned.mjs"],
+        [*tintype_run(server.data_dir), node, "turned.mjs"],
         cwd=HERE / "js", env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -98,7 +98,7 @@ def generated_by_curl(server: Server) -> str:
     command = [curl, "-sS", "--fail", "https://fal.run/fal-ai/flux-lora", "-H", f"Authorization: Key {REAL_KEY}",
                "-H", "Content-Type: application/json", "-H", "Expect: 100-continue", "-d", body]  # fmt: skip
     done = subprocess.run(
-        [*turned(server.data_dir), *command], env=clean(), capture_output=True, text=True, timeout=120, check=False
+        [*tintype_run(server.data_dir), *command], env=clean(), capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -117,7 +117,7 @@ def test_a_real_key_is_kept_nowhere(server: Server, generated_by_curl: str) -> N
 
 def test_everything_else_passes_untouched(server: Server, tmp_path: Path) -> None:
     """Another host, with a certificate that only this person's environment trusts."""
-    theirs = Authority.of(tmp_path)
+    theirs = CertificateAuthority.open(tmp_path)
     program = (
         "import http.server, ssl, threading, urllib.request, requests, sys\n"
         "context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain(sys.argv[1])\n"
@@ -135,7 +135,7 @@ def test_everything_else_passes_untouched(server: Server, tmp_path: Path) -> Non
     )
     environment = clean() | {"SSL_CERT_FILE": str(theirs.certificate), "REQUESTS_CA_BUNDLE": str(theirs.certificate)}
     done = subprocess.run(
-        [*turned(server.data_dir), sys.executable, "-W", "ignore", "-c", program, str(theirs.host)],
+        [*tintype_run(server.data_dir), sys.executable, "-W", "ignore", "-c", program, str(theirs.host)],
         env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.stdout == "Key theirs\nKey theirs\n", done.stderr
@@ -146,7 +146,7 @@ def test_streams_exit_status_and_arguments_are_the_programs_own(server: Server) 
         "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read()); print(sys.argv[1:], file=sys.stderr); exit(7)"
     )
     data = bytes(range(256)) * 300
-    command = [*turned(server.data_dir), sys.executable, "-c", program, "--help", "-x", "--", "a b"]
+    command = [*tintype_run(server.data_dir), sys.executable, "-c", program, "--help", "-x", "--", "a b"]
     done = subprocess.run(command, env=clean(), input=data, capture_output=True, timeout=60, check=False)
     assert done.stdout == data
     assert done.stderr.decode() == "['--help', '-x', '--', 'a b']\n"
@@ -155,7 +155,7 @@ def test_streams_exit_status_and_arguments_are_the_programs_own(server: Server) 
 
 def test_a_signal_reaches_the_program_and_ends_it_as_it_would_alone(server: Server) -> None:
     program = "import sys, time; print('ready', flush=True); time.sleep(600)"
-    command = [*turned(server.data_dir), sys.executable, "-c", program]
+    command = [*tintype_run(server.data_dir), sys.executable, "-c", program]
     with subprocess.Popen(command, env=clean(), stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -166,7 +166,7 @@ def test_a_signal_reaches_the_program_and_ends_it_as_it_would_alone(server: Serv
 @pytest.mark.parametrize(("command", "status"), [("/no/such/program", 127), ("/etc/passwd", 126)])
 def test_a_program_that_cannot_be_started_is_named(server: Server, command: str, status: int) -> None:
     done = subprocess.run(
-        [*turned(server.data_dir), command], env=clean(), capture_output=True, text=True, timeout=60, check=False
+        [*tintype_run(server.data_dir), command], env=clean(), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == status
     assert command in done.stderr
@@ -175,7 +175,7 @@ def test_a_program_that_cannot_be_started_is_named(server: Server, command: str,
 def test_the_persons_own_sitecustomize_still_runs(server: Server, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.mine = 'ran'")
     program = "import sys, sitecustomize; print(sys.mine, sitecustomize.__file__)"
-    command = [*turned(server.data_dir), sys.executable, "-c", program]
+    command = [*tintype_run(server.data_dir), sys.executable, "-c", program]
     environment = clean() | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"ran {tmp_path / 'sitecustomize.py'}\n"
@@ -199,21 +199,21 @@ def test_pasted_variables_do_the_same(server: Server) -> None:
     assert done.stdout.startswith("https://queue.fal.run/fal-ai/flux-lora/requests/"), done.stderr
 
 
-def test_the_detour_may_be_killed(server: Server) -> None:
+def test_the_fal_proxy_may_be_killed(server: Server) -> None:
     children = psutil.Process(server.pid).children()
-    detour = next(child for child in children if "tintype.fal_proxy" in child.cmdline())
+    proxy = next(child for child in children if "tintype.fal_proxy" in child.cmdline())
     program = (
         "import sys, httpx\n"
         "for _ in range(2):\n"
         "    print(httpx.get('https://rest.fal.ai/health').status_code, flush=True)\n"
         "    sys.stdin.readline()\n"
     )
-    command = [*turned(server.data_dir), sys.executable, "-c", program]
+    command = [*tintype_run(server.data_dir), sys.executable, "-c", program]
     with subprocess.Popen(command, env=clean(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdin is not None
         assert process.stdout.readline() == b"200\n"
-        detour.kill()
+        proxy.kill()
         assert process.communicate(b"\n\n", timeout=60)[0] == b"200\n"
 
 
@@ -227,7 +227,7 @@ def test_a_program_that_hangs_up_on_a_sync_run_cancels_it(server: Server, photos
         "except httpx.ReadTimeout:\n"
         "    print('hung up')\n"
     )
-    command = [*turned(server.data_dir), sys.executable, "-c", program, str(photos)]
+    command = [*tintype_run(server.data_dir), sys.executable, "-c", program, str(photos)]
     done = subprocess.run(command, env=clean(), capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "hung up\n", done.stderr
     command = [sys.executable, "-m", "tintype", "requests", "list", "--data-dir", str(server.data_dir)]
@@ -242,7 +242,7 @@ def test_a_server_is_started_where_none_runs_and_stops_after_the_last_program(tm
     data_dir = tmp_path / "data"
     environment = clean() | {"TINTYPE_FLUX_BASE": "miniature", "TINTYPE_PORT": "0"}
     program = "import sys, httpx; print(httpx.get('https://rest.fal.ai/health').json(), flush=True); sys.stdin.read()"
-    command = [*turned(data_dir), sys.executable, "-c", program]
+    command = [*tintype_run(data_dir), sys.executable, "-c", program]
     programs = [
         subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)
     ]
@@ -252,11 +252,11 @@ def test_a_server_is_started_where_none_runs_and_stops_after_the_last_program(tm
     first, second = programs
     first.communicate(timeout=30)
     time.sleep(0.5)  # for a server that would wrongly stop
-    assert installation.Signpost.read(data_dir) is not None
+    assert ServerInfo.read(data_dir) is not None
     second.communicate(timeout=30)
     assert [process.returncode for process in programs] == [0, 0]
     deadline = time.monotonic() + 60
-    while installation.is_serving(data_dir):
+    while is_serving(data_dir):
         assert time.monotonic() < deadline, (data_dir / "logs" / "serve.log").read_text()
         time.sleep(0.05)
     assert "started again" not in (data_dir / "logs" / "serve.log").read_text()

@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tintype.fal_proxy.certificates import Authority
+from tintype.fal_proxy.certificates import CertificateAuthority
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority.of(tmp_path)
+def authority(tmp_path: Path) -> CertificateAuthority:
+    return CertificateAuthority.open(tmp_path)
 
 
 def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> bytes:
@@ -43,19 +43,19 @@ def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> by
     ["fal.run", "queue.fal.run", "rest.fal.ai", "rest.alpha.fal.ai", "v3.fal.media", "v3b.fal.media", "fal.media",
      "ws.fal.run", "falrun.com", "queue.falrun.com", "localhost"],
 )  # fmt: skip
-def test_every_name_of_fals_is_vouched_for_also_to_strict_clients(authority: Authority, name: str) -> None:
+def test_every_name_of_fals_is_vouched_for_also_to_strict_clients(authority: CertificateAuthority, name: str) -> None:
     client = ssl.create_default_context(cafile=str(authority.certificate))
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     shake_hands(client, authority.server_context(), name)
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1"])
-def test_this_server_is_vouched_for_under_its_own_addresses(authority: Authority, name: str) -> None:
+def test_this_server_is_vouched_for_under_its_own_addresses(authority: CertificateAuthority, name: str) -> None:
     client = ssl.create_default_context(cafile=str(authority.certificate))
     shake_hands(client, authority.server_context(), name)
 
 
-def test_no_address_is_in_the_certificate_of_fals_names(authority: Authority) -> None:
+def test_no_address_is_in_the_certificate_of_fals_names(authority: CertificateAuthority) -> None:
     """BoringSSL refuses addresses from an authority that may vouch for certain ones only."""
     client = ssl.create_default_context(cafile=str(authority.certificate))
     shown = x509.load_der_x509_certificate(shake_hands(client, authority.server_context(), "queue.fal.run"))
@@ -63,7 +63,7 @@ def test_no_address_is_in_the_certificate_of_fals_names(authority: Authority) ->
     assert names.get_values_for_type(x509.IPAddress) == []
 
 
-def test_a_stolen_key_can_vouch_for_no_other_name(authority: Authority, tmp_path: Path) -> None:
+def test_a_stolen_key_can_vouch_for_no_other_name(authority: CertificateAuthority, tmp_path: Path) -> None:
     stolen = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
     assert isinstance(stolen, ec.EllipticCurvePrivateKey)
     issuer = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
@@ -91,25 +91,29 @@ def test_a_stolen_key_can_vouch_for_no_other_name(authority: Authority, tmp_path
         shake_hands(client, server, "bank.example")
 
 
-def test_it_is_made_once_and_its_keys_are_for_their_owner_alone(authority: Authority, tmp_path: Path) -> None:
+def test_it_is_made_once_and_its_keys_are_for_their_owner_alone(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
     made = (authority.certificate, authority.key, authority.host, authority.fal)
     before = {path: path.read_bytes() for path in made}
-    Authority.of(tmp_path)
+    CertificateAuthority.open(tmp_path)
     assert {path: path.read_bytes() for path in made} == before
     assert [path.stat().st_mode & 0o777 for path in made[1:]] == [0o600] * 3
     assert authority.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_removed_authority_is_replaced_by_another_one(authority: Authority, tmp_path: Path) -> None:
+def test_a_removed_authority_is_replaced_by_another_one(authority: CertificateAuthority, tmp_path: Path) -> None:
     before = authority.certificate.read_bytes()
     authority.certificate.unlink()
-    again = Authority.of(tmp_path)
+    again = CertificateAuthority.open(tmp_path)
     assert again.certificate.read_bytes() != before
     shake_hands(ssl.create_default_context(cafile=str(again.certificate)), again.server_context(), "fal.run")
 
 
-def test_a_bundle_holds_the_public_roots_the_persons_own_and_ours(authority: Authority, tmp_path: Path) -> None:
-    own = Authority.of(tmp_path / "a company's").certificate
+def test_a_bundle_holds_the_public_roots_the_persons_own_and_ours(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    own = CertificateAuthority.open(tmp_path / "a company's").certificate
     bundle = authority.bundle({"SSL_CERT_FILE": str(own), "REQUESTS_CA_BUNDLE": "/no/such/file"}).read_text()
     assert own.read_text().strip() in bundle
     assert authority.certificate.read_text().strip() in bundle

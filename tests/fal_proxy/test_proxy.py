@@ -1,4 +1,4 @@
-"""The gate's own process on real sockets: who is let in, what is ended here, that everything else passes untouched."""
+"""The proxy's own process on real sockets: who is let in, what is ended here, that everything else passes untouched."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tintype import installation
-from tintype.fal_proxy.certificates import Authority
+from tintype.fal_proxy.certificates import CertificateAuthority
 from tintype.fal_proxy.proxy import UpstreamProxy
-from tintype.installation import Signpost
+from tintype.installation import ServerInfo, open_proxy_sockets
 
 
 class Echo(socketserver.ThreadingTCPServer):
@@ -79,27 +78,29 @@ def running(server: socketserver.ThreadingTCPServer) -> Iterator[Any]:
 
 @dataclass
 class Around:
-    """A gate, the server behind it, and its authority."""
+    """A fal proxy, the server behind it, and its authority."""
 
-    signpost: Signpost
+    info: ServerInfo
     server: Echo
-    authority: Authority
+    authority: CertificateAuthority
 
-    def client(self, way: UpstreamProxy | None = None, *, trusting: Authority | None = None) -> httpx.Client:
+    def client(
+        self, upstream: UpstreamProxy | None = None, *, trusting: CertificateAuthority | None = None
+    ) -> httpx.Client:
         context = ssl.create_default_context(cafile=str((trusting or self.authority).certificate))
-        user = (way or UpstreamProxy()).to_user()
-        proxy = f"http://{user}:{self.signpost.password}@127.0.0.1:{self.signpost.gate_port}"
+        user = (upstream or UpstreamProxy()).to_username()
+        proxy = f"http://{user}:{self.info.password}@127.0.0.1:{self.info.proxy_port}"
         return httpx.Client(proxy=proxy, verify=context, trust_env=False, timeout=30)
 
     def asked(self, request: str, credentials: str | None = None) -> str:
-        """The first line of the gate's answer."""
+        """The first line of the proxy's answer."""
         return self.head_of(request, credentials)[0]
 
     def head_of(self, request: str, credentials: str | None = None) -> list[str]:
-        """The gate's answer, up to its body."""
-        given = f"direct:{self.signpost.password}" if credentials is None else credentials
+        """The proxy's answer, up to its body."""
+        given = f"direct:{self.info.password}" if credentials is None else credentials
         basic = base64.b64encode(given.encode()).decode()
-        with socket.create_connection(("127.0.0.1", self.signpost.gate_port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", self.info.proxy_port), timeout=30) as connection:
             connection.sendall(f"{request}\r\nProxy-Authorization: Basic {basic}\r\n\r\n".encode())
             return until_blank(connection).splitlines()
 
@@ -109,23 +110,23 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
     data_dir = tmp_path_factory.mktemp("installation")
     (data_dir / "locks").mkdir()
     (data_dir / "key").write_text("id:local\n")
-    with running(Echo()) as echo, installation.opened(data_dir, f"127.0.0.1:{echo.port}") as sockets:
+    with running(Echo()) as echo, open_proxy_sockets(data_dir, f"127.0.0.1:{echo.port}") as sockets:
         assert sockets is not None
         alive, held = os.pipe()
-        fds = (sockets.gate.fileno(), sockets.fal.fileno(), alive)
-        command = [sys.executable, "-m", "tintype.fal_proxy", "--gate-fd", str(fds[0]), "--fal-fd", str(fds[1])]
+        fds = (sockets.proxy.fileno(), sockets.fal.fileno(), alive)
+        command = [sys.executable, "-m", "tintype.fal_proxy", "--proxy-fd", str(fds[0]), "--fal-fd", str(fds[1])]
         environment = os.environ | {"TINTYPE_DATA_DIR": str(data_dir)}
         process = subprocess.Popen([*command, "--parent-fd", str(alive)], env=environment, pass_fds=fds)
-        yield Around(sockets.signpost, echo, Authority.of(data_dir))
+        yield Around(sockets.server, echo, CertificateAuthority.open(data_dir))
         os.close(held)  # its parent is gone: it goes too
         process.wait(30)
         os.close(alive)
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """Somebody else's authority."""
-    return Authority.of(tmp_path_factory.mktemp("elsewhere"))
+    return CertificateAuthority.open(tmp_path_factory.mktemp("elsewhere"))
 
 
 def test_fals_names_are_ended_here_and_come_to_the_server_with_its_key(around: Around) -> None:
@@ -154,13 +155,15 @@ def test_nobody_gets_in_without_the_password(around: Around, credentials: str) -
         ("\x16\x03\x01", "HTTP/1.1 400 Bad Request"),
     ],
 )
-def test_what_cannot_be_turned_or_reached_is_refused(around: Around, request_line: str, answer: str) -> None:
+def test_what_cannot_be_answered_or_reached_is_refused(around: Around, request_line: str, answer: str) -> None:
     head = around.head_of(request_line)
     assert head[0] == answer
     assert {line.partition(":")[0].lower() for line in head[1:]} >= {"content-type", "x-fal-request-id"}
 
 
-def test_other_hosts_show_their_own_certificate_through_the_tunnel(around: Around, theirs: Authority) -> None:
+def test_other_hosts_show_their_own_certificate_through_the_tunnel(
+    around: Around, theirs: CertificateAuthority
+) -> None:
     before = len(around.server.heads)
     with running(Echo(theirs.server_context())) as other:
         with around.client(trusting=theirs) as client:
@@ -194,7 +197,7 @@ def _pour(source: socket.socket, target: socket.socket) -> None:
 
 
 def test_other_hosts_are_reached_by_the_programs_own_proxy_but_for_its_exceptions(
-    around: Around, theirs: Authority
+    around: Around, theirs: CertificateAuthority
 ) -> None:
     proxy = socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Company)
     proxy.daemon_threads = True
@@ -219,10 +222,10 @@ class _Listener(socketserver.BaseRequestHandler):
 
 
 def test_an_end_that_has_finished_speaking_is_still_answered(around: Around) -> None:
-    basic = base64.b64encode(f"direct:{around.signpost.password}".encode()).decode()
+    basic = base64.b64encode(f"direct:{around.info.password}".encode()).decode()
     with running(socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Listener)) as other:
         port = other.server_address[1]
-        with socket.create_connection(("127.0.0.1", around.signpost.gate_port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", around.info.proxy_port), timeout=30) as connection:
             head = f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nProxy-Authorization: Basic {basic}\r\n\r\n"
             connection.sendall(head.encode())
             assert until_blank(connection).startswith("HTTP/1.1 200 ")

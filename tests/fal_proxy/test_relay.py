@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tintype.errors import BadRequest
-from tintype.fal_proxy.relay import Heading, Rewriter, renamed, turned
+from tintype.fal_proxy.relay import RequestRewriter, Rewrite, from_tls_port, to_local_server
 
 SUBMIT = (
     b"POST /fal-ai/flux-lora?fal_webhook=http%3A%2F%2Fhere HTTP/1.1\r\nHost: queue.fal.run\r\n"
@@ -24,13 +24,13 @@ POLL = b"GET /fal-ai/flux-lora/requests/1/status HTTP/1.1\r\nhost: queue.fal.run
 
 
 @pytest.fixture
-def heading(tmp_path: Path) -> Heading:
+def rewrite(tmp_path: Path) -> Rewrite:
     (tmp_path / "key").write_text("id:local\n")
-    return turned("127.0.0.1:8787", tmp_path / "key")
+    return to_local_server("127.0.0.1:8787", tmp_path / "key")
 
 
-def test_a_request_comes_with_the_local_key_and_names_the_url_it_was_meant_for(heading: Heading) -> None:
-    out = Rewriter(heading).feed(SUBMIT)
+def test_a_request_comes_with_the_local_key_and_names_the_url_it_was_meant_for(rewrite: Rewrite) -> None:
+    out = RequestRewriter(rewrite).feed(SUBMIT)
     head, _, body = out.partition(b"\r\n\r\n")
     assert body == b'{"prompt": "x"}'
     assert head.split(b"\r\n") == [
@@ -45,19 +45,21 @@ def test_a_request_comes_with_the_local_key_and_names_the_url_it_was_meant_for(h
 
 
 def test_without_a_local_key_none_is_sent_and_never_the_programs(tmp_path: Path) -> None:
-    out = Rewriter(turned("127.0.0.1:8787", tmp_path / "key")).feed(SUBMIT)
+    out = RequestRewriter(to_local_server("127.0.0.1:8787", tmp_path / "key")).feed(SUBMIT)
     assert b"uthorization" not in out
     assert b"secret" not in out
 
 
-def test_nobody_who_comes_by_the_tls_port_passes_for_the_detour() -> None:
-    out = Rewriter(renamed("there:80")).feed(b"GET / HTTP/1.1\r\nHost: here\r\nX-Tintype-Fal-Proxy: 1\r\n\r\n")
+def test_nobody_who_comes_by_the_tls_port_passes_for_the_fal_proxy() -> None:
+    out = RequestRewriter(from_tls_port("there:80")).feed(
+        b"GET / HTTP/1.1\r\nHost: here\r\nX-Tintype-Fal-Proxy: 1\r\n\r\n"
+    )
     assert out == b"GET / HTTP/1.1\r\nHost: there:80\r\n\r\n"
 
 
 @given(cuts=st.sets(st.integers(1, len(SUBMIT + CHUNKED + POLL) - 1), max_size=12))
 def test_requests_in_any_pieces_arrive_whole_and_in_order(cuts: set[int]) -> None:
-    sent, rewriter, out, at = SUBMIT + CHUNKED + POLL, Rewriter(renamed("there:80")), b"", 0
+    sent, rewriter, out, at = SUBMIT + CHUNKED + POLL, RequestRewriter(from_tls_port("there:80")), b"", 0
     for cut in [*sorted(cuts), len(sent)]:
         out += rewriter.feed(sent[at:cut])
         at = cut
@@ -86,18 +88,18 @@ def sized(out: bytes) -> bytes:
             bodies += bytes(event.data)
 
 
-def test_a_host_that_is_not_fals_is_refused(heading: Heading) -> None:
+def test_a_host_that_is_not_fals_is_refused(rewrite: Rewrite) -> None:
     with pytest.raises(BadRequest, match=r"'bank\.example' is not one of fal's names"):
-        Rewriter(heading).feed(b"GET / HTTP/1.1\r\nHost: bank.example\r\n\r\n")
+        RequestRewriter(rewrite).feed(b"GET / HTTP/1.1\r\nHost: bank.example\r\n\r\n")
 
 
-def test_what_is_not_http_is_refused(heading: Heading) -> None:
+def test_what_is_not_http_is_refused(rewrite: Rewrite) -> None:
     with pytest.raises(BadRequest, match="not a request in HTTP"):
-        Rewriter(heading).feed(b"\x16\x03\x01\x02\x00")
+        RequestRewriter(rewrite).feed(b"\x16\x03\x01\x02\x00")
 
 
-def test_after_an_upgrade_bytes_pass_as_they_are(heading: Heading) -> None:
-    rewriter = Rewriter(heading)
+def test_after_an_upgrade_bytes_pass_as_they_are(rewrite: Rewrite) -> None:
+    rewriter = RequestRewriter(rewrite)
     asked = b"GET /a/b/realtime HTTP/1.1\r\nHost: fal.run\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
     out = rewriter.feed(asked + b"\x81\x02hi")
     assert out.endswith(b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x02hi")

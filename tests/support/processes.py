@@ -26,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 TINY_JOBS = "tests.support.tiny_jobs:ENDPOINTS"
 MARK = "CRASH_TEST_TREE"  # environment variable by which descendants are found even when orphaned
 PROGRAM = (
-    "import sys; from tintype.cli.serve import serve; from tintype.settings import load_settings;"
-    f"sys.exit(serve(load_settings(), endpoints={TINY_JOBS!r}))"
+    "import sys; from tintype.cli.serve import run_server; from tintype.settings import load_settings;"
+    f"sys.exit(run_server(load_settings(), endpoints={TINY_JOBS!r}))"
 )
 # What runs in each kind of process, as its command line shows.
 KINDS = {"web": "tintype.web", "supervisor": "tintype.worker.supervisor", "child": "tintype.worker.child"}

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tintype.errors import SettingsError
 from tintype.settings import load_settings
-from tintype.worker.launcher import environment, listen
-
-
-def test_a_taken_port_is_refused_with_a_way_out() -> None:
-    with listen("127.0.0.1", 0) as taken, pytest.raises(SettingsError, match=r"--port \(0 picks a free one\)"):
-        listen("127.0.0.1", taken.getsockname()[1])
-
-
-def test_connections_wait_while_no_process_answers() -> None:
-    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname(), timeout=5) as client:
-        client.sendall(b"patience")
-        server, _ = listener.accept()
-        with server:
-            assert server.recv(8) == b"patience"
+from tintype.worker.launcher import environment
 
 
 def test_settings_reach_a_child_process_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

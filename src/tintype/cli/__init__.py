@@ -15,7 +15,7 @@ from tintype.cli import doctor, keys, local, models, requests, webhooks, weights
 from tintype.cli.env import env
 from tintype.cli.gc import gc
 from tintype.cli.run import run
-from tintype.cli.serving import serve
+from tintype.cli.serve import serve
 from tintype.errors import TintypeError
 
 app = typer.Typer(

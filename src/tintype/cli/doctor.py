@@ -15,13 +15,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from tintype import installation
 from tintype.cli.data import DataDir
 from tintype.cli.listing import show_table
 from tintype.devices import free_bytes, gpus
 from tintype.errors import TintypeError
 from tintype.files import Objects, new_file_id
-from tintype.installation import Signpost
+from tintype.installation import ServerInfo, is_serving
 from tintype.models.registry import family_specs
 from tintype.models.weights import describe, resolve
 from tintype.settings import GIB, MIB, Settings, load_settings
@@ -127,7 +126,7 @@ def _weights(settings: Settings, family: str) -> Finding:
 
 
 def _port(settings: Settings) -> Finding:
-    here = Signpost.read(settings.data_dir) if installation.is_serving(settings.data_dir) else None
+    here = ServerInfo.read(settings.data_dir) if is_serving(settings.data_dir) else None
     if here is not None and here.server.endswith(f":{settings.port}"):
         return Finding("port", True, f"tintype serves {settings.data_dir} on {here.server}")
     with socket.socket() as probe:

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from tintype.cli.data import DataDir
-from tintype.cli.run import detour_variables, found
+from tintype.cli.run import proxy_variables
 from tintype.errors import SettingsError
+from tintype.installation import find_server
 from tintype.settings import load_settings
 
 Shell = Literal["bash", "fish", "powershell"]
@@ -20,18 +21,18 @@ def env(
     shell: Annotated[Shell, typer.Option(help="Whose syntax: bash (also zsh, sh), fish or powershell.")] = "bash",
     data_dir: DataDir = None,
 ) -> None:
-    """Print the environment that turns programs to the server that runs now, for pasting or eval.
+    """Print the environment that sends programs to the server that runs now, for pasting or eval.
 
     It holds until that server stops. Example: [bold]eval "$(tintype env)"[/]
     """
     settings = load_settings(data_dir=data_dir)
-    here = found(settings.data_dir)
-    if here is None:
+    server = find_server(settings.data_dir)
+    if server is None:
         raise SettingsError(
             f"No tintype serves {settings.data_dir}.",
             remedy="Start `tintype serve` first; `run` does it itself.",
         )
-    for name, value in detour_variables(settings, here).items():
+    for name, value in proxy_variables(settings, server).items():
         typer.echo(LINES[shell](name, value))
 
 

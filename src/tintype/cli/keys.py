@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +11,7 @@ from rich.text import Text
 from tintype.cli.data import DataDir, with_store
 from tintype.cli.listing import show_table
 from tintype.errors import BadRequest, NotFound
+from tintype.installation import key_file, write_secret
 from tintype.settings import Settings
 from tintype.store import ApiKey, Store
 
@@ -74,25 +73,18 @@ def revoke(
 
 
 async def first_key(store: Store, settings: Settings) -> str | None:
-    """The key that `run` and `demo` use, kept in DATA/key (mode 0600); made on the first start.
+    """Returns the key that `run` and the demo use, kept in DATA/key (mode 0600); makes it on the first start.
 
-    Returns its text, or None where the person manages keys alone (the file was removed, other keys exist).
+    None where the person manages keys alone (the file was removed, other keys exist).
     """
-    path = settings.data_dir / "key"
+    path = key_file(settings.data_dir)
     if path.exists():
         return path.read_text().strip()
     if await store.keys.list():
         return None
     _, text = await store.keys.create("first start")
-    write_secret(path, text)
+    write_secret(path, f"{text}\n".encode())
     return text
-
-
-def write_secret(path: Path, text: str) -> None:
-    """A file that only its owner can read, from its first byte on."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")
 
 
 def when(at: float | None) -> str:

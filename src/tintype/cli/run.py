@@ -1,4 +1,4 @@
-"""`tintype run`: any program, with what it means for fal turned to the local server.
+"""`tintype run`: any program, with what it means for fal answered by the local server.
 
 The command becomes the program (exec), so its exit status, its signals, its terminal and its streams are its own. A
 server that has to be started for it is nobody's child, and stops by itself once no program holds it open.
@@ -16,14 +16,12 @@ from typing import Annotated
 
 import typer
 
-from tintype import installation
 from tintype.cli.data import DataDir
 from tintype.errors import SettingsError
-from tintype.installation import Signpost
+from tintype.installation import ServerInfo, find_server, hold_open, key_file
 from tintype.processes import is_running
 from tintype.settings import Settings, load_settings
 
-START_SECONDS = 60.0
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells answer
 
 
@@ -37,12 +35,12 @@ def run(
     """
     settings = load_settings(data_dir=data_dir)
     settings.make_data_dir()
-    in_use = installation.hold_open(settings.data_dir)
-    here = found(settings.data_dir) or _started(settings)
-    turned = {**os.environ, **detour_variables(settings, here)}
+    in_use = hold_open(settings.data_dir)
+    server = find_server(settings.data_dir) or _started(settings)
+    environment = {**os.environ, **proxy_variables(settings, server)}
     os.set_inheritable(in_use, True)  # for as long as the program lives
     try:
-        os.execvpe(command[0], command, turned)
+        os.execvpe(command[0], command, environment)
     except FileNotFoundError:
         typer.echo(f"tintype run: {command[0]}: there is no such program", err=True)
         raise typer.Exit(NOT_FOUND) from None
@@ -51,46 +49,32 @@ def run(
         raise typer.Exit(NOT_EXECUTABLE) from None
 
 
-def detour_variables(settings: Settings, here: Signpost) -> dict[str, str]:
-    """What is set for a program; certificates are imported (and made) only by who needs them."""
-    from tintype.fal_proxy.certificates import Authority
+def proxy_variables(settings: Settings, server: ServerInfo) -> dict[str, str]:
+    """Returns what is set for a program; certificates are imported (and made) only by who needs them."""
+    from tintype.fal_proxy.certificates import CertificateAuthority
     from tintype.fal_proxy.environment import variables
 
-    if here.auth == "on" and not (settings.data_dir / "key").exists():
+    if server.auth == "on" and not key_file(settings.data_dir).exists():
         raise SettingsError(
-            f"There is no {settings.data_dir / 'key'}, the key by which programs are turned.",
-            remedy=f"Make one: (umask 077; tintype keys create --name run > {settings.data_dir / 'key'})",
+            f"There is no {key_file(settings.data_dir)}, the key that programs are given.",
+            remedy=f"Make one: (umask 077; tintype keys create --name run > {key_file(settings.data_dir)})",
         )
-    return variables(here, Authority.of(settings.data_dir), os.environ)
+    return variables(server, CertificateAuthority.open(settings.data_dir), os.environ)
 
 
-def found(data_dir: Path) -> Signpost | None:
-    """The server of this folder, if one serves; one that is just beginning or ending is waited for."""
-    deadline = time.monotonic() + START_SECONDS
-    while installation.is_serving(data_dir):
-        here = Signpost.read(data_dir)
-        if here is not None:
-            return here
-        if time.monotonic() > deadline:
-            raise SettingsError(f"A tintype holds {data_dir} but does not serve.", remedy="Stop it, or wait for it.")
-        time.sleep(0.05)
-    return None
-
-
-def _started(settings: Settings) -> Signpost:
+def _started(settings: Settings) -> ServerInfo:
     log = settings.data_dir / "logs" / "serve.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     begin = log.stat().st_size if log.exists() else 0
     port = settings.port if _is_free(settings.host, settings.port) else 0
     command = [sys.executable, "-m", "tintype", "serve", "--port", str(port), "--while-in-use"]
-    server = _nobodys_child([*command, "--data-dir", str(settings.data_dir)], log)
-    while server > 0 and is_running(server):
-        here = found(settings.data_dir)
-        if here is not None:
-            return here
+    pid = _nobodys_child([*command, "--data-dir", str(settings.data_dir)], log)
+    while pid > 0 and is_running(pid):
+        if (server := find_server(settings.data_dir)) is not None:
+            return server
         time.sleep(0.05)
-    if (here := found(settings.data_dir)) is not None:  # another program's server was quicker than ours
-        return here
+    if (server := find_server(settings.data_dir)) is not None:  # another program's server was quicker than ours
+        return server
     said = log.read_bytes()[begin:].decode(errors="replace").strip()[-2000:]
     raise SettingsError(f"No server came up for {settings.data_dir}. {said}", remedy="`tintype serve` shows more.")
 
@@ -108,7 +92,7 @@ def _is_free(host: str, port: int) -> bool:
 
 def _nobodys_child(command: list[str], log: Path) -> int:
     """Starts a process whose parent is gone at once: the program must not find a child that it never had."""
-    from tintype.fal_proxy.environment import untouched
+    from tintype.fal_proxy.environment import original_environment
 
     reading, writing = os.pipe()
     between = os.fork()
@@ -117,7 +101,7 @@ def _nobodys_child(command: list[str], log: Path) -> int:
             with log.open("ab") as output:
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                    env=untouched(os.environ),
+                    env=original_environment(os.environ),
                 )  # fmt: skip
             os.write(writing, str(process.pid).encode())
         finally:

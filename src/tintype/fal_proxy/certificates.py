@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import os
 import re
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from filelock import FileLock
 
 from tintype.fal import DOMAINS, is_fal_host
+from tintype.installation import write_secret
 
 AUTHORITY_DAYS = 3650
 HOST_DAYS = 397  # the most that strict verifiers accept
@@ -38,8 +39,8 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 
 
 @dataclass(frozen=True)
-class Authority:
-    """What lies in DATA/detour."""
+class CertificateAuthority:
+    """What lies in DATA/certificates."""
 
     folder: Path
 
@@ -63,9 +64,9 @@ class Authority:
         return self.folder / "host.pem"
 
     @classmethod
-    def of(cls, data_dir: Path) -> Authority:
-        """The installation's authority, made by whoever comes first; the hosts' certificate is renewed in time."""
-        authority = cls(data_dir.resolve() / "detour")
+    def open(cls, data_dir: Path) -> CertificateAuthority:
+        """Returns the installation's authority, made by whoever comes first; renews the hosts' certificates in time."""
+        authority = cls(_folder(data_dir.resolve()))
         authority.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(authority.folder / "lock"):
             if not (authority.certificate.exists() and authority.key.exists()):
@@ -105,8 +106,18 @@ class Authority:
         text = "\n".join(_roots((*filter(None, paths), str(self.certificate)))) + "\n"
         path = self.folder / f"roots-{hashlib.sha256(text.encode()).hexdigest()[:12]}.pem"
         if not path.exists():
-            _write(path, text.encode())
+            write_secret(path, text.encode())
         return path
+
+
+def _folder(data_dir: Path) -> Path:
+    """Where they lie; versions before named it otherwise, and a person's variables may still do."""
+    folder, before = data_dir / "certificates", data_dir / "detour"
+    if before.is_dir() and not folder.exists():
+        with suppress(OSError):  # another process was quicker
+            before.rename(folder)
+            before.symlink_to(folder.name)
+    return folder
 
 
 def _context(path: Path) -> ssl.SSLContext:
@@ -139,7 +150,7 @@ def _ends(path: Path) -> datetime:
     return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
 
 
-def _make_authority(authority: Authority) -> None:
+def _make_authority(authority: CertificateAuthority) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("tintype: fal's names on this machine")
     permitted: list[x509.GeneralName] = [x509.DNSName(name) for name in (*DOMAINS, "localhost")]
@@ -155,11 +166,11 @@ def _make_authority(authority: Authority) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     certificate = builder.sign(key, hashes.SHA256())
-    _write(authority.key, _pem(key))
-    _write(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+    write_secret(authority.key, _pem(key))
+    write_secret(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def _make_host(authority: Authority, path: Path, names: Sequence[x509.GeneralName]) -> None:
+def _make_host(authority: CertificateAuthority, path: Path, names: Sequence[x509.GeneralName]) -> None:
     issuer_key = serialization.load_pem_private_key(authority.key.read_bytes(), password=None)
     assert isinstance(issuer_key, ec.EllipticCurvePrivateKey)
     issuer = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
@@ -177,7 +188,7 @@ def _make_host(authority: Authority, path: Path, names: Sequence[x509.GeneralNam
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
     certificate = builder.sign(issuer_key, hashes.SHA256())
-    _write(path, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
+    write_secret(path, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
 
 
 def _dated(days: int) -> x509.CertificateBuilder:
@@ -204,12 +215,3 @@ def _usage(*, sign: bool) -> x509.KeyUsage:
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     plain = serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, and for its owner alone."""
-    partial = path.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    partial.replace(path)

@@ -15,6 +15,7 @@ import ssl
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -22,9 +23,17 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from tintype.errors import BadRequest
 from tintype.fal import is_fal_host
-from tintype.fal_proxy.pipes import close, splice
-from tintype.fal_proxy.relay import Header, Heading, refusal, relay, renamed, turned
-from tintype.installation import Signpost
+from tintype.fal_proxy.relay import (
+    Header,
+    Rewrite,
+    close,
+    copy,
+    from_tls_port,
+    refusal,
+    relay,
+    to_local_server,
+)
+from tintype.installation import ServerInfo
 
 HEAD_SECONDS = 30.0
 CONNECT_SECONDS = 60.0
@@ -43,7 +52,7 @@ class UpstreamProxy:
     direct: str = ""  # as in NO_PROXY
 
     @classmethod
-    def of(cls, environment: Mapping[str, str]) -> UpstreamProxy:
+    def from_environment(cls, environment: Mapping[str, str]) -> UpstreamProxy:
         def get(name: str) -> str:
             return environment.get(name.lower()) or environment.get(name.upper()) or ""
 
@@ -53,21 +62,21 @@ class UpstreamProxy:
     def url(self) -> SplitResult:
         return urlsplit(self.proxy if "//" in self.proxy else f"http://{self.proxy}")
 
-    def to_user(self) -> str:
-        """As the user name of the gate's URL."""
+    def to_username(self) -> str:
+        """Returns it as the user name of our proxy's URL."""
         if not self.proxy:
             return "direct"
         return base64.urlsafe_b64encode(json.dumps([self.proxy, self.direct]).encode()).decode().rstrip("=")
 
     @classmethod
-    def from_user(cls, user: str) -> UpstreamProxy:
+    def from_username(cls, user: str) -> UpstreamProxy:
         if user == "direct":
             return cls()
         proxy, direct = json.loads(base64.urlsafe_b64decode(user + "=" * (-len(user) % 4)))
         return cls(str(proxy), str(direct))
 
     async def open(self, host: str, port: int) -> Ends:
-        """A connection to host:port. Raises OSError."""
+        """Connects to host:port. Raises OSError."""
         if not self.proxy or proxy_bypass_environment(host, {"no": self.direct}):
             return await asyncio.open_connection(host, port, happy_eyeballs_delay=0.25)
         proxy = self.url
@@ -85,29 +94,31 @@ class UpstreamProxy:
         return ends
 
 
-class Gate:
-    """What answers on the three sockets of a detour."""
+class Proxy:
+    """Answers on the sockets of the fal proxy."""
 
-    def __init__(self, signpost: Signpost, key_file: Path, context: ssl.SSLContext) -> None:
-        self._signpost = signpost
-        self._turned = turned(signpost.server, key_file)
-        self._renamed = renamed(signpost.server)
+    def __init__(self, server: ServerInfo, key_file: Path, context: ssl.SSLContext) -> None:
+        self._server = server
+        self._to_local_server = to_local_server(server.server, key_file)
+        self._from_tls_port = from_tls_port(server.server)
         self._context = context
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def serve(self, gate: int, fal: int, tls: int | None) -> None:
-        """On inherited sockets: the proxy, fal's names behind TLS, and this server's own behind TLS; until ended."""
+    async def serve(self, proxy: int, fal: int, tls: int | None) -> None:
+        """Serves inherited sockets until ended: the proxy, fal's names behind TLS, this server's own behind TLS."""
         secure: dict[str, Any] = {"ssl": self._context, "ssl_shutdown_timeout": SHUTDOWN_SECONDS}
+        answer_fal = self._held(partial(self._relay, rewrite=self._to_local_server))
+        answer_own = self._held(partial(self._relay, rewrite=self._from_tls_port))
         servers = [
-            await asyncio.start_server(self._kept(self._proxy), sock=socket.socket(fileno=gate), limit=MOST_HEAD),
-            await asyncio.start_unix_server(self._kept(self._fal), sock=socket.socket(fileno=fal), **secure),
+            await asyncio.start_server(self._held(self._proxy), sock=socket.socket(fileno=proxy), limit=MOST_HEAD),
+            await asyncio.start_unix_server(answer_fal, sock=socket.socket(fileno=fal), **secure),
         ]
         if tls is not None:
-            servers.append(await asyncio.start_server(self._kept(self._own), sock=socket.socket(fileno=tls), **secure))
+            servers.append(await asyncio.start_server(answer_own, sock=socket.socket(fileno=tls), **secure))
         await asyncio.gather(*(server.serve_forever() for server in servers))
 
-    def _kept(self, answer: Callable[[StreamReader, StreamWriter], Coroutine[Any, Any, None]]) -> Accept:
-        """A task for each connection, held here: of one whose ends are both waiting, asyncio itself holds no part."""
+    def _held(self, answer: Callable[[StreamReader, StreamWriter], Coroutine[Any, Any, None]]) -> Accept:
+        """Holds a task for each connection: of one whose ends are both waiting, asyncio itself holds no part."""
 
         async def answered(reader: StreamReader, writer: StreamWriter) -> None:
             try:
@@ -122,22 +133,14 @@ class Gate:
 
         return accept
 
-    async def _fal(self, reader: StreamReader, writer: StreamWriter) -> None:
-        await self._to_server(reader, writer, self._turned)
-
-    async def _own(self, reader: StreamReader, writer: StreamWriter) -> None:
-        await self._to_server(reader, writer, self._renamed)
-
-    async def _to_server(
-        self, reader: StreamReader, writer: StreamWriter, heading: Heading, begun: bytes = b""
-    ) -> None:
-        host, _, port = self._signpost.server.rpartition(":")
+    async def _relay(self, reader: StreamReader, writer: StreamWriter, *, rewrite: Rewrite, begun: bytes = b"") -> None:
+        host, _, port = self._server.server.rpartition(":")
         try:
             server = await asyncio.open_connection(host.strip("[]"), int(port))
         except OSError as problem:
             await _refuse(writer, 502, f"tintype's server is not there: {problem}.")
             return
-        await relay(reader, writer, heading, server, begun=begun)
+        await relay(reader, writer, rewrite, server, begun=begun)
 
     async def _proxy(self, reader: StreamReader, writer: StreamWriter) -> None:
         try:
@@ -149,16 +152,16 @@ class Gate:
         except BadRequest as problem:
             await _refuse(writer, 400, problem.message)
             return
-        way = self._admitted(headers)
-        if way is None:
-            again = "This detour is another one: run the program by `tintype run`, or paste `tintype env` again."
+        upstream = self._admitted(headers)
+        if upstream is None:
+            again = "This fal proxy is another one: run the program by `tintype run`, or paste `tintype env` again."
             await _refuse(writer, 407, again, 'Proxy-Authenticate: Basic realm="tintype"')
             return
         try:
             if method == "CONNECT":
-                await self._tunnel((reader, writer), target, way)
+                await self._tunnel((reader, writer), target, upstream)
             else:
-                await self._whole_url((reader, writer), target, way, head)
+                await self._whole_url((reader, writer), target, upstream, head)
         except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as problem:
             await _refuse(writer, 502, f"{target[:200]} cannot be reached: {problem}.")
 
@@ -166,35 +169,39 @@ class Gate:
         given = next((value for name, value in headers if name.lower() == b"proxy-authorization"), b"")
         try:
             user, _, password = base64.b64decode(given.partition(b" ")[2]).decode().partition(":")
-            return UpstreamProxy.from_user(user) if hmac.compare_digest(password, self._signpost.password) else None
+            return UpstreamProxy.from_username(user) if hmac.compare_digest(password, self._server.password) else None
         except (ValueError, TypeError):
             return None
 
-    async def _tunnel(self, client: Ends, target: str, way: UpstreamProxy) -> None:
+    async def _tunnel(self, client: Ends, target: str, upstream: UpstreamProxy) -> None:
         host, port = _split(target)
         if not is_fal_host(host):
             async with asyncio.timeout(CONNECT_SECONDS):
-                ends = await way.open(host, port)
+                ends = await upstream.open(host, port)
         elif port == 443:
-            ends = await asyncio.open_unix_connection(self._signpost.fal)
+            ends = await asyncio.open_unix_connection(self._server.fal_socket)
         else:
-            await _refuse(client[1], 403, "Of fal's names only https on port 443 is turned here.")
+            await _refuse(client[1], 403, "Of fal's names only https on port 443 is answered here.")
             return
         client[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await splice(client, ends)
+        try:  # both ways, each until its own end
+            await asyncio.gather(copy(client[0], ends[1]), copy(ends[0], client[1]))
+        finally:
+            await close(ends[1])
+            await close(client[1])
 
-    async def _whole_url(self, client: Ends, target: str, way: UpstreamProxy, head: bytes) -> None:
+    async def _whole_url(self, client: Ends, target: str, upstream: UpstreamProxy, head: bytes) -> None:
         """Some clients ask a proxy for https URLs as if they were http, and leave the encryption to it."""
         url = urlsplit(target)
         if url.scheme not in ("http", "https") or not url.hostname:
             await _refuse(client[1], 400, "This is a proxy: it takes CONNECT and whole URLs.")
             return
         if is_fal_host(url.hostname):
-            await self._to_server(*client, self._turned, begun=head)
+            await self._relay(*client, rewrite=self._to_local_server, begun=head)
             return
         port = url.port or (443 if url.scheme == "https" else 80)
         async with asyncio.timeout(CONNECT_SECONDS):
-            ends = await way.open(url.hostname, port)
+            ends = await upstream.open(url.hostname, port)
             if url.scheme == "https":
                 await ends[1].start_tls(ssl.create_default_context(), server_hostname=url.hostname)
         await relay(*client, _origin_form, ends, begun=head)

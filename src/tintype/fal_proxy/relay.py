@@ -20,25 +20,25 @@ import httptools
 
 from tintype.errors import BadRequest
 from tintype.fal import FAL_PROXY_HEADER, TARGET_HEADER, is_fal_host
-from tintype.fal_proxy.pipes import CHUNK, close, copy
 
 Header = tuple[bytes, bytes]
-Heading = Callable[[bytes, list[Header]], tuple[bytes, list[Header]]]  # (target, headers) as they arrive -> as they go
+Rewrite = Callable[[bytes, list[Header]], tuple[bytes, list[Header]]]  # (target, headers) as they arrive -> as they go
 
+CHUNK = 64 * 1024  # bytes read from a connection at a time
 _TARGET = TARGET_HEADER.encode()
 _DROPPED = (b"host", b"authorization", b"proxy-authorization", b"proxy-connection", _TARGET, FAL_PROXY_HEADER.encode())
 
 
-def turned(server: str, key_file: Path) -> Heading:
-    """For requests to fal's names: to `server` (host:port), with the local key, in the form of fal's proxy protocol."""
+def to_local_server(server: str, key_file: Path) -> Rewrite:
+    """Rewrites requests to fal's names: for `server` (host:port), with the local key, by fal's proxy protocol."""
 
-    def heading(target: bytes, headers: list[Header]) -> tuple[bytes, list[Header]]:
+    def rewrite(target: bytes, headers: list[Header]) -> tuple[bytes, list[Header]]:
         url = target
         if target.startswith((b"/", b"*")):  # else the whole URL, as of a proxy
             url = b"https://" + next((value for name, value in headers if name.lower() == b"host"), b"") + target
         host = (urlsplit(url.decode("latin-1")).hostname or "").rstrip(".")
         if not is_fal_host(host):
-            raise BadRequest(f"{host[:100]!r} is not one of fal's names.", remedy="Ask for it without the detour.")
+            raise BadRequest(f"{host[:100]!r} is not one of fal's names.", remedy="Ask for it without the fal proxy.")
         kept = [(name, value) for name, value in headers if name.lower() not in _DROPPED]
         ours = [(b"Host", server.encode()), (FAL_PROXY_HEADER.encode(), b"1"), (_TARGET, url)]
         key = key_file.read_text().strip() if key_file.exists() else ""
@@ -46,24 +46,24 @@ def turned(server: str, key_file: Path) -> Heading:
             ours.append((b"Authorization", f"Key {key}".encode()))
         return b"/", [*ours, *kept]
 
-    return heading
+    return rewrite
 
 
-def renamed(server: str) -> Heading:
-    """For requests that know this server and carry a key of it, but came by its TLS port."""
+def from_tls_port(server: str) -> Rewrite:
+    """Rewrites requests that know this server and carry a key of it, but came by its TLS port."""
 
-    def heading(target: bytes, headers: list[Header]) -> tuple[bytes, list[Header]]:
+    def rewrite(target: bytes, headers: list[Header]) -> tuple[bytes, list[Header]]:
         kept = [(name, value) for name, value in headers if name.lower() not in (b"host", FAL_PROXY_HEADER.encode())]
         return target, [(b"Host", server.encode()), *kept]
 
-    return heading
+    return rewrite
 
 
-class Rewriter:
-    """Takes the bytes of one connection's requests, gives the bytes to send on. `heading` may raise BadRequest."""
+class RequestRewriter:
+    """Takes the bytes of one connection's requests, gives the bytes to send on. `rewrite` may raise BadRequest."""
 
-    def __init__(self, heading: Heading) -> None:
-        self._heading = heading
+    def __init__(self, rewrite: Rewrite) -> None:
+        self._rewrite = rewrite
         self._parser = httptools.HttpRequestParser(self)
         self._out = bytearray()
         self._plain = False  # after an upgrade nothing is HTTP any more
@@ -106,7 +106,7 @@ class Rewriter:
 
     def on_headers_complete(self) -> None:
         self._in_body = True
-        target, headers = self._heading(self._target, self._headers)
+        target, headers = self._rewrite(self._target, self._headers)
         version = self._parser.get_http_version().encode()
         self._out += self._parser.get_method() + b" " + target + b" HTTP/" + version + b"\r\n"
         for name, value in headers:
@@ -122,12 +122,12 @@ class Rewriter:
 
 
 async def relay(
-    reader: StreamReader, writer: StreamWriter, heading: Heading, server: tuple[StreamReader, StreamWriter], *,
+    reader: StreamReader, writer: StreamWriter, rewrite: Rewrite, server: tuple[StreamReader, StreamWriter], *,
     begun: bytes = b"",
 ) -> None:  # fmt: skip
-    """One client's connection for as long as both ends keep it. `begun` was read already."""
+    """Serves one client's connection for as long as both ends keep it. `begun` was read already."""
     from_server, to_server = server
-    requests = asyncio.create_task(_requests(reader, to_server, Rewriter(heading), begun))
+    requests = asyncio.create_task(_requests(reader, to_server, RequestRewriter(rewrite), begun))
     answers = asyncio.create_task(copy(from_server, writer))
     try:
         await asyncio.wait((requests, answers), return_when=asyncio.FIRST_COMPLETED)
@@ -146,7 +146,7 @@ async def relay(
         await close(writer)
 
 
-async def _requests(reader: StreamReader, writer: StreamWriter, rewriter: Rewriter, begun: bytes) -> None:
+async def _requests(reader: StreamReader, writer: StreamWriter, rewriter: RequestRewriter, begun: bytes) -> None:
     with suppress(OSError):
         while begun or (begun := await reader.read(CHUNK)):
             writer.write(rewriter.feed(begun))
@@ -155,9 +155,26 @@ async def _requests(reader: StreamReader, writer: StreamWriter, rewriter: Rewrit
 
 
 def refusal(status: int, message: str, *headers: str) -> bytes:
-    """An answer of the detour's own, as every error here is: JSON that says what is wrong."""
+    """Returns an answer of the proxy's own, as every error here is: JSON that says what is wrong."""
     phrases = {400: "Bad Request", 403: "Forbidden", 407: "Proxy Authentication Required", 502: "Bad Gateway"}
     body = json.dumps({"detail": message, "message": message}).encode()
     head = (f"HTTP/1.1 {status} {phrases[status]}", "Content-Type: application/json", f"Content-Length: {len(body)}",
             f"x-fal-request-id: {uuid.uuid4()}", "Connection: close", *headers)  # fmt: skip
     return ("\r\n".join(head) + "\r\n\r\n").encode() + body
+
+
+async def copy(reader: StreamReader, writer: StreamWriter) -> None:
+    """Copies until the reader's end, which the writer is told of where it can be."""
+    with suppress(OSError):
+        while data := await reader.read(CHUNK):
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+async def close(writer: StreamWriter) -> None:
+    """Closes a connection. Gone already is fine."""
+    writer.close()
+    with suppress(OSError, asyncio.CancelledError):
+        await writer.wait_closed()

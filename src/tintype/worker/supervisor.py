@@ -20,9 +20,10 @@ from dataclasses import replace
 from functools import partial
 
 import structlog
-from filelock import FileLock, Timeout
 
 from tintype.catalog import Kind
+from tintype.errors import SettingsError
+from tintype.installation import device_lock
 from tintype.processes import DEVICE_TAKEN, boot_id, host_name, is_running, kill_group, set_up_log, watch_parent
 from tintype.settings import Settings, load_settings
 from tintype.store import Store, Worker
@@ -154,28 +155,19 @@ async def supervise(device: str, settings: Settings, endpoints: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tintype.worker.supervisor", description="Works on one device.")
     parser.add_argument("--device", required=True)
-    parser.add_argument(
-        "--parent-fd", type=int, required=True, help="read end of a pipe that closes when the parent dies"
-    )
+    parser.add_argument("--parent-fd", type=int, help="read end of a pipe that closes when the parent dies")
     parser.add_argument("--endpoints", default="tintype.catalog:ENDPOINTS", help="module:NAME of the endpoints served")
     options = parser.parse_args(arguments)
-    watch_parent(options.parent_fd, kill_children)
+    if options.parent_fd is not None:
+        watch_parent(options.parent_fd, kill_children)
     settings = load_settings()
     set_up_log()
-    folder = settings.data_dir.resolve() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{options.device.replace(':', '-')}.lock")
     try:
-        lock.acquire(timeout=LOCK_SECONDS)
-    except Timeout:
-        print(
-            f"Another tintype already works on {options.device} with {settings.data_dir}. "
-            "Stop it, or start this one with another --data-dir.",
-            file=sys.stderr,
-        )
+        with device_lock(settings.data_dir.resolve(), options.device, patience=LOCK_SECONDS):
+            asyncio.run(supervise(options.device, settings, options.endpoints))
+    except SettingsError as problem:
+        print(problem.message, file=sys.stderr)
         sys.exit(DEVICE_TAKEN)
-    with lock:
-        asyncio.run(supervise(options.device, settings, options.endpoints))
 
 
 if __name__ == "__main__":

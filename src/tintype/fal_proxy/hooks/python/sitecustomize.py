@@ -1,9 +1,9 @@
-"""Runs at the start of every Python that `tintype run` turns: what ignores the environment comes here all the same.
+"""Runs at the start of every Python that `tintype run` starts: what ignores the environment comes here all the same.
 
 Python finds it because this folder stands first in PYTHONPATH. It uses the standard library alone, for it runs in
 interpreters that have never heard of tintype. Two things are changed, for fal's names and no others:
 
-- A connection to one of them goes to the gate, also from clients that read no proxy variables.
+- A connection to one of them goes to the fal proxy, also from clients that read no proxy variables.
 - TLS with one of them trusts the local authority and nobody else. Whatever way a connection took, with whatever
   certificates and checks turned off: fal itself cannot complete it, so nothing reaches the public cloud.
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _turn(detour: dict[str, Any]) -> None:
+def _redirect(settings: dict[str, Any]) -> None:
     import base64
     import errno
     import socket
     import ssl
 
-    domains = tuple(detour["domains"])
-    gate_host, _, gate_port = detour["gate"].rpartition(":")
-    credentials = base64.b64encode(detour["credentials"].encode()).decode()
+    domains = tuple(settings["domains"])
+    proxy_host, _, proxy_port = settings["proxy"].rpartition(":")
+    credentials = base64.b64encode(settings["credentials"].encode()).decode()
     stand_ins: dict[str, str] = {}  # addresses that stand for fal's names, which have no address here
 
     def fals(name: Any) -> str | None:
@@ -53,19 +53,21 @@ def _turn(detour: dict[str, Any]) -> None:
 
     getaddrinfo, connect = socket.getaddrinfo, socket.socket.connect
 
-    def turned_getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
+    def redirected_getaddrinfo(
+        host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
         name = fals(host)
         if name is None:
             return getaddrinfo(host, port, family, type, proto, flags)
         if family not in (0, socket.AF_INET) or type not in (0, socket.SOCK_STREAM):
-            raise socket.gaierror(socket.EAI_NONAME, name + " is turned to this machine: TCP over IPv4 only")
+            raise socket.gaierror(socket.EAI_NONAME, name + " is answered by this machine: TCP over IPv4 only")
         if isinstance(port, (bytes, bytearray)):
             port = port.decode("ascii")
         number = int(port) if str(port).isdigit() else socket.getservbyname(port) if port else 0
         canonical = name if flags & socket.AI_CANONNAME else ""
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, canonical, (stand_in(name), number))]
 
-    def turned_connect(self: socket.socket, address: Any) -> None:
+    def redirected_connect(self: socket.socket, address: Any) -> None:
         host = address[0] if isinstance(address, tuple) and address else None
         name = stand_ins.get(host) if isinstance(host, str) else None
         name = name or fals(host)
@@ -74,7 +76,7 @@ def _turn(detour: dict[str, Any]) -> None:
         patience = self.gettimeout()
         self.settimeout(30)  # on loopback this is a moment, also for sockets that never wait
         try:
-            connect(self, (gate_host, int(gate_port)))
+            connect(self, (proxy_host, int(proxy_port)))
             meant = f"{name}:{address[1]}"
             head = f"CONNECT {meant} HTTP/1.1\r\nHost: {meant}\r\nProxy-Authorization: Basic {credentials}\r\n\r\n"
             self.sendall(head.encode())
@@ -90,7 +92,7 @@ def _turn(detour: dict[str, Any]) -> None:
             said = answer.split(b"\r\n")[0].decode("latin-1")
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"tintype refused {meant} ({said or 'no answer'})")
 
-    def turned_connect_ex(self: socket.socket, address: Any) -> int:
+    def redirected_connect_ex(self: socket.socket, address: Any) -> int:
         try:
             self.connect(address)
         except BlockingIOError as problem:
@@ -101,9 +103,9 @@ def _turn(detour: dict[str, Any]) -> None:
             return problem.errno
         return 0
 
-    socket.getaddrinfo = turned_getaddrinfo
-    socket.socket.connect = turned_connect  # type: ignore[method-assign,assignment]
-    socket.socket.connect_ex = turned_connect_ex  # type: ignore[method-assign,assignment]
+    socket.getaddrinfo = redirected_getaddrinfo
+    socket.socket.connect = redirected_connect  # type: ignore[method-assign,assignment]
+    socket.socket.connect_ex = redirected_connect_ex  # type: ignore[method-assign,assignment]
 
     # TLS. These two are what every way of it comes to: ssl's own functions, and the copies of them that gevent and
     # eventlet have.
@@ -114,26 +116,26 @@ def _turn(detour: dict[str, Any]) -> None:
     def of_ours() -> ssl.SSLContext:
         if not trusting:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.load_verify_locations(detour["authority"])
+            context.load_verify_locations(settings["authority"])
             trusting.append(context)
         return trusting[0]
 
-    def turned_wrap_socket(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
+    def redirected_wrap_socket(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
         name = kwargs.get("server_hostname") or (args[2] if len(args) > 2 else None)
         if fals(name):
             kwargs.pop("session", None)
             return wrap_socket(of_ours(), *args, **kwargs)
         return wrap_socket(self, *args, **kwargs)
 
-    def turned_wrap_bio(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
+    def redirected_wrap_bio(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
         name = kwargs.get("server_hostname") or (args[3] if len(args) > 3 else None)
         if fals(name):
             kwargs.pop("session", None)
             return wrap_bio(of_ours(), *args, **kwargs)
         return wrap_bio(self, *args, **kwargs)
 
-    ssl.SSLContext._wrap_socket = turned_wrap_socket  # type: ignore[attr-defined]
-    ssl.SSLContext._wrap_bio = turned_wrap_bio  # type: ignore[attr-defined]
+    ssl.SSLContext._wrap_socket = redirected_wrap_socket  # type: ignore[attr-defined]
+    ssl.SSLContext._wrap_bio = redirected_wrap_bio  # type: ignore[attr-defined]
 
 
 def _go_on() -> None:
@@ -150,6 +152,6 @@ def _go_on() -> None:
         spec.loader.exec_module(module)
 
 
-if os.environ.get("_TINTYPE_DETOUR"):
-    _turn(json.loads(os.environ["_TINTYPE_DETOUR"]))
+if os.environ.get("_TINTYPE_FAL_PROXY"):
+    _redirect(json.loads(os.environ["_TINTYPE_FAL_PROXY"]))
 _go_on()
