@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +32,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tintype.catalog import Kind
-from tintype.settings import load_settings
+from tintype.settings import Limits, load_settings
 from tintype.store import LogLine, NewRequest, Store
 
 CONNECTIONS = 64
@@ -179,7 +180,10 @@ def floor(gateway: Gateway, size: int) -> dict[str, Any]:
 def serving(folder: Path, seconds: float, *, alone: bool) -> Iterator[Gateway]:
     """A server that trains, or the web process alone."""
     port = free_port()
-    environment = os.environ | {"TINTYPE_DATA_DIR": str(folder), "TINTYPE_FLUX_BASE": "miniature"}
+    unlimited = dict.fromkeys(
+        (f"TINTYPE_MAX_{limit.name.upper()}" for limit in fields(Limits)), "0"
+    )  # one key asks for all
+    environment = os.environ | unlimited | {"TINTYPE_DATA_DIR": str(folder), "TINTYPE_FLUX_BASE": "miniature"}
     command = [sys.executable, "-m", *(("tintype.web",) if alone else ("tintype", "serve")), "--port", str(port)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:

@@ -34,7 +34,7 @@ def test_every_error_says_in_both_of_fals_words_whether_to_send_it_again() -> No
     for headers in advice.values():
         assert (headers["X-Fal-Retryable"], headers["X-Fal-Needs-Retry"]) in {("true", "1"), ("false", "0")}
     again = {name for name, headers in advice.items() if headers["X-Fal-Needs-Retry"] == "1"}
-    assert again == {"QueueFull", "StorageUnavailable", "StartDeadlinePassed"}
+    assert again == {"QueueFull", "LimitReached", "StorageUnavailable", "StartDeadlinePassed"}
 
 
 def test_an_input_error_has_fals_detail() -> None:

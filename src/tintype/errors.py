@@ -13,8 +13,8 @@
     │   └── UnusableAdapter         value_error
     ├── RequestError                flat {detail, error_type}, header X-Fal-Error-Type
     │   ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405,
-    │   ├── StillInProgress 400, PayloadTooLarge 413, RangeNotSatisfiable 416, QueueFull 429, Cancelled 499,
-    │   ├── IdempotencyKeyReused 422, InternalError 500, PreconditionFailed 412,
+    │   ├── StillInProgress 400, PayloadTooLarge 413, RangeNotSatisfiable 416, QueueFull 429, LimitReached 429,
+    │   ├── Cancelled 499, IdempotencyKeyReused 422, InternalError 500, PreconditionFailed 412,
     │   ├── StorageFull 507, StorageUnavailable 503
     │   └── StartDeadlinePassed 504 (X-Fal-Request-Timeout-Type: user)
     ├── JobError                    a job ended for a reason of its own: 500, flat
@@ -268,6 +268,12 @@ class QueueFull(RequestError):
     """More requests wait than the caller allowed (`fal_max_queue_length`)."""
 
     status, type, passing = 429, "queue_full", True
+
+
+class LimitReached(RequestError):
+    """A person has as much of something as one person may have here (settings.Limits)."""
+
+    status, type, passing = 429, "limit_reached", True
 
 
 class IdempotencyKeyReused(RequestError):

@@ -10,13 +10,14 @@ import difflib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tintype.errors import SettingsError
+from tintype.errors import LimitReached, SettingsError
 
 PREFIX = "TINTYPE_"
 # Read by tests, tools and the Makefile rather than by the product.
@@ -33,6 +34,28 @@ _ORIGIN = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", re.IGNORECASE)
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one person may have at a time; 0: any number. Each is set as `max_<name>`."""
+
+    waiting_requests: int = 0
+    waiting_trainings: int = 0
+    running_requests: int = 0
+    open_streams: int = 0
+    stored_bytes: int = 0
+    submits_per_minute: int = 0
+
+    def check(self, name: str, has: int, remedy: str, headers: Mapping[str, str] | None = None) -> None:
+        """Raises LimitReached for a person who has as much of something as one may have."""
+        most = getattr(self, name)
+        if most and has >= most:
+            raise LimitReached(
+                f"You have reached the limit of {most:,} {name.replace('_', ' ')} for one person.",
+                remedy=f"{remedy} {variable_of(f'max_{name}')} on the server sets the limit.",
+                headers=headers,
+            )
 
 
 class Settings(BaseSettings):
@@ -62,6 +85,17 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(4 * GIB, gt=0, description="Largest uploaded file.")
     max_input_bytes: int = Field(2 * GIB, gt=0, description="Largest file fetched for an input.")
     fetch_timeout: float = Field(300.0, gt=0, description="Longest time to fetch one input.")
+
+    max_waiting_requests: int = Field(
+        1000, ge=0, description="Requests of one person that may wait. 0, here and below: any number."
+    )
+    max_waiting_trainings: int = Field(50, ge=0, description="Those of them that may be trainings.")
+    max_running_requests: int = Field(
+        8, ge=0, description="Requests of one person that run at a time, in each lane; others wait."
+    )
+    max_open_streams: int = Field(100, ge=0, description="Streams and runs that one person may hold open.")
+    max_stored_bytes: int = Field(100 * GIB, ge=0, description="Uploads and results of one person that are kept.")
+    max_submits_per_minute: int = Field(1200, ge=0, description="Requests that one person may send a minute.")
 
     webhook_targets: Literal["auto", "public", "loopback", "private"] = Field(
         "auto", description="Where webhooks may go: the public internet; this machine too; private networks too. auto: "
@@ -120,6 +154,11 @@ class Settings(BaseSettings):
                 f"Cannot keep data in {self.data_dir}: {problem.strerror}.",
                 remedy="Choose another folder with --data-dir.",
             ) from None
+
+    @property
+    def limits(self) -> Limits:
+        """What each person may have."""
+        return Limits(**{limit.name: getattr(self, f"max_{limit.name}") for limit in fields(Limits)})
 
     @property
     def work_dir(self) -> Path:

@@ -109,7 +109,7 @@ class WebServer:
             raise
 
     async def _serve(self) -> None:
-        store = await Store.open(self.settings.database_url)
+        store = await Store.open(self.settings.database_url, limits=self.settings.limits)
         _, self.key = await store.keys.create("test")
         listener = socket.create_server((self.settings.host, 0))
         self.origin = f"http://{self.settings.host}:{listener.getsockname()[1]}"

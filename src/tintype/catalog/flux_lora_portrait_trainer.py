@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
 from tintype.catalog.fields import File, FileUrl, OptionalFileUrl
+
+MOST_KEPT_CHECKPOINTS = 100  # each is a LoRA on the disk, and images to generate
+
+
+def _kept_within_bounds(every: int | None, info: ValidationInfo) -> int | None:
+    steps = info.data.get("steps")
+    if every is not None and steps is not None and steps > every * MOST_KEPT_CHECKPOINTS:
+        raise ValueError(
+            f"At most {MOST_KEPT_CHECKPOINTS} checkpoints are kept: {-(-steps // MOST_KEPT_CHECKPOINTS)} or more."
+        )
+    return every
+
+
+CheckpointEvery = Annotated[int, Field(ge=1, le=40_000), AfterValidator(_kept_within_bounds)]
+SamplePrompt = Annotated[str, Field(max_length=10_000)]
 
 
 class PortraitTrainerInput(EndpointInput):
@@ -36,10 +51,10 @@ class PortraitTrainerInput(EndpointInput):
         description="What moves the adapter: adamw8bit needs a GPU and bitsandbytes; prodigy needs prodigyopt and "
         "takes learning_rate as a factor, the default meaning 1 (an extension of tintype).",
     )
-    checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps between checkpoints that are kept, with samples (an extension of tintype)."
+    checkpoint_every: CheckpointEvery | None = Field(
+        None, description="Steps between checkpoints that are kept, with samples (an extension of tintype)."
     )
-    sample_prompts: list[str] = Field(
+    sample_prompts: list[SamplePrompt] = Field(
         default_factory=list, max_length=8, description="Images to generate at kept checkpoints and when done (ours)."
     )
 

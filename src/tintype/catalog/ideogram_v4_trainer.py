@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from tintype.catalog.endpoint import Endpoint, EndpointInput
 from tintype.catalog.fields import FileUrl
-from tintype.catalog.flux_lora_portrait_trainer import TrainerOutput
+from tintype.catalog.flux_lora_portrait_trainer import CheckpointEvery, TrainerOutput
 
 SIDE_STEP = 16  # pixels: a token's side
 LEAST_SIDE, MOST_SIDE = 256, 2048  # pixels: what the model was trained for
@@ -65,7 +65,7 @@ def _checked(given: str) -> str:
     return plain if size is None or plain in TRAINER_SIZES else f"{size[0]}x{size[1]}"
 
 
-Resolution = Annotated[str, AfterValidator(_checked)]
+Resolution = Annotated[str, Field(max_length=40), AfterValidator(_checked)]
 Steps = Annotated[int, Field(ge=100, le=40_000)]
 LearningRate = Annotated[float, Field(ge=1e-6, le=0.01)]
 Caption = Annotated[str, Field(max_length=10_000)]
@@ -104,8 +104,8 @@ class IdeogramTrainerInput(IdeogramTraining):
         description="Naming scheme of the weights; diffusers and kohya are extensions of tintype.",
     )
     seed: int = Field(0, ge=0, lt=2**53, description="Seed of the run (an extension of tintype).")
-    checkpoint_every: int | None = Field(
-        None, ge=1, description="Steps between checkpoints that are kept (an extension of tintype)."
+    checkpoint_every: CheckpointEvery | None = Field(
+        None, description="Steps between checkpoints that are kept (an extension of tintype)."
     )
 
 

@@ -13,11 +13,16 @@ from tintype.errors import Json
 from tintype.files import own_reference
 from tintype.files.acl import AccessList, Decision
 from tintype.files.urls import opened_until
+from tintype.settings import Limits
 from tintype.store import schema
 from tintype.store.database import Database
-from tintype.store.keys import Keys
+from tintype.store.keys import Keys, of_same_owner
 from tintype.store.records import Request, StoredFile
 from tintype.store.repository import Repository, uninterrupted
+
+NO_ROOM = (
+    "Delete custom models, or ask for `tintype gc --older-than`; X-Fal-Object-Lifecycle lets files go by themselves."
+)
 
 table = schema.files
 
@@ -25,15 +30,21 @@ table = schema.files
 class Files(Repository):
     """Knows files, and who may read them; their bytes are kept elsewhere."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], keys: Keys) -> None:
-        super().__init__(database, clock)
+    def __init__(
+        self, database: Database, clock: Callable[[], float], keys: Keys, limits: Limits | None = None
+    ) -> None:
+        super().__init__(database, clock, limits)
         self._keys = keys
 
     @uninterrupted
     async def add(self, file: StoredFile) -> None:
-        """Makes a file visible; one of the same id is replaced, without a moment in which there is none."""
+        """Makes a file visible; one of the same id is replaced, without a moment in which there is none.
+        Raises LimitReached."""
         async with self._database.write() as connection:
+            await self._database.take_turns(connection, "stored bytes")
             await connection.execute(sa.delete(table).where(table.c.id == file.id))
+            held = (await connection.execute(stored_bytes(file.key_id))).scalar_one()
+            self._limits.check("stored_bytes", held + file.size, NO_ROOM)
             await insert(connection, [file])
 
     async def find(self, file_id: str) -> StoredFile | None:
@@ -82,6 +93,11 @@ class Files(Repository):
 
     async def _select(self, query: sa.Select[*tuple[Any, ...]]) -> list[StoredFile]:
         return [StoredFile(**row._mapping) for row in await self._database.fetch(query)]
+
+
+def stored_bytes(key_id: str) -> sa.Select[int]:
+    """Makes the query for the size of all files of a key's owner."""
+    return sa.select(sa.func.coalesce(sa.func.sum(table.c.size), 0)).where(of_same_owner(table.c.key_id, key_id))
 
 
 async def insert(connection: AsyncConnection, files: Sequence[StoredFile], request: Request | None = None) -> None:

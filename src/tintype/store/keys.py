@@ -139,5 +139,12 @@ def belongs_to(owner: str, key_id: sa.ColumnElement[str]) -> sa.ColumnElement[bo
     return sa.or_(key_id.in_(("", owner)), key_id.in_(theirs)) if owner else sa.true()
 
 
+def of_same_owner(key_id: sa.ColumnElement[str], as_of: str) -> sa.ColumnElement[bool]:
+    """Makes the condition that something was made with the key `as_of`, or with one of the same name."""
+    named = sa.select(table.c.name).where(table.c.id == as_of, table.c.name != "").scalar_subquery()
+    same = sa.select(table.c.id).where(table.c.name == named)
+    return key_id.in_(same.union_all(sa.select(sa.literal(as_of, sa.Text))))
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()

@@ -5,8 +5,8 @@ in its condition, so that a worker that was thought dead and wakes up gets Lease
 its successor. A lease that has run out is good until somebody takes it back. Times are those of the process that asks:
 several machines must keep their clocks together to well within a lease.
 
-Each transaction locks one request. The one that touches several (overtaking) takes turns per lane, and waits for
-nobody who could be waiting for it; so there are no deadlocks on Postgres.
+Each transaction locks one request. The one that touches several (a claim, which may overtake) takes turns per lane, and
+waits for nobody who could be waiting for it; so there are no deadlocks on Postgres.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, Json, LeaseLost, StartDeadlinePassed, WorkerDied
+from tintype.settings import Limits
 from tintype.store import files, models, schema
 from tintype.store.database import AnyRow, Database
 from tintype.store.records import RETRIED, Beat, Claim, Ending, LogLine, Request, Status, StoredFile
 from tintype.store.repository import Repository, finite, uninterrupted
-from tintype.store.requests import RECORD, append_logs, as_request, change, finish
+from tintype.store.requests import RECORD, append_logs, as_request, change, finish, may_run
 from tintype.store.schema import cleaned
 
 MOST_STRIKES = 3
@@ -39,18 +40,20 @@ table = schema.requests
 class Leases(Repository):
     """Gives out work, and takes in what became of it."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], lease_seconds: float) -> None:
-        super().__init__(database, clock)
+    def __init__(
+        self, database: Database, clock: Callable[[], float], lease_seconds: float, limits: Limits | None = None
+    ) -> None:
+        super().__init__(database, clock, limits)
         self._lease_seconds = lease_seconds
 
     @uninterrupted
     async def claim(self, worker_id: str, lane: Kind, *, resident: Sequence[str] = ()) -> Claim | None:
         """Takes the next request of a lane under a lease with a new fencing token.
 
-        Normal before low; first come first served within a priority, except that a request whose affinity is in
-        `resident` may overtake an older one at most 8 times or 30 seconds, and that a new one is left for a second to
-        an idle lane of another device that holds its affinity. Requests past their start deadline are ended as
-        StartDeadlinePassed on the way. Expired leases are taken back first.
+        Normal before low; within a priority people take turns (see requests.py), except that a request whose affinity
+        is in `resident` may overtake an earlier one at most 8 times or 30 seconds, and that a new one is left for a
+        second to an idle lane of another device that holds its affinity. Requests past their start deadline are ended
+        as StartDeadlinePassed on the way. Expired leases are taken back first.
         """
         due, waiting = await self._look(lane)
         if due:
@@ -154,7 +157,7 @@ class Leases(Repository):
         """Tells whether something is due for `reap`, and whether something waits in the lane; one read."""
         expired = sa.exists().where(schema.RUNNING, table.c.lease_until < self._now())
         late = sa.exists().where(schema.HAS_START_DEADLINE, table.c.start_deadline < self._now())
-        waiting = sa.exists().where(schema.WAITING, table.c.kind == lane)
+        waiting = sa.exists().where(*may_run(lane, self._limits.running_requests))
         [(due, has_waiting)] = await self._database.fetch(sa.select(sa.or_(expired, late), waiting))
         return bool(due), bool(has_waiting)
 
@@ -167,17 +170,12 @@ class Leases(Repository):
         return frozenset(affinity for row in rows for affinity in row.resident if affinity)
 
     async def _line(self, connection: AsyncConnection, lane: Kind, length: int) -> Sequence[AnyRow]:
-        """Reads the first waiting requests of a lane, in order. A single one is held for the caller, past those that
-        others hold; of several none is, but then callers take turns."""
+        """Reads the first requests of a lane that may run, in order. Callers take turns."""
+        await self._database.take_turns(connection, f"lane {lane}")
         names = ("id", "priority", "affinity", "created_at", "overtaken", "overtaken_since")
         columns = [table.c[name] for name in names]
-        waiting = sa.select(*columns).where(schema.WAITING, table.c.kind == lane)
-        query = waiting.order_by(table.c.priority, table.c.place).limit(length)
-        if length == 1:
-            query = query.with_for_update(skip_locked=True)
-        else:
-            await self._database.take_turns(connection, f"lane {lane}")
-        return (await connection.execute(query)).all()
+        query = sa.select(*columns).where(*may_run(lane, self._limits.running_requests))
+        return (await connection.execute(query.order_by(*schema.IN_LINE).limit(length))).all()
 
     async def _count_overtaking(self, connection: AsyncConnection, overtaken: Sequence[str]) -> None:
         if not overtaken:

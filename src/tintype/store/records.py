@@ -72,6 +72,7 @@ class NewRequest:
     kind: Kind
     input: Json
     key_id: str = ""
+    owner: str = ""  # whose that key is
     origin: str = ""  # e.g. http://127.0.0.1:8787, as the caller reached us
     priority: Priority = Priority.NORMAL
     affinity: str = ""  # base and adapter this request would like to find resident

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from tintype.settings import Limits
 from tintype.store.database import Database
 
 P = ParamSpec("P")
@@ -17,9 +18,10 @@ S = TypeVar("S", bound="Repository")
 class Repository:
     """Works on the one database by the one clock; each part of `Store` is one."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], limits: Limits | None = None) -> None:
         self._database = database
         self._now = clock
+        self._limits = limits or Limits()
 
 
 def uninterrupted(

@@ -6,13 +6,18 @@ make two of them, and an answered id can never be lost.
 What is forgotten: the input of a request whose sender asked that nothing be kept goes with its end; the result stays
 long enough to be fetched. After that, or when a person finds it old, what remains is a row that says that there was
 such a request, and how it ended.
+
+Within a lane and a priority people take turns (start-time fair queueing). A new request's turn comes after its owner's
+last one there, but no sooner than the turn that the lane is at: that of the first that waits for its first attempt, or,
+where none does, the newest place, which no turn exceeds. So however many the others have queued, each of them passes
+somebody who waits at most twice between two requests of his own, and once before his first.
 """
 
 from __future__ import annotations
 
 import builtins
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from itertools import islice
 from typing import Any
@@ -20,9 +25,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tintype.catalog import Kind
 from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused, Json, QueueFull
-from tintype.store import models, schema, webhooks
-from tintype.store.database import AnyRow
+from tintype.settings import Limits
+from tintype.store import files, models, schema, webhooks
+from tintype.store.database import AnyRow, Database
 from tintype.store.records import (
     Attempt,
     Ending,
@@ -40,6 +47,7 @@ COALESCING_SECONDS = 10.0
 MOST_LINES = 1000  # kept of a request's log: a job that prints in a loop must not fill the disk or a poll's answer
 DROPPED = f"Further lines were dropped: at most {MOST_LINES:,} are kept for a request."
 FETCHING_SECONDS = 3600.0  # how long a result that is not to be kept can be fetched
+FULL = "Send it again once one of yours has begun, or cancel one."
 BATCH = 100  # requests that are erased in one transaction
 PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored as an index of this
 
@@ -52,10 +60,14 @@ _COLUMNS = tuple(field.name for field in fields(NewRequest) if field.name in tab
 class Requests(Repository):
     """Keeps requests, and forgets what they held when their time is over."""
 
+    def __init__(self, database: Database, clock: Callable[[], float], limits: Limits | None = None) -> None:
+        super().__init__(database, clock, limits)
+        self._standing = _standing(self._limits)
+
     @uninterrupted
     async def submit(self, new: NewRequest) -> tuple[Request, bool]:
         """Keeps a request durably; returns it and whether it is new (False: an idempotency key or, within 10 s and
-        while unfinished, an identical training request led to an existing one). Raises QueueFull, and
+        while unfinished, an identical training request led to an existing one). Raises QueueFull, LimitReached, and
         IdempotencyKeyReused for a key that came with another path, query or body before."""
         async with self._database.write() as connection:
             if new.max_queue_length is not None:
@@ -96,11 +108,11 @@ class Requests(Repository):
         return None if row is None else int(row[0])
 
     async def position(self, request: Request) -> int:
-        """Counts the requests of its kind that will run before it."""
+        """Counts the requests of its kind that are to run before it; those of others may still come between."""
         if request.status is not Status.IN_QUEUE:
             return 0
-        mine = sa.select(table.c.priority, table.c.place).where(table.c.id == request.id).subquery()
-        earlier = sa.tuple_(table.c.priority, table.c.place) < sa.tuple_(mine.c.priority, mine.c.place)
+        mine = sa.select(*schema.IN_LINE).where(table.c.id == request.id).subquery()
+        earlier = sa.tuple_(*schema.IN_LINE) < sa.tuple_(*mine.c)
         query = sa.select(sa.func.count()).where(schema.WAITING, table.c.kind == request.kind, earlier)
         [(count,)] = await self._database.fetch(query)
         return int(count)
@@ -225,19 +237,63 @@ class Requests(Repository):
                 return earlier
         return None
 
+    async def _turn(self, connection: AsyncConnection, given: Mapping[str, Any]) -> int:
+        """Finds a new request's turn. Raises LimitReached for a person who has as much here as one may have."""
+        await self._database.take_turns(connection, f"owner {given['owner']}")
+        last, first, newest, waiting, trainings = (await connection.execute(self._standing, given)).one()
+        self._limits.check("waiting_requests", waiting, FULL)
+        if given["kind"] == "training":
+            self._limits.check("waiting_trainings", trainings, FULL)
+        if self._limits.stored_bytes:
+            held = (await connection.execute(files.stored_bytes(given["key_id"]))).scalar_one()
+            self._limits.check("stored_bytes", held, files.NO_ROOM)
+        return int(max(newest if first is None else first, 0 if last is None else last + 1))
+
     async def _insert(self, connection: AsyncConnection, new: NewRequest) -> Request:
         given = {name: getattr(new, name) for name in _COLUMNS} | {
+            "owner": new.owner or new.key_id,
             "id": str(uuid.uuid4()),
             "status": Status.IN_QUEUE,
             "priority": PRIORITIES.index(new.priority),
             "created_at": self._now(),
         }
+        given["turn"] = await self._turn(connection, given)
         if new.makes_model is not None:
             given["model_id"] = models.new_id()
         request = as_request((await connection.execute(_INSERT, given)).one())
         if new.makes_model is not None:
             await models.register(self._database, connection, new.makes_model, request)
         return request
+
+
+def may_run(lane: Kind | sa.BindParameter[str], most_running: int) -> Sequence[sa.ColumnElement[bool]]:
+    """Makes the conditions of what waits in a lane and is not of somebody who has as much running there as one may."""
+    waiting = [schema.WAITING, table.c.kind == lane]
+    if most_running:
+        running = sa.select(table.c.owner).where(schema.RUNNING, table.c.kind == lane).group_by(table.c.owner)
+        waiting.append(table.c.owner.not_in(running.having(sa.func.count() >= most_running)))
+    return waiting
+
+
+def _standing(limits: Limits) -> sa.Select[*tuple[Any, ...]]:
+    """Makes the query for what a new request's turn follows from (its owner's last, the first that may run, the newest
+    place), and for how many requests and trainings of its owner wait, where that is limited."""
+    owner, kind, priority = (sa.bindparam(name, type_=table.c[name].type) for name in ("owner", "kind", "priority"))
+    same = table.c.priority == priority
+    his = sa.select(sa.func.count()).where(schema.WAITING, table.c.owner == owner)
+    taken = sa.or_(schema.UNFINISHED, table.c.started_at.is_not(None))  # what was cancelled before took no turn
+    last = sa.select(table.c.turn).where(table.c.owner == owner, table.c.kind == kind, same, taken)
+    unlimited = sa.select(sa.literal(0))
+    parts = (
+        last.order_by(table.c.turn.desc()).limit(1),
+        sa.select(sa.func.min(table.c.turn)).where(
+            *may_run(kind, limits.running_requests), same, table.c.started_at.is_(None)
+        ),
+        sa.select(sa.func.coalesce(sa.func.max(table.c.place), 0)),
+        his if limits.waiting_requests else unlimited,
+        his.where(table.c.kind == "training") if limits.waiting_trainings else unlimited,
+    )
+    return sa.select(*(part.scalar_subquery() for part in parts))
 
 
 async def locked(connection: AsyncConnection, request_id: str) -> Request | None:

@@ -37,7 +37,7 @@ _Json = sa.JSON(none_as_null=True)
 requests = sa.Table(
     "requests",
     metadata,
-    # The place in the queue: kept for good, so that a request comes back where it stood.
+    # Turn and place in the queue: kept for good, so that a request comes back where it stood (see requests.py).
     sa.Column("place", _Place, primary_key=True, autoincrement=True),
     sa.Column("id", _Id, nullable=False, unique=True),
     sa.Column("endpoint_id", sa.Text, nullable=False),
@@ -82,6 +82,8 @@ requests = sa.Table(
     sa.Column("overtaken", sa.Integer, nullable=False, default=0),
     sa.Column("overtaken_since", sa.Double),
     sa.Column("model_id", sa.Text),  # the custom model it makes, if it trains, or uses
+    sa.Column("owner", sa.Text, nullable=False, default=""),
+    sa.Column("turn", sa.BigInteger, nullable=False, default=0),
     sa.UniqueConstraint("key_id", "idempotency_key", name="requests_idempotency"),
 )
 
@@ -98,12 +100,15 @@ def _partial(name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[o
     return sa.Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
-_partial("requests_waiting", WAITING, requests.c.kind, requests.c.priority, requests.c.place)
+IN_LINE = (requests.c.priority, requests.c.turn, requests.c.place)  # the order of a lane
+_partial("requests_waiting", WAITING, requests.c.kind, *IN_LINE)
+_partial("requests_waiting_of", WAITING, requests.c.owner, requests.c.kind)
 _partial("requests_running", RUNNING, requests.c.lease_until)
 _partial("requests_deadline", HAS_START_DEADLINE, requests.c.start_deadline)
 _partial("requests_coalescing", UNFINISHED, requests.c.coalesce_key)
 _partial("requests_unstored", UNSTORED, requests.c.ended_at)
 sa.Index("requests_created", requests.c.created_at)
+sa.Index("requests_turns", requests.c.owner, requests.c.kind, requests.c.priority, requests.c.turn)
 
 attempts = sa.Table(
     "attempts",
@@ -144,6 +149,7 @@ files = sa.Table(
     sa.Column("key_id", sa.Text, nullable=False),
     sa.Column("acl", _Json),
 )
+sa.Index("files_of", files.c.key_id, files.c.size)
 
 models = sa.Table(
     "models",

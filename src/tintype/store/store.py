@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+from tintype.settings import Limits
 from tintype.store.database import Database
 from tintype.store.files import Files
 from tintype.store.keys import Keys
@@ -23,22 +24,30 @@ from tintype.store.workers import Workers
 class Store:
     """Holds the parts. All their methods are coroutines and safe to call from several processes at once."""
 
-    def __init__(self, database: Database, *, lease_seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, *, lease_seconds: float, clock: Callable[[], float], limits: Limits | None = None
+    ) -> None:
         self._database = database
-        self.requests = Requests(database, clock)
-        self.leases = Leases(database, clock, lease_seconds)
+        self.requests = Requests(database, clock, limits)
+        self.leases = Leases(database, clock, lease_seconds, limits)
         self.workers = Workers(database, clock)
         self.keys = Keys(database, clock)
-        self.files = Files(database, clock, self.keys)
+        self.files = Files(database, clock, self.keys, limits)
         self.models = Models(database, clock)
         self.webhooks = Webhooks(database, clock)
 
     @classmethod
     async def open(
-        cls, database_url: str, *, lease_seconds: float = 30.0, clock: Callable[[], float] = time.time
+        cls,
+        database_url: str,
+        *,
+        lease_seconds: float = 30.0,
+        clock: Callable[[], float] = time.time,
+        limits: Limits | None = None,
     ) -> Self:
-        """Connects and brings the schema up to date (Alembic). `database_url` as Settings.database_url."""
-        return cls(await Database.open(database_url), lease_seconds=lease_seconds, clock=clock)
+        """Connects and brings the schema up to date (Alembic). `database_url` as Settings.database_url; without
+        `limits` there are none."""
+        return cls(await Database.open(database_url), lease_seconds=lease_seconds, clock=clock, limits=limits)
 
     async def close(self) -> None:
         """Lets what has begun be finished, then ends all connections."""

@@ -33,7 +33,9 @@ def create_app(settings: Settings, store: Store | None = None) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
-        opened = store or await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
+        opened = store or await Store.open(
+            settings.database_url, lease_seconds=settings.lease_seconds, limits=settings.limits
+        )
         services = await Services.open(settings, opened)
         if settings.database_url.startswith("sqlite"):  # there is no other web process whose runs these could be
             await services.sync_runs.take_over()

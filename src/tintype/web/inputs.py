@@ -105,7 +105,7 @@ class InputFiles:
             await self._call.services.objects.put_path_async(file.key, decoded.path, move=True)
         finally:
             decoded.discard()
-        await self._call.store.files.add(file)
+        await self._call.services.add_file(file)
         self.kept.append(file)
         return internal_url(file.id, file.file_name)
 

@@ -19,7 +19,7 @@ from tintype.files import render
 from tintype.store.records import Outcome, Request, Status
 from tintype.web.responses import failure_body, to_json
 from tintype.web.services import Call
-from tintype.web.status import event, event_stream, failure_of, latest, outcome, status_events, unknown_request
+from tintype.web.status import EventStream, event, failure_of, latest, outcome, status_events, unknown_request
 from tintype.web.submit import accept
 
 _REFUSED = 1008  # "policy violation", the close code for whatever has none of its own
@@ -30,16 +30,18 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.02, 0.25  # seconds between two looks
 
 async def run(call: Call) -> Response:
     """Answers `POST /run/{endpoint id}` (or GET with the input in the query)."""
-    request, digest = await accept(call, sync=True)
-    with call.services.sync_runs.waiting(request.id, digest):
-        done = await _completed(call, request)
-    return await outcome(call, done)
+    with call.services.limits.open_stream(call.owner):
+        request, digest = await accept(call, sync=True)
+        with call.services.sync_runs.waiting(request.id, digest):
+            done = await _completed(call, request)
+        return await outcome(call, done)
 
 
 async def run_stream(call: Call) -> Response:
     """Answers `POST /run/{endpoint id}/stream`: progress as server-sent events, the last of which is the output."""
-    request, digest = await accept(call, sync=True)
-    return event_stream(_events(call, request, digest))
+    with call.services.limits.open_stream(call.owner) as held:
+        request, digest = await accept(call, sync=True)
+        return EventStream(_events(call, request, digest), held.pop_all())
 
 
 async def refuse_over_http(call: Call) -> Response:

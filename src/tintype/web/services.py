@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 import anyio.to_thread
 from starlette.requests import Request as HttpRequest
 
+from tintype.errors import LimitReached
 from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN, is_fal_host
 from tintype.files import Objects
 from tintype.files.uploads import Uploads
@@ -20,6 +21,7 @@ from tintype.settings import Settings
 from tintype.store.records import StoredFile
 from tintype.store.store import Store
 from tintype.web.access import host_name, is_own_host
+from tintype.web.limits import PersonLimits
 from tintype.web.poll_cache import StatusCache
 from tintype.web.signing import Signer
 from tintype.web.sync_runs import SyncRuns
@@ -35,6 +37,7 @@ class Services:
     uploads: Uploads
     signer: Signer
     sync_runs: SyncRuns
+    limits: PersonLimits
     statuses: StatusCache = field(default_factory=StatusCache)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -48,6 +51,7 @@ class Services:
             uploads=Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes),
             signer=Signer(await store.keys.secret("web-signing")),
             sync_runs=SyncRuns(store),
+            limits=PersonLimits(settings.limits),
         )
 
     @property
@@ -63,6 +67,14 @@ class Services:
     @property
     def _proxy_mark(self) -> Path:
         return self.settings.data_dir / "behind-a-proxy"
+
+    async def add_file(self, file: StoredFile) -> None:
+        """Makes a file visible whose bytes are kept, or removes them again. Raises LimitReached."""
+        try:
+            await self.store.files.add(file)
+        except LimitReached:
+            await self.remove_file(file)
+            raise
 
     async def remove_file(self, file: StoredFile) -> None:
         """Removes a file, its bytes before its row: what a crash leaves in between is found by the row."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
 from tintype.files import render
@@ -60,13 +62,21 @@ def _good_until(request: Request) -> float:
 async def status_stream(call: Call) -> Response:
     """Answers `GET …/requests/{id}/status/stream`: one event for every change, each with the new log lines only."""
     request = await find(call)
-    return event_stream(status_events(call, request, with_logs=wants_logs(call)))
+    held = call.services.limits.open_stream(call.owner)
+    return EventStream(status_events(call, request, with_logs=wants_logs(call)), held)
 
 
-def event_stream(events: AsyncIterator[bytes]) -> Response:
-    """Makes a response of server-sent events."""
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+class EventStream(StreamingResponse):
+    """Sends server-sent events; what is `held` open for them is closed at the end."""
+
+    def __init__(self, events: AsyncIterator[bytes], held: ExitStack) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await super().__call__(scope, receive, send)
 
 
 async def status_events(call: Call, request: Request, *, with_logs: bool) -> AsyncIterator[bytes]:

@@ -65,6 +65,7 @@ async def accept(call: Call, *, sync: bool) -> tuple[Request, str]:
     """Keeps the request that `call` makes, and names it in the response. Returns it with its digest, which is the
     same for a POST that is sent again."""
     endpoint = endpoint_of(call)
+    call.services.limits.count_submit(call.owner)
     if call.http.method == "GET":
         return await _keep(call, endpoint, query_body(call.http.query_params), sync=sync)
     async with json_body(call) as body:
@@ -90,6 +91,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
                 kind=endpoint.kind,
                 input=input.model_dump(mode="json"),
                 key_id=call.key_id,
+                owner=call.owner,
                 origin=call.origin,
                 priority=options.priority,
                 affinity=affinity[:_LONGEST_AFFINITY],

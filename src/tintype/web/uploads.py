@@ -220,7 +220,7 @@ async def _keep(
         now = time.time()
         ends = lifecycle.ends(now)
         file = StoredFile(file_id, name, content_type, size, now, expires_at=ends, key_id=key_id, acl=lifecycle.acl)
-        await call.store.files.add(file)
+        await call.services.add_file(file)
 
 
 def _final() -> Forbidden:

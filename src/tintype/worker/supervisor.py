@@ -141,7 +141,7 @@ def kill_children() -> None:
 
 async def supervise(device: str, settings: Settings, endpoints: str) -> None:
     """Runs a supervisor until SIGTERM or SIGINT, then drains it."""
-    store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
+    store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds, limits=settings.limits)
     try:
         supervisor = Supervisor(device, settings, store, endpoints)
         loop = asyncio.get_running_loop()
