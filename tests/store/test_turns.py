@@ -210,7 +210,7 @@ async def outcome(work: Awaitable[object]) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("kind", "most"), [("training", 2), ("drawing", 4)])
+@pytest.mark.parametrize(("kind", "most"), [("training", 2), ("inference", 4)])
 async def test_parallel_submits_do_not_slip_past_a_limit(limited: Store, kind: str, most: int) -> None:
     told = await asyncio.gather(*(outcome(submitted(limited, "ada", kind=kind)) for _ in range(12)))
     assert told.count("") == most
@@ -248,8 +248,8 @@ async def test_what_is_over_the_running_limit_waits_and_lets_others_by(limited: 
     assert all(claims)
     third = await submitted(limited, "ada")
     assert await limited.leases.claim("w", "training") is None
-    await submitted(limited, "ada", kind="drawing")
-    assert await limited.leases.claim("w", "drawing") is not None  # each lane by itself
+    await submitted(limited, "ada", kind="inference")
+    assert await limited.leases.claim("w", "inference") is not None  # each lane by itself
     bob = await submitted(limited, "bob")
     claim = await limited.leases.claim("w", "training", resident=["flux"])
     assert claim is not None
@@ -262,7 +262,7 @@ async def test_what_is_over_the_running_limit_waits_and_lets_others_by(limited: 
 
 
 async def test_parallel_claims_do_not_slip_past_the_running_limit(limited: Store) -> None:
-    for kind in ("training", "training", "drawing", "drawing"):
+    for kind in ("training", "training", "inference", "inference"):
         await submitted(limited, "ada", kind=kind)
     claims = [await limited.leases.claim("w", "training") for _ in range(2)]
     assert all(claims)
@@ -312,7 +312,7 @@ async def test_what_waited_before_there_were_turns_is_put_into_turns(tmp_path: P
         await connection.execute(
             sa.text("CREATE INDEX requests_waiting ON requests (kind, priority, place) WHERE status = 'IN_QUEUE'")
         )
-        await connection.execute(sa.text("UPDATE alembic_version SET version_num = '0006'"))
+        await connection.execute(sa.text("UPDATE alembic_version SET version_num = '0007'"))
     await store.close()
     store = await Store.open(url)
     rows = await store._database.fetch(sa.select(table.c.owner, table.c.turn).order_by(table.c.place))
