@@ -34,21 +34,7 @@ MOST_TOKENS = 1_500  # the schema's bounds end a caption before, in every script
 MOST_ELEMENTS = 12
 
 #: What the writer is asked for; the rest of the format is not up to it.
-BRIEF = """\
-You write captions that an image model draws. You get an idea and the shape of the picture, and answer with one JSON \
-object: a summary, what lies behind everything, and the elements in front of it.
-
-- Keep everything that the idea says: names, numbers, colours, styles, quoted words. Add only what a viewer would have \
-to see anyway.
-- The summary is one sentence of at most 40 words. It begins with the subject and names the medium, which is a \
-photograph unless the idea suggests another.
-- The background is the place, the ground and the light, or the plain colour of a poster or logo. Nothing in it comes \
-again as an element.
-- Each separate person, animal or thing is one element of 25 to 60 words, the subject first: what it is, its material \
-and colours, its clothes and pose, and where it stands, in words that can be checked by looking.
-- Every quoted word or lettering is a text element with exactly those characters, and how it is set.
-- No moods, no praise, no choices: one colour, one count, one style.
-"""
+BRIEF = (Path(__file__).parent / "prompt_brief.txt").read_text(encoding="utf-8")
 ASKED = "Shape of the picture, width to height: {ratio}\nIdea: {idea}"
 
 

@@ -1,4 +1,4 @@
-"""What both Ideogram trainers do: pictures at one size, captions in the model's schema, then a LoRA as any other."""
+"""What both Ideogram trainers do: images at one size, captions in the model's schema, then a LoRA as any other."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train_on_ideogram(
     title: str,
     count: tuple[int, int] | None = None,
 ) -> TrainedFiles:
-    """Trains, exports, proves, publishes. `count`: the fewest and most pictures that are taken."""
+    """Trains, exports, proves, publishes. `count`: the fewest and most images that are taken."""
     family = resident_models(context).family(Ideogram4Family)
     context.log(f"Base model: {family.name}; {family.weights.why}.")
     plan = plan_for(
@@ -68,7 +68,7 @@ def _dataset(
     family: Ideogram4Family,
     context: JobContext,
 ) -> tuple[Dataset, TrainingSize]:
-    """The pictures at their one size, with captions as the model reads them."""
+    """The images at their one size, with captions as the model reads them."""
 
     def choose_size(images: Sequence[NamedSize]) -> TrainingSize:
         if input.resolution == AUTO:

@@ -1,4 +1,4 @@
-"""`fal-ai/ideogram/custom-models`: ten pictures and a name in, a model to draw with out."""
+"""`fal-ai/ideogram/custom-models`: ten images and a name in, a model to generate with out."""
 
 from __future__ import annotations
 

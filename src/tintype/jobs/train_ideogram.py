@@ -1,4 +1,4 @@
-"""`ideogram/v4/trainer`: pictures of anything in, an Ideogram 4 LoRA out."""
+"""`ideogram/v4/trainer`: images of anything in, an Ideogram 4 LoRA out."""
 
 from __future__ import annotations
 

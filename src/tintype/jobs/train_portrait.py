@@ -1,4 +1,4 @@
-"""`fal-ai/flux-lora-portrait-trainer`: photos of a person in, a LoRA that draws them out."""
+"""`fal-ai/flux-lora-portrait-trainer`: photos of a person in, a LoRA that shows them out."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The config file of a training: what was asked, what was done, and how to use what came out.
 
-Whoever finds the LoRA in a year needs nothing but this file to reproduce it or to draw with it.
+Whoever finds the LoRA in a year needs nothing but this file to reproduce it or to generate with it.
 """
 
 from __future__ import annotations
