@@ -19,7 +19,7 @@ class Recipe:
     """Describes the training of one LoRA.
 
     `learning_rate` is the one asked for, the plan has the effective one. `effective` are facts for the config file
-    beside those of every training, `pipeline_call` the exact arguments with which plain diffusers generates the subject.
+    beside those of every training, `pipeline_call` the exact arguments for plain diffusers.
     """
 
     endpoint: Endpoint
