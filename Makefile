@@ -34,8 +34,8 @@ $(FAL)/.venv/.ready: $(FAL)/requirements.txt
 	@$(PYTHON) -m venv $(FAL)/.venv && $(FAL)/.venv/bin/pip install -q --no-deps -r $< && touch $@ || \
 	{ rm -rf $(FAL)/.venv; echo "the fal package could not be had: the tests of fal's older client will be skipped"; }
 
-# One worker for each core. A group of tests stays with one of them, and the longest group begins first (tests/conftest.py).
-PYTEST = $(BIN)/pytest -q -n logical --dist loadgroup --no-loadscope-reorder
+# One worker for each core; what they are given, and in which order, is told in tests/support/scheduling.py.
+PYTEST = $(BIN)/pytest -q -n logical
 
 test: setup $(JS) $(FAL)/.venv/.ready  ## Every test that is not long
 	$(PYTEST)

@@ -6,7 +6,6 @@ import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 # Before any test imports torch: its threads must not spin while the processes of other tests want the cores.
 import tintype.jobs  # noqa: F401
 from tests.support.postgres import fresh_database, running_postgres
+from tests.support.scheduling import ByGroup, begins_at
 from tests.support.shared import started_once
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker for each core, so one thread for each, in child processes as well
@@ -51,26 +51,17 @@ def _nothing_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
 
 
-# What takes longest begins first, or one core would idle while another ends it.
-LONGEST_FIRST = ("acceptance", "crash", "jobs", "training", "inference", "bench", "worker", "models", "store", "web")
 # What starts a server is left out by `make test-quick`.
 SERVERS = {"postgres_server", "server", "serving", "supervised", "bucket"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Groups tests for pytest-xdist, and leaves out what takes minutes; `make test-long` runs exactly that (-m long).
-
-    A group stays with one worker: the tests of a module, which share fixtures, and all that use the one server, whose
-    workers some of them kill and whose lanes others fill.
-    """
+    """Leaves out what takes minutes; `make test-long` runs exactly that (-m long)."""
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        uses_server = room(item) == "acceptance" and "server" in fixtures
-        item.add_marker(pytest.mark.xdist_group("server" if uses_server else item.path.stem + "_of_" + room(item)))
-        if fixtures & SERVERS or "[postgres" in item.name or "postgres]" in item.name:
+        if SERVERS & set(getattr(item, "fixturenames", ())) or "[postgres" in item.name or "postgres]" in item.name:
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: LONGEST_FIRST.index(room(item)) if room(item) in LONGEST_FIRST else len(LONGEST_FIRST))
+    items.sort(key=lambda item: begins_at(item.nodeid))
     if config.getoption("-m"):
         return
     kept = [item for item in items if "long" not in item.keywords]
@@ -78,10 +69,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
-def room(item: pytest.Item) -> str:
-    """Returns the folder that a test lies in."""
-    parts = item.path.relative_to(Path(__file__).parent).parts
-    return parts[0] if len(parts) > 1 else "tests"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup:
+    """Keeps together what shares fixtures, and begins with what takes longest."""
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

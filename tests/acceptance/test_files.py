@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from tests.support.javascript import node
-from tests.support.s3 import running_bucket
-from tests.support.server import Server, finish, running
+from tests.support.memory import growth_of_web
+from tests.support.server import Server
 from tests.support.wiretap import tapping
 
 TRAINER = "fal-ai/flux-lora-portrait-trainer"
@@ -92,60 +90,4 @@ def test_a_private_file_of_the_python_client_is_private(fal: ModuleType, server:
 
 
 def test_a_data_uri_of_300_mb_hardly_shows_in_the_web_process(server: Server) -> None:
-    assert growth(server, megabytes=300) < 50_000
-
-
-def growth(server: Server, *, megabytes: int) -> int:
-    """By how many kB the web process is larger, at most, while it takes a request with such a data URI."""
-    [web] = [child for child in psutil.Process(server.pid).children(recursive=True) if is_web(child)]
-    status = Path(f"/proc/{web.pid}/status")
-    if not status.exists():
-        pytest.skip("needs /proc, to see the peak of another process's memory")
-    with server.http() as http:
-        http.post(f"/queue/{TRAINER}", json={"images_data_url": "data:application/zip;base64," + "AAAA" * 500_000})
-        Path(f"/proc/{web.pid}/clear_refs").write_text("5")  # the peak is counted from here
-        before = kilobytes(status, "VmHWM")
-        body = (b"A" * 1_000_000 for _ in range(megabytes))
-        head, tail = b'{"images_data_url": "data:application/zip;base64,', b'"}'
-        submitted = http.post(f"/queue/{TRAINER}", content=iter([head, *body, tail]))
-        grown = kilobytes(status, "VmHWM") - before
-        assert submitted.status_code == 200, submitted.text
-        http.put(submitted.json()["cancel_url"])
-    return grown
-
-
-def is_web(process: psutil.Process) -> bool:
-    return "tintype.web" in process.cmdline()
-
-
-def kilobytes(status: Path, name: str) -> int:
-    [line] = [line for line in status.read_text().splitlines() if line.startswith(f"{name}:")]
-    return int(line.split()[1])
-
-
-def test_everything_lies_in_a_bucket_where_one_is_named(
-    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with running_bucket() as bucket:
-        for name, value in bucket.environment.items():
-            monkeypatch.setenv(name, value)
-        with running(tmp_path, STORAGE=bucket.url) as server, server.http() as http:
-            named = {"file_name": "photos.zip", "content_type": "application/zip"}
-            begun = http.post("/rest/storage/upload/initiate-multipart", json=named).json()
-            data, half = photos.read_bytes(), photos.stat().st_size // 2
-            parts = [http.put(f"{begun['upload_url']}/{number}", content=part).json()
-                     for number, part in ((2, data[half:]), (1, data[:half]))]  # fmt: skip
-            assert http.post(f"{begun['upload_url']}/complete", json={"parts": parts}).status_code == 200
-            assert httpx.get(begun["file_url"], trust_env=False).content == data
-            submitted = http.post(f"/queue/{TRAINER}", json={"images_data_url": begun["file_url"], "steps": 3}).json()
-            finish(http, submitted["status_url"])
-            lora = http.get(submitted["response_url"]).json()["diffusers_lora_file"]
-            whole = http.get(lora["url"]).content
-            assert len(whole) == lora["file_size"]
-            assert http.get(lora["url"], headers={"Range": "bytes=-100"}).content == whole[-100:]
-            assert not (tmp_path / "files").exists()
-            expiring = {"X-Fal-Object-Lifecycle": '{"expiration_duration_seconds": 0.1}'}
-            gone = http.post("/cdn/files/upload", content=b"x", headers=expiring).json()["access_url"]
-            time.sleep(0.2)
-            assert http.get(gone).status_code == 404
-            assert growth(server, megabytes=120) < 50_000  # more than may be on its way to the bucket at once
+    assert growth_of_web(server, megabytes=300) < 50_000
