@@ -27,11 +27,8 @@ def test_everything_lies_in_a_bucket_where_one_is_named(
                      for number, part in ((2, data[half:]), (1, data[:half]))]  # fmt: skip
             assert http.post(f"{begun['upload_url']}/complete", json={"parts": parts}).status_code == 200
             assert httpx.get(begun["file_url"], trust_env=False).content == data
-            submitted = http.post(
-                f"/queue/{PORTRAIT_TRAINER}", json={"images_data_url": begun["file_url"], "steps": 3}
-            ).json()
-            finish(http, submitted["status_url"])
-            lora = http.get(submitted["response_url"]).json()["diffusers_lora_file"]
+            submitted = server.submit(PORTRAIT_TRAINER, {"images_data_url": begun["file_url"], "steps": 3})
+            lora = server.result(submitted)["diffusers_lora_file"]
             whole = http.get(lora["url"]).content
             assert len(whole) == lora["file_size"]
             assert http.get(lora["url"], headers={"Range": "bytes=-100"}).content == whole[-100:]

@@ -8,18 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 # lanes others fill, so one worker runs them.
 OWN_SERVER = ("test_bad_urls", "test_bucket", "test_previous_version", "test_restart", "test_wheel")
 # What takes longest begins first, or one core would idle while another ends it.
-LONGEST_FIRST = (
-    "acceptance",
-    "crash",
-    "jobs",
-    "miniature",
-    "models",
-    "training",
-    "inference",
-    "worker",
-    "bench",
-    "store",
-)
+LONGEST_FIRST = ("acceptance", "crash", "models", "jobs", "training", "inference", "miniature", "worker", "bench")
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
