@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.private import open_to_others
 from tintype.errors import SettingsError
 from tintype.installation import (
     ServerInfo,
+    close_to_others,
     device_lock,
     find_server,
     hold_open,
     is_serving,
     key_file,
+    make_data_dir,
     open_proxy_sockets,
     stop_when_unused,
     write_secret,
 )
+from tintype.settings import load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +107,48 @@ def test_a_secret_is_its_owners_alone_also_where_a_file_was_before(tmp_path: Pat
     assert key_file(tmp_path).read_text() == "new"
     assert key_file(tmp_path).stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["key"]
+
+
+@pytest.fixture
+def usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def test_what_is_written_into_a_data_folder_is_for_its_owner_alone(tmp_path: Path, usual_umask: None) -> None:
+    settings = load_settings(data_dir=tmp_path / "deep" / "data")
+    make_data_dir(settings)
+    (settings.data_dir / "logs").mkdir()
+    (settings.data_dir / "logs" / "log").write_text("a prompt")
+    assert settings.data_dir.stat().st_mode & 0o777 == 0o700
+    assert open_to_others(settings.data_dir) == []
+
+
+def test_where_nothing_can_be_kept_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="--data-dir"):
+        make_data_dir(load_settings(data_dir=tmp_path / "file" / "data"))
+
+
+def test_an_open_folder_is_closed_with_all_that_is_kept_elsewhere(tmp_path: Path, usual_umask: None) -> None:
+    data, photos, outside = tmp_path / "data", tmp_path / "photos", tmp_path / "outside"
+    for folder in (data / "work" / "deep", photos / "id", outside):
+        folder.mkdir(parents=True)
+    database = tmp_path / "other.db"
+    kept = [data / "tintype.db", data / "tintype.db-wal", data / "work" / "deep" / "tool", data / "backup.tar",
+            photos / "id" / "a.zip", database, tmp_path / "other.db-wal", tmp_path / "other.db-shm"]  # fmt: skip
+    for path in (*kept, outside / "not ours"):
+        path.write_text("secret")
+    (data / "work" / "deep" / "tool").chmod(0o755)
+    (data / "link").symlink_to(outside)
+    (data / "dangling").symlink_to(tmp_path / "nothing")
+    settings = load_settings(data_dir=data, storage=str(photos), database=f"sqlite:///{database}")
+
+    assert close_to_others(settings) == 5 + len(kept)
+
+    assert open_to_others(data) == open_to_others(photos) == []
+    assert {path.stat().st_mode & 0o777 for path in kept} == {0o600, 0o700}
+    assert (outside / "not ours").stat().st_mode & 0o777 == 0o644
+    assert outside.stat().st_mode & 0o777 == 0o755
+    assert close_to_others(settings) == 0

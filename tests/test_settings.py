@@ -66,21 +66,6 @@ def test_everything_lies_below_the_data_dir_by_default(tmp_path: Path) -> None:
     assert settings.work_dir == tmp_path / "work"
 
 
-def test_the_data_dir_is_made_for_its_owners_eyes_and_one_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
-    new, old = tmp_path / "deep" / "new", tmp_path / "old"
-    old.mkdir(mode=0o755)
-    for folder in (new, old):
-        load_settings(data_dir=folder).make_data_dir()
-    assert new.stat().st_mode & 0o777 == 0o700
-    assert old.stat().st_mode & 0o777 == 0o755
-
-
-def test_where_nothing_can_be_kept_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SettingsError, match="--data-dir"):
-        load_settings(data_dir=tmp_path / "file" / "data").make_data_dir()
-
-
 @pytest.mark.parametrize("given", ["https://me.example", "http://10.0.0.1:8787/", "https://me.example/tintype"])
 def test_a_public_url_is_an_origin(given: str) -> None:
     assert load_settings(public_url=given).public_url == given

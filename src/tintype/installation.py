@@ -13,6 +13,7 @@ import secrets
 import select
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 import time
@@ -24,8 +25,54 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tintype.errors import SettingsError
+from tintype.processes import keep_files_private
+from tintype.settings import Settings
 
 START_SECONDS = 60.0  # for a server that holds the folder to begin to serve
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Makes the data folder if it is not there. Photos and prompts lie in it: from now on this process writes for its
+    owner's eyes only. Raises SettingsError where nothing can be kept."""
+    keep_files_private()
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        (settings.data_dir / "locks").mkdir(exist_ok=True)  # shows whether it may be written to
+    except OSError as problem:
+        raise SettingsError(
+            f"Cannot keep data in {settings.data_dir}: {problem.strerror}.",
+            remedy="Choose another folder with --data-dir.",
+        ) from None
+
+
+def close_to_others(settings: Settings) -> int:
+    """Takes from other users of the machine what they may do with anything that is kept: the data folder, a storage
+    folder and an SQLite file elsewhere. Returns how many files and folders were open; links are not followed."""
+    places = [settings.data_dir.resolve()]
+    if "://" not in settings.storage_url:
+        places.append(Path(settings.storage_url).resolve())
+    scheme, _, database = settings.database_url.partition(":///")
+    if scheme.startswith("sqlite"):
+        places += [Path(database + suffix) for suffix in ("", "-wal", "-shm") if Path(database + suffix).is_file()]
+    return sum(_close(path) for place in dict.fromkeys(places) for path in _all_below(place))
+
+
+def _all_below(place: Path) -> Iterator[Path]:
+    yield place
+    for folder, folders, files in os.walk(place):
+        yield from (Path(folder, name) for name in folders + files)
+
+
+def _close(path: Path) -> bool:
+    """Returns whether it was open, and is not any more."""
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode) or not mode & 0o077:
+            return False
+        path.chmod(stat.S_IMODE(mode) & ~0o077)
+    except (FileNotFoundError, PermissionError):  # gone meanwhile, or another user's own
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,11 @@ def end_own_group() -> None:
     os._exit(ORPHANED)
 
 
+def keep_files_private() -> int:
+    """Lets nobody but its owner read what this process and its descendants write. Returns the umask of before."""
+    return os.umask(0o077)
+
+
 def host_name() -> str:
     """Returns the name under which processes of this machine are known to others."""
     return socket.gethostname()

@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")
     cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")
     idle_unload_seconds: float = Field(900.0, gt=0, description="When an idle compute child is let go.")
+    child_memory_bytes: int | None = Field(
+        None, ge=64 * MIB, description="Most memory that a compute process may take; default: 85% of the machine's."
+    )
     resident_adapters: int = Field(8, ge=1, description="How many LoRAs are kept in memory.")
 
     @model_validator(mode="before")
@@ -142,18 +145,6 @@ class Settings(BaseSettings):
     def storage_url(self) -> str:
         """Where objects are kept: a folder or s3://…"""
         return self.storage or str(self.data_dir.resolve() / "files")
-
-    def make_data_dir(self) -> None:
-        """Makes the folder if it is not there, for its owner's eyes only: photos and prompts lie in it. One that is
-        there keeps its mode. Raises SettingsError where nothing can be kept."""
-        try:
-            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (self.data_dir / "locks").mkdir(exist_ok=True)  # shows whether it may be written to
-        except OSError as problem:
-            raise SettingsError(
-                f"Cannot keep data in {self.data_dir}: {problem.strerror}.",
-                remedy="Choose another folder with --data-dir.",
-            ) from None
 
     @property
     def limits(self) -> Limits:

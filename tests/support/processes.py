@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.support.private import open_to_others
 from tests.support.server import free_port
-from tintype.processes import Lifeline
+from tintype.processes import Lifeline, keep_files_private
 from tintype.settings import Settings, load_settings
 from tintype.store import NewRequest, Request, Status, Store
 from tintype.worker.launcher import environment
@@ -88,6 +89,7 @@ class SupervisorProcess(RequestsInStore):
              "--parent-fd", str(self.lifeline.fd), "--endpoints", endpoints],
             pass_fds=(self.lifeline.fd,),
             env=environment_with_tiny_jobs(self.settings),
+            umask=0o022,
         )  # fmt: skip
         self.processes.append(process)
         return process
@@ -127,6 +129,7 @@ class ServeProcess(RequestsInStore):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o022,
             )
         self.started.append(self.process)
         return self.process
@@ -194,6 +197,7 @@ class ServeProcess(RequestsInStore):
 @asynccontextmanager
 async def supervision(settings: Settings) -> AsyncIterator[SupervisorProcess]:
     """A supervisor that a test starts, with its store; it is gone at the end of the block."""
+    keep_files_private()  # this test; its processes have to see to it by themselves
     settings.data_dir.mkdir()
     store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
     running = SupervisorProcess(settings, store)
@@ -202,6 +206,7 @@ async def supervision(settings: Settings) -> AsyncIterator[SupervisorProcess]:
     finally:
         running.stop()
         await store.close()
+    assert open_to_others(settings.data_dir) == []
 
 
 @asynccontextmanager
@@ -216,3 +221,4 @@ async def serve_in(folder: Path) -> AsyncIterator[ServeProcess]:
     finally:
         await asyncio.to_thread(running.kill_all)
         await store.close()
+    assert open_to_others(settings.data_dir) == []

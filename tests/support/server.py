@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from tests.support.private import open_to_others
+
 START_SECONDS = 120  # generous: the machine may be busy
 PORTRAIT_TRAINER = "fal-ai/flux-lora-portrait-trainer"
 
@@ -67,8 +69,9 @@ def running(
     command = [executable, "-m", "tintype", "serve", "--port", str(port), "--data-dir", str(data_dir)]
     (data_dir / "serving.json").unlink(missing_ok=True)  # of a server that was killed
     log = data_dir / "serve.log"
+    log.touch(0o600)
     with log.open("w") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT, umask=0o022)
     try:
         origin = _origin(process, data_dir, log)
         for path in ("/health", "/ready"):
@@ -78,6 +81,7 @@ def running(
         process.send_signal(signal.SIGINT)  # does nothing to a process that is known to be gone
         code = process.wait(60)
     assert code in (0, -signal.SIGKILL), log.read_text()[-3000:]
+    assert open_to_others(data_dir) == [], "other users of the machine could read what was written"
 
 
 def without(*prefixes: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ class StepsInput(EndpointInput):
     checkpoint_every: int = 0
     die_at: int = -1  # dies by SIGKILL at this step
     die_once: bool = True  # only while there is no checkpoint
-    fail: str = ""  # input, job, memory, fault
+    fail: str = ""  # job, memory, hoard, torch, abort, fault
     deaf: bool = False  # never asks whether it was cancelled
     noisy: bool = False
     publish: bool = False
@@ -82,6 +82,16 @@ def _fail(how: str) -> None:
         raise NonFiniteLoss("The loss was not finite.", remedy="Lower the learning rate.")
     if how == "memory":
         raise MemoryError
+    if how == "hoard":
+        kept = [bytearray(64 << 20) for _ in range(64)]
+        raise AssertionError(f"4 GiB were to be had: {len(kept)}")
+    if how == "torch":
+        import torch
+
+        torch.ones(1 << 30)
+    if how == "abort":
+        print("terminate called after throwing an instance of 'std::bad_alloc'", file=sys.stderr, flush=True)
+        os.abort()
     if how == "fault":
         raise KeyError("a secret detail")
 

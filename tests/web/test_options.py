@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -113,3 +114,11 @@ def test_an_access_list_is_kept_in_full_and_one_that_keeps_nobody_out_is_none() 
 def test_what_makes_no_sense_is_refused_rather_than_dropped(text: str) -> None:
     with pytest.raises(BadRequest):
         lifecycle_of(http(x_fal_object_lifecycle=text))
+
+
+@pytest.mark.parametrize("kind", ["server_error", "connection_error", "timeout"])
+@pytest.mark.parametrize("count", [11, 101, 2**63, -1, "10", 1.0, True, None])
+def test_nobody_asks_for_more_than_ten_retries(kind: str, count: object) -> None:
+    options_of(http(x_fal_retry_config=json.dumps({kind: {"retries": 10}})))
+    with pytest.raises(BadRequest, match="at most 10 retries"):
+        options_of(http(x_fal_retry_config=json.dumps({kind: {"retries": count}})))

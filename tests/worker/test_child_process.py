@@ -26,7 +26,7 @@ class Program(ChildPlan):
 
 
 async def started(tmp_path: Path, program: str) -> ChildProcess:
-    return await ChildProcess.start(Program("training", "cpu", "", tmp_path / "logs" / "child.log", program))
+    return await ChildProcess.start(Program("training", "cpu", "", tmp_path / "logs" / "child.log", program=program))
 
 
 async def test_the_last_words_tell_why_a_child_died(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.support.processes import SupervisorProcess
+from tests.support.processes import SupervisorProcess, supervision
 
 from tintype.files import Objects, internal_url, new_file_id
+from tintype.settings import Settings
 from tintype.store import NewRequest, Outcome, Status, StoredFile
 
 pytestmark = pytest.mark.anyio
@@ -258,3 +259,18 @@ async def test_who_may_read_a_file_is_asked_when_it_is_read(supervised: Supervis
     done = await supervised.finished(request_id)
     assert done.failure is not None
     assert done.failure.error_type == "file_download_error"
+
+
+async def test_a_child_may_take_so_much_memory_and_no_more(settings: Settings) -> None:
+    """Whether Python, torch or a library in C++ asks for it: the job fails at once, and is told what to do."""
+    limited = settings.model_copy(update={"child_memory_bytes": 1500 << 20})
+    async with supervision(limited) as running:
+        running.start()
+        for how in ("hoard", "torch", "abort"):
+            failed = await running.finished(await running.submit(fail=how))
+            assert failed.failure is not None
+            told = str(failed.failure.body)
+            assert "does not fit the memory that a compute process may take here, 1.46 GiB" in told, how
+            assert "TINTYPE_CHILD_MEMORY_BYTES" in told
+            assert failed.attempts == 1
+        assert (await running.finished(await running.submit())).outcome is Outcome.OK

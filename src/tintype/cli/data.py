@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from tintype.errors import SettingsError
+from tintype.installation import make_data_dir
 from tintype.settings import Settings, load_settings
 from tintype.store import Store
 
@@ -30,7 +31,7 @@ def with_store(data_dir: Path | None, work: Callable[[Store, Settings], Awaitabl
             f"There is no installation in {settings.data_dir}.",
             remedy="Name its folder with --data-dir; `tintype serve` begins a new one.",
         )
-    settings.make_data_dir()
+    make_data_dir(settings)
 
     async def run() -> T:
         store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)

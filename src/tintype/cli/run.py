@@ -18,8 +18,8 @@ import typer
 
 from tintype.cli.data import DataDir
 from tintype.errors import SettingsError
-from tintype.installation import ServerInfo, find_server, hold_open, key_file
-from tintype.processes import is_running
+from tintype.installation import ServerInfo, find_server, hold_open, key_file, make_data_dir
+from tintype.processes import is_running, keep_files_private
 from tintype.settings import Settings, load_settings
 
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as shells answer
@@ -34,11 +34,13 @@ def run(
     Example: [bold]tintype run -- python app.py[/]
     """
     settings = load_settings(data_dir=data_dir)
-    settings.make_data_dir()
+    usual = keep_files_private()
+    make_data_dir(settings)
     in_use = hold_open(settings.data_dir)
     server = find_server(settings.data_dir) or _started(settings)
     environment = {**os.environ, **proxy_variables(settings, server)}
     os.set_inheritable(in_use, True)  # for as long as the program lives
+    os.umask(usual)  # what the program writes is its own business
     try:
         os.execvpe(command[0], command, environment)
     except FileNotFoundError:

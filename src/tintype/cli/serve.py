@@ -28,7 +28,15 @@ from tintype.cli.keys import first_key
 from tintype.devices import chosen_devices
 from tintype.errors import SettingsError
 from tintype.files import Objects
-from tintype.installation import ProxySockets, device_lock, key_file, open_proxy_sockets, stop_when_unused
+from tintype.installation import (
+    ProxySockets,
+    close_to_others,
+    device_lock,
+    key_file,
+    make_data_dir,
+    open_proxy_sockets,
+    stop_when_unused,
+)
 from tintype.models.weights import summary
 from tintype.processes import Lifeline, set_up_log
 from tintype.settings import BASE_MODELS, Settings, load_settings
@@ -87,8 +95,9 @@ def run_server(
 
     Raises SettingsError when the address cannot be listened on, or nothing can be kept where data or files shall be.
     """
-    settings.make_data_dir()
+    make_data_dir(settings)
     Objects.open(settings.storage_url)
+    closed = close_to_others(settings)
     for device in chosen_devices(settings.device):  # supervisors refuse by themselves; this comes before the banner
         with device_lock(settings.data_dir, device, patience=PREDECESSOR_SECONDS):
             continue
@@ -100,6 +109,8 @@ def run_server(
         tls = None if settings.tls_port is None else held.enter_context(listen(settings.host, settings.tls_port))
         processes = _Processes(settings, listener, launcher, endpoints)
         _introduce(settings, _origin(settings))
+        if closed:
+            print(f"  closed   {closed} files and folders that other users of this machine could open", flush=True)
         if tls is not None:
             _introduce_tls(settings, tls.getsockname()[1])
         sockets = held.enter_context(open_proxy_sockets(settings.data_dir, _address(settings), tls, auth=settings.auth))

@@ -9,7 +9,7 @@ import sys
 from tintype.fal_proxy.certificates import CertificateAuthority
 from tintype.fal_proxy.proxy import Proxy
 from tintype.installation import ServerInfo, key_file
-from tintype.processes import watch_parent
+from tintype.processes import keep_files_private, watch_parent
 from tintype.settings import load_settings
 
 
@@ -21,6 +21,7 @@ def main() -> None:
     parser.add_argument("--tls-fd", type=int, help="a socket that answers as this server, behind TLS")
     parser.add_argument("--parent-fd", type=int, required=True, help="an inherited pipe; its end ends this process")
     options = parser.parse_args()
+    keep_files_private()
     watch_parent(options.parent_fd)
     data_dir = load_settings().data_dir
     server = ServerInfo.read(data_dir)

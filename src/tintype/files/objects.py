@@ -209,7 +209,7 @@ class Objects:
         assert self._folder is not None
         target = self._folder / _checked(key)
         target.parent.mkdir(exist_ok=True)
-        os.chmod(path, 0o644)
+        os.chmod(path, 0o600)
         os.replace(path, target)
         sync_folder(target.parent)
         sync_folder(self._folder)

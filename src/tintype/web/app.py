@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from tintype.errors import TintypeError
+from tintype.installation import make_data_dir
 from tintype.settings import Settings
 from tintype.store.store import Store
 from tintype.web.housekeeping import keep_house
@@ -51,7 +52,7 @@ def create_app(settings: Settings, store: Store | None = None) -> Starlette:
             if store is None:
                 await opened.close()
 
-    settings.make_data_dir()
+    make_data_dir(settings)
     app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(ReplayMiddleware), Middleware(RequestMiddleware, settings)],

@@ -24,7 +24,7 @@ LONGEST_LIFETIME = 100 * 365 * 86400.0  # seconds
 _LIFECYCLE_HEADERS = ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference")  # the first one given counts
 _SHORTEST_TIMEOUT = 0.1  # seconds
 _MOST_TAGS = 10
-_MOST_RETRIES = 100
+_MOST_RETRIES = 10  # as many as fal's own
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 

@@ -24,7 +24,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tintype.errors import BadRequest, Failure, TintypeError
-from tintype.processes import set_up_log, watch_parent
+from tintype.processes import keep_files_private, set_up_log, watch_parent
 from tintype.settings import load_settings
 from tintype.web.app import create_app
 from tintype.web.responses import to_json
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, help="port to listen on (without --fd)")
     parser.add_argument("--parent-fd", type=int, help="an inherited pipe; its end ends this process")
     options = parser.parse_args(arguments)
+    keep_files_private()
     if options.parent_fd is not None:
         watch_parent(options.parent_fd)
     set_up_log()

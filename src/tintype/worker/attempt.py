@@ -20,6 +20,7 @@ from tintype.errors import Cancelled, Failure, LeaseLost, StorageFull
 from tintype.settings import Settings
 from tintype.store import Claim, Ending, LogLine, Store, StoredFile
 from tintype.worker.child_process import DRAIN_SECONDS, ChildProcess
+from tintype.worker.memory import too_little
 from tintype.worker.messages import AskFile, Cancel, FileAnswer, FromChild, Run, Stop
 from tintype.worker.progress import ProgressNotes
 
@@ -223,6 +224,8 @@ class AttemptRun:
         cause = await self._child.wait()
         if self._cancelling:
             await self._fail(Cancelled().failure())
+        elif self._kill_at is None and self._child.lacked_memory:  # it would lack it again
+            await self._fail(too_little(self._child.memory.bytes).failure())
         else:
             await self._release(Ending.DRAINED if self._draining.is_set() else Ending.DIED, cause)
         return Ended(healthy=False)

@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import queue
+import resource
 import shutil
 import signal
 import sys
@@ -38,10 +39,11 @@ from tintype.errors import (
     TintypeError,
 )
 from tintype.files.disk import is_full
-from tintype.processes import end_own_group
+from tintype.processes import end_own_group, keep_files_private
 from tintype.settings import Settings, load_settings
 from tintype.worker import messages
 from tintype.worker.context import PipeContext, Signals
+from tintype.worker.memory import too_little
 
 Job = Callable[[BaseModel, PipeContext], BaseModel]
 
@@ -173,6 +175,9 @@ def _failure_of(problem: Exception, device: str) -> Failure:
     if isinstance(problem, TintypeError):
         return problem.failure()
     traceback.print_exception(problem)
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if _is_out_of_memory(problem) and type(problem).__name__ != "OutOfMemoryError" and limit != resource.RLIM_INFINITY:
+        return too_little(limit).failure()
     if _is_out_of_memory(problem):
         return OutOfMemory(
             f"The job does not fit the memory of {device}.",
@@ -230,6 +235,7 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--endpoints", default="tintype.catalog:ENDPOINTS", help="module:NAME of the endpoints served")
     options = parser.parse_args()
+    keep_files_private()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the launcher's business: it drains
     faulthandler.enable()
     _volunteer_for_the_out_of_memory_killer()

@@ -23,6 +23,7 @@ import psutil
 
 from tintype.catalog import Kind
 from tintype.processes import kill_group
+from tintype.worker.memory import MemoryLimit, says_want
 from tintype.worker.messages import FromChild, Stop, ToChild
 
 LONGEST_LINE = 1 << 30  # bytes; pictures returned as data URIs travel in one message
@@ -44,6 +45,7 @@ class ChildPlan:
     device: str
     endpoints: str
     log_file: Path
+    memory_bytes: int | None = None  # the most it may take; None for what is usual
 
     @property
     def command(self) -> list[str]:
@@ -66,9 +68,11 @@ class ChildProcess:
 
     living: ClassVar[set[int]] = set()  # pids, read by the lifeline's thread when this process is orphaned
 
-    def __init__(self, process: asyncio.subprocess.Process, log_file: Path) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log_file: Path, memory: MemoryLimit) -> None:
+        self.memory = memory
         self.messages: asyncio.Queue[FromChild | None] = asyncio.Queue()
         self.ready = False
+        self.lacked_memory = False  # as far as it has said; for sure once it was waited for
         self._process = process
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep_stderr(log_file))]
@@ -87,7 +91,7 @@ class ChildProcess:
         )
         cls.living.add(process.pid)
         _be_nice(process.pid, NICENESS[plan.lane])
-        return cls(process, plan.log_file)
+        return cls(process, plan.log_file, MemoryLimit.put_on(process.pid, device=plan.device, given=plan.memory_bytes))
 
     @property
     def pid(self) -> int:
@@ -113,6 +117,9 @@ class ChildProcess:
         await asyncio.wait(self._tasks, timeout=1.0)  # a grandchild may hold stderr open
         how = f"signal {_name(-code)}" if code < 0 else f"exit code {code}"
         words = " | ".join(line for line in self._tail if line.strip())
+        self.lacked_memory |= self.memory.has_killed
+        kill_group(self.pid)  # what it had started
+        self.memory.lift()
         return f"The compute process ended with {how}{': ' + words if words else ''}"
 
     async def kill(self) -> None:
@@ -120,6 +127,7 @@ class ChildProcess:
         kill_group(self.pid)
         await self._process.wait()
         self.living.discard(self.pid)
+        self.memory.lift()
 
     async def stop(self) -> None:
         """Lets an idle child leave by itself, which it does at once; kills it otherwise."""
@@ -155,8 +163,11 @@ class ChildProcess:
                     kept.write(line)
                 if line.startswith(HEADING):
                     self._tail.clear()  # what an earlier job said is no cause of this one's end
+                    self.lacked_memory = False
                     continue
-                self._tail.append(line.decode(errors="replace").rstrip()[:500])
+                text = line.decode(errors="replace").rstrip()[:500]
+                self._tail.append(text)
+                self.lacked_memory |= says_want(text)
 
 
 def compute_threads() -> int:

@@ -24,7 +24,16 @@ import structlog
 from tintype.catalog import Kind
 from tintype.errors import SettingsError
 from tintype.installation import device_lock
-from tintype.processes import DEVICE_TAKEN, boot_id, host_name, is_running, kill_group, set_up_log, watch_parent
+from tintype.processes import (
+    DEVICE_TAKEN,
+    boot_id,
+    host_name,
+    is_running,
+    keep_files_private,
+    kill_group,
+    set_up_log,
+    watch_parent,
+)
 from tintype.settings import Settings, load_settings
 from tintype.store import Store, Worker
 from tintype.worker.attempt import DATABASE_AWAY
@@ -79,7 +88,8 @@ class Supervisor:
             seen_at=time.time(),
             state="idle",
         )
-        plan = ChildPlan(kind, self._device, endpoints, log_file(self._settings, self._device, kind))
+        log, memory = log_file(self._settings, self._device, kind), self._settings.child_memory_bytes
+        plan = ChildPlan(kind, self._device, endpoints, log, memory)
         return Lane(worker, plan, self._store, self._settings)
 
     def _is_turn_of(self, place: int) -> bool:
@@ -158,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parent-fd", type=int, help="read end of a pipe that closes when the parent dies")
     parser.add_argument("--endpoints", default="tintype.catalog:ENDPOINTS", help="module:NAME of the endpoints served")
     options = parser.parse_args(arguments)
+    keep_files_private()
     if options.parent_fd is not None:
         watch_parent(options.parent_fd, kill_children)
     settings = load_settings()
