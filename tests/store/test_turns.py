@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from tests.support.clock import Clock
 
 from tintype.errors import LimitReached
 from tintype.settings import Limits, Settings
-from tintype.store import Claim, Ending, NewRequest, Priority, Request, Store, StoredFile
+from tintype.store import Claim, Ending, NewRequest, Priority, Request, Store, StoredFile, schema
+from tintype.store.requests import _standing, may_run
 from tintype.store.schema import requests as table
 
 pytestmark = pytest.mark.anyio
@@ -305,7 +307,7 @@ async def test_what_waited_before_there_were_turns_is_put_into_turns(tmp_path: P
     for key_id in (*[keys[0]] * 3, keys[1], keys[2], keys[3]):
         await submitted(store, "", key_id=key_id)
     async with store._database.write() as connection:
-        for index in ("requests_waiting", "requests_waiting_of", "requests_turns", "files_of"):
+        for index in ("requests_waiting", "requests_unfinished", "requests_turns", "files_of"):
             await connection.execute(sa.text(f"DROP INDEX {index}"))
         for column in ("owner", "turn"):
             await connection.execute(sa.text(f"ALTER TABLE requests DROP COLUMN {column}"))
@@ -321,4 +323,19 @@ async def test_what_waited_before_there_were_turns_is_put_into_turns(tmp_path: P
     ]  # fmt: skip
     await submitted(store, "cy")
     assert await starts(store, 4) == [keys[0], keys[2], keys[3], "cy"]
+    await store.close()
+
+
+async def test_neither_a_claim_nor_a_submit_looks_through_what_waits_or_has_ended(tmp_path: Path) -> None:
+    store = await Store.open(Settings(data_dir=tmp_path).database_url)
+    limits = Limits(waiting_requests=9, waiting_trainings=9, running_requests=9)
+    line = sa.select(table.c.id).where(*may_run("training", 9)).order_by(*schema.IN_LINE).limit(64)
+    for query in (line, _standing(limits)):
+        text = str(query.compile(dialect=sqlite.dialect())).replace("?", "'x'")
+        async with store._database.write() as connection:
+            plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")).all()
+        steps = [row[3] for row in plan]
+        assert [step for step in steps if step.startswith("SCAN requests")] == []
+        assert [step for step in steps if "TEMP B-TREE" in step] == []
+        assert any("requests_waiting" in step for step in steps)
     await store.close()

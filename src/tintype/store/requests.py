@@ -270,8 +270,9 @@ def may_run(lane: Kind | sa.BindParameter[str], most_running: int) -> Sequence[s
     """Makes the conditions of what waits in a lane and is not of somebody who has as much running there as one may."""
     waiting = [schema.WAITING, table.c.kind == lane]
     if most_running:
-        running = sa.select(table.c.owner).where(schema.RUNNING, table.c.kind == lane).group_by(table.c.owner)
-        waiting.append(table.c.owner.not_in(running.having(sa.func.count() >= most_running)))
+        running = sa.select(table.c.owner).where(schema.RUNNING, schema.UNFINISHED, table.c.kind == lane)
+        full = running.group_by(table.c.owner).having(sa.func.count() >= most_running)
+        waiting.append(table.c.owner.not_in(full))
     return waiting
 
 
@@ -280,9 +281,8 @@ def _standing(limits: Limits) -> sa.Select[*tuple[Any, ...]]:
     place), and for how many requests and trainings of its owner wait, where that is limited."""
     owner, kind, priority = (sa.bindparam(name, type_=table.c[name].type) for name in ("owner", "kind", "priority"))
     same = table.c.priority == priority
-    his = sa.select(sa.func.count()).where(schema.WAITING, table.c.owner == owner)
-    taken = sa.or_(schema.UNFINISHED, table.c.started_at.is_not(None))  # what was cancelled before took no turn
-    last = sa.select(table.c.turn).where(table.c.owner == owner, table.c.kind == kind, same, taken)
+    his = sa.select(sa.func.count()).where(schema.WAITING, schema.UNFINISHED, table.c.owner == owner)
+    last = sa.select(table.c.turn).where(table.c.owner == owner, table.c.kind == kind, same, schema.TOOK_ITS_TURN)
     unlimited = sa.select(sa.literal(0))
     parts = (
         last.order_by(table.c.turn.desc()).limit(1),

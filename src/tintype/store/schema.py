@@ -91,6 +91,7 @@ requests = sa.Table(
 WAITING = requests.c.status == sa.literal_column("'IN_QUEUE'")
 RUNNING = requests.c.status == sa.literal_column("'IN_PROGRESS'")
 UNFINISHED = requests.c.status != sa.literal_column("'COMPLETED'")
+TOOK_ITS_TURN = sa.or_(UNFINISHED, requests.c.started_at.is_not(None))  # not if cancelled before it began
 UNSTORED = ~requests.c.store_io
 HAS_START_DEADLINE = sa.and_(WAITING, requests.c.start_deadline.is_not(None), requests.c.started_at.is_(None))
 
@@ -102,13 +103,13 @@ def _partial(name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[o
 
 IN_LINE = (requests.c.priority, requests.c.turn, requests.c.place)  # the order of a lane
 _partial("requests_waiting", WAITING, requests.c.kind, *IN_LINE)
-_partial("requests_waiting_of", WAITING, requests.c.owner, requests.c.kind)
+_partial("requests_turns", TOOK_ITS_TURN, requests.c.owner, requests.c.kind, requests.c.priority, requests.c.turn)
+_partial("requests_unfinished", UNFINISHED, requests.c.status, requests.c.owner, requests.c.kind)
 _partial("requests_running", RUNNING, requests.c.lease_until)
 _partial("requests_deadline", HAS_START_DEADLINE, requests.c.start_deadline)
 _partial("requests_coalescing", UNFINISHED, requests.c.coalesce_key)
 _partial("requests_unstored", UNSTORED, requests.c.ended_at)
 sa.Index("requests_created", requests.c.created_at)
-sa.Index("requests_turns", requests.c.owner, requests.c.kind, requests.c.priority, requests.c.turn)
 
 attempts = sa.Table(
     "attempts",

@@ -1,7 +1,5 @@
 """Whose a request is, and when it is its turn."""
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 
@@ -21,9 +19,18 @@ def upgrade() -> None:
         " FROM requests WHERE status != 'COMPLETED') AS line WHERE line.place = requests.place"
     )
     waiting = sa.text("status = 'IN_QUEUE'")
-    where: dict[str, Any] = {"sqlite_where": waiting, "postgresql_where": waiting}
     op.drop_index("requests_waiting", "requests")
-    op.create_index("requests_waiting", "requests", ["kind", "priority", "turn", "place"], **where)
-    op.create_index("requests_waiting_of", "requests", ["owner", "kind"], **where)
-    op.create_index("requests_turns", "requests", ["owner", "kind", "priority", "turn"])
+    line = ["kind", "priority", "turn", "place"]
+    op.create_index("requests_waiting", "requests", line, sqlite_where=waiting, postgresql_where=waiting)
+    unfinished = sa.text("status != 'COMPLETED'")
+    op.create_index(
+        "requests_unfinished",
+        "requests",
+        ["status", "owner", "kind"],
+        sqlite_where=unfinished,
+        postgresql_where=unfinished,
+    )
+    taken = sa.text("status != 'COMPLETED' OR started_at IS NOT NULL")
+    turns = ["owner", "kind", "priority", "turn"]
+    op.create_index("requests_turns", "requests", turns, sqlite_where=taken, postgresql_where=taken)
     op.create_index("files_of", "files", ["key_id", "size"])
