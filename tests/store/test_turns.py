@@ -334,7 +334,7 @@ async def test_neither_a_claim_nor_a_submit_looks_through_what_waits_or_has_ende
         text = str(query.compile(dialect=sqlite.dialect())).replace("?", "'x'")
         async with store._database.write() as connection:
             plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")).all()
-        steps = [row[3] for row in plan]
+        steps = [str(row.detail) for row in plan]
         assert [step for step in steps if step.startswith("SCAN requests")] == []
         assert [step for step in steps if "TEMP B-TREE" in step] == []
         assert any("requests_waiting" in step for step in steps)
