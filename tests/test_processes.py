@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
-from tintype.processes import ORPHANED, Lifeline, kill_group
+import pytest
+
+from tests.support.hostile import HOSTILE, is_harmless
+from tintype.processes import ORPHANED, Lifeline, kill_group, printable
 
 WATCHING = (
     "import sys, time; from tintype.processes import watch_parent\n"
@@ -85,3 +92,50 @@ def test_a_log_line_is_one_json_object_where_nobody_looks_at_a_terminal() -> Non
     line = json.loads(said)
     assert (line["event"], line["level"], line["lane"]) == ("supervisor ready", "info", "training")
     assert line["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_that_a_terminal_obeys_is_printable(text: str) -> None:
+    assert is_harmless(printable(text))
+
+
+def test_letters_of_all_scripts_lines_and_tabs_are_printable() -> None:
+    for text in ("ä 🙂 👩‍👩‍👧 שלום \u200f مرحبا 日本語\tone\ntwo", "", "e\u0301"):
+        assert printable(text) == text
+    assert printable("one\r\ntwo") == "one\ntwo"
+    assert printable("half \ud800") == "half \ufffd"
+
+
+LOGGING = (
+    "import logging, sys, structlog; from tests.support.hostile import HOSTILE; "
+    "from tintype.processes import set_up_log; set_up_log(); text = ''.join(HOSTILE); log = structlog.get_logger()\n"
+    "log.info(text, cause=text, many=[text])\n"
+    "try: raise ValueError(text)\n"
+    "except ValueError: log.exception('fault'); logging.getLogger('library').exception(text)\n"
+)
+
+
+@pytest.mark.parametrize("at_terminal", [True, False])
+def test_no_line_of_the_log_commands_a_terminal(at_terminal: bool) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        root = str(Path(__file__).parents[1])
+        subprocess.run(
+            [sys.executable, "-c", LOGGING],
+            stderr=theirs if at_terminal else subprocess.STDOUT,
+            stdout=theirs,
+            env=os.environ | {"PYTHONPATH": root, "NO_COLOR": "1"},
+            check=True,
+        )
+        os.set_blocking(ours, False)
+        shown = b""
+        with suppress(BlockingIOError):
+            while piece := os.read(ours, 65536):
+                shown += piece
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    colours = re.sub("\x1b\\[[0-9;]*m", "", shown.decode().replace("\r\n", "\n"))  # structlog's own
+    assert "fault" in colours
+    assert "[31m" in colours
+    assert is_harmless(colours)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -22,6 +23,10 @@ import psutil
 import structlog
 
 DEVICE_TAKEN = 3  # exit status of a supervisor whose device another one works on
+# Control characters of both sets, separators of lines, overrides of direction, interlinear marks, surrogates, tags.
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
 ORPHANED = 70  # exit status of a process whose parent has gone
 CLOCK_SLACK = 2.0  # seconds that a process's time of birth may be off
 
@@ -103,15 +108,33 @@ def is_running(pid: int, seen_at: float | None = None) -> bool:
         return True
 
 
+def printable(text: str) -> str:
+    """Replaces what a terminal would obey (control characters but tab and newline, bidirectional overrides): texts of
+    strangers stand in logs and tables."""
+    return UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _make_printable(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
 def set_up_log() -> None:
     """Sets structlog up: a line an event on stderr, coloured text at a terminal, a JSON object everywhere else."""
     at_terminal = sys.stderr.isatty()
+    if logging.lastResort is not None:  # what libraries log
+        logging.lastResort.setFormatter(_PrintableFormatter())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=not at_terminal),
             structlog.processors.format_exc_info,
+            _make_printable,
             structlog.dev.ConsoleRenderer() if at_terminal else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

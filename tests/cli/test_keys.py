@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.support.hostile import HOSTILE, is_harmless
 from typer.testing import CliRunner
 
 from tintype.cli import app
@@ -92,3 +93,10 @@ def test_revoking_twice_says_so_and_ids_survive_a_pipe(tmp_path: Path) -> None:
     again = runner.invoke(app, ["keys", "revoke", key_id, "--data-dir", str(tmp_path)])
     assert again.exit_code == 1
     assert "already" in str(again.exception)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_commands_no_terminal(tmp_path: Path, name: str) -> None:
+    with_store(tmp_path, lambda store, _: store.keys.create(name), begins=True)
+    assert is_harmless(keys("list", data_dir=tmp_path))
+    assert is_harmless(keys("revoke", name, data_dir=tmp_path))

@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+from tests.support.hostile import HOSTILE, is_harmless
 from typer.testing import CliRunner
 
 from tintype.cli import app
@@ -86,3 +88,10 @@ def test_a_model_whose_training_waits_cannot_be_deleted(tmp_path: Path) -> None:
 
 def test_an_unknown_model_points_to_the_list(tmp_path: Path) -> None:
     assert "tintype models list" in models(tmp_path, "show", "nope", code=1)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_commands_no_terminal(tmp_path: Path, name: str) -> None:
+    model = make(tmp_path, name)
+    for said in (("list",), ("show", model.id), ("archive", model.id)):
+        assert is_harmless(models(tmp_path, *said))

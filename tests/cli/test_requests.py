@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+from tests.support.hostile import HOSTILE, is_harmless
 from typer.testing import CliRunner
 
 from tintype.cli import app
@@ -82,3 +84,30 @@ def test_show_names_the_newest_checkpoint(tmp_path: Path) -> None:
 def test_looking_where_nothing_is_begins_nothing(tmp_path: Path) -> None:
     assert "--data-dir" in requests(tmp_path / "wrong", "list", code=1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_nothing_a_sender_wrote_commands_the_terminal(tmp_path: Path, text: str) -> None:
+    async def work(store: Store, _: Settings) -> Request:
+        new = NewRequest(f"e/{text}", "inference", {"prompt": text, text: [text]}, tags={"t": text}, notes=(text,))
+        request, _new = await store.requests.submit(new)
+        claim = await store.leases.claim(text, "inference")
+        assert claim is not None
+        await store.leases.fail(claim, InternalError(text).failure(), logs=[LogLine(0, 1.0, text, text)])
+        return request
+
+    request = with_store(tmp_path, work)
+    shown = requests(tmp_path, "show", request.id)
+    assert json.loads(shown)["input"] == {"prompt": text, text: [text]}
+    assert is_harmless(shown)
+    assert is_harmless(requests(tmp_path, "list"))
+    assert is_harmless(requests(tmp_path, "logs", request.id))
+
+
+def test_a_message_of_several_lines_forges_no_line_of_the_log(tmp_path: Path) -> None:
+    async def work(store: Store, _: Settings) -> Request:
+        notes = ("one\n2026-01-01 00:00:00 INFO  The key is valid.",)
+        return (await store.requests.submit(NewRequest("e", "inference", {}, notes=notes)))[0]
+
+    lines = requests(tmp_path, "logs", with_store(tmp_path, work).id).splitlines()
+    assert [line.startswith(" " * 26) for line in lines] == [False, True]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from tests.support.hostile import HOSTILE, is_harmless
 from typer.testing import CliRunner
 
 from tintype.cli import app
@@ -55,3 +57,16 @@ def test_a_key_is_rotated_with_a_day_of_both_or_at_once(tmp_path: Path) -> None:
     assert [key.id for key in keys(tmp_path)] == [first.id, second]
     third = webhooks("rotate-key", "--now", data_dir=tmp_path).split()[0]
     assert [key.id for key in keys(tmp_path)] == [third]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_a_receiver_answers_commands_no_terminal(tmp_path: Path, text: str) -> None:
+    async def work(store: Store, _: Settings) -> None:
+        new = NewRequest("fal-ai/flux-lora", "inference", {}, webhook_url=URL + text)
+        request, _new = await store.requests.submit(new)
+        await store.requests.cancel(request.id)
+        [delivery] = await store.webhooks.claim(1)
+        await store.webhooks.delivered(delivery, text)
+
+    with_store(tmp_path, work)
+    assert is_harmless(webhooks("list", data_dir=tmp_path))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.support.hostile import HOSTILE, is_harmless
 
-from tintype.store import LogLine, Store
+from tintype.store import Ending, LogLine, Store
 from tintype.store.requests import DROPPED, MOST_LINES
 
 pytestmark = pytest.mark.anyio
@@ -51,3 +52,22 @@ async def test_whatever_a_job_prints_can_be_kept(store: Store, submit: Any) -> N
     await store.leases.heartbeat(claim, logs=[LogLine(0, 1.0, "INFO", "nul \0, half a pair \ud800, ä 🙂")])
     [line] = await store.requests.logs(request.id)
     assert line.message == "nul �, half a pair ?, ä 🙂"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_a_line_never_commands_the_terminal_of_who_reads_it(store: Store, submit: Any, text: str) -> None:
+    request = await submit()
+    claim = await store.leases.claim("w", "training")
+    assert claim is not None
+    await store.leases.heartbeat(claim, logs=[LogLine(0, 1.0, "INFO", f'Captions: "{text}"')])
+    for _ in range(3):
+        await store.leases.release(claim, Ending.DIED, text)
+        claim = await store.leases.claim("w", "training") or claim
+    [line] = await store.requests.logs(request.id)
+    attempts = await store.requests.attempts(request.id)
+    ended = await store.requests.get(request.id)
+    assert ended is not None
+    assert ended.failure is not None
+    assert is_harmless(line.message)
+    assert is_harmless("".join(attempt.cause for attempt in attempts))
+    assert is_harmless(ended.failure.body["message"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.support.hostile import HOSTILE, is_harmless
 
 from tintype.worker.child_process import ChildPlan, ChildProcess
 
@@ -95,3 +96,14 @@ async def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None
     child = await started(tmp_path, "import sys; print('x' * 200_000, file=sys.stderr); sys.exit('told')")
     assert await child.messages.get() is None
     assert (await child.wait()).endswith("told")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_what_a_child_prints_commands_no_terminal(tmp_path: Path, text: str) -> None:
+    program = f"import os; os.write(2, {text.encode()!r} + b'\\n'); os._exit(1)"
+    child = await started(tmp_path, program)
+    assert await child.messages.get() is None
+    assert is_harmless(await child.wait())
+    kept = (tmp_path / "logs" / "child.log").read_bytes().decode()
+    assert kept
+    assert is_harmless(kept)

@@ -17,6 +17,7 @@ from tintype.cli.gc import gc
 from tintype.cli.run import run
 from tintype.cli.serve import serve
 from tintype.errors import TintypeError
+from tintype.processes import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,5 +44,5 @@ def main() -> None:
     try:
         app()
     except TintypeError as problem:
-        Console(stderr=True).print(f"[bold red]error[/] {escape(problem.message)}", highlight=False)
+        Console(stderr=True).print(f"[bold red]error[/] {escape(printable(problem.message))}", highlight=False)
         sys.exit(1)

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from tintype.cli.data import DataDir, with_store
-from tintype.cli.listing import show_table
+from tintype.cli.listing import say, show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.installation import key_file, write_secret
 from tintype.settings import Settings
@@ -31,7 +31,7 @@ def create(
     async def work(store: Store, _: Settings) -> str:
         return (await store.keys.create(name))[1]
 
-    typer.echo(with_store(data_dir, work, begins=True))
+    say(with_store(data_dir, work, begins=True))
 
 
 @app.command("list", epilog="Example: [bold]tintype keys list[/]")
@@ -69,7 +69,7 @@ def revoke(
         count = 0 if keep_running else await store.requests.cancel_all([key.id for key in keys])
         return f"{keys[0].name}; {count} of its requests are cancelled"
 
-    typer.echo(f"revoked {with_store(data_dir, work)}")
+    say(f"revoked {with_store(data_dir, work)}")
 
 
 async def first_key(store: Store, settings: Settings) -> str | None:

@@ -20,7 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
+from tintype.cli.listing import say
 from tintype.errors import BadRequest, Drained
+from tintype.processes import printable
 from tintype.settings import load_settings
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ def generate(
         for number, image in enumerate(answer.images):
             target = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
             shutil.move(context.output / str(image.file_name), target)
-            typer.echo(f"{target}  {image.width} x {image.height}, seed {answer.seed + number}")
+            say(f"{target}  {image.width} x {image.height}, seed {answer.seed + number}")
 
 
 @contextmanager
@@ -131,7 +133,7 @@ def _running(folder: Path, output: Path) -> Iterator[LocalContext]:
 
         def log(level: str, message: str) -> None:
             style = "yellow" if level in ("WARN", "ERROR") else None
-            bar.console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+            bar.console.print(printable(message), style=style, markup=False, highlight=False, soft_wrap=True)
 
         context = LocalContext(folder, load_settings(), output=output, on_log=log, on_progress=progress)
         with _interruptible(context):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from tintype.catalog.custom_models import ModelStatus, checked_name
 from tintype.cli.data import DataDir, with_store
 from tintype.cli.keys import when
-from tintype.cli.listing import show_table
+from tintype.cli.listing import say, show_json, show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.files import Objects
 from tintype.settings import Settings
@@ -58,7 +57,7 @@ def show(model_id: ModelId, data_dir: DataDir = None) -> None:
             "files": model.files,
         }
 
-    typer.echo(json.dumps(with_store(data_dir, work), indent=2, ensure_ascii=False))
+    show_json(with_store(data_dir, work))
 
 
 @app.command(epilog="Example: [bold]tintype models rename AbC1 'Red hats'[/]")
@@ -79,7 +78,7 @@ def rename(
     model = with_store(data_dir, work)
     if model is None:
         raise BadRequest(f"The model {model_id!r} was deleted.")
-    typer.echo(f"{model.id} is now called {model.name}")
+    say(f"{model.id} is now called {model.name}")
 
 
 @app.command(epilog="Example: [bold]tintype models archive AbC1[/]")
@@ -91,7 +90,7 @@ def archive(model_id: ModelId, data_dir: DataDir = None) -> None:
         await store.models.archive(model.id)
         return model.id
 
-    typer.echo(f"archived {with_store(data_dir, work)}")
+    say(f"archived {with_store(data_dir, work)}")
 
 
 @app.command(epilog="Example: [bold]tintype models delete AbC1 --yes[/]")
@@ -117,7 +116,7 @@ def delete(
     model = with_store(data_dir, find)
     if not yes:
         typer.confirm(f"Delete {model.name} ({model.id}) and its files for good?", abort=True)
-    typer.echo(f"deleted {model.id} with {with_store(data_dir, work)} files")
+    say(f"deleted {model.id} with {with_store(data_dir, work)} files")
 
 
 async def _find(store: Store, model_id: str) -> CustomModel:

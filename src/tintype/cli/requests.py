@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from tintype.cli.data import DataDir, with_store
 from tintype.cli.keys import when
-from tintype.cli.listing import show_table
+from tintype.cli.listing import say, show_json, show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.files.urls import render
 from tintype.settings import Settings
@@ -69,7 +68,7 @@ def show(request_id: RequestId, data_dir: DataDir = None) -> None:
             ],
         }  # fmt: skip
 
-    typer.echo(json.dumps(with_store(data_dir, work), indent=2, ensure_ascii=False))
+    show_json(with_store(data_dir, work))
 
 
 @app.command(epilog="Example: [bold]tintype requests logs 5b1c0000[/]")
@@ -79,7 +78,8 @@ def logs(request_id: RequestId, data_dir: DataDir = None) -> None:
     async def work(store: Store, _: Settings) -> None:
         request = await _find(store, request_id)
         for line in await store.requests.logs(request.id):
-            typer.echo(f"{when(line.at)} {line.level:5} {line.message}")
+            message = line.message.replace("\n", "\n" + " " * 26)  # a line of its own has a time
+            say(f"{when(line.at)} {line.level:5} {message}")
 
     with_store(data_dir, work)
 
@@ -95,7 +95,7 @@ def cancel(request_id: RequestId, data_dir: DataDir = None) -> None:
         changed = await store.requests.cancel(request.id)
         return "cancelled" if changed and changed.status is Status.COMPLETED else "cancellation requested"
 
-    typer.echo(with_store(data_dir, work))
+    say(with_store(data_dir, work))
 
 
 @app.command(epilog="Example: [bold]tintype requests retry 5b1c0000[/]")
@@ -111,7 +111,7 @@ def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
         await store.requests.retry(request.id)
         return request.id
 
-    typer.echo(f"queued again: {with_store(data_dir, work)}")
+    say(f"queued again: {with_store(data_dir, work)}")
 
 
 async def _find(store: Store, request_id: str) -> Request:

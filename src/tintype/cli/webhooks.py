@@ -8,7 +8,7 @@ import typer
 
 from tintype.cli.data import DataDir, with_store
 from tintype.cli.keys import when
-from tintype.cli.listing import show_table
+from tintype.cli.listing import say, show_table
 from tintype.settings import Settings
 from tintype.store import Delivery, SigningKey, Store
 
@@ -47,7 +47,7 @@ def replay(
         return await store.webhooks.replay(request_id)
 
     delivery = with_store(data_dir, work)
-    typer.echo(f"on its way to {delivery.url}")
+    say(f"on its way to {delivery.url}")
 
 
 @app.command("rotate-key", epilog="Example: [bold]tintype webhooks rotate-key[/]")
@@ -63,4 +63,4 @@ def rotate_key(
         return await store.webhooks.rotate_signing_key(at_once=now)
 
     key = with_store(data_dir, work)
-    typer.echo(f"{key.id} {'signs now' if now else 'is published now and signs in a day'}")
+    say(f"{key.id} {'signs now' if now else 'is published now and signs in a day'}")

@@ -245,7 +245,8 @@ class Leases(Repository):
     async def _give_back(
         self, connection: AsyncConnection, claim: Claim, held: AnyRow, ending: Ending, cause: str
     ) -> Request:
-        ended = {"ended_at": self._now(), "ending": ending, "cause": cleaned(cause)}
+        cause = cleaned(cause)
+        ended = {"ended_at": self._now(), "ending": ending, "cause": cause}
         statement = _attempt(claim).values(ended).returning(schema.attempts.c.checkpoint_step)
         advanced = (await connection.execute(statement)).scalar() is not None
         strikes = held.strikes + (ending is Ending.DIED and not advanced)

@@ -10,6 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tintype.processes import printable
+
 # The newest migration. Opening a database that already carries it does not import Alembic.
 SCHEMA_VERSION = "0008"
 
@@ -17,8 +19,8 @@ metadata = sa.MetaData()
 
 
 def cleaned(text: str) -> str:
-    """Makes any text storable (Postgres refuses NUL, UTF-8 lone surrogates)."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    """Makes any text storable (Postgres refuses NUL, UTF-8 lone surrogates), and such as a terminal may be shown."""
+    return printable(text.encode("utf-8", "replace").decode())
 
 
 class _Id(sa.TypeDecorator[str]):

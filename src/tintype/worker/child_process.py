@@ -22,7 +22,7 @@ from typing import ClassVar, cast
 import psutil
 
 from tintype.catalog import Kind
-from tintype.processes import kill_group
+from tintype.processes import kill_group, printable
 from tintype.worker.memory import MemoryLimit, says_want
 from tintype.worker.messages import FromChild, Stop, ToChild
 
@@ -159,15 +159,15 @@ class ChildProcess:
         assert stderr is not None
         with _open_log(log_file) as kept:
             while line := await stderr.readline():
+                said = printable(line.replace(b"\r", b"\n").decode(errors="replace"))
                 with suppress(OSError):  # on a full disk the child must still be read, or it would wait for us
-                    kept.write(line)
+                    kept.write(said.encode())
                 if line.startswith(HEADING):
                     self._tail.clear()  # what an earlier job said is no cause of this one's end
                     self.lacked_memory = False
                     continue
-                text = line.decode(errors="replace").rstrip()[:500]
-                self._tail.append(text)
-                self.lacked_memory |= says_want(text)
+                self._tail.append(said.strip()[-500:])
+                self.lacked_memory |= says_want(said)
 
 
 def compute_threads() -> int:
