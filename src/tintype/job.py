@@ -33,7 +33,7 @@ class CheckpointStore(Protocol):
         """The newest complete checkpoint of any attempt of this request."""
         ...
 
-    def save(self, step: int, write: Callable[[Path], object]) -> Checkpoint:
+    def save(self, step: int, write: Callable[[Path], object]) -> None:
         """Calls `write` with an empty folder and publishes it atomically: a kill leaves the old one or the new one."""
         ...
 

@@ -147,13 +147,18 @@ class Settings(BaseSettings):
         return self.storage or str(self.data_dir.resolve() / "files")
 
     @property
+    def checkpoint_url(self) -> str:
+        """Where checkpoints are kept: apart from files, in the same storage, for whichever machine goes on."""
+        return self.storage_url if self.storage_url == "memory:" else f"{self.storage_url.rstrip('/')}/checkpoints"
+
+    @property
     def limits(self) -> Limits:
         """What each person may have."""
         return Limits(**{limit.name: getattr(self, f"max_{limit.name}") for limit in fields(Limits)})
 
     @property
     def work_dir(self) -> Path:
-        """Scratch space and checkpoints of requests, one folder per request id."""
+        """Scratch space of requests on this machine, one folder per request id."""
         return self.data_dir.resolve() / "work"
 
 

@@ -117,6 +117,7 @@ class ServeProcess(RequestsInStore):
         super().__init__(settings, store)
         self.log = log
         self.mark = uuid.uuid4().hex
+        self.program = PROGRAM
         self.process: subprocess.Popen[bytes] | None = None  # the one started last
         self.started: list[subprocess.Popen[bytes]] = []
 
@@ -124,7 +125,7 @@ class ServeProcess(RequestsInStore):
         settings = self.settings.model_copy(update=changed)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM],
+                [sys.executable, "-c", self.program],
                 env=environment_with_tiny_jobs(settings) | {MARK: self.mark},
                 stdout=log,
                 stderr=log,

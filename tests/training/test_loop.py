@@ -15,9 +15,10 @@ from PIL import Image
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import Cancelled, Drained, NonFiniteLoss
+from tintype.files import Objects
+from tintype.files.checkpoints import ObjectCheckpoints
 from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.inference.lora_cache import LoraRequest
-from tintype.job import Checkpoint
 from tintype.jobs.local import LocalContext
 from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
@@ -28,7 +29,6 @@ from tintype.models.flux.model import FluxFamily
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
 from tintype.training.loop import Plan, Trained, train
-from tintype.worker.checkpoints import FolderCheckpoints
 
 PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2, checkpoint_seconds=1e9)
 SIZES = (Bucket(512, 512, 512), Bucket(512, 256, 512))
@@ -157,14 +157,14 @@ def test_an_attempt_that_finds_all_steps_done_says_so(models: ResidentModels, ca
     assert told == [(PLAN.steps, PLAN.steps)]
 
 
-class OnFullDisk(FolderCheckpoints):
+class OnFullDisk(ObjectCheckpoints):
     """Where nothing more can be written."""
 
-    def save(self, step: int, write: Callable[[Path], object]) -> Checkpoint:
+    def save(self, step: int, write: Callable[[Path], object]) -> None:
         def fails(folder: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        return super().save(step, fails)
+        super().save(step, fails)
 
 
 def test_a_full_disk_costs_the_checkpoints_and_not_the_run(
@@ -174,7 +174,7 @@ def test_a_full_disk_costs_the_checkpoints_and_not_the_run(
     context = LocalContext(
         tmp_path, load_settings(), resident_models=models, on_log=lambda _, message: said.append(message)
     )
-    context.checkpoint = OnFullDisk(tmp_path / "full")
+    context.checkpoint = OnFullDisk(Objects.open(str(tmp_path / "objects")), "r", tmp_path / "full")
     flux, plan = models.family(FluxFamily), replace(PLAN, checkpoint_steps=3)
     trained = train(flux, adapter_for(flux), cache, plan, context, snapshot_dir=tmp_path / "kept")
     assert trained.losses == unbroken.losses

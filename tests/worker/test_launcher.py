@@ -1,4 +1,4 @@
-"""The launcher's parts that need no process tree; tests/crash/ drives the tree itself."""
+"""A launcher's parts that need no processes; tests/crash/ drives those themselves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tintype.errors import SettingsError
 from tintype.settings import load_settings
-from tintype.worker.launcher import environment
+from tintype.worker.launcher import LaunchPlan, environment, new_launcher
 
 
 def test_settings_reach_a_child_process_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,3 +35,16 @@ def test_a_light_process_imports_nothing_heavy() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert answer.stdout == "[]\n"
+
+
+def test_a_launcher_that_is_not_registered_is_refused_with_those_that_are() -> None:
+    plan = LaunchPlan(load_settings(), "module:NAME", give_up=lambda: None)
+    with pytest.raises(SettingsError, match=r"'slurm'.*--launcher: local"):
+        new_launcher("slurm", plan)
+
+
+def test_a_supervisors_command_names_its_device_and_what_it_serves() -> None:
+    plan = LaunchPlan(load_settings(), "module:NAME", give_up=lambda: None)
+    assert plan.command("cuda:1")[1:] == [
+        "-m", "tintype.worker.supervisor", "--device", "cuda:1", "--endpoints", "module:NAME",
+    ]  # fmt: skip

@@ -162,6 +162,17 @@ class Objects:
         with _bucket():
             return [entry["path"] for batch in obstore.list(self._store, f"{folder}/") for entry in batch]
 
+    def last_stored(self) -> dict[str, float]:
+        """Tells for each id when its newest object was stored (unix seconds)."""
+        newest: dict[str, float] = {}
+        with _bucket():
+            for batch in obstore.list(self._store):
+                for entry in batch:
+                    if _KEY.fullmatch(entry["path"]) and not entry["path"].startswith(f"{_ASIDE}/"):
+                        id = entry["path"].partition("/")[0]
+                        newest[id] = max(newest.get(id, 0.0), entry["last_modified"].timestamp())
+        return newest
+
     def discard_unfinished(self, older_than: float) -> int:
         """Removes what writes that were killed left aside, untouched for so many seconds. Returns how many. (A bucket
         drops unfinished writes by a rule of its own.)"""

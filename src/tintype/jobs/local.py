@@ -14,10 +14,10 @@ from tintype.catalog import INTERNAL_SCHEME, File
 from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.files import Objects, fetch_input
+from tintype.files.checkpoints import ObjectCheckpoints
 from tintype.job import CheckpointStore, Level
 from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import Settings
-from tintype.worker.checkpoints import FolderCheckpoints
 
 _OFFERED = f"{INTERNAL_SCHEME}local/"
 
@@ -46,7 +46,9 @@ class LocalContext:
         self.draining = False
         for needed in (self.scratch, self.lasting, self.output):
             needed.mkdir(parents=True, exist_ok=True)
-        self.checkpoint: CheckpointStore = FolderCheckpoints(folder / "checkpoints")
+        self.checkpoint: CheckpointStore = ObjectCheckpoints(
+            Objects.open(str(folder / "objects")), "checkpoints", folder / "checkpoints"
+        )
         self._resident_models = resident_models or ResidentModels(settings, settings.device)
         self._on_log, self._on_progress = on_log, on_progress
         self._offered: dict[str, Path] = {}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from tintype.errors import Drained, NonFiniteLoss, StorageFull
+from tintype.errors import Drained, NonFiniteLoss, StorageFull, StorageUnavailable
 from tintype.job import JobContext
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
@@ -152,7 +152,7 @@ class _Run:
     def checkpoint(self) -> None:
         """Saves where the run is, unless that is kept already.
 
-        A full disk costs the checkpoint, not the run: there may be room again by the next one.
+        A full disk, or a bucket that is away, costs the checkpoint, not the run: it may be over by the next one.
         """
         if self.state.step == self.saved_step:
             return
@@ -162,7 +162,7 @@ class _Run:
                 lambda folder: save(folder, self.identity, self.state, self.stepper.optimizer, self.snapshot_dir),
             )
             self.saved_step = self.state.step
-        except StorageFull as problem:
+        except (StorageFull, StorageUnavailable) as problem:
             self.context.log(f"Step {self.state.step}: {problem.message} Training goes on without it.", "WARN")
         self.saved_at = time.monotonic()
 

@@ -7,17 +7,14 @@ expired deadline even when no supervisor is left.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import shutil
 import time
-from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import structlog
 
+from tintype.files.checkpoints import remove_work, work_of_requests
 from tintype.files.urls import is_file_id
 from tintype.store.records import Outcome, Request, Status
 from tintype.web.services import Services
@@ -105,17 +102,16 @@ async def _is_alone(services: Services) -> bool:
 
 
 async def remove_ended_work(services: Services) -> int:
-    """Removes the work folders of requests that have ended and will not be retried. Returns how many."""
-    removed = 0
-    for folder in await anyio.to_thread.run_sync(_folders, services.settings.work_dir):
-        request, over = await services.store.requests.get(folder.name), False
+    """Removes work folders and checkpoints of requests that have ended and will not be retried. Returns how many."""
+    removed, settings = 0, services.settings
+    for request_id, changed_at in (await anyio.to_thread.run_sync(work_of_requests, settings)).items():
+        request = await services.store.requests.get(request_id)
         if request is None:
-            with contextlib.suppress(FileNotFoundError):  # its supervisor was faster
-                over = time.time() - folder.stat().st_mtime > _STALE_SECONDS
+            over = time.time() - changed_at > _STALE_SECONDS and await _is_alone(services)
         else:
             over = request.status is Status.COMPLETED and _is_past_retrying(request)
         if over:
-            await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+            await anyio.to_thread.run_sync(remove_work, settings, request_id)
             removed += 1
     return removed
 
@@ -124,7 +120,3 @@ def _is_past_retrying(request: Request) -> bool:
     if request.outcome is Outcome.OK or not request.store_io:
         return True
     return time.time() - (request.ended_at or 0.0) > _RETRY_SECONDS
-
-
-def _folders(work: Path) -> list[Path]:
-    return [path for path in work.iterdir() if path.is_dir()] if work.is_dir() else []

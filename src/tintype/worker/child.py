@@ -153,7 +153,7 @@ class Child:
         endpoint = self._endpoints.get(order["endpoint_id"].strip("/"))
         if endpoint is None:
             raise InternalError(f"This worker does not know {order['endpoint_id']}.", remedy="Restart `tintype serve`.")
-        checkpoint = context.checkpoint.latest()
+        checkpoint = context.checkpoint.latest() if endpoint.kind == "training" else None
         if order["attempt"] > 1 or checkpoint is not None:
             place = f"from its checkpoint at step {checkpoint.step}" if checkpoint else "from the beginning"
             context.log(f"Attempt {order['attempt']} goes on {place}.")

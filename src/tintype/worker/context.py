@@ -20,11 +20,11 @@ from tintype.catalog import File
 from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.files import Objects, fetch_input, internal_url, new_file_id, render, safe_file_name
+from tintype.files.checkpoints import open_checkpoints
 from tintype.files.fetch import unknown_file
 from tintype.files.urls import is_internal
 from tintype.job import Level
 from tintype.settings import Settings
-from tintype.worker.checkpoints import FolderCheckpoints
 from tintype.worker.messages import AskFile, CheckpointSaved, FromChild, Log, Progress, Run
 
 ANSWER_SECONDS = 0.1  # between looks at whether a job was cancelled while it waits for an answer
@@ -80,7 +80,7 @@ class PipeContext:
         self._progress_sent_at = 0.0
         self._objects = Objects.open(settings.storage_url)
         folder = settings.work_dir / self.request_id
-        self.checkpoint = FolderCheckpoints(folder / "checkpoints", order["token"], self._checkpoint_saved)
+        self.checkpoint = open_checkpoints(settings, self.request_id, order["token"], self._checkpoint_saved)
         shutil.rmtree(folder / "scratch", ignore_errors=True)  # what attempts that were killed left
         self.scratch = folder / "scratch" / str(order["token"])
         self.scratch.mkdir(parents=True)

@@ -8,7 +8,6 @@ started again after a death, later each time while it dies without doing any wor
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,8 @@ import structlog
 
 from tintype.catalog import Kind
 from tintype.devices import free_bytes
+from tintype.errors import StorageUnavailable
+from tintype.files.checkpoints import remove_work
 from tintype.settings import GIB, Settings
 from tintype.store import Claim, Store, Worker
 from tintype.worker.attempt import DATABASE_AWAY, RETRY_SECONDS, AttemptRun, Ended
@@ -105,6 +106,8 @@ class Lane:
         finally:
             self._attempt = None
         self._take_note(claim, ended)
+        if ended.succeeded:  # what failed keeps its checkpoints, for a retry (until housekeeping removes them)
+            await self._remove_work(claim.request.id)
 
     def _take_note(self, claim: Claim, ended: Ended) -> None:
         self._used_at = time.monotonic()
@@ -115,8 +118,12 @@ class Lane:
         elif affinity := claim.request.affinity:
             others = (name for name in self._resident if name != affinity)
             self._resident = (affinity, *others)[: self._settings.resident_adapters]
-        if ended.succeeded:  # what failed keeps its checkpoints, for a retry (until housekeeping removes them)
-            shutil.rmtree(self._settings.work_dir / claim.request.id, ignore_errors=True)
+
+    async def _remove_work(self, request_id: str) -> None:
+        try:
+            await asyncio.to_thread(remove_work, self._settings, request_id)
+        except StorageUnavailable as problem:  # housekeeping removes it later
+            self._log.warning("the work of a request stays for now", request_id=request_id, problem=problem.message)
 
     async def _look_after_child(self, may_start: bool) -> None:
         child = self._child
