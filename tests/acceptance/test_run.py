@@ -153,6 +153,12 @@ def test_streams_exit_status_and_arguments_are_the_programs_own(server: Server) 
     assert done.returncode == 7
 
 
+def test_what_a_program_writes_is_as_open_as_it_would_be_alone(server: Server) -> None:
+    command = [*tintype_run(server.data_dir), sys.executable, "-c", "import os; print(os.umask(0))"]
+    done = subprocess.run(command, env=clean(), capture_output=True, text=True, timeout=60, check=True, umask=0o027)
+    assert int(done.stdout) == 0o027
+
+
 def test_a_signal_reaches_the_program_and_ends_it_as_it_would_alone(server: Server) -> None:
     program = "import sys, time; print('ready', flush=True); time.sleep(600)"
     command = [*tintype_run(server.data_dir), sys.executable, "-c", program]

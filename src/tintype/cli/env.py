@@ -12,6 +12,7 @@ from tintype.cli.data import DataDir
 from tintype.cli.run import proxy_variables
 from tintype.errors import SettingsError
 from tintype.installation import find_server
+from tintype.processes import keep_files_private
 from tintype.settings import load_settings
 
 Shell = Literal["bash", "fish", "powershell"]
@@ -25,6 +26,7 @@ def env(
 
     It holds until that server stops. Example: [bold]eval "$(tintype env)"[/]
     """
+    keep_files_private()
     settings = load_settings(data_dir=data_dir)
     server = find_server(settings.data_dir)
     if server is None:
