@@ -62,7 +62,7 @@ def attempt(folder, at_step, in_checkpoint):
     Objects.put_path = put_half
     context = LocalContext(folder, settings, resident_models=models, on_progress=each)
     flux = models.family(FluxFamily)
-    examples = [Example(c, Image.new("RGB", (512, 512), c), "TOK", (Bucket(512, 512, 512),)) for c in ("red", "blue")]
+    examples = [Example(c, Image.new("RGB", (512, 512), c), "TOK", (Bucket(512, 512),)) for c in ("red", "blue")]
     cache = encode_once(flux, Dataset(examples, DatasetReport()), folder / "latents")
     adapter = Adapter.for_transformer(
         flux.load_transformer(), flux.adapter_targets, rank=2, seed=0, device=flux.device)

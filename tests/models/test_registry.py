@@ -166,7 +166,7 @@ def test_it_is_trained_and_its_lora_is_read_back(folder: Path, tmp_path: Path) -
     models = ResidentModels(settings, "cpu")
     family = models.family(family_spec("toy").load())
     assert (family.name, family.training_defaults.warmup_steps) == (str(folder), 1)
-    examples = [Example(c, Image.new("RGB", (64, 64), c), c, (Bucket(64, 64, 64),)) for c in ("red", "blue")]
+    examples = [Example(c, Image.new("RGB", (64, 64), c), c, (Bucket(64, 64),)) for c in ("red", "blue")]
     cache = encode_once(family, Dataset(examples, DatasetReport()), tmp_path / "encoded")
     network = family.load_transformer()
     adapter = Adapter.for_transformer(network, family.adapter_targets, rank=4, seed=0, device=family.device)

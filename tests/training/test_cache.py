@@ -14,7 +14,7 @@ from tintype.models.flux.model import FluxFamily
 from tintype.settings import load_settings
 from tintype.training.cache import encode_once
 
-SIZES = (Bucket(512, 512, 512), Bucket(512, 256, 512))
+SIZES = (Bucket(512, 512), Bucket(512, 256))
 
 
 @pytest.fixture(scope="module")

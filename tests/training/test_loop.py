@@ -31,7 +31,7 @@ from tintype.training.cache import Cache, encode_once
 from tintype.training.loop import Plan, Trained, train
 
 PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2, checkpoint_seconds=1e9)
-SIZES = (Bucket(512, 512, 512), Bucket(512, 256, 512))
+SIZES = (Bucket(512, 512), Bucket(512, 256))
 
 
 class Killed(BaseException):

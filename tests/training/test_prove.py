@@ -31,7 +31,7 @@ def flux() -> FluxFamily:
 
 @pytest.fixture(scope="module")
 def cache(flux: FluxFamily, tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    example = Example("a", Image.new("RGB", (512, 512), "red"), "TOK", (Bucket(512, 512, 512),))
+    example = Example("a", Image.new("RGB", (512, 512), "red"), "TOK", (Bucket(512, 512),))
     return encode_once(flux, Dataset([example], DatasetReport()), tmp_path_factory.mktemp("latents"))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -46,7 +46,6 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()
-    prices: Mapping[str, float] = field(default_factory=dict)
 
     def parse(self, body: object) -> EndpointInput:
         """Validates a request body. Raises InputError with fal's `loc`, `msg`, `type`, `ctx` and `input`."""
@@ -100,11 +99,8 @@ def _plainly(errors: Sequence[Any]) -> list[Any]:
 def _as_fal(error: Any) -> Json:
     ctx = {name: value for name, value in error.get("ctx", {}).items() if isinstance(value, int | float | str | list)}
     if error["type"] in ("literal_error", "enum"):
-        ctx = {
-            "expected": [
-                part.strip().strip("'") for part in str(ctx.get("expected", "")).replace(" or ", ", ").split(",")
-            ]
-        }
+        expected = str(ctx.get("expected", "")).replace(" or ", ", ").split(",")
+        ctx = {"expected": [part.strip().strip("'") for part in expected]}
     message = error["msg"].removeprefix("Value error, ")
     return detail(
         loc=("body", *error["loc"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -92,16 +93,11 @@ IDEOGRAM = Endpoint(
     examples=({"prompt": "a portrait of a person, blue shirt, yellow background", "rendering_speed": "BALANCED"},),
 )
 
-IDEOGRAM_LORA = Endpoint(
+IDEOGRAM_LORA = replace(
+    IDEOGRAM,
     id="ideogram/v4/lora",
     title="Images from Ideogram 4 with LoRAs",
-    category="text-to-image",
-    kind="inference",
     description="Generates images from a prompt with Ideogram 4 and up to three LoRAs.",
     input=IdeogramLoraInput,
-    output=IdeogramOutput,
-    job="tintype.jobs.generate_ideogram:run",
-    base="ideogram4",
     tags=("lora", "personalization", "text-to-image"),
-    examples=({"prompt": "a portrait of a person, blue shirt, yellow background", "rendering_speed": "BALANCED"},),
 )

@@ -152,9 +152,8 @@ def _unreadable(path: Path, form: str | None, problem: BaseException) -> Invalid
     """Says what the file is rather than what a library thinks of it; that may take many lines."""
     with path.open("rb") as file:
         head = file.read(512)
-    archive = next((kind for kind, known in (("zip", b"PK\x03\x04"), ("tar", b"\x1f\x8b"), ("tar", b"BZh"),
-                    ("tar", b"\xfd7zXZ\x00")) if head.startswith(known)), None)  # fmt: skip
-    archive = archive or ("tar" if head[257:262] == b"ustar" else None)
+    is_tar = compression_of(head) or head[257:262] == b"ustar"
+    archive = "zip" if head.startswith(b"PK\x03\x04") else "tar" if is_tar else None
     if not head:
         return _invalid("The file is empty.")
     if archive and form and archive != form.split(".")[0].replace("tgz", "tar"):

@@ -309,21 +309,17 @@ def _warnings(
     if options.subject_crop and len(kept) > SEVERAL_FRAMINGS and framed:
         yield f"Only {SEVERAL_FRAMINGS} photos are cut in several framings; the others in one each."
     yield from _caption_warnings(kept, captions, options)
-    faceless = [image.name for image in kept if image.subject == "whole"]
-    if faceless and options.subject_crop:
+    if options.subject_crop and (faceless := [image.name for image in kept if image.subject == "whole"]):
         yield f"No face was found in {some_of(faceless)}; the whole picture is trained."
     unmasked = [image.name for image in kept if any(crop.mask is None for crop in image.trained)]
     if unmasked and options.create_masks:
         yield f"No mask could be made for {some_of(unmasked)}; every pixel counts the same there."
-    small = [image.name for image in kept if min(image.width, image.height) < SMALL_SIDE]
-    if small:
+    if small := [image.name for image in kept if min(image.width, image.height) < SMALL_SIDE]:
         yield f"{some_of(small)}: smaller than {SMALL_SIDE} pixels; photos are never enlarged."
-    crowded = [image.name for image in kept if image.faces > 1]
-    if crowded:
+    if crowded := [image.name for image in kept if image.faces > 1]:
         yield f"Several people are in {some_of(crowded)}; the largest and most central face is taken."
     for word in ("blurred", "under-exposed", "over-exposed", "hardly anything"):
-        names = [image.name for image in images if any(word in finding for finding in image.findings())]
-        if names:
+        if names := [image.name for image in images if any(word in finding for finding in image.findings())]:
             yield f"{'Hardly anything to be seen' if word[0] == 'h' else word.capitalize()}: {some_of(names)}."
 
 
@@ -333,20 +329,17 @@ def _caption_warnings(kept: Sequence[KeptImage], captions: CaptionFiles, options
     if options.force_default_caption:
         yield f'All captions were replaced by "{default}", as asked for.'
     elif phrase:
-        without = [image.name for image in written if phrase not in image.caption]
-        if without:
+        if without := [image.name for image in written if phrase not in image.caption]:
             yield f'The captions of {some_of(without)} do not name the trigger phrase "{phrase}".'
     elif default:
-        bare = [image.name for image in kept if image.caption_source == "default"]
-        if bare:
+        if bare := [image.name for image in kept if image.caption_source == "default"]:
             yield f'Without a caption, trained as "{default}": {some_of(bare)}.'
     else:
         if any(image.caption_source == "neutral" for image in kept):
             yield 'No trigger phrase and no caption: such pictures are trained as "a photo of a person".'
         if written:
             yield f"No trigger phrase: {TRIGGER_TOKEN} in captions became 'a person'."
-    lost = captions.without_image(image.name for image in kept)
-    if lost:
+    if lost := captions.without_image(image.name for image in kept):
         yield f"No picture of the same name: {some_of(lost)}."
 
 

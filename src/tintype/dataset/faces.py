@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from PIL import Image
 
 from tintype.dataset.framing import Box
@@ -75,27 +77,23 @@ def _found(image: Image.Image) -> list[Box]:
 
 
 def _by_cascade(grey: Image.Image, side: int, least: float, step: float) -> list[Box]:
-    import numpy as np
-
-    shrink = min(1.0, side / max(grey.size))
-    small = grey if shrink == 1 else grey.resize(_shrunk(grey.size, shrink), Image.Resampling.BOX)
+    small, enlarge = _reduced(grey, side)
     smallest = max(_LEAST_PIXELS, int(min(small.size) * least))
     seen = _cascade().detectMultiScale(
         np.asarray(small), scaleFactor=step, minNeighbors=_NEIGHBOURS, minSize=(smallest, smallest)
     )
-    return [_boxed(face, 1 / shrink, grey.size) for face in seen]
+    return [_boxed(face, enlarge, grey.size) for face in seen]
 
 
 def _by_turning(grey: Image.Image) -> list[Box]:
     """Upright squares around the faces of people who hold their head, or the camera, aslant."""
-    shrink = min(1.0, _TURNED_SIDE / max(grey.size))
-    small = grey.resize(_shrunk(grey.size, shrink), Image.Resampling.BOX)
+    small, enlarge = _reduced(grey, _TURNED_SIDE)
     for degrees in _TURNS:
         turned = small.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=127)
         faces = _by_cascade(turned, max(turned.size), _COARSE_LEAST, _COARSE_STEP)
         if faces:
             back = (_turned_back(face, degrees, small.size) for face in faces)
-            return [_boxed((b.left, b.top, b.width, b.height), 1 / shrink, grey.size) for b in back]
+            return [_boxed((b.left, b.top, b.width, b.height), enlarge, grey.size) for b in back]
     return []
 
 
@@ -110,14 +108,11 @@ def _turned_back(face: Box, degrees: float, size: tuple[int, int]) -> Box:
 
 
 def _by_yunet(image: Image.Image, weights: Path) -> list[Box]:
-    import numpy as np
-
-    shrink = min(1.0, _YUNET_SIDE / max(image.size))
-    small = image.convert("RGB").resize(_shrunk(image.size, shrink), Image.Resampling.BOX)
+    small, enlarge = _reduced(image.convert("RGB"), _YUNET_SIDE)
     detector = _yunet(weights)
     detector.setInputSize(small.size)
     _, rows = detector.detect(np.ascontiguousarray(np.asarray(small)[:, :, ::-1]))
-    return [] if rows is None else [face_of_row(row, 1 / shrink, image.size) for row in rows]
+    return [] if rows is None else [face_of_row(row, enlarge, image.size) for row in rows]
 
 
 def face_of_row(row: Sequence[float], scale: float, size: tuple[int, int]) -> Box:
@@ -148,26 +143,24 @@ def _boxed(face: Sequence[float], scale: float, size: tuple[int, int]) -> Box:
     return found.within(Box(0, 0, *size))
 
 
-def _shrunk(size: tuple[int, int], shrink: float) -> tuple[int, int]:
-    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
+def _reduced(image: Image.Image, side: int) -> tuple[Image.Image, float]:
+    """The image with a long side of at most `side` pixels, and by how much that has to be enlarged again."""
+    shrink = min(1.0, side / max(image.size))
+    size = (max(1, round(image.width * shrink)), max(1, round(image.height * shrink)))
+    return image.resize(size, Image.Resampling.BOX), 1 / shrink
 
 
+cv2.setNumThreads(1)  # photos are looked at in parallel already
 _own = threading.local()  # detectors keep state while they look: each thread has its own
 
 
 def _cascade() -> Any:
     if not hasattr(_own, "cascade"):
-        import cv2
-
-        cv2.setNumThreads(1)  # photos are looked at in parallel already
         _own.cascade = cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / _CASCADE))
     return _own.cascade
 
 
 def _yunet(weights: Path) -> Any:
     if not hasattr(_own, "yunet"):
-        import cv2
-
-        cv2.setNumThreads(1)
         _own.yunet = cv2.FaceDetectorYN.create(str(weights), "", (320, 320), _YUNET_SURE)
     return _own.yunet

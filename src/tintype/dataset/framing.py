@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 Framing = Literal["head", "bust", "half", "full"]
-FRAMINGS: tuple[Framing, ...] = ("head", "bust", "half", "full")
 
 # Heights are in faces (brow to chin, as finders mark them; a head is about 1.3 of them, a person about 9.5).
 _SPANS = {"head": 2.2, "bust": 4.0, "full": 10.5}  # what a window shows from top to bottom
@@ -60,11 +59,6 @@ class Box:
     def scaled(self, x: float, y: float) -> Box:
         """Gives the same rectangle in an image that is `x` times as wide and `y` times as high."""
         return Box(round(self.left * x), round(self.top * y), round(self.right * x), round(self.bottom * y))
-
-    def meets(self, other: Box) -> bool:
-        """Tells whether the two have an area in common."""
-        across = self.left < other.right and other.left < self.right
-        return across and self.top < other.bottom and other.top < self.bottom
 
 
 @dataclass(frozen=True)

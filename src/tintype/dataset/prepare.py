@@ -291,13 +291,15 @@ def sharpness(grey: Levels) -> float:
 def _overlay(mask: Image.Image) -> bytes:
     little = mask.reduce(max(1, max(mask.size) // _OVERLAY_SIDE))
     overlay = Image.merge("LA", (Image.new("L", little.size, 0), little.point(lambda level: (255 - level) * 3 // 5)))
-    target = io.BytesIO()
-    overlay.save(target, "PNG")
-    return target.getvalue()
+    return _encoded(overlay, "PNG")
 
 
 def _thumbnail(overview: Image.Image) -> bytes:
     little = overview.reduce(max(1, max(overview.size) // _THUMBNAIL_SIDE))
+    return _encoded(little, "JPEG", quality=_THUMBNAIL_QUALITY)
+
+
+def _encoded(image: Image.Image, form: str, **options: int) -> bytes:
     target = io.BytesIO()
-    little.save(target, "JPEG", quality=_THUMBNAIL_QUALITY)
+    image.save(target, form, **options)
     return target.getvalue()

@@ -30,11 +30,10 @@ _SHAPE_OVER_SIZE = 4.0
 
 @dataclass(frozen=True, order=True)
 class Bucket:
-    """Names a size in nominal pixels, and the side of the square it was made for."""
+    """Names a size in nominal pixels."""
 
     width: int
     height: int
-    area_side: int
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
@@ -46,12 +45,9 @@ def buckets_of(size: tuple[int, int], area_sides: Sequence[int], step: int = STE
     Sides are multiples of `step`. Never empty, and never larger than the image, unless it is smaller than one step.
     """
     width, height = min(size[0], size[1] * LONGEST_ASPECT), min(size[1], size[0] * LONGEST_ASPECT)
-    found: dict[tuple[int, int], Bucket] = {}
-    for side in area_sides:
-        scale = min(1.0, side / (width * height) ** 0.5)
-        sides = _nearest(width * scale, height * scale, step)
-        found.setdefault(sides, Bucket(*sides, side))
-    return tuple(found.values())
+    scales = [min(1.0, side / (width * height) ** 0.5) for side in area_sides]
+    found = dict.fromkeys(_nearest(width * scale, height * scale, step) for scale in scales)
+    return tuple(Bucket(*sides) for sides in found)
 
 
 def fit(image: Image.Image, bucket: Bucket) -> Image.Image:
@@ -110,7 +106,7 @@ class TrainingSize:
     def bucket(self, step: int = SIDE_STEP) -> Bucket:
         """Gives the bucket of every image, smaller by less than one `step` where a real model's token is narrower."""
         width, height = (max(step, side // step * step) for side in (self.width, self.height))
-        return Bucket(width, height, round((width * height) ** 0.5))
+        return Bucket(width, height)
 
     @property
     def why(self) -> str:
@@ -120,12 +116,9 @@ class TrainingSize:
         sentence = f"All pictures are trained at {self}, the largest crop that each can give without being enlarged"
         if self.narrowest is not None and self.narrowest == self.lowest:
             return f"{sentence}: the smallest is {self.narrowest}."
-        limits = []
-        if self.narrowest is not None:
-            limits.append(f"the narrowest is {self.narrowest}")
-        if self.lowest is not None:
-            limits.append(f"the lowest is {self.lowest}")
-        return f"{sentence}: {', '.join(limits)}." if limits else f"{sentence} and the model takes."
+        limits = {"narrowest": self.narrowest, "lowest": self.lowest}
+        said = ", ".join(f"the {which} is {image}" for which, image in limits.items() if image is not None)
+        return f"{sentence}: {said}." if said else f"{sentence} and the model takes."
 
 
 def largest_common_size(images: Sequence[NamedSize]) -> TrainingSize:

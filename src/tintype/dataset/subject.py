@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageStat
 
 from tintype.dataset.faces import find_faces
 from tintype.dataset.framing import Box, Window, framing_of, windows_around
@@ -73,7 +73,7 @@ def mask_of(
 
     `alpha` is the transparency of that part, of that size. None where no mask can be made: every pixel weighs 1 there.
     """
-    if alpha is not None and _visible_share(alpha) >= _LEAST_VISIBLE:
+    if alpha is not None and ImageStat.Stat(alpha).mean[0] >= 255 * _LEAST_VISIBLE:
         return alpha, "alpha"
     if subject.kind == "whole":
         return None
@@ -84,11 +84,6 @@ def mask_of(
     ImageDraw.Draw(mask).ellipse(ellipse, fill=255)
     softened = mask.filter(ImageFilter.GaussianBlur(max(size) / 64))
     return softened, "face" if subject.kind == "face" else "subject"
-
-
-def _visible_share(alpha: Image.Image) -> float:
-    counts = alpha.histogram()
-    return sum(level * count for level, count in enumerate(counts)) / (255 * sum(counts))
 
 
 def _person_around(face: Box) -> tuple[float, float, float, float]:

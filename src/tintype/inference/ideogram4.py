@@ -7,6 +7,7 @@ loaded. Prompts are brought into the model's schema first.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from tintype.errors import about_input
 from tintype.inference.images import EachStep, ImageInference
 from tintype.inference.presets import SPEEDS, Preset
 from tintype.inference.prompt_writer import NAME, PromptWriter, writer_of
-from tintype.inference.prompts import RULE, Prompt, PromptWriting, against, prepare
+from tintype.inference.prompts import RULE, Prompt, against, prepare
 from tintype.models.family import Features, Latents
 from tintype.models.ideogram4.model import SIGMA_MAX, SIGMA_MIN, Ideogram4Family
 
@@ -64,14 +65,15 @@ class IdeogramInference(ImageInference):
     family_class = Ideogram4Family
     family: Ideogram4Family
 
-    def __init__(self, family: Ideogram4Family, keep: int) -> None:
-        super().__init__(family, keep)
-        self._writer: PromptWriter | None = None
-        self._writer_sought = False
+    @functools.cached_property
+    def _writer(self) -> PromptWriter | None:
+        """The language model, where its weights are here."""
+        return writer_of(self.family)
 
     def prepare(self, request: IdeogramImageRequest, each_token: Callable[[], None] = lambda: None) -> PreparedPrompts:
         """Brings a request's texts into the model's form. Raises InputError for JSON beyond its window."""
-        size, writer = (request.width, request.height), self._writing(each_token) if request.expand else None
+        size, model = (request.width, request.height), self._writer if request.expand else None
+        writer = functools.partial(model.write, each_token=each_token) if model else None
         name = NAME if writer else RULE
         with about_input("prompt"):
             prompt = prepare(
@@ -122,13 +124,6 @@ class IdeogramInference(ImageInference):
 
     def _fits(self, text: str) -> bool:
         return self.family.count_tokens(text) <= self.family.max_sequence_length
-
-    def _writing(self, each_token: Callable[[], None]) -> PromptWriting | None:
-        """The language model, where its weights are here."""
-        if not self._writer_sought:
-            self._writer, self._writer_sought = writer_of(self.family), True
-        writer = self._writer
-        return None if writer is None else lambda idea, wide, high: writer.write(idea, wide, high, each_token)
 
 
 def schedule(preset: Preset, pixels: int) -> torch.Tensor:

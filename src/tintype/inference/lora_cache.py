@@ -97,10 +97,7 @@ class LoraCache:
                 # PEFT warns of a second adapter as if it were a mistake.
                 warnings.filterwarnings("ignore", "Already found a `peft_config`")
                 pipeline.transformer.load_lora_adapter(
-                    lora.state,
-                    adapter_name=name,
-                    metadata=lora.config,
-                    _pipeline=pipeline,
+                    lora.state, adapter_name=name, metadata=lora.config, _pipeline=pipeline
                 )
         except (ValueError, RuntimeError, KeyError, TypeError) as problem:
             # diffusers and PEFT raise all of these for files they do not understand.

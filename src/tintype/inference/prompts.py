@@ -48,9 +48,7 @@ class Prompt:
     @property
     def line(self) -> str:
         """For the log, where the text that was used has to be found again."""
-        if self.by is None:
-            return f"Prompt as given: {self.text}"
-        return f"Prompt expanded by {self.by}: {self.text}"
+        return f"Prompt {f'expanded by {self.by}' if self.by else 'as given'}: {self.text}"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from tintype.catalog.fields import pixels_of
 from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput
 from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.job import JobContext
-from tintype.jobs.images import as_image, lora_requests, published, seed_for, timed
+from tintype.jobs.images import answered, lora_requests, seed_for, timed
 from tintype.jobs.resident_models import resident_models
 
 
@@ -25,14 +25,4 @@ def run(input: FluxLoraInput, context: JobContext) -> FluxLoraOutput:
     images, seconds = timed(lambda each_step: flux.generate(request, seeds, each_step), context)
     size = f"{images[0].width}x{images[0].height}"
     context.log(f"Generated {len(images)} of {size} (asked for: {width}x{height}) with {flux.family.name}.")
-
-    return FluxLoraOutput(
-        images=[
-            as_image(published(image, number, input.output_format, context, inline=input.sync_mode), image)
-            for number, image in enumerate(images)
-        ],
-        timings={"inference": seconds},
-        seed=seed,
-        has_nsfw_concepts=[False] * len(images),
-        prompt=input.prompt,
-    )
+    return answered(FluxLoraOutput, input, (images, seconds), seed, input.prompt, context)

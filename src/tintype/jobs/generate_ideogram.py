@@ -13,7 +13,7 @@ from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
 from tintype.job import JobContext
-from tintype.jobs.images import as_image, lora_request, lora_requests, published, seed_for, timed
+from tintype.jobs.images import answered, lora_request, lora_requests, published, seed_for, timed
 from tintype.jobs.resident_models import resident_models
 
 
@@ -25,16 +25,7 @@ def run(input: IdeogramInput, context: JobContext) -> IdeogramOutput:
     seed = seed_for(input.seed, input.num_images)
     seeds = range(seed, seed + input.num_images)
     images, prompt, seconds = _generate(request, lora_requests(loras, context), seeds, context)
-    return IdeogramOutput(
-        images=[
-            as_image(published(image, number, input.output_format, context, inline=input.sync_mode), image)
-            for number, image in enumerate(images)
-        ],
-        timings={"inference": seconds},
-        seed=seed,
-        has_nsfw_concepts=[False] * len(images),
-        prompt=prompt,
-    )
+    return answered(IdeogramOutput, input, (images, seconds), seed, prompt, context)
 
 
 def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> CustomModelGenerateOutput:

@@ -8,13 +8,13 @@ from typing import Any
 from tintype.catalog import Endpoint
 from tintype.catalog.ideogram_custom_models import CustomModelInput
 from tintype.catalog.ideogram_v4_trainer import AUTO, IdeogramTrainerInput
-from tintype.dataset import Dataset, DatasetOptions, open_dataset
+from tintype.dataset import Dataset, DatasetOptions
 from tintype.dataset.sizes import NamedSize, TrainingSize, largest_common_size, size_asked_for
 from tintype.errors import about_input
 from tintype.inference.ideogram4 import IdeogramInference
 from tintype.inference.presets import SPEEDS
 from tintype.job import JobContext
-from tintype.jobs.lora_training import TrainedFiles, log_dataset, train_lora
+from tintype.jobs.lora_training import TrainedFiles, open_photos, train_lora
 from tintype.jobs.recipe import Recipe, plan_for
 from tintype.jobs.resident_models import resident_models
 from tintype.jobs.samples import Samples
@@ -84,18 +84,8 @@ def _dataset(
         size_step=family.size_step,
         count=count,
     )
-    with about_input("images_data_url"):
-        dataset = open_dataset(
-            context.fetch(input.images_data_url),
-            context.scratch / "photos",
-            options,
-            find_subject=family.find_subject,
-            log=lambda line: context.log(line, "WARN"),
-            check=context.raise_if_cancelled,
-        )
+    dataset = open_photos(family, input.images_data_url, options, context)
     assert dataset.size is not None, "it was chosen"
-    context.log(dataset.size.why)
-    log_dataset(dataset, context)
     return dataset, dataset.size
 
 

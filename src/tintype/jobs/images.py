@@ -8,12 +8,13 @@ import io
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import PIL.Image
 
 from tintype.catalog import File, Image
-from tintype.catalog.flux_lora import LoraWeight
+from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput, LoraWeight
+from tintype.catalog.ideogram_v4 import IdeogramInput
 from tintype.errors import about_input
 from tintype.files.urls import own_reference
 from tintype.inference.images import EachStep
@@ -25,6 +26,7 @@ LARGEST_SEED = 2**53  # JavaScript's clients lose digits above it
 _JPEG_QUALITY = 95
 
 Form = Literal["jpeg", "png"]
+AnyOutput = TypeVar("AnyOutput", bound=FluxLoraOutput)
 
 
 def seed_for(given: int | None, count: int) -> int:
@@ -72,8 +74,29 @@ def published(image: PIL.Image.Image, number: int, form: Form, context: JobConte
 
 def as_image(file: File, image: PIL.Image.Image) -> Image:
     """Adds to a file the true size of its image."""
-    stated = file.model_dump(include={"url", "content_type", "file_name", "file_size"})
-    return Image(**stated, width=image.width, height=image.height)
+    return Image(**file.model_dump(), width=image.width, height=image.height)
+
+
+def answered(
+    kind: type[AnyOutput],
+    input: FluxLoraInput | IdeogramInput,
+    generated: tuple[list[PIL.Image.Image], float],
+    seed: int,
+    prompt: str,
+    context: JobContext,
+) -> AnyOutput:
+    """Publishes what was `generated` in some seconds as the input asks; `prompt` is what the model was given."""
+    images, seconds = generated
+    return kind(
+        images=[
+            as_image(published(image, number, input.output_format, context, inline=input.sync_mode), image)
+            for number, image in enumerate(images)
+        ],
+        timings={"inference": seconds},
+        seed=seed,
+        has_nsfw_concepts=[False] * len(images),
+        prompt=prompt,
+    )
 
 
 def encoded(image: PIL.Image.Image, form: Form) -> bytes:

@@ -49,13 +49,9 @@ class LocalContext:
         self.checkpoint: CheckpointStore = ObjectCheckpoints(
             Objects.open(str(folder / "objects")), "checkpoints", folder / "checkpoints"
         )
-        self._resident_models = resident_models or ResidentModels(settings, settings.device)
+        self.resident_models: object = resident_models or ResidentModels(settings, settings.device)
         self._on_log, self._on_progress = on_log, on_progress
         self._offered: dict[str, Path] = {}
-
-    @property
-    def resident_models(self) -> object:
-        return self._resident_models
 
     def offer(self, path: Path) -> str:
         """Gives a URL under which this context, and no other, fetches a file of this computer."""
@@ -80,7 +76,10 @@ class LocalContext:
 
     def fetch(self, url: str, *, max_bytes: int | None = None) -> Path:
         if url in self._offered:
-            return self._linked(self._offered[url])
+            # Another name for a person's file, so that no job ever writes beside it.
+            place = Path(tempfile.mkdtemp(dir=self.scratch)) / self._offered[url].name
+            place.symlink_to(self._offered[url].resolve())
+            return place
         return fetch_input(
             url,
             self.scratch,
@@ -89,12 +88,6 @@ class LocalContext:
             max_bytes=max_bytes,
             cancelled=self.raise_if_cancelled,
         )
-
-    def _linked(self, path: Path) -> Path:
-        """Another name for a person's file, so that no job ever writes beside it."""
-        place = Path(tempfile.mkdtemp(dir=self.scratch)) / path.name
-        place.symlink_to(path.resolve())
-        return place
 
     def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
         kept = self.output / (file_name or path.name)

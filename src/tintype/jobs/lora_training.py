@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from tintype.catalog import File
-from tintype.dataset import Dataset, write_page
+from tintype.dataset import Dataset, DatasetOptions, open_dataset, write_page
+from tintype.errors import about_input
 from tintype.job import JobContext
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.training_config import write_config
@@ -24,7 +25,7 @@ from tintype.models.family import Family
 from tintype.training.cache import Cache, encode_once
 from tintype.training.curve import write_curve
 from tintype.training.export import export_all, header
-from tintype.training.flops import StepCost, step_cost_of
+from tintype.training.flops import step_cost_of
 from tintype.training.loop import Trained, train
 from tintype.training.prove import Proof, prove
 
@@ -50,7 +51,9 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     on_snapshot = _on_snapshot(recipe, snapshots, context)
     trained = train(family, adapter, cache, plan, context, snapshot_dir=snapshots, on_snapshot=on_snapshot)
     cost = step_cost_of(family, cache, plan, recipe.rank)
-    context.log(_result(trained, cost))
+    skipped = f" {trained.skipped} steps were skipped." if trained.skipped else ""
+    pace = trained.steps_per_second
+    context.log(f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {cost.describe(pace)}")
 
     dtype = _file_dtype(family)
     exports = export_all(trained.lora, family.spec.lora_keys, context.scratch, dtype=dtype, header=_header(recipe))
@@ -63,15 +66,30 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     return TrainedFiles(published, context.publish(config, "application/json", "config.json"))
 
 
-def log_dataset(dataset: Dataset, context: JobContext) -> None:
-    """Writes into the log what became of the photos."""
+def open_photos(
+    family: Family, url: str, options: DatasetOptions, context: JobContext, archive_format: str | None = None
+) -> Dataset:
+    """Makes a dataset of the archive at images_data_url, and writes into the log what became of the photos."""
+    with about_input("images_data_url"):
+        dataset = open_dataset(
+            context.fetch(url),
+            context.scratch / "photos",
+            options,
+            find_subject=family.find_subject,
+            log=lambda line: context.log(line, "WARN"),
+            archive_format=archive_format,
+            check=context.raise_if_cancelled,
+        )
     report = dataset.report
+    if dataset.size is not None:
+        context.log(dataset.size.why)
     sizes = ", ".join(f"{count} at {size}" for size, count in report.buckets.items())
     context.log(f"{len(report.kept)} photos kept, {len(report.dropped)} left out. Sizes: {sizes}.")
     captions = sorted({example.caption for example in dataset.examples})
     context.log(f'Captions: "{captions[0]}"' + (f" and {len(captions) - 1} others." if captions[1:] else "."))
     for warning in report.warnings:
         context.log(warning, "WARN")
+    return dataset
 
 
 def _encode(family: Family, dataset: Dataset, context: JobContext) -> Cache:
@@ -162,12 +180,6 @@ def _announcement(recipe: Recipe, cache: Cache) -> str:
         f"Training rank {recipe.rank}, {plan.steps} steps of {plan.batch_size}, learning rate {rate:g}"
         f"{scaled}, {len(cache.items)} encoded pictures, {trigger}."
     )
-
-
-def _result(trained: Trained, cost: StepCost) -> str:
-    skipped = f" {trained.skipped} steps were skipped." if trained.skipped else ""
-    pace = trained.steps_per_second
-    return f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {cost.describe(pace)}"
 
 
 def _proof(proof: Proof, exports: Mapping[str, Path]) -> str:

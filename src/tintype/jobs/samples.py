@@ -36,9 +36,7 @@ class Samples:
         if missing:
             inference = resident_models(context).inference(self.inference)
             inference.apply_loras([LoraRequest(lora)])
-            images = [
-                inference.generate_sample(prompt, _SIZE, self.seed, context.raise_if_cancelled) for prompt, _ in missing
-            ]
-            for image, (_, place) in zip(images, missing, strict=True):
+            for prompt, place in missing:
+                image = inference.generate_sample(prompt, _SIZE, self.seed, context.raise_if_cancelled)
                 place.write_bytes(encoded(image, "png"))
         return places

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput, TrainerOutput
-from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions, open_dataset
+from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions
 from tintype.errors import about_input
 from tintype.inference.flux import DEFAULT_STEPS, FluxInference
 from tintype.job import JobContext
 from tintype.jobs.images import MOST_LORA_BYTES
-from tintype.jobs.lora_training import log_dataset, train_lora
+from tintype.jobs.lora_training import open_photos, train_lora
 from tintype.jobs.recipe import Recipe, plan_for
 from tintype.jobs.resident_models import resident_models
 from tintype.jobs.samples import Samples
@@ -57,18 +57,7 @@ def _dataset(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext)
         create_masks=input.create_masks,
         size_step=flux.size_step,
     )
-    with about_input("images_data_url"):
-        dataset = open_dataset(
-            context.fetch(input.images_data_url),
-            context.scratch / "photos",
-            options,
-            find_subject=flux.find_subject,
-            log=lambda line: context.log(line, "WARN"),
-            archive_format=input.data_archive_format,
-            check=context.raise_if_cancelled,
-        )
-    log_dataset(dataset, context)
-    return dataset
+    return open_photos(flux, input.images_data_url, options, context, input.data_archive_format)
 
 
 def _area_sides(input: PortraitTrainerInput) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -120,15 +120,13 @@ class Family(ABC):
             self._transformer = self._read_transformer()
         return self._transformer
 
-    @contextmanager
-    def reading_ahead(self) -> Iterator[None]:
+    def reading_ahead(self) -> AbstractContextManager[None]:
         """Reads the transformer's files meanwhile, if it is not loaded and memory has room for them.
 
         Only the disk's part overlaps. Loading itself cannot run beside encoding: diffusers and transformers change
         torch's default precision for the whole process meanwhile, and features would come out differently.
         """
-        with nullcontext() if self._transformer is not None else read_ahead(self.weights.folder / "transformer"):
-            yield
+        return nullcontext() if self._transformer is not None else read_ahead(self.weights.folder / "transformer")
 
     def pipeline(self) -> Any:
         """Returns the resident pipeline of diffusers; adapters loaded into it stay until someone unloads them."""

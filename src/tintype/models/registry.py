@@ -7,6 +7,7 @@ that names it. Its setting, `tintype weights`, `tintype doctor` and what `tintyp
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,7 @@ class FamilySpec:
 
     def load(self) -> type[Family]:
         """Imports the class that implements it, and torch with it."""
-        module, _, name = self.implementation.partition(":")
-        loaded: type[Family] = getattr(importlib.import_module(module), name)
+        loaded: type[Family] = pkgutil.resolve_name(self.implementation)
         return loaded
 
 

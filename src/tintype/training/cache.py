@@ -76,41 +76,36 @@ def _text(family: Family, captions: list[str], folder: Path) -> tuple[Features, 
     padding depends on the others."""
     seen = json.dumps([family.weights.fingerprint, str(family.dtype), captions])
     path = folder / f"text-{hashlib.sha256(seen.encode()).hexdigest()[:40]}.safetensors"
-    kept = _kept(path)
-    if kept is None:
+
+    def encode() -> dict[str, torch.Tensor]:
         features = family.encode_captions(captions)
-        kept = {
+        return {
             "tokens": features.tokens.float().cpu().contiguous(),
             "pooled": features.pooled.float().cpu().contiguous(),
             "lengths": torch.tensor([family.count_tokens(caption) for caption in captions]),
         }
-        _keep(kept, path)
+
+    kept = _once(path, encode)
     return Features(kept["tokens"], kept["pooled"]), [int(length) for length in kept["lengths"]]
 
 
 def _item(family: Family, example: Example, bucket: Bucket, caption: int, folder: Path) -> Item:
     path = folder / f"{_key(family, example, bucket)}.safetensors"
-    kept = _kept(path)
-    if kept is None:
-        kept = _encode(family, example, bucket)
-        _keep(kept, path)
+    kept = _once(path, lambda: _encode(family, example, bucket))
     rows, columns = (int(side) for side in kept["grid"])
     return Item(example.name, kept["latents"], rows, columns, caption, kept.get("weights"))
 
 
-def _kept(path: Path) -> dict[str, torch.Tensor] | None:
-    """What is there; None also for what a power cut left, since encoding again is cheaper than a flush per image."""
+def _once(path: Path, encode: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """What is there, or is encoded now: also what a power cut left, since that is cheaper than a flush per image."""
     try:
-        kept: dict[str, torch.Tensor] = load_file(path)
-        return kept
+        tensors: dict[str, torch.Tensor] = load_file(path)
     except (FileNotFoundError, SafetensorError):
-        return None
-
-
-def _keep(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    fresh = path.with_suffix(".new")
-    save_file(tensors, fresh)
-    fresh.replace(path)
+        tensors = encode()
+        fresh = path.with_suffix(".new")
+        save_file(tensors, fresh)
+        fresh.replace(path)
+    return tensors
 
 
 def _encode(family: Family, example: Example, bucket: Bucket) -> dict[str, torch.Tensor]:

@@ -115,9 +115,8 @@ class _Run:
         began = time.monotonic()
         outcome = self.stepper.take(self.state)
         self.state.seconds += time.monotonic() - began
-        if outcome.taken:
-            self.bad_in_a_row = 0
-        else:
+        self.bad_in_a_row = 0 if outcome.taken else self.bad_in_a_row + 1
+        if not outcome.taken:
             self._skip(outcome.loss)
         value = outcome.loss if outcome.taken else math.nan
         self.state.losses.append(value)
@@ -126,7 +125,6 @@ class _Run:
 
     def _skip(self, value: float) -> None:
         self.state.skipped += 1
-        self.bad_in_a_row += 1
         self.context.log(f"Step {self.state.step + 1}: the loss is {value}; the step is skipped.", "WARN")
         if self.bad_in_a_row >= MOST_BAD_STEPS:
             raise NonFiniteLoss(

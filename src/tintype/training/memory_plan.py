@@ -74,7 +74,6 @@ class MemoryPlan:
     """How many blocks are recomputed, and the sentence that says why."""
 
     recomputed: int
-    predicted: int
     summary: str
     blocks: int
 
@@ -87,7 +86,7 @@ class MemoryPlan:
         more = self.blocks // 2 if self.recomputed == 0 else self.blocks
         more = max(more, min(self.blocks, self.recomputed + 1))
         summary = f"Out of memory; from here on {_share(more, self.blocks)} recomputed."
-        return MemoryPlan(more, self.predicted, summary, self.blocks)
+        return MemoryPlan(more, summary, self.blocks)
 
 
 def plan_memory(shape: Shape, free: int) -> MemoryPlan:
@@ -103,7 +102,7 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     summary += f" ({_gib(needed)})." if recomputed else "."
     if needed > room:
         summary += f" Even so it may not fit: {_gib(needed)} predicted. {_quantising()}"
-    return MemoryPlan(recomputed, needed, summary, shape.blocks)
+    return MemoryPlan(recomputed, summary, shape.blocks)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -53,15 +53,15 @@ def new_optimizer(name: str, weights: nn.Parameter, rate: float, decay: float) -
 def check_usable(name: str, device: torch.device) -> None:
     """Raises InputError for a name that is unknown, or whose package or device is not here."""
     if name not in OPTIMIZERS:
-        raise _refused(f"There is no optimizer {name!r}.", f"Choose one of {', '.join(usable(device))}.")
+        raise InputError(f"There is no optimizer {name!r}.", remedy=f"Choose one of {', '.join(usable(device))}.")
     choice = OPTIMIZERS[name]
     if find_spec(choice.package) is None:
-        raise _refused(
+        raise InputError(
             f"The optimizer {name} needs the package {choice.package}, which is not installed.",
-            f"Install it (pip install {choice.package}), or choose one of {', '.join(usable(device))}.",
+            remedy=f"Install it (pip install {choice.package}), or choose one of {', '.join(usable(device))}.",
         )
     if choice.needs_gpu and device.type != "cuda":
-        raise _refused(f"The optimizer {name} works on a GPU only.", "On a CPU, choose adamw.")
+        raise InputError(f"The optimizer {name} works on a GPU only.", remedy="On a CPU, choose adamw.")
 
 
 def usable(device: torch.device) -> list[str]:
@@ -106,7 +106,3 @@ def _is_number(value: object) -> bool:
 
 def _number(value: float) -> torch.Tensor:
     return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else torch.int64)
-
-
-def _refused(message: str, remedy: str) -> InputError:
-    return InputError(message, remedy=remedy)

@@ -66,7 +66,7 @@ class Stepper:
         self.batches = Batches(cache.items, plan.batch_size, plan.seed)
         self.optimizer = new_optimizer(plan.optimizer, adapter.weights, plan.learning_rate, plan.weight_decay)
         self._adapted = ExitStack()
-        self.memory = MemoryPlan(0, 0, "", 0)
+        self.memory = MemoryPlan(0, "", 0)
         self._network: Any = None
 
     @contextmanager
@@ -114,7 +114,7 @@ class Stepper:
         )
         if self._recomputed is not None:
             summary = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
-            return MemoryPlan(self._recomputed, shape.total_bytes(self._recomputed), summary, shape.blocks)
+            return MemoryPlan(self._recomputed, summary, shape.blocks)
         return plan_memory(shape, free_bytes(self.family.device) + shape.weights * shape.bytes_per_value)
 
     def _about_compiling(self) -> str:

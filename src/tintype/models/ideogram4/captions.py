@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -34,7 +34,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-HexColor = str
+HexColor = Annotated[str, Field(pattern=r"^#[0-9A-F]{6}$")]
 Box = tuple[int, int, int, int]
 
 
@@ -103,14 +103,14 @@ def canonical(text: str, *, name: str = "caption") -> Canonical:
     Raises InputError, naming `name` (the caption's file), for JSON that cannot be repaired without guessing.
     """
     stripped, notes = _unfenced(text.removeprefix("\ufeff").strip())
-    if not _looks_like_json(stripped):
+    if not stripped.startswith(("{", '"{', "[{")):  # no JSON
         if any(ord(letter) < 32 and letter not in "\t\n\r" for letter in stripped):
             raise _refused(name, "it contains control characters")
         return Canonical(wrap(stripped).line(), (*notes, "plain sentence, wrapped"), wrapped=True)
     loaded, repair = _loaded(stripped, name)
     notes += [repair] if repair else []
     caption = _validated(_arranged(loaded, notes, name), name)
-    notes += [f"{problem}" for problem in problems_of(caption)]
+    notes += problems_of(caption)
     return Canonical(caption.line(), tuple(dict.fromkeys(notes)))
 
 
@@ -145,10 +145,6 @@ def _refused(name: str, why: str) -> InputError:
 def _unfenced(text: str) -> tuple[str, list[str]]:
     fenced = re.fullmatch(r"```[a-zA-Z]*\s*\n?(.*?)\n?\s*```", text, re.DOTALL)
     return (fenced[1].strip(), ["code fence removed"]) if fenced else (text, [])
-
-
-def _looks_like_json(text: str) -> bool:
-    return text.startswith(("{", '"{', "[{"))
 
 
 def _loaded(text: str, name: str) -> tuple[dict[str, Any], str]:
@@ -268,12 +264,10 @@ def _arranged_element(element: Any, notes: list[str]) -> Any:
     if "type" not in kept:
         kept["type"] = "text" if "text" in kept else "obj"
         notes.append("element's type added")
-    if "bbox" in kept:
-        box = _arranged_box(kept["bbox"])
-        if box is not None:
-            if list(box) != list(kept["bbox"]):
-                notes.append("box brought into 0-1000, smaller side first")
-            kept["bbox"] = box
+    if (box := _arranged_box(kept.get("bbox"))) is not None:
+        if list(box) != list(kept["bbox"]):
+            notes.append("box brought into 0-1000, smaller side first")
+        kept["bbox"] = box
     return kept
 
 
@@ -308,16 +302,12 @@ def _hex(color: Any) -> Any:
 
 def _validated(arranged: Mapping[str, Any], name: str) -> Caption:
     try:
-        caption = Caption.model_validate(arranged)
+        return Caption.model_validate(arranged)
     except ValidationError as problem:
         first = problem.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         unknown = first["type"] == "extra_forbidden"
         why = f"{place} is not a key of the schema" if unknown else f"{place}: {first['msg']}"
+        if first["type"] == "string_pattern_mismatch":
+            why = f"{first['input']!r} is no hexadecimal colour"
         raise _refused(name, why) from None
-    palettes = [element.color_palette for element in caption.compositional_deconstruction.elements]
-    palettes.append(caption.style_description.color_palette if caption.style_description else None)
-    for color in (color for palette in palettes for color in palette or ()):
-        if not re.fullmatch(r"#[0-9A-F]{6}", color):
-            raise _refused(name, f"{color!r} is no hexadecimal colour")
-    return caption

@@ -15,10 +15,8 @@ import torch.nn.functional as F
 
 from tintype.lora.adapter import Adapter
 from tintype.models.attention import attend
-from tintype.models.ideogram4.network import embed, embed_time
+from tintype.models.ideogram4.network import Rotary, embed, embed_time
 from tintype.models.products import OwnForward
-
-Rotary = tuple[torch.Tensor, torch.Tensor]
 
 
 class IdeogramForward(OwnForward):

@@ -45,8 +45,7 @@ def check_loadable(folder: Path, device: torch.device) -> None:
     """Raises WeightsMissing, before anything is loaded, for weights that cannot be read on this device."""
     if folder.is_file():
         raise WeightsMissing(f"{folder.name} is a single file, one part of six.", remedy=_READABLE)
-    index = folder / "model_index.json"
-    kind = json.loads(index.read_text(encoding="utf-8")).get("_class_name", "") if index.is_file() else ""
+    kind = _json(folder / "model_index.json").get("_class_name", "")
     if kind != "Ideogram4Pipeline":
         found = f"holds a {kind}" if kind else "has no model_index.json"
         raise WeightsMissing(f"{folder} {found}, not an Ideogram4Pipeline.", remedy=_READABLE)
@@ -56,11 +55,13 @@ def check_loadable(folder: Path, device: torch.device) -> None:
         _check_quantisation(part, _quantisation(folder / part), device)
 
 
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def _quantisation(folder: Path) -> str:
     """The method a part says it was quantised with; empty for none."""
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    settings = config.get("quantization_config") or {}
+    settings = _json(folder / "config.json").get("quantization_config") or {}
     return str(settings.get("quant_method", "unknown")) if settings else ""
 
 
@@ -116,8 +117,7 @@ def _plain(folder: Path) -> bool:
 
 
 def _converted(folder: Path, dtype: torch.dtype) -> Ideogram4Transformer2DModel:
-    path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = _json(folder / "config.json")
     config.pop("quantization_config", None)
     with torch.device("meta"):
         network = Ideogram4Transformer2DModel.from_config(config)
@@ -144,11 +144,9 @@ def diffusers_tensors(
         with safe_open(path, framework="pt") as opened:
             keys = {_plain_name(key): key for key in opened.keys()}  # noqa: SIM118
             for name, key in keys.items():
-                if name.endswith((*_SCALE_NAMES, *_STRAYS)) or name.startswith(_STRAYS[1]):
-                    continue
-                if only and name not in only:
-                    continue
-                yield from _split(name, _scaled(name, opened.get_tensor(key), keys, opened).to(dtype))
+                stray = name.endswith((*_SCALE_NAMES, *_STRAYS)) or name.startswith(_STRAYS[1])
+                if not stray and (not only or name in only):
+                    yield from _split(name, _scaled(name, opened.get_tensor(key), keys, opened).to(dtype))
 
 
 def _plain_name(key: str) -> str:

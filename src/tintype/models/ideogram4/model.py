@@ -20,7 +20,7 @@ from tintype.lora.adapter import Adapter
 from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.ideogram4 import FAMILY
 from tintype.models.ideogram4.forward import IdeogramForward
-from tintype.models.ideogram4.layouts import TextProjection, check_loadable, read_text_projection, read_transformer
+from tintype.models.ideogram4.layouts import check_loadable, read_text_projection, read_transformer
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.models.ideogram4.statistics import settle_statistics
 from tintype.models.sigmas import logit_normal
@@ -84,10 +84,7 @@ class Ideogram4Family(Family):
         return read_transformer(self.weights.folder / "transformer", self.device, self.dtype)
 
     def _networks(self) -> dict[str, Any]:
-        return {
-            "transformer": self._resident_transformer(),
-            "unconditional_transformer": self.load_unconditional(),
-        }
+        return {**super()._networks(), "unconditional_transformer": self.load_unconditional()}
 
     def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
         return IdeogramForward(transformer, adapter, recomputed=recomputed, rounded=rounded)
@@ -148,10 +145,8 @@ class Ideogram4Family(Family):
         """The layers that read text: from the transformer where it is resident, else these alone from its files."""
         if self._transformer is not None:
             return self._transformer
-        alone: TextProjection | None = read_text_projection(
-            self.weights.folder / "transformer", self.device, self.dtype
-        )
-        return alone or self._resident_transformer()
+        folder = self.weights.folder / "transformer"
+        return read_text_projection(folder, self.device, self.dtype) or self._resident_transformer()
 
     def count_tokens(self, text: str) -> int:
         """As the text encoder reads it, the turn around it included."""
@@ -213,10 +208,9 @@ class Ideogram4Family(Family):
     def sample_sigmas(self, count: int, rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
         """Draws logit-normal levels, the mean shifted by half the logarithm of the nominal pixels."""
         pixels = rows * columns * self.size_step**2
-        shift = 0.5 * math.log(pixels / _REFERENCE_PIXELS) if self.training_defaults.sigma_shift else 0.0
-        sigmas = logit_normal(
-            count, self.training_defaults.sigma_mean + shift, self.training_defaults.sigma_std, generator
-        )
+        defaults = self.training_defaults
+        shift = 0.5 * math.log(pixels / _REFERENCE_PIXELS) if defaults.sigma_shift else 0.0
+        sigmas = logit_normal(count, defaults.sigma_mean + shift, defaults.sigma_std, generator)
         return sigmas.clamp(SIGMA_MIN, SIGMA_MAX)
 
     def schedule_mean(self, mu: float) -> float:

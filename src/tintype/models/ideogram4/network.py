@@ -9,7 +9,7 @@ end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import torch
@@ -125,14 +125,10 @@ def predict(
     states, allowed = embed(transformer, noisy, text, present)
     mask = None if allowed is None else allowed[:, None, None]
     turned = (rotary[0].to(states.dtype), rotary[1].to(states.dtype))
-    checkpointed: Callable[..., torch.Tensor] | None = None
-    if transformer.gradient_checkpointing and torch.is_grad_enabled():
-        checkpointed = transformer._gradient_checkpointing_func
+    checkpointed = transformer.gradient_checkpointing and torch.is_grad_enabled()
     for block in transformer.layers:
-        if checkpointed is not None:
-            states = checkpointed(block, states, mask, turned, modulation)
-        else:
-            states = block(states, mask, turned, modulation)
+        call = functools.partial(transformer._gradient_checkpointing_func, block) if checkpointed else block
+        states = call(states, mask, turned, modulation)
     # Only image tokens have a velocity, so only they go through the last layer.
     predicted: torch.Tensor = transformer.final_layer(states[:, : noisy.shape[1]], conditioning=modulation)
     return predicted
