@@ -58,12 +58,13 @@ async def test_several_processes_may_open_an_empty_database_at_once(shared_url: 
     await store.close()
 
 
-async def test_a_database_from_the_future_is_refused_with_a_remedy(shared_url: str) -> None:
+@pytest.mark.parametrize(("version", "age"), [("9999", "a newer"), ("0003", "too old a")])
+async def test_a_database_of_another_time_is_refused_with_a_remedy(shared_url: str, version: str, age: str) -> None:
     store = await Store.open(shared_url)
     async with store._database.write() as connection:
-        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        await connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{version}'")
     await store.close()
-    with pytest.raises(SettingsError, match=r"newer tintype \(schema 9999"):
+    with pytest.raises(SettingsError, match=rf"{age} tintype \(schema {version}"):
         await Store.open(shared_url)
 
 

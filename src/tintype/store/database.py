@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tintype.errors import SettingsError, StorageFull
-from tintype.store.schema import SCHEMA_VERSION, cleaned
+from tintype.store.schema import SCHEMA_VERSION, cleaned, metadata
 
 BUSY_SECONDS = 30.0  # how long a writer waits for another process before it gives up
 POOL_SIZE = 5
@@ -182,9 +182,15 @@ def stored_version(connection: sa.Connection) -> str | None:
 
 
 def _upgrade(connection: sa.Connection) -> None:
-    """Runs the missing migrations in the caller's transaction. Alembic is imported only here: it costs 0.3 s."""
+    """Makes the tables of a new database, or runs the migrations that an older one lacks, in the caller's transaction.
+    Alembic is imported only here: it costs 0.3 s."""
     stored = stored_version(connection)
     if stored == SCHEMA_VERSION:
+        return
+    if stored is None:
+        metadata.create_all(connection)
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{SCHEMA_VERSION}')")
         return
     from alembic import command
     from alembic.config import Config
@@ -195,9 +201,10 @@ def _upgrade(connection: sa.Connection) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if stored is not None and stored not in known:
+    if stored not in known:
+        age = "a newer" if stored > SCHEMA_VERSION else "too old a"
         raise SettingsError(
-            f"The database was written by a newer tintype (schema {stored}, known here up to {SCHEMA_VERSION}).",
+            f"The database was written by {age} tintype (schema {stored}; {min(known)} to {max(known)} are read here).",
             remedy="Install that version again, or start with another data directory.",
         )
     config.attributes["connection"] = connection

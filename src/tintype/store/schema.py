@@ -1,7 +1,8 @@
 """The tables and their indexes, in one place, because every guarantee of the store rests on a column or an index here.
 
-`migrations/` brings a database to this shape; a test checks that the two agree. Times are unix seconds, JSON keeps its
-key order (results are answered byte for byte as they were made), and text is only ever compared for equality.
+A new database is made so, and `migrations/` brings an older one to this shape; a test checks that the two agree. Times
+are unix seconds, JSON keeps its key order (results are answered byte for byte as they were made), and text is only ever
+compared for equality.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ requests = sa.Table(
     sa.Column("overtaken", sa.Integer, nullable=False, default=0),
     sa.Column("overtaken_since", sa.Double),
     sa.Column("model_id", sa.Text),  # the custom model it makes, if it trains, or uses
-    sa.Column("owner", sa.Text, nullable=False, default=""),
-    sa.Column("turn", sa.BigInteger, nullable=False, default=0),
+    sa.Column("owner", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("turn", sa.BigInteger, nullable=False, default=0, server_default="0"),
     sa.UniqueConstraint("key_id", "idempotency_key", name="requests_idempotency"),
 )
 

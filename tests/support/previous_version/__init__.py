@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PREVIOUS_MIGRATIONS = HERE / "migrations"  # that led to its tables
 
 
 @dataclass(frozen=True)
