@@ -1,20 +1,29 @@
-"""Where a command finds the installation it speaks of: the --data-dir option and the queue behind it."""
+"""Where a command finds the installation it speaks of: the --data-dir option and the store behind it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 import typer
 
-from tintype.errors import SettingsError
+from tintype.errors import BadRequest, NotFound, SettingsError
 from tintype.installation import make_data_dir
 from tintype.settings import Settings, load_settings
 from tintype.store import Store
 
+SEARCHED = 10_000  # requests or models looked through for an id that was cut short
+
+
+class _WithId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
 T = TypeVar("T")
+Named = TypeVar("Named", bound=_WithId)
 
 DataDir = Annotated[
     Path | None,
@@ -23,7 +32,7 @@ DataDir = Annotated[
 
 
 def with_store(data_dir: Path | None, work: Callable[[Store, Settings], Awaitable[T]], *, begins: bool = False) -> T:
-    """Opens the installation's queue, does the work, closes it. Raises SettingsError where there is none, unless the
+    """Opens the installation's store, does the work, closes it. Raises SettingsError where there is none, unless the
     work may be the beginning of one."""
     settings = load_settings(data_dir=data_dir)
     if not begins and settings.database is None and not settings.data_dir.exists():
@@ -41,3 +50,13 @@ def with_store(data_dir: Path | None, work: Callable[[Store, Settings], Awaitabl
             await store.close()
 
     return asyncio.run(run())
+
+
+def only_one(things: Sequence[Named], beginning: str, kind: str) -> Named:
+    """Finds the one whose id begins so. Raises NotFound where there is none, BadRequest where there are more."""
+    similar = [thing for thing in things if thing.id.startswith(beginning)]
+    if len(similar) > 1:
+        raise BadRequest(f"{len(similar)} {kind}s begin with {beginning!r}.", remedy="Give a few characters more.")
+    if not similar:
+        raise NotFound(f"There is no {kind} {beginning!r}.", remedy=f"`tintype {kind}s list` shows them.")
+    return similar[0]

@@ -13,7 +13,7 @@ from tintype.cli.listing import say, show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.installation import key_file, write_secret
 from tintype.settings import Settings
-from tintype.store import ApiKey, Store
+from tintype.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
@@ -28,23 +28,17 @@ def create(
     if not name.strip():
         raise BadRequest("A key needs a name: whoever has a key of that name sees the same requests.")
 
-    async def work(store: Store, _: Settings) -> str:
-        return (await store.keys.create(name))[1]
-
-    say(with_store(data_dir, work, begins=True))
+    say(with_store(data_dir, lambda store, _: store.keys.create(name), begins=True)[1])
 
 
 @app.command("list", epilog="Example: [bold]tintype keys list[/]")
 def list_keys(data_dir: DataDir = None) -> None:
     """List all keys, without their secrets."""
 
-    async def work(store: Store, _: Settings) -> list[ApiKey]:
-        return await store.keys.list()
-
     rows = [
         (key.id, key.name, when(key.created_at), when(key.last_used_at),
          Text("revoked", "red") if key.revoked_at else Text("valid", "green"))
-        for key in with_store(data_dir, work)
+        for key in with_store(data_dir, lambda store, _: store.keys.list())
     ]  # fmt: skip
     show_table(("id", "name", "made", "last used", "state"), rows)
 
@@ -88,5 +82,5 @@ async def first_key(store: Store, settings: Settings) -> str | None:
 
 
 def when(at: float | None) -> str:
-    """A time as a person reads it in a table."""
+    """Writes a time as a person reads it in a table."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "-"

@@ -73,17 +73,17 @@ def train(
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    prompt: Annotated[str, typer.Argument(help="What to generate.")],
     lora: Annotated[list[Path] | None, typer.Option(help="A LoRA file; up to three, each with --lora.")] = None,
     scale: Annotated[list[float] | None, typer.Option(help="Scale of each LoRA, in the same order.")] = None,
     size: Annotated[str, typer.Option(help="Name of a size, or WIDTHxHEIGHT.")] = "square_hd",
-    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 28,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 28,
     guidance: Annotated[float, typer.Option(help="How closely to follow the prompt.")] = 3.5,
-    count: Annotated[int, typer.Option(help="How many pictures.")] = 1,
+    count: Annotated[int, typer.Option(help="How many images.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed; chosen when absent.")] = None,
-    out: Annotated[Path, typer.Option(help="The picture; further ones get a number.")] = Path("picture.png"),
+    out: Annotated[Path, typer.Option(help="The image; further ones get a number.")] = Path("picture.png"),
 ) -> None:
-    """Draw pictures, with or without LoRAs.
+    """Generate images, with or without LoRAs.
 
     Example: [bold]tintype generate "a portrait of ohwx, blue shirt" --lora my-lora/lora.safetensors --seed 3[/]
     """
@@ -116,7 +116,7 @@ def generate(
 
 @contextmanager
 def _running(folder: Path, output: Path) -> Iterator[LocalContext]:
-    """A context with a progress bar and log lines; Ctrl-C asks the job to checkpoint, a second one stops at once."""
+    """Makes a context with a progress bar and log lines; Ctrl-C asks the job to checkpoint, a second one stops at once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from tintype.jobs.local import LocalContext
@@ -158,7 +158,7 @@ def _interruptible(context: LocalContext) -> Iterator[None]:
 
 
 def _archive(photos: Path, work: Path) -> Path:
-    """The archive itself, or one made of a folder's files (stored, not squeezed: photos are compressed already)."""
+    """Returns the archive itself, or one made of a folder's files (stored, not squeezed: photos are compressed already)."""
     if not _existing(photos).is_dir():
         return photos
     work.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from tintype.catalog.custom_models import ModelStatus, checked_name
-from tintype.cli.data import DataDir, with_store
+from tintype.cli.data import SEARCHED, DataDir, only_one, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import say, show_json, show_table
-from tintype.errors import BadRequest, NotFound
+from tintype.errors import BadRequest
 from tintype.files import Objects
 from tintype.settings import Settings
 from tintype.store import CustomModel, Store
@@ -19,7 +19,6 @@ app = typer.Typer(no_args_is_help=True, help="List, show, rename, archive and de
 
 ModelId = Annotated[str, typer.Argument(help="Id of the model; its first characters are enough.")]
 LATEST = 50
-SEARCHED = 10_000  # models looked through for an id that was cut short
 
 
 @app.command("list", epilog="Example: [bold]tintype models list --status COMPLETED[/]")
@@ -30,10 +29,8 @@ def list_models(
 ) -> None:
     """List models, newest first; archived ones only with --status ARCHIVED."""
 
-    async def work(store: Store, _: Settings) -> list[CustomModel]:
-        return await store.models.list(status=status, limit=limit)
-
-    rows = [(m.id, m.name, m.status, m.uri, when(m.created_at), m.reason) for m in with_store(data_dir, work)]
+    found = with_store(data_dir, lambda store, _: store.models.list(status=status, limit=limit))
+    rows = [(m.id, m.name, m.status, m.uri, when(m.created_at), m.reason) for m in found]
     show_table(("id", "name", "status", "uri", "made", "reason"), rows)
 
 
@@ -41,9 +38,9 @@ def list_models(
 def show(model_id: ModelId, data_dir: DataDir = None) -> None:
     """Show one model whole, as JSON."""
 
-    async def work(store: Store, _: Settings) -> dict[str, object]:
-        model = await _find(store, model_id)
-        return {
+    model = with_store(data_dir, lambda store, _: _find(store, model_id))
+    show_json(
+        {
             "model_id": model.id,
             "name": model.name,
             "status": model.status,
@@ -56,8 +53,7 @@ def show(model_id: ModelId, data_dir: DataDir = None) -> None:
             "deleted": when(model.deleted_at),
             "files": model.files,
         }
-
-    show_json(with_store(data_dir, work))
+    )
 
 
 @app.command(epilog="Example: [bold]tintype models rename AbC1 'Red hats'[/]")
@@ -83,7 +79,7 @@ def rename(
 
 @app.command(epilog="Example: [bold]tintype models archive AbC1[/]")
 def archive(model_id: ModelId, data_dir: DataDir = None) -> None:
-    """Hide a model; it can no longer be drawn with, its files are kept."""
+    """Hide a model; it can no longer be generated with, its files are kept."""
 
     async def work(store: Store, _: Settings) -> str:
         model = await _find(store, model_id)
@@ -101,9 +97,6 @@ def delete(
 ) -> None:
     """Delete a model: every file of its training is removed, its id answers ARCHIVED."""
 
-    async def find(store: Store, _: Settings) -> CustomModel:
-        return await _find(store, model_id)
-
     async def work(store: Store, settings: Settings) -> int:
         deleted = await store.models.delete(model.id)
         _, files = deleted if deleted is not None else (None, [])
@@ -113,23 +106,15 @@ def delete(
             await store.files.remove(file.id)
         return len(files)
 
-    model = with_store(data_dir, find)
+    model = with_store(data_dir, lambda store, _: _find(store, model_id))
     if not yes:
         typer.confirm(f"Delete {model.name} ({model.id}) and its files for good?", abort=True)
     say(f"deleted {model.id} with {with_store(data_dir, work)} files")
 
 
 async def _find(store: Store, model_id: str) -> CustomModel:
-    exact = await store.models.find(model_id)
-    if exact:
+    if exact := await store.models.find(model_id):
         return exact
-    known = [
-        *await store.models.list(limit=SEARCHED),
-        *await store.models.list(status=ModelStatus.ARCHIVED, limit=SEARCHED),
-    ]
-    similar = [model for model in known if model.id.startswith(model_id)]
-    if len(similar) == 1:
-        return similar[0]
-    if similar:
-        raise BadRequest(f"{len(similar)} models begin with {model_id!r}.", remedy="Give a few characters more.")
-    raise NotFound(f"There is no model {model_id!r}.", remedy="`tintype models list` shows them.")
+    known = await store.models.list(limit=SEARCHED)
+    archived = await store.models.list(status=ModelStatus.ARCHIVED, limit=SEARCHED)
+    return only_one([*known, *archived], model_id, "model")

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from tintype.cli.data import DataDir, with_store
+from tintype.cli.data import SEARCHED, DataDir, only_one, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import say, show_json, show_table
-from tintype.errors import BadRequest, NotFound
+from tintype.errors import BadRequest
 from tintype.files.urls import render
 from tintype.settings import Settings
 from tintype.store import Outcome, Request, Status, Store
@@ -18,7 +18,6 @@ app = typer.Typer(no_args_is_help=True, help="List, inspect, cancel and retry re
 
 RequestId = Annotated[str, typer.Argument(help="Id of the request; its first characters are enough.")]
 LATEST = 50
-SEARCHED = 10_000  # requests looked through for an id that was cut short
 
 
 @app.command("list", epilog="Example: [bold]tintype requests list --status IN_PROGRESS[/]")
@@ -29,11 +28,8 @@ def list_requests(
 ) -> None:
     """List requests, newest first."""
 
-    async def work(store: Store, _: Settings) -> list[Request]:
-        return await store.requests.list(status=status, limit=limit)
-
     rows = []
-    for request in with_store(data_dir, work):
+    for request in with_store(data_dir, lambda store, _: store.requests.list(status=status, limit=limit)):
         progress = f"{request.step}/{request.total_steps}" if request.total_steps else ""
         row = (request.id, request.endpoint_id, _state(request), progress, when(request.created_at))
         rows.append((*row, str(request.attempts)))
@@ -115,15 +111,9 @@ def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
 
 
 async def _find(store: Store, request_id: str) -> Request:
-    exact = await store.requests.get(request_id)
-    if exact:
+    if exact := await store.requests.get(request_id):
         return exact
-    similar = [r for r in await store.requests.list(limit=SEARCHED) if r.id.startswith(request_id)]
-    if len(similar) == 1:
-        return similar[0]
-    if similar:
-        raise BadRequest(f"{len(similar)} requests begin with {request_id!r}.", remedy="Give a few characters more.")
-    raise NotFound(f"There is no request {request_id!r}.", remedy="`tintype requests list` shows them.")
+    return only_one(await store.requests.list(limit=SEARCHED), request_id, "request")
 
 
 def _state(request: Request) -> str:

@@ -82,7 +82,7 @@ def _started(settings: Settings) -> ServerInfo:
 
 
 def _is_free(host: str, port: int) -> bool:
-    """Whether a server can have its usual port, by which the URLs it once gave still lead to it."""
+    """Tells whether a server can have its usual port, by which the URLs it once gave still lead to it."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

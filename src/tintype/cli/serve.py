@@ -135,7 +135,7 @@ class _Processes:
         self._launcher = new_launcher(launcher, LaunchPlan(settings, endpoints, self._give_up))
 
     async def run(self, sockets: ProxySockets | None) -> int:
-        """Until SIGINT, SIGTERM or SIGHUP; returns the exit status. A second signal forces the end."""
+        """Runs them until SIGINT, SIGTERM or SIGHUP; returns the exit status. A second signal forces the end."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._asked_to_stop)
@@ -203,12 +203,12 @@ def _bound(listener: socket.socket, address: Any) -> socket.socket:
 
 
 def _origin(settings: Settings) -> str:
-    """Where a person on this machine reaches the server."""
+    """Returns where a person on this machine reaches the server."""
     return settings.public_url.rstrip("/") if settings.public_url else f"http://{_address(settings)}"
 
 
 def _address(settings: Settings) -> str:
-    """host:port by which this machine reaches the server."""
+    """Returns host:port by which this machine reaches the server."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 
@@ -234,7 +234,7 @@ def _introduce(settings: Settings, origin: str) -> None:
 
 
 def _introduce_tls(settings: Settings, port: int) -> None:
-    """The line to paste for fal's Python client, which speaks TLS only."""
+    """Prints the line to paste for fal's Python client, which speaks TLS only."""
     from tintype.fal_proxy.certificates import CertificateAuthority  # cryptography is for those who need it
 
     roots = CertificateAuthority.open(settings.data_dir).bundle(os.environ)

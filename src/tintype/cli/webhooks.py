@@ -9,8 +9,6 @@ import typer
 from tintype.cli.data import DataDir, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import say, show_table
-from tintype.settings import Settings
-from tintype.store import Delivery, SigningKey, Store
 
 app = typer.Typer(no_args_is_help=True, help="List and replay webhooks; change the key that signs them.")
 
@@ -25,13 +23,10 @@ def list_webhooks(
 ) -> None:
     """List webhooks, newest first: their state, how often they were tried, and what the last try came to."""
 
-    async def work(store: Store, _: Settings) -> list[Delivery]:
-        return await store.webhooks.list(request_id, limit=limit)
-
     rows = [
         (str(delivery.id), delivery.request_id, delivery.url, delivery.state, str(delivery.tries),
          when(delivery.ended_at or delivery.due_at), delivery.answer)
-        for delivery in with_store(data_dir, work)
+        for delivery in with_store(data_dir, lambda store, _: store.webhooks.list(request_id, limit=limit))
     ]  # fmt: skip
     show_table(("id", "request", "url", "state", "tries", "ended or due", "last answer"), rows)
 
@@ -43,10 +38,7 @@ def replay(
 ) -> None:
     """Send a request's webhook again, with the same content; a running server does so within a second."""
 
-    async def work(store: Store, _: Settings) -> Delivery:
-        return await store.webhooks.replay(request_id)
-
-    delivery = with_store(data_dir, work)
+    delivery = with_store(data_dir, lambda store, _: store.webhooks.replay(request_id))
     say(f"on its way to {delivery.url}")
 
 
@@ -59,8 +51,5 @@ def rotate_key(
 ) -> None:
     """Make a new signing key. It is published at once and signs from tomorrow on, when every receiver knows it."""
 
-    async def work(store: Store, _: Settings) -> SigningKey:
-        return await store.webhooks.rotate_signing_key(at_once=now)
-
-    key = with_store(data_dir, work)
+    key = with_store(data_dir, lambda store, _: store.webhooks.rotate_signing_key(at_once=now))
     say(f"{key.id} {'signs now' if now else 'is published now and signs in a day'}")

@@ -40,7 +40,7 @@ _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 
 @dataclass(frozen=True)
 class CertificateAuthority:
-    """What lies in DATA/certificates."""
+    """Holds what lies in DATA/certificates."""
 
     folder: Path
 
@@ -54,13 +54,13 @@ class CertificateAuthority:
 
     @property
     def fal(self) -> Path:
-        """Key and certificate of fal's names, and of no addresses: those, where an authority may vouch for certain ones
+        """Names the key and certificate of fal's names, and of no addresses: those, where an authority may vouch for certain ones
         only, are more than BoringSSL understands (Bun, Electron)."""
         return self.folder / "fal.pem"
 
     @property
     def host(self) -> Path:
-        """Key and certificate of loopback, for whoever speaks TLS with this server by its own address."""
+        """Names the key and certificate of loopback, for whoever speaks TLS with this server by its own address."""
         return self.folder / "host.pem"
 
     @classmethod
@@ -79,7 +79,7 @@ class CertificateAuthority:
         return authority
 
     def server_context(self) -> ssl.SSLContext:
-        """For whoever answers in fal's place, or as this server."""
+        """Makes the TLS context of whoever answers in fal's place, or as this server."""
         own, fal = _context(self.host), _context(self.fal)
 
         def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
@@ -90,7 +90,7 @@ class CertificateAuthority:
         return own
 
     def bundle(self, environment: Mapping[str, str]) -> Path:
-        """A file of every root that a program of this environment trusts now, and the authority.
+        """Writes a file of every root that a program of this environment trusts now, and the authority.
 
         The variables that name it replace a program's roots rather than adding to them.
         """
@@ -99,7 +99,7 @@ class CertificateAuthority:
         return self._bundled(*named, own, *_SYSTEM_ROOTS, certifi.where())
 
     def addition(self, environment: Mapping[str, str]) -> Path:
-        """The same for the variable that adds to a program's roots: the person's own additions, and the authority."""
+        """Writes one for the variable that adds to a program's roots: the person's own additions, and the authority."""
         return self._bundled(environment.get(ADDING, ""))
 
     def _bundled(self, *paths: str) -> Path:
@@ -111,7 +111,7 @@ class CertificateAuthority:
 
 
 def _folder(data_dir: Path) -> Path:
-    """Where they lie; versions before named it otherwise, and a person's variables may still do."""
+    """Returns where they lie; versions before named it otherwise, and a person's variables may still do."""
     folder, before = data_dir / "certificates", data_dir / "detour"
     if before.is_dir() and not folder.exists():
         with suppress(OSError):  # another process was quicker

@@ -46,7 +46,7 @@ Accept = Callable[[StreamReader, StreamWriter], None]
 
 @dataclass(frozen=True)
 class UpstreamProxy:
-    """How a program reaches hosts that are not fal's: by a proxy of its own ("" for none), except for `direct`."""
+    """Reaches hosts that are not fal's as a program does: by its own proxy ("" for none), except for `direct`."""
 
     proxy: str = ""
     direct: str = ""  # as in NO_PROXY
@@ -191,7 +191,7 @@ class Proxy:
             await close(client[1])
 
     async def _whole_url(self, client: Ends, target: str, upstream: UpstreamProxy, head: bytes) -> None:
-        """Some clients ask a proxy for https URLs as if they were http, and leave the encryption to it."""
+        """Serves clients that ask a proxy for https URLs as if they were http, and leave the encryption to it."""
         url = urlsplit(target)
         if url.scheme not in ("http", "https") or not url.hostname:
             await _refuse(client[1], 400, "This is a proxy: it takes CONNECT and whole URLs.")
@@ -208,7 +208,7 @@ class Proxy:
 
 
 def _origin_form(target: bytes, headers: list[Header]) -> tuple[bytes, list[Header]]:
-    """What a proxy sends on. One request a connection: the next may be for another host."""
+    """Rewrites a request as a proxy sends it on. One request a connection: the next may be for another host."""
     url = urlsplit(target.decode("latin-1"))
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
     dropped = (b"proxy-authorization", b"proxy-connection", b"connection")

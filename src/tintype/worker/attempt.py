@@ -32,8 +32,8 @@ DATABASE_AWAY = (SQLAlchemyError, OSError, StorageFull)  # each may be over in a
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How an attempt left its child. `healthy` is false when the child is gone or must not be used again."""
+class AttemptEnd:
+    """Tells how an attempt left its child. `healthy` is false when the child is gone or must not be used again."""
 
     healthy: bool
     succeeded: bool = False
@@ -61,14 +61,14 @@ class AttemptRun:
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """The job is asked to checkpoint and stop; it has DRAIN_SECONDS for that."""
+        """Asks the job to checkpoint and stop; it has DRAIN_SECONDS for that."""
         self._draining.set()
 
-    async def run(self) -> Ended:
-        """From the order to the end of the attempt. Never raises for what a job, a person or the database does."""
+    async def run(self) -> AttemptEnd:
+        """Runs the attempt to its end. Never raises for what a job, a person or the database does."""
         request = self._claim.request
         self._log.info("attempt started", pid=self._child.pid)
-        order = Run(
+        run = Run(
             say="run",
             request_id=request.id,
             token=self._claim.token,
@@ -78,19 +78,19 @@ class AttemptRun:
             origin=request.origin,
         )
         if self._claim.model is not None:
-            order["model"] = asdict(self._claim.model.reference)
-        await self._child.send(order)
+            run["model"] = asdict(self._claim.model.reference)
+        await self._child.send(run)
         watch = asyncio.create_task(self._pass_on_drain())
         try:
             return await self._follow()
         except LeaseLost:
             self._log.warning("lease lost: another worker has this request now")
             await self._child.kill()
-            return Ended(healthy=False)
+            return AttemptEnd(healthy=False)
         finally:
             watch.cancel()
 
-    async def _follow(self) -> Ended:
+    async def _follow(self) -> AttemptEnd:
         while True:
             ended = await self._listen(PROMPT_SECONDS / 2)
             if ended is not None:
@@ -99,7 +99,7 @@ class AttemptRun:
                 return await self._cut_short()
             await self._beat_if_due()
 
-    async def _listen(self, seconds: float) -> Ended | None:
+    async def _listen(self, seconds: float) -> AttemptEnd | None:
         """Waits for the child's next message, so long and no longer."""
         try:
             async with asyncio.timeout(seconds):
@@ -109,8 +109,8 @@ class AttemptRun:
         return await (self._died() if message is None else self._hear(message))
 
     # --- what the child says ----------------------------------------------------------------------------------
-    async def _hear(self, message: FromChild) -> Ended | None:
-        """Takes one message in; an Ended when it was the last."""
+    async def _hear(self, message: FromChild) -> AttemptEnd | None:
+        """Takes one message in; an AttemptEnd when it was the last."""
         if message["say"] == "ready" or message["request_id"] != self._claim.request.id:
             return None  # of an attempt that has ended
         match message["say"]:
@@ -127,13 +127,13 @@ class AttemptRun:
                 self._checkpoint = message["step"]
             case "done":
                 await self._complete(message["output"], message["files"])
-                return Ended(healthy=True, succeeded=True)
+                return AttemptEnd(healthy=True, succeeded=True)
             case "failed":
                 await self._fail(Failure.from_json(message["failure"]))
-                return Ended(healthy=True)
+                return AttemptEnd(healthy=True)
             case "drained":
                 await self._release(Ending.DRAINED, "drained")
-                return Ended(healthy=True)
+                return AttemptEnd(healthy=True)
             case other:
                 assert_never(other)
         return None
@@ -205,12 +205,12 @@ class AttemptRun:
         self._log.info("attempt given back", ending=ending.value, cause=cause)
 
     async def _tell_finally(self) -> None:
-        """The last step, checkpoint and lines, which no later beat will carry."""
+        """Sends the last step, checkpoint and lines, which no later beat will carry."""
         if self._lines or self._checkpoint is not None or self._step:
             await self._insist(self._beat)
 
     async def _insist(self, tell: Callable[[], Awaitable[object]]) -> None:
-        """Until the database takes it, or says that the lease is gone (which ends the waiting)."""
+        """Repeats it until the database takes it, or says that the lease is gone (which ends the waiting)."""
         while True:
             try:
                 await tell()
@@ -220,7 +220,7 @@ class AttemptRun:
                 await asyncio.sleep(RETRY_SECONDS)
 
     # --- ends that the child did not choose -------------------------------------------------------------------
-    async def _died(self) -> Ended:
+    async def _died(self) -> AttemptEnd:
         cause = await self._child.wait()
         if self._cancelling:
             await self._fail(Cancelled().failure())
@@ -228,10 +228,10 @@ class AttemptRun:
             await self._fail(too_little(self._child.memory.bytes).failure())
         else:
             await self._release(Ending.DRAINED if self._draining.is_set() else Ending.DIED, cause)
-        return Ended(healthy=False)
+        return AttemptEnd(healthy=False)
 
-    async def _cut_short(self) -> Ended:
-        """The job did not stop by itself in time: the device is freed by force."""
+    async def _cut_short(self) -> AttemptEnd:
+        """Frees the device by force, when the job did not stop by itself in time."""
         self._log.warning("the job did not stop by itself; its process is killed")
         await self._child.kill()
         return await self._died()

@@ -49,7 +49,7 @@ Job = Callable[[BaseModel, PipeContext], BaseModel]
 
 
 class Pipe:
-    """The child's end: one JSON object a line. Sending is safe from any thread."""
+    """Holds the child's end: one JSON object a line. Sending is safe from any thread."""
 
     def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
         self._incoming = incoming
@@ -66,7 +66,7 @@ class Pipe:
             end_own_group()
 
     def read(self) -> messages.ToChild | None:
-        """The next message; None at the end of the pipe."""
+        """Reads the next message; None at the end of the pipe."""
         line = self._incoming.readline()
         return cast(messages.ToChild, json.loads(line)) if line else None
 
@@ -82,39 +82,39 @@ class Child:
         self._settings = settings
         self._endpoints = {name: endpoint for endpoint in endpoints for name in (endpoint.id, *endpoint.aliases)}
         self._lane = lane
-        self._orders: queue.SimpleQueue[messages.Run | None] = queue.SimpleQueue()
+        self._runs: queue.SimpleQueue[messages.Run | None] = queue.SimpleQueue()
         self._signals = Signals()
         self._resident_models: object | None = None
         self._importing = True
 
     def serve(self) -> None:
-        """Imports the lane's jobs ahead of time, then runs orders as they come."""
+        """Imports the lane's jobs ahead of time, then runs what comes."""
         threading.Thread(target=self._listen, name="pipe", daemon=True).start()
         self._preload()
         self._importing = False
         self._pipe.send(messages.Ready(say="ready", device=self._device))
-        while (order := self._orders.get()) is not None:
-            self._pipe.send(self._answer(order))
-            self._signals.forget(order["request_id"])
+        while (run := self._runs.get()) is not None:
+            self._pipe.send(self._answer(run))
+            self._signals.forget(run["request_id"])
             _let_go_of_memory()
 
     def _listen(self) -> None:
         while (message := self._pipe.read()) is not None:
             if message["say"] == "run":
-                self._orders.put(message)
+                self._runs.put(message)
             elif message["say"] == "cancel":
                 self._signals.cancel(message["request_id"])
             elif message["say"] == "file":
                 self._signals.file_answers.put((message["number"], message["readable"]))
             else:
                 self._signals.stopping.set()
-                self._orders.put(None)
-                if self._importing and self._orders.qsize() == 1:
+                self._runs.put(None)
+                if self._importing and self._runs.qsize() == 1:
                     os._exit(0)  # nothing was begun, and imports take seconds
         end_own_group()
 
     def _preload(self) -> None:
-        """A job's imports take seconds; they are spent before a person waits for them."""
+        """Imports the lane's jobs, which takes seconds, before a person waits for them."""
         for endpoint in self._endpoints.values():
             if endpoint.kind == self._lane:
                 try:
@@ -122,18 +122,18 @@ class Child:
                 except Exception:  # a job that cannot be imported fails with its own request, not with its neighbours'
                     traceback.print_exc()
 
-    def _answer(self, order: messages.Run) -> messages.FromChild:
-        """Runs one order to its end, whatever that is."""
-        request_id = order["request_id"]
-        print(f"--- {request_id} attempt {order['attempt']}: {order['endpoint_id']}", file=sys.stderr, flush=True)
+    def _answer(self, run: messages.Run) -> messages.FromChild:
+        """Runs one attempt to its end, whatever that is."""
+        request_id = run["request_id"]
+        print(f"--- {request_id} attempt {run['attempt']}: {run['endpoint_id']}", file=sys.stderr, flush=True)
         context: PipeContext | None = None
         try:
             context = PipeContext(
-                order, self._settings, self._device,
+                run, self._settings, self._device,
                 send=self._pipe.send, signals=self._signals, resident_models=self._load_resident_models,
             )  # fmt: skip
             context.raise_if_cancelled()
-            output = self._run(order, context)
+            output = self._run(run, context)
             return messages.Done(
                 say="done",
                 request_id=request_id,
@@ -149,17 +149,17 @@ class Child:
             if context is not None:
                 shutil.rmtree(context.scratch, ignore_errors=True)
 
-    def _run(self, order: messages.Run, context: PipeContext) -> BaseModel:
-        endpoint = self._endpoints.get(order["endpoint_id"].strip("/"))
+    def _run(self, run: messages.Run, context: PipeContext) -> BaseModel:
+        endpoint = self._endpoints.get(run["endpoint_id"].strip("/"))
         if endpoint is None:
-            raise InternalError(f"This worker does not know {order['endpoint_id']}.", remedy="Restart `tintype serve`.")
+            raise InternalError(f"This worker does not know {run['endpoint_id']}.", remedy="Restart `tintype serve`.")
         checkpoint = context.checkpoint.latest() if endpoint.kind == "training" else None
-        if order["attempt"] > 1 or checkpoint is not None:
+        if run["attempt"] > 1 or checkpoint is not None:
             place = f"from its checkpoint at step {checkpoint.step}" if checkpoint else "from the beginning"
-            context.log(f"Attempt {order['attempt']} goes on {place}.")
+            context.log(f"Attempt {run['attempt']} goes on {place}.")
         module, _, function = endpoint.job.partition(":")
         job = cast(Job, getattr(importlib.import_module(module), function))
-        return job(endpoint.parse(order["input"]), context)
+        return job(endpoint.parse(run["input"]), context)
 
     def _load_resident_models(self) -> object:
         if self._resident_models is None:
@@ -169,7 +169,7 @@ class Child:
 
 
 def _failure_of(problem: Exception, device: str) -> Failure:
-    """What the person is told; the trace of anything unforeseen stays in this machine's log."""
+    """Makes what the person is told; the trace of anything unforeseen stays in this machine's log."""
     if isinstance(problem, StorageUnavailable):  # the end of a request is final, and clients would repeat a 503
         return JobError(problem.message).failure()
     if isinstance(problem, TintypeError):
@@ -193,13 +193,13 @@ def _failure_of(problem: Exception, device: str) -> Failure:
 
 
 def _is_out_of_memory(problem: Exception) -> bool:
-    """Told by name: this module runs without torch, and torch's CPU allocator has no class of its own."""
+    """Tells by name: this module runs without torch, and torch's CPU allocator has no class of its own."""
     kinds = {kind.__name__ for kind in type(problem).__mro__}
     return bool(kinds & {"MemoryError", "OutOfMemoryError"}) or "can't allocate memory" in str(problem)
 
 
 def _let_go_of_memory() -> None:
-    """A job's pictures and gradients go before the next one plans its memory."""
+    """Frees a job's images and gradients before the next one plans its memory."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
@@ -217,13 +217,13 @@ def take_over_pipe() -> Pipe:
 
 
 def endpoints_of(place: str) -> tuple[Endpoint, ...]:
-    """The endpoints named by `module:NAME`."""
+    """Imports the endpoints named by `module:NAME`."""
     module, _, name = place.partition(":")
     return tuple(getattr(importlib.import_module(module), name))
 
 
 def _volunteer_for_the_out_of_memory_killer() -> None:
-    """Linux: when memory runs out, losing this process costs one attempt; losing the queue's costs everyone."""
+    """Offers this process to Linux when memory runs out: losing it costs one attempt, losing another costs everyone."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 

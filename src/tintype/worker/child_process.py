@@ -39,7 +39,7 @@ NICENESS: dict[Kind, int] = {"training": 3, "inference": 0}
 
 @dataclass(frozen=True)
 class ChildPlan:
-    """How a lane's child is started. `endpoints` is `module:NAME` of what it serves."""
+    """Says how a lane's child is started. `endpoints` is `module:NAME` of what it serves."""
 
     lane: Kind
     device: str
@@ -54,7 +54,7 @@ class ChildPlan:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The number of compute threads is fixed: sums are formed in another order with another number, and a resumed
+        """Fixes the number of compute threads: sums are formed in another order with another number, and a resumed
         training must give the same losses. Threads that wait sleep instead of spinning: where the lanes or other
         programs share the cores, spinning made both lanes some fifty times slower (docs/processes.md)."""
         threads = str(compute_threads())
@@ -64,7 +64,7 @@ class ChildPlan:
 
 
 class ChildProcess:
-    """A living or dead compute child. `messages` ends with None when the child has."""
+    """Handles a living or dead compute child. `messages` ends with None when the child has."""
 
     living: ClassVar[set[int]] = set()  # pids, read by the lifeline's thread when this process is orphaned
 
@@ -102,7 +102,7 @@ class ChildProcess:
         return self._process.returncode is None
 
     async def send(self, message: ToChild) -> None:
-        """A child that has died hears nothing; its end shows in `messages`."""
+        """Sends a message. A child that has died hears nothing; its end shows in `messages`."""
         stdin = self._process.stdin
         assert stdin is not None
         try:
@@ -112,7 +112,7 @@ class ChildProcess:
             return
 
     async def wait(self) -> str:
-        """Why it ended, for a person: exit code or signal, and the last words on stderr."""
+        """Waits for its end and tells why, for a person: exit code or signal, and the last words on stderr."""
         code = await self._process.wait()
         await asyncio.wait(self._tasks, timeout=1.0)  # a grandchild may hold stderr open
         how = f"signal {_name(-code)}" if code < 0 else f"exit code {code}"
@@ -171,14 +171,14 @@ class ChildProcess:
 
 
 def compute_threads() -> int:
-    """A thread for each core that this process may use; hyperthreads share what arithmetic needs."""
+    """Counts the cores that this process may use; hyperthreads share what arithmetic needs."""
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed))
 
 
 def _open_log(path: Path) -> FileIO:
-    """Appends; a log that has grown too long is set aside first. Nowhere, where the file cannot be opened."""
+    """Opens a log to append to; one that is too long is set aside first. Opens nothing where that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > LARGEST_LOG:

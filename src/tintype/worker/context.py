@@ -32,7 +32,7 @@ PROGRESS_SECONDS = 0.1  # between two progress messages; the first and the last 
 
 
 class Signals:
-    """What the pipe's reader thread tells the job that runs: cancelled, stopping altogether, what it may read."""
+    """Holds what the pipe's reader thread tells the job: cancelled, stopping altogether, what it may read."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -50,17 +50,17 @@ class Signals:
             return request_id in self._cancelled
 
     def forget(self, request_id: str) -> None:
-        """A request that ended may come again, by `retry`."""
+        """Forgets a request that ended: it may come again, by `retry`."""
         with self._lock:
             self._cancelled.discard(request_id)
 
 
 class PipeContext:
-    """See the module's text. Serves one attempt; `published` are the files its answer may name."""
+    """Serves the job of one attempt (see the module's text); `published` are the files its answer may name."""
 
     def __init__(
         self,
-        order: Run,
+        run: Run,
         settings: Settings,
         device: str,
         *,
@@ -68,28 +68,28 @@ class PipeContext:
         signals: Signals,
         resident_models: Callable[[], object],
     ) -> None:
-        self.request_id = order["request_id"]
+        self.request_id = run["request_id"]
         self.settings = settings
         self.device = device
         self.published: list[dict[str, Any]] = []
-        self.model = ModelReference.from_json(order["model"]) if "model" in order else None
-        self._origin = order["origin"]
+        self.model = ModelReference.from_json(run["model"]) if "model" in run else None
+        self._origin = run["origin"]
         self._send = send
         self._signals = signals
         self._resident_models = resident_models
         self._progress_sent_at = 0.0
         self._objects = Objects.open(settings.storage_url)
         folder = settings.work_dir / self.request_id
-        self.checkpoint = open_checkpoints(settings, self.request_id, order["token"], self._checkpoint_saved)
+        self.checkpoint = open_checkpoints(settings, self.request_id, run["token"], self._checkpoint_saved)
         shutil.rmtree(folder / "scratch", ignore_errors=True)  # what attempts that were killed left
-        self.scratch = folder / "scratch" / str(order["token"])
+        self.scratch = folder / "scratch" / str(run["token"])
         self.scratch.mkdir(parents=True)
         self.lasting = folder / "lasting"
         self.lasting.mkdir(exist_ok=True)
 
     @property
     def resident_models(self) -> object:
-        """What is resident in this process; the import of the compute libraries waits until a job asks."""
+        """Returns what is resident in this process; the import of the compute libraries waits until a job asks."""
         return self._resident_models()
 
     def log(self, message: str, level: Level = "INFO") -> None:

@@ -20,7 +20,7 @@ from tintype.errors import StorageUnavailable
 from tintype.files.checkpoints import remove_work
 from tintype.settings import GIB, Settings
 from tintype.store import Claim, Store, Worker
-from tintype.worker.attempt import DATABASE_AWAY, RETRY_SECONDS, AttemptRun, Ended
+from tintype.worker.attempt import DATABASE_AWAY, RETRY_SECONDS, AttemptEnd, AttemptRun
 from tintype.worker.child_process import ChildPlan, ChildProcess
 
 POLL_SECONDS = 0.2  # between looks at the queue while there is nothing to do
@@ -49,7 +49,7 @@ class Lane:
 
     @property
     def state(self) -> str:
-        """idle, busy or draining."""
+        """Tells whether the lane is idle, busy or draining."""
         if self._draining.is_set():
             return "draining"
         return "busy" if self._attempt else "idle"
@@ -62,7 +62,7 @@ class Lane:
 
     @property
     def warm(self) -> bool:
-        """Whether there is nothing to wait for: the child has done its imports, or is deliberately not there."""
+        """Tells whether there is nothing to wait for: the child has done its imports, or is deliberately not there."""
         return self._unloaded or (self._child is not None and self._child.alive and self._child.ready)
 
     def drain(self) -> None:
@@ -72,7 +72,7 @@ class Lane:
             self._attempt.drain()
 
     async def run(self, may_start_early: Callable[[], bool]) -> None:
-        """Until drained. `may_start_early` says whether it is this lane's turn to start its child without work."""
+        """Works until drained. `may_start_early` says whether it is this lane's turn to start its child without work."""
         try:
             while not self._draining.is_set():
                 claim = await self._claim()
@@ -94,7 +94,7 @@ class Lane:
             return None
 
     async def _carry(self, claim: Claim) -> None:
-        """One attempt, on the child that is there or a new one."""
+        """Runs one attempt, on the child that is there or a new one."""
         if self._child is None or not self._child.alive:
             await self._start_child()
         assert self._child is not None
@@ -109,7 +109,7 @@ class Lane:
         if ended.succeeded:  # what failed keeps its checkpoints, for a retry (until housekeeping removes them)
             await self._remove_work(claim.request.id)
 
-    def _take_note(self, claim: Claim, ended: Ended) -> None:
+    def _take_note(self, claim: Claim, ended: AttemptEnd) -> None:
         self._used_at = time.monotonic()
         self._idle_deaths = 0
         self._start_not_before = 0.0
@@ -162,5 +162,5 @@ class Lane:
 
 
 def log_file(settings: Settings, device: str, lane: Kind) -> Path:
-    """Where a lane's child writes what its libraries print."""
+    """Names the file where a lane's child writes what its libraries print."""
     return settings.data_dir.resolve() / "logs" / f"{device.replace(':', '-')}-{lane}.log"

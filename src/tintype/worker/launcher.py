@@ -22,7 +22,7 @@ LAUNCHERS = {"local": "tintype.worker.local_launcher:LocalLauncher"}  # what `--
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """What a launcher is made of. `endpoints` is `module:NAME` of what supervisors serve."""
+    """Says what a launcher needs to know. `endpoints` is `module:NAME` of what supervisors serve."""
 
     settings: Settings
     endpoints: str

@@ -20,7 +20,7 @@ class ProgressNotes:
         self._lines = 0
 
     def take(self, step: int, total: int, metrics: Mapping[str, float]) -> str | None:
-        """The line for this step, or None. `total` 0 means unknown."""
+        """Returns the line for this step, or None. `total` 0 means unknown."""
         now = self._clock()
         if self._first is None:
             self._first = (now, step)
@@ -37,7 +37,7 @@ class ProgressNotes:
         return self._worded(step, total, metrics)
 
     def pace(self, step: int, total: int) -> dict[str, float]:
-        """`steps_per_second` of this attempt so far and, with a known total, `eta` in seconds; empty at its start."""
+        """Returns `steps_per_second` so far and, with a known total, `eta` in seconds; empty at an attempt's start."""
         if self._first is None:
             return {}
         began_at, began_step = self._first

@@ -56,7 +56,7 @@ class Supervisor:
         self._lanes = [self._lane(kind, endpoints) for kind in LANES]
 
     def stop(self) -> None:
-        """Drains: nothing new is taken, what runs checkpoints. May be called again without effect."""
+        """Drains the lanes: nothing new is taken, what runs checkpoints. Calling it again has no effect."""
         self._stopping.set()
         for lane in self._lanes:
             lane.drain()
@@ -93,7 +93,7 @@ class Supervisor:
         return Lane(worker, plan, self._store, self._settings)
 
     def _is_turn_of(self, place: int) -> bool:
-        """Children do their imports one after the other: all at once they would starve the web process."""
+        """Lets children do their imports one after the other: all at once they would starve the web process."""
         return all(lane.warm for lane in self._lanes[:place])
 
     async def _until_the_database_answers(self) -> None:
@@ -144,7 +144,7 @@ def is_dead_here(worker: Worker, *, silence: float) -> bool:
 
 
 def kill_children() -> None:
-    """The last act of an orphaned supervisor."""
+    """Kills what an orphaned supervisor would leave behind."""
     for pid in tuple(ChildProcess.living):
         kill_group(pid)
 
