@@ -102,6 +102,18 @@ def test_it_is_made_once_and_its_keys_are_for_their_owner_alone(
     assert authority.folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_an_authority_of_the_version_before_goes_on_under_its_old_path_too(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
+    made = authority.certificate.read_bytes()
+    bundle = authority.bundle({})
+    authority.folder.rename(tmp_path / "detour")
+    again = CertificateAuthority.open(tmp_path)
+    assert again.certificate.read_bytes() == made
+    assert again.folder == authority.folder
+    assert (tmp_path / "detour" / bundle.name).read_bytes() == bundle.read_bytes(), "what a person's variables may name"
+
+
 def test_a_removed_authority_is_replaced_by_another_one(authority: CertificateAuthority, tmp_path: Path) -> None:
     before = authority.certificate.read_bytes()
     authority.certificate.unlink()

@@ -116,7 +116,7 @@ def generate(
 
 @contextmanager
 def _running(folder: Path, output: Path) -> Iterator[LocalContext]:
-    """Makes a context with a progress bar and log lines; Ctrl-C asks the job to checkpoint, a second one stops at once."""
+    """Makes a context with a progress bar and a log; Ctrl-C asks the job to checkpoint, a second one stops at once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from tintype.jobs.local import LocalContext
@@ -158,7 +158,7 @@ def _interruptible(context: LocalContext) -> Iterator[None]:
 
 
 def _archive(photos: Path, work: Path) -> Path:
-    """Returns the archive itself, or one made of a folder's files (stored, not squeezed: photos are compressed already)."""
+    """Returns the archive itself, or one of a folder's files (stored, not squeezed: photos are compressed already)."""
     if not _existing(photos).is_dir():
         return photos
     work.mkdir(parents=True, exist_ok=True)

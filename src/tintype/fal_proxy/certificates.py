@@ -54,8 +54,10 @@ class CertificateAuthority:
 
     @property
     def fal(self) -> Path:
-        """Names the key and certificate of fal's names, and of no addresses: those, where an authority may vouch for certain ones
-        only, are more than BoringSSL understands (Bun, Electron)."""
+        """Names the file with key and certificate of fal's names, and of no addresses.
+
+        Where an authority may vouch for certain addresses only, they are more than BoringSSL understands (Bun, Electron).
+        """
         return self.folder / "fal.pem"
 
     @property

@@ -72,7 +72,7 @@ class Lane:
             self._attempt.drain()
 
     async def run(self, may_start_early: Callable[[], bool]) -> None:
-        """Works until drained. `may_start_early` says whether it is this lane's turn to start its child without work."""
+        """Works until drained. `may_start_early` tells whether it is its turn to start a child without work."""
         try:
             while not self._draining.is_set():
                 claim = await self._claim()
