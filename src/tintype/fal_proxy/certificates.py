@@ -56,7 +56,7 @@ class CertificateAuthority:
     def fal(self) -> Path:
         """Names the file with key and certificate of fal's names, and of no addresses.
 
-        Where an authority may vouch for certain addresses only, they are more than BoringSSL understands (Bun, Electron).
+        Addresses, where an authority vouches for certain ones only, are too much for BoringSSL (Bun, Electron).
         """
         return self.folder / "fal.pem"
 
