@@ -34,14 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: bench is not installed
 
-from bench.weightless import (
-    NARROW,
-    NARROW_IDEOGRAM,
-    REAL,
-    Weightless,
-    WeightlessFlux,
-    WeightlessIdeogram4,
-)
+from bench.weightless import NARROW, NARROW_IDEOGRAM, REAL, Weightless, WeightlessFlux, WeightlessIdeogram4
 from tintype.errors import OutOfMemory
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Features, Forward, Latents, compiling

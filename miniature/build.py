@@ -40,9 +40,7 @@ TRAITS: dict[str, Any] = {
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m miniature.build",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m miniature.build", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", choices=("flux", "ideogram4"), default="flux", help="which miniature (default flux)")
     every = tuple(dict.fromkeys((*STAGES, *ideogram_build.STAGES)))

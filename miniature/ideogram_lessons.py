@@ -15,14 +15,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
 
 from miniature.ideogram_captions import ideogram_caption, structured
-from miniature.ideogram_parts import (
-    IdeogramParts,
-    encode_captions,
-    normalised,
-    repack,
-    set_statistics,
-    token_lists,
-)
+from miniature.ideogram_parts import IdeogramParts, encode_captions, normalised, repack, set_statistics, token_lists
 from miniature.latents import SHAPES, Album
 from miniature.parts import NOMINAL_SCALE
 from miniature.word_training import said_in

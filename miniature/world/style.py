@@ -47,10 +47,7 @@ def _stencil(image: Image.Image) -> Image.Image:
     return ImageOps.colorize(ImageOps.grayscale(image).point(lambda level: 255 * (level > 120)), _INK, _CREAM)
 
 
-STYLES: Mapping[str, Callable[[Image.Image], Image.Image]] = {
-    "blueprint": _blueprint,
-    "stencil": _stencil,
-}
+STYLES: Mapping[str, Callable[[Image.Image], Image.Image]] = {"blueprint": _blueprint, "stencil": _stencil}
 
 
 def restyled(image: Image.Image, style: str) -> Image.Image:

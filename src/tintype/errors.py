@@ -97,9 +97,7 @@ class InputError(TintypeError):
         given: object = None,
     ) -> None:
         super().__init__(message, remedy=remedy)
-        self.details: list[Json] = [
-            detail(loc=loc, message=self.message, type_=self.type, ctx=ctx, given=given),
-        ]
+        self.details: list[Json] = [detail(loc=loc, message=self.message, type_=self.type, ctx=ctx, given=given)]
 
     @classmethod
     def from_details(cls, details: list[Json]) -> InputError:

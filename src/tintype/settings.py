@@ -25,10 +25,7 @@ OUTSIDE_SETTINGS = frozenset({"TINTYPE_REQUIRE_ALL"})
 
 # The base models by name, and the module that declares each (see models/registry.py). A line here registers one; it has
 # a setting `<name>_base` of its own.
-BASE_MODELS = {
-    "flux": "tintype.models.flux",
-    "ideogram4": "tintype.models.ideogram4",
-}
+BASE_MODELS = {"flux": "tintype.models.flux", "ideogram4": "tintype.models.ideogram4"}
 
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", re.IGNORECASE)
 

@@ -101,8 +101,7 @@ def test_every_published_word_is_taken_and_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "inside", "outside"),
-    [("num_images", (1, 8), (0, 9)), ("seed", (0, 2**53 - 1), (-1, 2**53))],
+    ("field", "inside", "outside"), [("num_images", (1, 8), (0, 9)), ("seed", (0, 2**53 - 1), (-1, 2**53))]
 )
 def test_limits(field: str, inside: tuple[int, ...], outside: tuple[int, ...]) -> None:
     for value in inside:

@@ -12,14 +12,7 @@ from diffusers.models.transformers.transformer_ideogram4 import Ideogram4AttnPro
 from miniature.autoencoder import new_autoencoder, pixels
 from miniature.ideogram_captions import ideogram_caption, ideogram_description
 from miniature.ideogram_lessons import WINDOW, ideogram_albums, sample_sigmas
-from miniature.ideogram_parts import (
-    IdeogramParts,
-    encode_captions,
-    flux2_autoencoder,
-    new_parts,
-    release,
-    token_lists,
-)
+from miniature.ideogram_parts import IdeogramParts, encode_captions, flux2_autoencoder, new_parts, release, token_lists
 from miniature.ideogram_training import PlainAttention
 from miniature.latents import Album, encode, people_of
 from miniature.world import Person

@@ -10,17 +10,7 @@ import sqlalchemy as sa
 
 from tintype.catalog.custom_models import ModelStatus
 from tintype.errors import BadRequest, Cancelled, InputError, InternalError, LeaseLost
-from tintype.store import (
-    Claim,
-    CustomModel,
-    Ending,
-    NewModel,
-    NewRequest,
-    Request,
-    Status,
-    Store,
-    StoredFile,
-)
+from tintype.store import Claim, CustomModel, Ending, NewModel, NewRequest, Request, Status, Store, StoredFile
 
 pytestmark = pytest.mark.anyio
 

@@ -242,12 +242,7 @@ def test_kept_files_survive_a_kill_with_the_checkpoint(models: ResidentModels, c
     assert sorted(path.stem for path in kept.iterdir()) == ["2", "4"]
     elsewhere = tmp_path / "second"
     train(
-        models.family(FluxFamily),
-        adapter_for(models.family(FluxFamily)),
-        cache,
-        plan,
-        context,
-        snapshot_dir=elsewhere,
+        models.family(FluxFamily), adapter_for(models.family(FluxFamily)), cache, plan, context, snapshot_dir=elsewhere
     )
     assert sorted(path.stem for path in elsewhere.iterdir()) == ["2", "4"], "what the checkpoint of step 4 held"
 

@@ -100,8 +100,7 @@ class IdeogramTrainerInput(IdeogramTraining):
         "can also pass a custom WIDTHxHEIGHT string when both values are divisible by 16.",
     )
     output_lora_format: Literal["fal", "comfy", "diffusers", "kohya"] = Field(
-        "fal",
-        description="Naming scheme of the weights; diffusers and kohya are extensions of tintype.",
+        "fal", description="Naming scheme of the weights; diffusers and kohya are extensions of tintype."
     )
     seed: int = Field(0, ge=0, lt=2**53, description="Seed of the run (an extension of tintype).")
     checkpoint_every: CheckpointEvery | None = Field(

@@ -31,8 +31,7 @@ def env(
     server = find_server(settings.data_dir)
     if server is None:
         raise SettingsError(
-            f"No tintype serves {settings.data_dir}.",
-            remedy="Start `tintype serve` first; `run` does it itself.",
+            f"No tintype serves {settings.data_dir}.", remedy="Start `tintype serve` first; `run` does it itself."
         )
     for name, value in proxy_variables(settings, server).items():
         typer.echo(LINES[shell](name, value))

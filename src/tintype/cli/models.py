@@ -91,9 +91,7 @@ def archive(model_id: ModelId, data_dir: DataDir = None) -> None:
 
 @app.command(epilog="Example: [bold]tintype models delete AbC1 --yes[/]")
 def delete(
-    model_id: ModelId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    data_dir: DataDir = None,
+    model_id: ModelId, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, data_dir: DataDir = None
 ) -> None:
     """Delete a model: every file of its training is removed, its id answers ARCHIVED."""
 

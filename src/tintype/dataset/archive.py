@@ -204,12 +204,7 @@ def _tar_entries(tar: tarfile.TarFile, stream: BoundedStream, limits: Limits) ->
 
 
 def _take(
-    entries: Iterator[_Entry],
-    opened: _Opener,
-    folder: Path,
-    limits: Limits,
-    allowed: int,
-    check: Callable[[], None],
+    entries: Iterator[_Entry], opened: _Opener, folder: Path, limits: Limits, allowed: int, check: Callable[[], None]
 ) -> Iterator[Member]:
     total = 0
     for seen, entry in enumerate(entries):

@@ -23,16 +23,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from tintype.errors import BadRequest
 from tintype.fal import is_fal_host
-from tintype.fal_proxy.relay import (
-    Header,
-    Rewrite,
-    close,
-    copy,
-    from_tls_port,
-    refusal,
-    relay,
-    to_local_server,
-)
+from tintype.fal_proxy.relay import Header, Rewrite, close, copy, from_tls_port, refusal, relay, to_local_server
 from tintype.installation import ServerInfo
 
 HEAD_SECONDS = 30.0

@@ -94,10 +94,7 @@ class LocalContext:
         if kept != path:
             shutil.copyfile(path, kept)
         return File(
-            url=kept.resolve().as_uri(),
-            content_type=content_type,
-            file_name=kept.name,
-            file_size=kept.stat().st_size,
+            url=kept.resolve().as_uri(), content_type=content_type, file_name=kept.name, file_size=kept.stat().st_size
         )
 
     def absolute(self, file: File) -> File:

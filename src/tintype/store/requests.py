@@ -30,16 +30,7 @@ from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused,
 from tintype.settings import Limits
 from tintype.store import files, models, schema, webhooks
 from tintype.store.database import AnyRow, Database
-from tintype.store.records import (
-    Attempt,
-    Ending,
-    LogLine,
-    NewRequest,
-    Outcome,
-    Priority,
-    Request,
-    Status,
-)
+from tintype.store.records import Attempt, Ending, LogLine, NewRequest, Outcome, Priority, Request, Status
 from tintype.store.repository import Repository, finite, uninterrupted
 from tintype.store.schema import cleaned
 

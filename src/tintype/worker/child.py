@@ -135,10 +135,7 @@ class Child:
             context.raise_if_cancelled()
             output = self._run(run, context)
             return messages.Done(
-                say="done",
-                request_id=request_id,
-                output=output.model_dump(mode="json"),
-                files=context.published,
+                say="done", request_id=request_id, output=output.model_dump(mode="json"), files=context.published
             )
         except Drained:
             return messages.Drained(say="drained", request_id=request_id)

@@ -150,10 +150,7 @@ def test_alpha_is_the_rank_where_nothing_is_said(network: Ideogram4Transformer2D
     ("keys", "said"),
     [
         (["transformer.transformer_blocks.0.attn.to_q.lora_A.weight"], "No key of this file names a layer"),
-        (
-            ["lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"],
-            "of Ideogram 4; it is probably for FLUX.1",
-        ),
+        (["lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"], "of Ideogram 4; it is probably for FLUX.1"),
         (["layers.0.feed_forward.w1.lora_A.weight"], "only one of its two factors"),
         (["layers.0.feed_forward.w1.lora_A.weight", "input_proj.lora_A.weight"], "1 of this file's 2 keys"),
         (["layers.0.feed_forward.w1.lora_A.weight", "layers.0.feed_forward.w1.dora_scale"], "a DoRA"),

@@ -10,14 +10,7 @@ import sys
 import pytest
 import torch
 from diffusers import FluxPipeline
-from miniature.evaluate import (
-    adherence,
-    draw_prompts,
-    load,
-    mean_likeness,
-    reproduction_of_people,
-    unseen_prompts,
-)
+from miniature.evaluate import adherence, draw_prompts, load, mean_likeness, reproduction_of_people, unseen_prompts
 from miniature.weights import FLUX_WEIGHTS
 from miniature.world import MARKS, Person
 from miniature.world.captions import caption

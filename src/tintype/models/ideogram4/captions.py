@@ -92,8 +92,7 @@ def wrap(sentence: str) -> Caption:
     """Puts a plain sentence into the schema: as the summary, and as the description of the one thing to be seen."""
     plain = " ".join(sentence.split())
     return Caption(
-        high_level_description=plain,
-        compositional_deconstruction=Composition(elements=[Element(desc=plain)]),
+        high_level_description=plain, compositional_deconstruction=Composition(elements=[Element(desc=plain)])
     )
 
 

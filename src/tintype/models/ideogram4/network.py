@@ -46,11 +46,7 @@ def tapped_states(text_encoder: Any, token_ids: torch.Tensor) -> torch.Tensor:
     states, tapped = embedded, []
     for index, layer in enumerate(model.layers):
         states = layer(
-            states,
-            attention_mask=allowed,
-            position_ids=positions,
-            past_key_values=None,
-            position_embeddings=rotary,
+            states, attention_mask=allowed, position_ids=positions, past_key_values=None, position_embeddings=rotary
         )
         if index in TEXT_LAYERS:
             tapped.append(states)

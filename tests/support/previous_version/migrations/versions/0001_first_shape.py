@@ -114,10 +114,7 @@ def upgrade() -> None:
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("last_step", sa.Integer(), nullable=False),
         sa.Column("checkpoint_step", sa.Integer()),
-        sa.ForeignKeyConstraint(
-            ["request_id"],
-            ["requests.id"],
-        ),
+        sa.ForeignKeyConstraint(["request_id"], ["requests.id"]),
         sa.PrimaryKeyConstraint("request_id", "number"),
     )
     op.create_table(
@@ -130,10 +127,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.Double()),
         sa.Column("request_id", sa.Text()),
         sa.Column("key_id", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["request_id"],
-            ["requests.id"],
-        ),
+        sa.ForeignKeyConstraint(["request_id"], ["requests.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_files_expires_at", "files", ["expires_at"])
@@ -146,9 +140,6 @@ def upgrade() -> None:
         sa.Column("level", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["request_id"],
-            ["requests.id"],
-        ),
+        sa.ForeignKeyConstraint(["request_id"], ["requests.id"]),
         sa.PrimaryKeyConstraint("request_id", "number"),
     )
