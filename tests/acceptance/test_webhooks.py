@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.javascript import node
-from tests.support.pages import Page, here
-from tests.support.pages import node as reading_node
+from tests.support.pages import Page, here, node as reading_node
 from tests.support.server import Server
 from tests.support.webhook_receiver import Hook, receiving
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tintype.errors import BadRequest
 from tintype.fal_proxy.relay import RequestRewriter, Rewrite, from_tls_port, to_local_server

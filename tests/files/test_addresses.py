@@ -4,8 +4,7 @@ import ipaddress
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tintype.files.addresses import is_plainly_private, is_public, literal, plain_address
 

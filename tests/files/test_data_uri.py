@@ -5,8 +5,7 @@ from typing import Any
 from urllib.parse import quote_from_bytes
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tintype.files.data_uri import is_data_uri, open_data_uri
 

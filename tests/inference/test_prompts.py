@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tests.support.captions import verify
 
 from tintype.inference.prompts import LONGEST_TEXT, MOST_TEXTS, RULE, against, by_rule, prepare, quoted

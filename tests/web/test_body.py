@@ -6,8 +6,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tintype.errors import InputError, PayloadTooLarge
 from tintype.web import body

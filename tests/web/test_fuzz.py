@@ -12,8 +12,7 @@ from typing import Any
 from urllib.parse import quote, quote_from_bytes
 
 import httpx
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 from tests.support.web_server import WebServer
 
 from tintype import catalog

@@ -3,8 +3,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tintype.web.signing import Signer
 

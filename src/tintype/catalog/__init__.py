@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput, Kind
-from tintype.catalog.fields import INTERNAL_SCHEME, File, Image
+from tintype.catalog.endpoint import (
+    Endpoint as Endpoint,
+    EndpointInput as EndpointInput,
+    EndpointOutput as EndpointOutput,
+    Kind as Kind,
+)
+from tintype.catalog.fields import INTERNAL_SCHEME as INTERNAL_SCHEME, File as File, Image as Image
 from tintype.catalog.flux_lora import FLUX_LORA
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
 from tintype.catalog.ideogram_custom_models import CUSTOM_MODEL_GENERATE, CUSTOM_MODEL_TRAINER
@@ -19,18 +24,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     CUSTOM_MODEL_TRAINER,
     CUSTOM_MODEL_GENERATE,
 )
-
-__all__ = [
-    "ENDPOINTS",
-    "INTERNAL_SCHEME",
-    "Endpoint",
-    "EndpointInput",
-    "EndpointOutput",
-    "File",
-    "Image",
-    "Kind",
-    "find",
-]
 
 
 def find(endpoint_id: str) -> Endpoint | None:

@@ -6,18 +6,14 @@ here knows of requests or SQL; which files exist for whom is the store's record.
 
 from __future__ import annotations
 
-from tintype.files.fetch import fetch_input
-from tintype.files.objects import Objects
-from tintype.files.urls import internal_url, new_file_id, own_file, own_reference, public_url, render, safe_file_name
-
-__all__ = [
-    "Objects",
-    "fetch_input",
-    "internal_url",
-    "new_file_id",
-    "own_file",
-    "own_reference",
-    "public_url",
-    "render",
-    "safe_file_name",
-]
+from tintype.files.fetch import fetch_input as fetch_input
+from tintype.files.objects import Objects as Objects
+from tintype.files.urls import (
+    internal_url as internal_url,
+    new_file_id as new_file_id,
+    own_file as own_file,
+    own_reference as own_reference,
+    public_url as public_url,
+    render as render,
+    safe_file_name as safe_file_name,
+)
