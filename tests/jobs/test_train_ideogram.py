@@ -74,6 +74,7 @@ def trained(models: ResidentModels, tmp_path_factory: pytest.TempPathFactory) ->
         {
             "images_data_url": context.offer(archive(folder / "photos.zip", _1="a red jar", _2=box)),
             "rank": 2,
+            "steps": 600,
             "checkpoint_every": 6,
         }
     )
