@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from contextlib import ExitStack
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import structlog
 import typer
@@ -179,27 +179,17 @@ def listen(host: str, port: int) -> socket.socket:
     patience = time.monotonic() + PREDECESSOR_SECONDS
     while True:
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            return _bound(socket.socket(family, kind, protocol), address)
+            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            both = family == socket.AF_INET6
+            return socket.create_server(address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both)
         except OSError as problem:
             if problem.errno == errno.EADDRINUSE and time.monotonic() < patience:
                 time.sleep(0.05)
                 continue
             raise SettingsError(
-                f"Cannot listen on {host}:{port}: {problem.strerror or problem}.",
+                f"Cannot listen on {host}:{port}: {(problem.strerror or str(problem)).partition(' (')[0]}.",
                 remedy="Stop what uses it, or choose another with --port (0 picks a free one) or --host.",
             ) from None
-
-
-def _bound(listener: socket.socket, address: Any) -> socket.socket:
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _origin(settings: Settings) -> str:

@@ -13,7 +13,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 PIECE = 256 * 1024
 # Of an xz stream, which states how much memory its reader needs: `xz -9` needs 65 MiB.
@@ -22,13 +22,6 @@ XZ_MEMORY_BYTES = 256 * 1024 * 1024
 
 class GrowsBeyondReason(Exception):
     """More came out of a stream than its reader allows."""
-
-
-class _Decompressor(Protocol):
-    eof: bool
-    unused_data: bytes
-
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
 class _Gzip:
@@ -73,7 +66,7 @@ class BoundedStream(io.RawIOBase):
         self, file: IO[bytes], compression: str | None, *, most: int, check: Callable[[], None] = lambda: None
     ) -> None:
         self._file, self._compression, self._most, self._check = file, compression, most, check
-        self._decompressor: _Decompressor | None = DECOMPRESSORS[compression]() if compression else None
+        self._decompressor: Any = DECOMPRESSORS[compression]() if compression else None
         self._rest = b""  # of the file, not decompressed yet
         self._place = 0
         self._header_left: int | None = None
@@ -126,7 +119,7 @@ class BoundedStream(io.RawIOBase):
             raise GrowsBeyondReason("it grows beyond reason")
         return piece
 
-    def _decompressed(self, decompressor: _Decompressor, size: int) -> bytes:
+    def _decompressed(self, decompressor: Any, size: int) -> bytes:
         while True:
             if decompressor.eof:  # another stream may follow, as of files that were joined; padding may too
                 self._rest = (decompressor.unused_data + self._rest).lstrip(b"\0") or self._file.read(PIECE).lstrip(
@@ -137,7 +130,8 @@ class BoundedStream(io.RawIOBase):
                 assert self._compression is not None
                 decompressor = self._decompressor = DECOMPRESSORS[self._compression]()
             data, self._rest = self._rest, b""
-            if piece := decompressor.decompress(data, size):
+            piece: bytes = decompressor.decompress(data, size)
+            if piece:
                 return piece
             if not decompressor.eof and not data:
                 more = self._file.read(PIECE)
