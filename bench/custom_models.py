@@ -9,7 +9,6 @@ prompt and three longer ones with several seeds, and asks the judge. The base, w
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
 import sys
@@ -65,14 +64,13 @@ def learn(seed: int, models: ResidentModels, out: Path, inputs: dict[str, Any]) 
     kept = out / f"{seed}.safetensors"
     if kept.exists():
         return kept
-    module, _, function = CUSTOM_MODEL_TRAINER.job.partition(":")
     with tempfile.TemporaryDirectory() as folder:
         context = LocalContext(Path(folder), load_settings(), resident_models=models)
         context.model = ModelReference(str(seed), f"Subject {seed}", f"model/{seed}/version/1", ModelStatus.TRAINING)
         archive = Path(folder) / "photos.zip"
         write_archive(archive, photograph(Subject.from_seed(seed), PHOTOS), captions=False)
         order = CUSTOM_MODEL_TRAINER.parse({"images_data_url": context.offer(archive), **inputs})
-        output = getattr(importlib.import_module(module), function)(order, context)
+        output = CUSTOM_MODEL_TRAINER.load_job()(order, context)
         (context.output / output.diffusers_lora_file.file_name).rename(kept)
     return kept
 

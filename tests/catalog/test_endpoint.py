@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gc
 import json
 import math
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +95,14 @@ def test_every_job_is_named_by_a_module_that_exists() -> None:
     for endpoint in catalog.ENDPOINTS:
         module, function = endpoint.job.split(":")
         assert f"def {function}(" in (source / (module.replace(".", "/") + ".py")).read_text()
+
+
+def test_a_job_is_imported_once_without_a_look_for_garbage_and_garbage_is_looked_for_again_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "job_of_a_test.py").write_text("import gc\nlooked = gc.isenabled()\ndef run(): return looked\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    endpoint = replace(PORTRAIT_TRAINER, job="job_of_a_test:run")
+    assert endpoint.load_job()() is False
+    assert endpoint.load_job() is sys.modules["job_of_a_test"].run
+    assert gc.isenabled()

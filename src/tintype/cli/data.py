@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
 from tintype.errors import BadRequest, NotFound, SettingsError
 from tintype.installation import make_data_dir
 from tintype.settings import Settings, load_settings
-from tintype.store import Store
+
+if TYPE_CHECKING:
+    from tintype.store import Store
 
 SEARCHED = 10_000  # requests or models looked through for an id that was cut short
 
@@ -41,6 +43,8 @@ def with_store(data_dir: Path | None, work: Callable[[Store, Settings], Awaitabl
             remedy="Name its folder with --data-dir; `tintype serve` begins a new one.",
         )
     make_data_dir(settings)
+
+    from tintype.store import Store  # with SQLAlchemy: only for commands that look into it
 
     async def run() -> T:
         store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)

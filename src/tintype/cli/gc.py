@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tintype.cli.data import DataDir, with_store
 from tintype.settings import Settings
-from tintype.store import Store
+
+if TYPE_CHECKING:
+    from tintype.store import Store
 
 DAY = 86400.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -13,7 +13,9 @@ from tintype.cli.listing import say, show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.installation import key_file, write_secret
 from tintype.settings import Settings
-from tintype.store import Store
+
+if TYPE_CHECKING:
+    from tintype.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 

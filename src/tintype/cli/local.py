@@ -11,15 +11,16 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
-from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
+from tintype.catalog import Endpoint
+from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraOutput
+from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
 from tintype.cli.listing import say
 from tintype.errors import BadRequest, Drained
 from tintype.processes import printable
@@ -51,7 +52,7 @@ def train(
     Example: [bold]tintype train photos/ --trigger ohwx --steps 500 --out my-lora[/]
     """
     archive = _archive(photos, out / WORK)
-    with _running(out / WORK, out) as context:
+    with _running(PORTRAIT_TRAINER, out / WORK, out) as context:
         body = {
             "images_data_url": context.offer(archive),
             "trigger_phrase": trigger,
@@ -64,10 +65,7 @@ def train(
             "create_masks": masks,
             "resume_from_checkpoint": context.offer(_existing(resume_from)) if resume_from else "",
         }
-        order = cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse(body))
-        from tintype.jobs.train_portrait import run
-
-        run(order, context)
+        PORTRAIT_TRAINER.load_job()(PORTRAIT_TRAINER.parse(body), context)
     shutil.rmtree(out / WORK)
     Console().print(f"[green]done[/]  {escape(str(out / LORA))}\n      {escape(str(out / CONFIG))}", soft_wrap=True)
 
@@ -91,7 +89,10 @@ def generate(
     scales = [*(scale or []), *[1.0] * len(loras)][: len(loras)]
     if scale and len(scale) > len(loras):
         raise BadRequest("There are more scales than LoRAs.", remedy="Give one --lora for each --scale.")
-    with tempfile.TemporaryDirectory() as scratch, _running(Path(scratch), Path(scratch) / "pictures") as context:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        _running(FLUX_LORA, Path(scratch), Path(scratch) / "pictures") as context,
+    ):
         paths = [{"path": context.offer(_existing(p)), "scale": s} for p, s in zip(loras, scales, strict=True)]
         body = {
             "prompt": prompt,
@@ -103,10 +104,7 @@ def generate(
             "seed": seed,
             "output_format": "jpeg" if out.suffix.lower() in (".jpg", ".jpeg") else "png",
         }
-        order = cast(FluxLoraInput, FLUX_LORA.parse(body))
-        from tintype.jobs.generate_flux import run
-
-        answer = run(order, context)
+        answer: FluxLoraOutput = FLUX_LORA.load_job()(FLUX_LORA.parse(body), context)
         out.parent.mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(answer.images):
             target = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
@@ -115,10 +113,11 @@ def generate(
 
 
 @contextmanager
-def _running(folder: Path, output: Path) -> Iterator[LocalContext]:
+def _running(endpoint: Endpoint, folder: Path, output: Path) -> Iterator[LocalContext]:
     """Makes a context with a progress bar and a log; Ctrl-C asks the job to checkpoint, a second one stops at once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        endpoint.load_job()
         from tintype.jobs.local import LocalContext
     logging.getLogger("diffusers").setLevel(logging.ERROR)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

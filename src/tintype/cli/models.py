@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from tintype.cli.listing import say, show_json, show_table
 from tintype.errors import BadRequest
 from tintype.files import Objects
 from tintype.settings import Settings
-from tintype.store import CustomModel, Store
+
+if TYPE_CHECKING:
+    from tintype.store import CustomModel, Store
 
 app = typer.Typer(no_args_is_help=True, help="List, show, rename, archive and delete custom models.")
 

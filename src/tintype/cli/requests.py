@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,10 @@ from tintype.cli.listing import say, show_json, show_table
 from tintype.errors import BadRequest
 from tintype.files.urls import render
 from tintype.settings import Settings
-from tintype.store import Outcome, Request, Status, Store
+from tintype.store import Outcome, Status
+
+if TYPE_CHECKING:
+    from tintype.store import Request, Store
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect, cancel and retry requests.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from tintype.store.records import (
     ApiKey as ApiKey,
     Attempt as Attempt,
@@ -22,4 +24,15 @@ from tintype.store.records import (
     StoredFile as StoredFile,
     Worker as Worker,
 )
-from tintype.store.store import Store as Store
+
+if TYPE_CHECKING:
+    from tintype.store.store import Store as Store
+
+
+def __getattr__(name: str) -> Any:
+    """Imports SQLAlchemy with `Store`, when somebody needs it: the records alone are of use to the command line."""
+    if name == "Store":
+        from tintype.store.store import Store
+
+        return Store
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

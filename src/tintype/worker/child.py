@@ -20,7 +20,6 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -44,8 +43,6 @@ from tintype.settings import Settings, load_settings
 from tintype.worker import messages
 from tintype.worker.context import PipeContext, Signals
 from tintype.worker.memory import too_little
-
-Job = Callable[[BaseModel, PipeContext], BaseModel]
 
 
 class Pipe:
@@ -118,7 +115,7 @@ class Child:
         for endpoint in self._endpoints.values():
             if endpoint.kind == self._lane:
                 try:
-                    importlib.import_module(endpoint.job.partition(":")[0])
+                    endpoint.load_job()
                 except Exception:  # a job that cannot be imported fails with its own request, not with its neighbours'
                     traceback.print_exc()
 
@@ -154,9 +151,7 @@ class Child:
         if run["attempt"] > 1 or checkpoint is not None:
             place = f"from its checkpoint at step {checkpoint.step}" if checkpoint else "from the beginning"
             context.log(f"Attempt {run['attempt']} goes on {place}.")
-        module, _, function = endpoint.job.partition(":")
-        job = cast(Job, getattr(importlib.import_module(module), function))
-        return job(endpoint.parse(run["input"]), context)
+        return endpoint.load_job()(endpoint.parse(run["input"]), context)
 
     def _load_resident_models(self) -> object:
         if self._resident_models is None:
