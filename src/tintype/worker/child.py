@@ -151,7 +151,8 @@ class Child:
         if run["attempt"] > 1 or checkpoint is not None:
             place = f"from its checkpoint at step {checkpoint.step}" if checkpoint else "from the beginning"
             context.log(f"Attempt {run['attempt']} goes on {place}.")
-        return endpoint.load_job()(endpoint.parse(run["input"]), context)
+        output: BaseModel = endpoint.load_job()(endpoint.parse(run["input"]), context)
+        return output
 
     def _load_resident_models(self) -> object:
         if self._resident_models is None:
