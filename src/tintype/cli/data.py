@@ -43,7 +43,11 @@ def with_store(data_dir: Path | None, work: Callable[[Store, Settings], Awaitabl
             remedy="Name its folder with --data-dir; `tintype serve` begins a new one.",
         )
     make_data_dir(settings)
+    return run_with_store(settings, work)
 
+
+def run_with_store(settings: Settings, work: Callable[[Store, Settings], Awaitable[T]]) -> T:
+    """Opens the store of settings, does the work, closes it."""
     from tintype.store import Store  # with SQLAlchemy: only for commands that look into it
 
     async def run() -> T:

@@ -37,18 +37,8 @@ def env(
         typer.echo(LINES[shell](name, value))
 
 
-def _posix(name: str, value: str) -> str:
-    return f"export {name}={shlex.quote(value)}"
-
-
-def _fish(name: str, value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"set -gx {name} '{escaped}'"
-
-
-def _powershell(name: str, value: str) -> str:
-    escaped = value.replace("'", "''")
-    return f"$env:{name} = '{escaped}'"
-
-
-LINES: Mapping[Shell, Callable[[str, str], str]] = {"bash": _posix, "fish": _fish, "powershell": _powershell}
+LINES: Mapping[Shell, Callable[[str, str], str]] = {
+    "bash": lambda name, value: f"export {name}={shlex.quote(value)}",
+    "fish": lambda name, value: "set -gx {} '{}'".format(name, value.replace("\\", "\\\\").replace("'", "\\'")),
+    "powershell": lambda name, value: "$env:{} = '{}'".format(name, value.replace("'", "''")),
+}

@@ -23,7 +23,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tintype.cli.data import DataDir
+from tintype.cli.data import DataDir, run_with_store
 from tintype.cli.keys import first_key
 from tintype.devices import chosen_devices
 from tintype.errors import SettingsError
@@ -40,7 +40,6 @@ from tintype.installation import (
 from tintype.models.weights import summary
 from tintype.processes import Lifeline, set_up_log
 from tintype.settings import BASE_MODELS, Settings, load_settings
-from tintype.store import Store
 from tintype.worker.launcher import LAUNCHERS, LaunchPlan, environment, new_launcher
 from tintype.worker.managed_process import ManagedProcess
 
@@ -212,7 +211,7 @@ def _introduce(settings: Settings, origin: str) -> None:
         console.print(f"  model    {escape(summary(settings, family))}")
     if settings.auth == "off":
         console.print("  key      none is asked for (--auth off)")
-    elif asyncio.run(_first_key(settings)) is None:
+    elif run_with_store(settings, first_key) is None:
         console.print("  key      yours: `tintype keys list`; a new one: `tintype keys create --name NAME`")
     else:
         path = escape(shlex.quote(str(key_file(settings.data_dir))))
@@ -233,11 +232,3 @@ def _introduce_tls(settings: Settings, port: int) -> None:
         f"  TLS      export FAL_RUN_HOST={host}/run FAL_QUEUE_RUN_HOST={host}/queue "
         f"SSL_CERT_FILE={escape(shlex.quote(str(roots)))}"
     )
-
-
-async def _first_key(settings: Settings) -> str | None:
-    store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
-    try:
-        return await first_key(store, settings)
-    finally:
-        await store.close()

@@ -14,6 +14,7 @@ import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -227,8 +228,6 @@ def _joined(host: str, port: int) -> str:
 
 
 async def _refuse(writer: StreamWriter, status: int, message: str, *headers: str) -> None:
-    try:
+    with suppress(OSError):  # nobody is left to be told
         writer.write(refusal(status, message, *headers))
         await writer.drain()
-    except OSError:
-        return  # nobody is left to be told

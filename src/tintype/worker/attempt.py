@@ -178,18 +178,7 @@ class AttemptRun:
     async def _complete(self, output: dict[str, Any], files: list[dict[str, Any]]) -> None:
         request = self._claim.request
         now = time.time()
-        stored = [
-            StoredFile(
-                id=file["id"],
-                file_name=file["file_name"],
-                content_type=file["content_type"],
-                size=file["size"],
-                created_at=now,
-                request_id=request.id,
-                key_id=request.key_id,
-            )
-            for file in files
-        ]
+        stored = [StoredFile(**file, created_at=now, request_id=request.id, key_id=request.key_id) for file in files]
         await self._tell_finally()
         await self._insist(lambda: self._store.leases.complete(self._claim, output, stored, logs=self._lines))
         self._log.info("attempt succeeded", files=len(stored))

@@ -133,8 +133,7 @@ class ChildProcess:
         """Lets an idle child leave by itself, which it does at once; kills it otherwise."""
         await self.send(Stop(say="stop"))
         with suppress(TimeoutError):
-            async with asyncio.timeout(EXIT_SECONDS):
-                await self._process.wait()
+            await asyncio.wait_for(self._process.wait(), EXIT_SECONDS)
         await self.kill()
 
     async def _read(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -154,11 +155,8 @@ class Lane:
         self._log.info("compute process started", pid=self._child.pid)
 
     async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._draining.wait()
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._draining.wait(), seconds)
 
 
 def log_file(settings: Settings, device: str, lane: Kind) -> Path:

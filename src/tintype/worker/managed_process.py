@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -74,8 +75,6 @@ class ManagedProcess:
             if time.monotonic() - born > STABLE_AFTER_SECONDS:
                 pause = FIRST_PAUSE
             self._log.warning("process ended and is started again", code=code, after=pause)
-            try:
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-            except TimeoutError:
-                pause = min(pause * 2, LONGEST_PAUSE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
