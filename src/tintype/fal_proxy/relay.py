@@ -13,6 +13,7 @@ import uuid
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -156,10 +157,9 @@ async def _requests(reader: StreamReader, writer: StreamWriter, rewriter: Reques
 
 def refusal(status: int, message: str, *headers: str) -> bytes:
     """Returns an answer of the proxy's own, as every error here is: JSON that says what is wrong."""
-    phrases = {400: "Bad Request", 403: "Forbidden", 407: "Proxy Authentication Required", 502: "Bad Gateway"}
     body = json.dumps({"detail": message, "message": message}).encode()
-    head = (f"HTTP/1.1 {status} {phrases[status]}", "Content-Type: application/json", f"Content-Length: {len(body)}",
-            f"x-fal-request-id: {uuid.uuid4()}", "Connection: close", *headers)  # fmt: skip
+    head = (f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Content-Type: application/json",
+            f"Content-Length: {len(body)}", f"x-fal-request-id: {uuid.uuid4()}", "Connection: close", *headers)  # fmt: skip
     return ("\r\n".join(head) + "\r\n\r\n").encode() + body
 
 

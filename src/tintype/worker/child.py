@@ -222,6 +222,7 @@ def _volunteer_for_the_out_of_memory_killer() -> None:
 
 
 def main() -> None:
+    """Serves a supervisor until it is told to stop, or the pipe ends."""
     pipe = take_over_pipe()
     parser = argparse.ArgumentParser(prog="python -m tintype.worker.child", description="Runs jobs for a supervisor.")
     parser.add_argument("--lane", choices=("training", "inference"), required=True)

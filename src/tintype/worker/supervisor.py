@@ -163,6 +163,7 @@ async def supervise(device: str, settings: Settings, endpoints: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Supervises one device until told to stop; its exit status tells a device that another one works on."""
     parser = argparse.ArgumentParser(prog="python -m tintype.worker.supervisor", description="Works on one device.")
     parser.add_argument("--device", required=True)
     parser.add_argument("--parent-fd", type=int, help="read end of a pipe that closes when the parent dies")
