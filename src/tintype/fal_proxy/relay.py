@@ -159,7 +159,8 @@ def refusal(status: int, message: str, *headers: str) -> bytes:
     """Returns an answer of the proxy's own, as every error here is: JSON that says what is wrong."""
     body = json.dumps({"detail": message, "message": message}).encode()
     head = (f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Content-Type: application/json",
-            f"Content-Length: {len(body)}", f"x-fal-request-id: {uuid.uuid4()}", "Connection: close", *headers)  # fmt: skip
+            f"Content-Length: {len(body)}", f"x-fal-request-id: {uuid.uuid4()}", "Connection: close",
+            *headers)  # fmt: skip
     return ("\r\n".join(head) + "\r\n\r\n").encode() + body
 
 
