@@ -5,7 +5,9 @@ Nothing here imports torch at the top: commands that compute import it when they
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 
 import typer
 from rich.console import Console
@@ -46,3 +48,10 @@ def main() -> None:
     except TintypeError as problem:
         Console(stderr=True).print(f"[bold red]error[/] {escape(printable(problem.message))}", highlight=False)
         sys.exit(1)
+    except SystemExit as end:
+        if "torch" in sys.modules and isinstance(end.code, int):
+            with suppress(BrokenPipeError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(end.code)  # compute libraries take a second to tidy up what the system takes back anyway
+        raise
