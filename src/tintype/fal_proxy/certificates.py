@@ -157,17 +157,8 @@ def _make_authority(authority: CertificateAuthority) -> None:
     name = _name("tintype: fal's names on this machine")
     permitted: list[x509.GeneralName] = [x509.DNSName(name) for name in (*DOMAINS, "localhost")]
     permitted += [x509.IPAddress(ipaddress.ip_network(address)) for address in _LOOPBACK]
-    builder = (
-        _dated(AUTHORITY_DAYS)
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(sign=True), critical=True)
-        .add_extension(x509.NameConstraints(permitted, None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-    certificate = builder.sign(key, hashes.SHA256())
+    builder = _builder(AUTHORITY_DAYS, name, name, key.public_key(), signs=True)
+    certificate = builder.add_extension(x509.NameConstraints(permitted, None), critical=True).sign(key, hashes.SHA256())
     write_secret(authority.key, _pem(key))
     write_secret(authority.certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
@@ -178,28 +169,30 @@ def _make_host(authority: CertificateAuthority, path: Path, names: Sequence[x509
     issuer = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
-        _dated(HOST_DAYS)
-        .subject_name(_name("tintype"))
-        .issuer_name(issuer.subject)
-        .public_key(key.public_key())
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign=False), critical=True)
+        _builder(HOST_DAYS, _name("tintype"), issuer.subject, key.public_key(), signs=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
     certificate = builder.sign(issuer_key, hashes.SHA256())
     write_secret(path, certificate.public_bytes(serialization.Encoding.PEM) + _pem(key))
 
 
-def _dated(days: int) -> x509.CertificateBuilder:
+def _builder(
+    days: int, subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, signs: bool
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=days))
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .add_extension(x509.BasicConstraints(ca=signs, path_length=0 if signs else None), critical=True)
+        .add_extension(_usage(sign=signs), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

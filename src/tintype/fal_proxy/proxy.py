@@ -14,7 +14,6 @@ import socket
 import ssl
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from tintype.errors import BadRequest
 from tintype.fal import is_fal_host
-from tintype.fal_proxy.relay import Header, Rewrite, close, copy, from_tls_port, refusal, relay, to_local_server
+from tintype.fal_proxy.relay import Header, Rewrite, close, copy, from_tls_port, refuse, relay, to_local_server
 from tintype.installation import ServerInfo
 
 HEAD_SECONDS = 30.0
@@ -130,7 +129,7 @@ class Proxy:
         try:
             server = await asyncio.open_connection(host.strip("[]"), int(port))
         except OSError as problem:
-            await _refuse(writer, 502, f"tintype's server is not there: {problem}.")
+            await refuse(writer, 502, f"tintype's server is not there: {problem}.")
             return
         await relay(reader, writer, rewrite, server, begun=begun)
 
@@ -142,12 +141,12 @@ class Proxy:
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return
         except BadRequest as problem:
-            await _refuse(writer, 400, problem.message)
+            await refuse(writer, 400, problem.message)
             return
         upstream = self._admitted(headers)
         if upstream is None:
             again = "This fal proxy is another one: run the program by `tintype run`, or paste `tintype env` again."
-            await _refuse(writer, 407, again, 'Proxy-Authenticate: Basic realm="tintype"')
+            await refuse(writer, 407, again, 'Proxy-Authenticate: Basic realm="tintype"')
             return
         try:
             if method == "CONNECT":
@@ -155,7 +154,7 @@ class Proxy:
             else:
                 await self._whole_url((reader, writer), target, upstream, head)
         except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as problem:
-            await _refuse(writer, 502, f"{target[:200]} cannot be reached: {problem}.")
+            await refuse(writer, 502, f"{target[:200]} cannot be reached: {problem}.")
 
     def _admitted(self, headers: list[Header]) -> UpstreamProxy | None:
         given = next((value for name, value in headers if name.lower() == b"proxy-authorization"), b"")
@@ -173,7 +172,7 @@ class Proxy:
         elif port == 443:
             ends = await asyncio.open_unix_connection(self._server.fal_socket)
         else:
-            await _refuse(client[1], 403, "Of fal's names only https on port 443 is answered here.")
+            await refuse(client[1], 403, "Of fal's names only https on port 443 is answered here.")
             return
         client[1].write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:  # both ways, each until its own end
@@ -186,7 +185,7 @@ class Proxy:
         """Serves clients that ask a proxy for https URLs as if they were http, and leave the encryption to it."""
         url = urlsplit(target)
         if url.scheme not in ("http", "https") or not url.hostname:
-            await _refuse(client[1], 400, "This is a proxy: it takes CONNECT and whole URLs.")
+            await refuse(client[1], 400, "This is a proxy: it takes CONNECT and whole URLs.")
             return
         if is_fal_host(url.hostname):
             await self._relay(*client, rewrite=self._to_local_server, begun=head)
@@ -225,9 +224,3 @@ def _split(target: str) -> tuple[str, int]:
 
 def _joined(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-async def _refuse(writer: StreamWriter, status: int, message: str, *headers: str) -> None:
-    with suppress(OSError):  # nobody is left to be told
-        writer.write(refusal(status, message, *headers))
-        await writer.drain()

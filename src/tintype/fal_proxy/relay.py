@@ -134,9 +134,7 @@ async def relay(
         await asyncio.wait((requests, answers), return_when=asyncio.FIRST_COMPLETED)
         problem = requests.exception() if requests.done() and not requests.cancelled() else None
         if isinstance(problem, BadRequest):
-            with suppress(OSError):
-                writer.write(refusal(400, problem.message))
-                await writer.drain()
+            await refuse(writer, 400, problem.message)
         elif problem is not None:
             raise problem
     finally:
@@ -155,13 +153,15 @@ async def _requests(reader: StreamReader, writer: StreamWriter, rewriter: Reques
             await writer.drain()
 
 
-def refusal(status: int, message: str, *headers: str) -> bytes:
-    """Returns an answer of the proxy's own, as every error here is: JSON that says what is wrong."""
+async def refuse(writer: StreamWriter, status: int, message: str, *headers: str) -> None:
+    """Writes an answer of the proxy's own, as every error here is: JSON that says what is wrong."""
     body = json.dumps({"detail": message, "message": message}).encode()
     head = (f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "Content-Type: application/json",
             f"Content-Length: {len(body)}", f"x-fal-request-id: {uuid.uuid4()}", "Connection: close",
             *headers)  # fmt: skip
-    return ("\r\n".join(head) + "\r\n\r\n").encode() + body
+    with suppress(OSError):  # nobody is left to be told
+        writer.write(("\r\n".join(head) + "\r\n\r\n").encode() + body)
+        await writer.drain()
 
 
 async def copy(reader: StreamReader, writer: StreamWriter) -> None:

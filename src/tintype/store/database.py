@@ -146,9 +146,8 @@ class Database:
     async def take_turns(self, connection: AsyncConnection, subject: str) -> None:
         """Holds up other transactions that name the same subject until this one ends. (SQLite writers always do.)"""
         if not self.sqlite:
-            await connection.execute(
-                sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:s, 0))"), {"s": cleaned(subject)}
-            )
+            lock = sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:s, 0))")
+            await connection.execute(lock, {"s": cleaned(subject)})
 
     async def _is_current(self) -> bool:
         async with self._read() as connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from tintype.store import schema
 from tintype.store.database import Database
 from tintype.store.keys import Keys, of_same_owner
 from tintype.store.records import Request, StoredFile
-from tintype.store.repository import Repository, uninterrupted
+from tintype.store.repository import Clock, Repository, uninterrupted
 
 NO_ROOM = (
     "Delete custom models, or ask for `tintype gc --older-than`; X-Fal-Object-Lifecycle lets files go by themselves."
@@ -30,9 +30,7 @@ table = schema.files
 class Files(Repository):
     """Knows files, and who may read them; their bytes are kept elsewhere."""
 
-    def __init__(
-        self, database: Database, clock: Callable[[], float], keys: Keys, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, keys: Keys, limits: Limits | None = None) -> None:
         super().__init__(database, clock, limits)
         self._keys = keys
 

@@ -15,7 +15,6 @@ import hashlib
 import hmac
 import secrets as random
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 
 import sqlalchemy as sa
@@ -24,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tintype.store import schema
 from tintype.store.database import Database
 from tintype.store.records import ApiKey
-from tintype.store.repository import Repository, uninterrupted
+from tintype.store.repository import Clock, Repository, uninterrupted
 
 SECRET_BYTES = 32
 REMEMBERED_SECONDS = 1.0  # how long another process's revocation may go unnoticed
@@ -37,7 +36,7 @@ RECORD = (table.c.id, table.c.name, table.c.created_at, table.c.last_used_at, ta
 class Keys(Repository):
     """Knows who may ask."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         super().__init__(database, clock)
         self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
         self._in_use: dict[str, tuple[float, bool]] = {}  # by id: until when
@@ -74,7 +73,7 @@ class Keys(Repository):
             key = replace(key, last_used_at=now)
             # Remembered before it is written, so that polls that come together write once.
             self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
-            await self._note_use(key_id, now)
+            await self._database.execute(sa.update(table).where(table.c.id == key_id).values(last_used_at=now))
         return key
 
     async def is_in_use(self, key_id: str) -> bool:
@@ -128,9 +127,6 @@ class Keys(Repository):
         async with self._database.write() as connection:
             await connection.execute(fresh)
             return bytes((await connection.execute(query)).scalar_one())
-
-    async def _note_use(self, key_id: str, now: float) -> None:
-        await self._database.execute(sa.update(table).where(table.c.id == key_id).values(last_used_at=now))
 
 
 def belongs_to(owner: str, key_id: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:

@@ -11,7 +11,7 @@ waits for nobody who could be waiting for it; so there are no deadlocks on Postg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from tintype.settings import Limits
 from tintype.store import files, models, schema
 from tintype.store.database import AnyRow, Database
 from tintype.store.records import RETRIED, Beat, Claim, Ending, LogLine, Request, Status, StoredFile
-from tintype.store.repository import Repository, finite, uninterrupted
+from tintype.store.repository import Clock, Repository, finite, uninterrupted
 from tintype.store.requests import RECORD, append_logs, as_request, change, finish, may_run
 from tintype.store.schema import cleaned
 
@@ -40,9 +40,7 @@ table = schema.requests
 class Leases(Repository):
     """Gives out work, and takes in what became of it."""
 
-    def __init__(
-        self, database: Database, clock: Callable[[], float], lease_seconds: float, limits: Limits | None = None
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, lease_seconds: float, limits: Limits | None = None) -> None:
         super().__init__(database, clock, limits)
         self._lease_seconds = lease_seconds
 
@@ -187,16 +185,10 @@ class Leases(Repository):
     async def _take(self, connection: AsyncConnection, request_id: str, worker_id: str) -> Claim | None:
         """Takes the lease on a request, unless another worker was faster."""
         now = self._now()
-        taken = {
-            "status": Status.IN_PROGRESS,
-            "token": table.c.token + 1,
-            "attempts": table.c.attempts + 1,
-            "version": table.c.version + 1,
-            "worker_id": worker_id,
-            "lease_until": now + self._lease_seconds,
-            "started_at": sa.func.coalesce(table.c.started_at, now),
-        }
-        statement = sa.update(table).where(table.c.id == request_id, schema.WAITING).values(taken)
+        lease = {"token": table.c.token + 1, "worker_id": worker_id, "lease_until": now + self._lease_seconds}
+        begun = {"attempts": table.c.attempts + 1, "started_at": sa.func.coalesce(table.c.started_at, now)}
+        statement = sa.update(table).where(table.c.id == request_id, schema.WAITING)
+        statement = statement.values(status=Status.IN_PROGRESS, version=table.c.version + 1, **lease, **begun)
         row = (await connection.execute(statement.returning(*RECORD, table.c.token))).one_or_none()
         if row is None:
             return None
@@ -220,10 +212,8 @@ class Leases(Repository):
             await _held(connection, claim)
             await append_logs(connection, claim.request.id, logs)
             await files.insert(connection, await self._lasting(connection, claim, stored), claim.request)
-            ending = Ending.OK if failure is None else Ending.FAILED
-            if failure is not None and failure.error_type == Cancelled.type:
-                ending = Ending.CANCELLED
-            await finish(connection, claim.request.id, self._now(), failure, output=output)
+            ended = await finish(connection, claim.request.id, self._now(), failure, output=output)
+            ending = Ending(str(ended.outcome))  # a request's outcomes are endings of its last attempt
             await connection.execute(_attempt(claim).values(ended_at=self._now(), ending=ending))
 
     async def _lasting(

@@ -37,9 +37,8 @@ class Models(Repository):
 
     async def find(self, model_id: str, *, owner: str = "") -> CustomModel | None:
         """Finds a model by its id, deleted ones too."""
-        rows = await self._database.fetch(
-            sa.select(table).where(table.c.id == model_id, belongs_to(owner, table.c.key_id))
-        )
+        query = sa.select(table).where(table.c.id == model_id, belongs_to(owner, table.c.key_id))
+        rows = await self._database.fetch(query)
         return _as_model(rows[0]) if rows else None
 
     async def list(
@@ -76,9 +75,8 @@ class Models(Repository):
             if model is None:
                 return None
             now = self._now()
-            gone = await _archive(
-                connection, model, files={}, deleted_at=now if model.deleted_at is None else model.deleted_at
-            )
+            deleted_at = now if model.deleted_at is None else model.deleted_at
+            gone = await _archive(connection, model, files={}, deleted_at=deleted_at)
             files = schema.files
             expired = sa.update(files).where(files.c.request_id == model.request_id).values(expires_at=now)
             rows = (await connection.execute(expired.returning(files))).all()
@@ -108,17 +106,9 @@ async def register(database: Database, connection: AsyncConnection, new: NewMode
     await database.take_turns(connection, f"slug {slug}")
     newest = sa.select(sa.func.coalesce(sa.func.max(table.c.version), 0)).where(table.c.slug == slug)
     version = (await connection.execute(newest)).scalar_one() + 1
-    model = {
-        "id": request.model_id,
-        "request_id": request.id,
-        "key_id": request.key_id,
-        "name": _name_of(new, request),
-        "slug": slug,
-        "version": version,
-        "status": ModelStatus.CREATING,
-        "created_at": request.created_at,
-    }
-    await connection.execute(sa.insert(table).values(model))
+    named = {"id": request.model_id, "name": _name_of(new, request), "slug": slug, "version": version}
+    made_by = {"request_id": request.id, "key_id": request.key_id, "created_at": request.created_at}
+    await connection.execute(sa.insert(table).values(status=ModelStatus.CREATING, **named, **made_by))
 
 
 async def sync_status_with_request(connection: AsyncConnection, request: Request) -> None:

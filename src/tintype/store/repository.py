@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from tintype.settings import Limits
 from tintype.store.database import Database
 
+Clock = Callable[[], float]
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="Repository")
@@ -18,7 +19,7 @@ S = TypeVar("S", bound="Repository")
 class Repository:
     """Works on the one database by the one clock; each part of `Store` is one."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], limits: Limits | None = None) -> None:
+    def __init__(self, database: Database, clock: Clock, limits: Limits | None = None) -> None:
         self._database = database
         self._now = clock
         self._limits = limits or Limits()

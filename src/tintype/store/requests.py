@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import builtins
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from itertools import islice
 from typing import Any
 
@@ -31,7 +31,7 @@ from tintype.settings import Limits
 from tintype.store import files, models, schema, webhooks
 from tintype.store.database import AnyRow, Database
 from tintype.store.records import Attempt, Ending, LogLine, NewRequest, Outcome, Priority, Request, Status
-from tintype.store.repository import Repository, finite, uninterrupted
+from tintype.store.repository import Clock, Repository, finite, uninterrupted
 from tintype.store.schema import cleaned
 
 COALESCING_SECONDS = 10.0
@@ -51,7 +51,7 @@ _COLUMNS = tuple(field.name for field in fields(NewRequest) if field.name in tab
 class Requests(Repository):
     """Keeps requests, and forgets what they held when their time is over."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], limits: Limits | None = None) -> None:
+    def __init__(self, database: Database, clock: Clock, limits: Limits | None = None) -> None:
         super().__init__(database, clock, limits)
         self._standing = _standing(self._limits)
 
@@ -111,11 +111,8 @@ class Requests(Repository):
     async def logs(self, request_id: str, *, after: int = -1) -> builtins.list[LogLine]:
         """Lists lines numbered above `after`, oldest first."""
         lines = schema.logs.c
-        query = (
-            sa.select(lines.number, lines.at, lines.level, lines.message, lines.source)
-            .where(lines.request_id == request_id, lines.number > after)
-            .order_by(lines.number)
-        )
+        query = sa.select(lines.number, lines.at, lines.level, lines.message, lines.source).order_by(lines.number)
+        query = query.where(lines.request_id == request_id, lines.number > after)
         return [LogLine(*row) for row in await self._database.fetch(query)]
 
     async def attempts(self, request_id: str) -> builtins.list[Attempt]:
@@ -158,19 +155,9 @@ class Requests(Repository):
                     "The input of this request was not kept (X-Fal-Store-IO: 0, sync_mode, or `tintype gc`).",
                     remedy="Send it again.",
                 )
-            return await change(
-                connection,
-                request_id,
-                status=Status.IN_QUEUE,
-                outcome=None,
-                failure=None,
-                ended_at=None,
-                start_deadline=None,
-                cancel_requested=False,
-                strikes=0,
-                overtaken=0,
-                overtaken_since=None,
-            )
+            unended = {"outcome": None, "failure": None, "ended_at": None, "start_deadline": None}
+            afresh = {"cancel_requested": False, "strikes": 0, "overtaken": 0, "overtaken_since": None}
+            return await change(connection, request_id, status=Status.IN_QUEUE, **unended, **afresh)
 
     async def list(
         self,
@@ -241,13 +228,9 @@ class Requests(Repository):
         return int(max(newest if first is None else first, 0 if last is None else last + 1))
 
     async def _insert(self, connection: AsyncConnection, new: NewRequest) -> Request:
-        given = {name: getattr(new, name) for name in _COLUMNS} | {
-            "owner": new.owner or new.key_id,
-            "id": str(uuid.uuid4()),
-            "status": Status.IN_QUEUE,
-            "priority": PRIORITIES.index(new.priority),
-            "created_at": self._now(),
-        }
+        given = {name: getattr(new, name) for name in _COLUMNS}
+        given |= {"id": str(uuid.uuid4()), "status": Status.IN_QUEUE, "created_at": self._now()}
+        given |= {"owner": new.owner or new.key_id, "priority": PRIORITIES.index(new.priority)}
         given["turn"] = await self._turn(connection, given)
         if new.makes_model is not None:
             given["model_id"] = models.new_id()
@@ -317,18 +300,9 @@ async def finish(
     if failure is not None and failure.error_type == Cancelled.type:
         outcome = Outcome.CANCELLED
     stored = finite(output)
-    request = await change(
-        connection,
-        request_id,
-        status=Status.COMPLETED,
-        outcome=outcome,
-        output=stored,
-        failure=None if failure is None else failure.to_json(),
-        ended_at=at,
-        worker_id=None,
-        lease_until=None,
-        **values,
-    )
+    came_of_it = {"outcome": outcome, "output": stored, "failure": None if failure is None else failure.to_json()}
+    ended = {"status": Status.COMPLETED, "ended_at": at, "worker_id": None, "lease_until": None}
+    request = await change(connection, request_id, **came_of_it, **ended, **values)
     await webhooks.enqueue_webhook(connection, request, encodable=stored == output)
     return request if request.store_io else await forget_input(connection, request, at)
 
@@ -380,17 +354,10 @@ async def append_logs(connection: AsyncConnection, request_id: str, lines: Seque
     if not lines:
         return False
     first = (await connection.execute(sa.select(table.c.log_count).where(table.c.id == request_id))).scalar_one()
-    rows = [
-        {
-            "request_id": request_id,
-            "number": number,
-            "at": line.at,
-            "level": line.level,
-            "message": cleaned(line.message) if number < MOST_LINES - 1 else DROPPED,
-            "source": line.source,
-        }
-        for number, line in enumerate(islice(lines, max(MOST_LINES - first, 0)), first)
-    ]
+    rows = []
+    for number, line in enumerate(islice(lines, max(MOST_LINES - first, 0)), first):
+        message = cleaned(line.message) if number < MOST_LINES - 1 else DROPPED
+        rows.append({"request_id": request_id, **asdict(replace(line, number=number, message=message))})
     if rows:
         await connection.execute(sa.insert(schema.logs), rows)
         await connection.execute(sa.update(table).where(table.c.id == request_id).values(log_count=first + len(rows)))

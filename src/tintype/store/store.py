@@ -7,7 +7,6 @@ part, in a module of its name; how all of it is kept, in schema.py and database.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Self
 
 from tintype.settings import Limits
@@ -16,6 +15,7 @@ from tintype.store.files import Files
 from tintype.store.keys import Keys
 from tintype.store.leases import Leases
 from tintype.store.models import Models
+from tintype.store.repository import Clock
 from tintype.store.requests import Requests
 from tintype.store.webhooks import Webhooks
 from tintype.store.workers import Workers
@@ -24,9 +24,7 @@ from tintype.store.workers import Workers
 class Store:
     """Holds the parts. All their methods are coroutines and safe to call from several processes at once."""
 
-    def __init__(
-        self, database: Database, *, lease_seconds: float, clock: Callable[[], float], limits: Limits | None = None
-    ) -> None:
+    def __init__(self, database: Database, *, lease_seconds: float, clock: Clock, limits: Limits | None = None) -> None:
         self._database = database
         self.requests = Requests(database, clock, limits)
         self.leases = Leases(database, clock, lease_seconds, limits)
@@ -38,12 +36,7 @@ class Store:
 
     @classmethod
     async def open(
-        cls,
-        database_url: str,
-        *,
-        lease_seconds: float = 30.0,
-        clock: Callable[[], float] = time.time,
-        limits: Limits | None = None,
+        cls, database_url: str, *, lease_seconds: float = 30.0, clock: Clock = time.time, limits: Limits | None = None
     ) -> Self:
         """Connects and brings the schema up to date (Alembic). `database_url` as Settings.database_url; without
         `limits` there are none."""

@@ -94,16 +94,15 @@ class Webhooks(Repository):
     async def replay(self, request_id: str) -> Delivery:
         """Sends a request's webhook again, with the same content; one that still waits is tried now. Raises NotFound
         where there is none, BadRequest where its content was not kept."""
-        none = NotFound(
-            "There is no webhook for this request.",
-            remedy="One is made when a request ends that was sent with fal_webhook.",
-        )
         async with self._database.write() as connection:
             await self._database.take_turns(connection, f"replay {request_id}")
             query = sa.select(*RECORD).where(table.c.request_id == request_id).order_by(table.c.id.desc()).limit(1)
             row = (await connection.execute(query)).one_or_none()
             if row is None:
-                raise none
+                raise NotFound(
+                    "There is no webhook for this request.",
+                    remedy="One is made when a request ends that was sent with fal_webhook.",
+                )
             newest = _as_delivery(row)
             if newest.message is None:
                 raise BadRequest("The content of this webhook is not kept any more.", remedy="Send the request again.")
@@ -172,15 +171,9 @@ async def enqueue_webhook(connection: AsyncConnection, request: Request, *, enco
     earlier = sa.update(table).where(table.c.request_id == request.id, schema.UNDELIVERED)
     superseded = {"state": DeliveryState.GIVEN_UP, "ended_at": ended, "answer": "Superseded by a later result."}
     await connection.execute(earlier.values(superseded))
-    await _insert(
-        connection,
-        ended,
-        request_id=request.id,
-        url=url,
-        target=_target(url),
-        message=_message(request, encodable=encodable),
-        expires_at=None if lifetime is None else ended + lifetime,
-    )
+    expires_at = None if lifetime is None else ended + lifetime
+    sent = {"url": url, "target": _target(url), "message": _message(request, encodable=encodable)}
+    await _insert(connection, ended, request_id=request.id, expires_at=expires_at, **sent)
 
 
 def _target(url: str) -> str:

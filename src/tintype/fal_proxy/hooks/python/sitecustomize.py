@@ -110,7 +110,6 @@ def _redirect(settings: dict[str, Any]) -> None:
     # TLS. These two are what every way of it comes to: ssl's own functions, and the copies of them that gevent and
     # eventlet have.
 
-    wrap_socket, wrap_bio = ssl.SSLContext._wrap_socket, ssl.SSLContext._wrap_bio  # type: ignore[attr-defined]
     trusting: list[ssl.SSLContext] = []
 
     def of_ours() -> ssl.SSLContext:
@@ -120,22 +119,19 @@ def _redirect(settings: dict[str, Any]) -> None:
             trusting.append(context)
         return trusting[0]
 
-    def redirected_wrap_socket(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
-        name = kwargs.get("server_hostname") or (args[2] if len(args) > 2 else None)
-        if fals(name):
-            kwargs.pop("session", None)
-            return wrap_socket(of_ours(), *args, **kwargs)
-        return wrap_socket(self, *args, **kwargs)
+    def redirected(wrap: Any, place: int) -> Any:
+        def redirected_wrap(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
+            name = kwargs.get("server_hostname") or (args[place] if len(args) > place else None)
+            if fals(name):
+                kwargs.pop("session", None)
+                return wrap(of_ours(), *args, **kwargs)
+            return wrap(self, *args, **kwargs)
 
-    def redirected_wrap_bio(self: ssl.SSLContext, *args: Any, **kwargs: Any) -> Any:
-        name = kwargs.get("server_hostname") or (args[3] if len(args) > 3 else None)
-        if fals(name):
-            kwargs.pop("session", None)
-            return wrap_bio(of_ours(), *args, **kwargs)
-        return wrap_bio(self, *args, **kwargs)
+        return redirected_wrap
 
-    ssl.SSLContext._wrap_socket = redirected_wrap_socket  # type: ignore[attr-defined]
-    ssl.SSLContext._wrap_bio = redirected_wrap_bio  # type: ignore[attr-defined]
+    # By the place of the server's name among the arguments.
+    ssl.SSLContext._wrap_socket = redirected(ssl.SSLContext._wrap_socket, 2)  # type: ignore[attr-defined]
+    ssl.SSLContext._wrap_bio = redirected(ssl.SSLContext._wrap_bio, 3)  # type: ignore[attr-defined]
 
 
 def _go_on() -> None:
