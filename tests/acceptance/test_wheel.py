@@ -79,6 +79,18 @@ def test_installed_with_no_checkout_near_it_serves_trains_and_generates(
         image = server.result(server.submit("fal-ai/flux-lora", body))["images"][0]
         picture = httpx.get(image["url"], trust_env=False).raise_for_status()
         assert (picture.headers["content-type"], image["width"]) == (image["content_type"], 64)
-    command = [python, "-m", "tintype", "generate", "a person", "--steps", "2", "--seed", "5", "--out", "picture.png"]
+    command = [
+        str(python),
+        "-m",
+        "tintype",
+        "generate",
+        "a person",
+        "--steps",
+        "2",
+        "--seed",
+        "5",
+        "--out",
+        "picture.png",
+    ]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, env=without("TINTYPE_")).stdout
     assert "picture.png  64 x 64, seed 5" in printed
