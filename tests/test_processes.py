@@ -19,8 +19,8 @@ from tests.support.hostile import HOSTILE, is_harmless
 from tintype.processes import ORPHANED, Lifeline, kill_group, printable
 
 WATCHING = (
-    "import sys, time; from tintype.processes import watch_parent\n"
-    "watch_parent(int(sys.argv[1]), lambda: print('last act', flush=True))\n"
+    "import os, sys, time; from tintype.processes import watch_parent\n"
+    "watch_parent(int(sys.argv[1]), lambda: os.write(1, b'last act\\n'))\n"  # in one piece: others write there too
     "print('watching', flush=True); time.sleep(600)\n"
 )
 

@@ -67,7 +67,8 @@ class WebServer:
         return self.call(lambda store: store.keys.create(name))[1]
 
     def clear(self) -> None:
-        """Ends whatever a test has left unfinished."""
+        """Ends whatever a test has left unfinished, and lets the server forget that one sent headers of a proxy."""
+        (self.settings.data_dir / "behind-a-proxy").unlink(missing_ok=True)
 
         async def end(store: Store) -> None:
             for status in (Status.IN_QUEUE, Status.IN_PROGRESS):
