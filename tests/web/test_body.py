@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from tintype.errors import InputError, PayloadTooLarge
 from tintype.web import body
 from tintype.web.body import MOST_VALUES, _count_values, _value_of
-from tintype.web.data_uris import MOST_REST, DataUriExtractor
+from tintype.web.data_uri_extractor import MOST_REST, DataUriExtractor
 
 MIB = 1024 * 1024
 VALUES = st.recursive(

@@ -16,7 +16,7 @@ from starlette.requests import Request as HttpRequest
 
 from tintype.errors import InputError, PayloadTooLarge, detail
 from tintype.files.spool import Spool
-from tintype.web.data_uris import DataUriExtractor
+from tintype.web.data_uri_extractor import DataUriExtractor
 from tintype.web.services import Call
 
 _BATCH = 1024 * 1024  # bytes gathered before a thread is asked to read them

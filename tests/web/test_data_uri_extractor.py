@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from tintype.errors import PayloadTooLarge
 from tintype.files.spool import Spool
-from tintype.web.data_uris import LONGEST_INLINE, MOST_REST, DataUriExtractor
+from tintype.web.data_uri_extractor import LONGEST_INLINE, MOST_REST, DataUriExtractor
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("data:,x"),
