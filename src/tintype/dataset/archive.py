@@ -9,24 +9,26 @@ and a dataset of any size needs little room.
 from __future__ import annotations
 
 import errno
+import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
 from tintype.dataset.bounded_stream import PIECE, BoundedStream, GrowsBeyondReason, compression_of
+from tintype.dataset.names import NameDecoder, is_junk, shown
 from tintype.errors import FileTooLarge, InvalidArchive, StorageFull, TooManyFiles
 
 MIB = 1024 * 1024
 
 SUPPORTED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
-_JUNK = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"})
 _UTF8_NAME = 0x800  # zip flag: the name is UTF-8
 # What people send instead of an archive, by its first bytes.
 _LOOKS_LIKE = (
@@ -38,7 +40,10 @@ _COMPRESSION_OF_TAR = {"tar": None, "tar.gz": "gz", "tgz": "gz", "tar.bz2": "bz2
 _LONGEST_HEADER = 64 * 1024  # bytes of a tar's header with all its extensions
 _ENTRIES_PER_FILE = 4  # folders and the like that an archive may hold for each file that it may hold
 _LONGEST_DIRECTORY = 4 * MIB  # of a zip, which is kept in memory as a whole
-_LONGEST_NAME = 240  # characters
+_UNICODE_PATH = 0x7075  # a zip's extra field: the name in UTF-8, beside one in the maker's own code page
+# What may spell out names of pictures, and how much of it is read to find out how names are encoded.
+_TABLES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+_TABLE_BYTES, _TABLES_BYTES = 256 * 1024, 4 * MIB
 _ORDINARY = "Send an archive of ordinary photos."
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
@@ -64,12 +69,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Member:
-    """A file of the archive: its name there (for people, never a path), and where it lies now or why it does not."""
+    """A file of the archive: its name there (for people, never a path), and where it lies now or why it does not.
+
+    No two members have one `name`; `identity` is what the archive calls it, whole. `encoding` is how its name was
+    decoded where the archive does not say.
+    """
 
     name: str
     path: Path | None
     state: Literal["file", "junk", "left"] = "file"
     reason: str = ""
+    identity: str = ""
+    encoding: str | None = None
 
     @property
     def suffix(self) -> str:
@@ -78,7 +89,7 @@ class Member:
 
 @dataclass(frozen=True)
 class _Entry:
-    name: str
+    name: str | bytes  # bytes where the archive does not say how it is encoded
     encrypted: bool
     link: bool
     source: Any  # what the archive's own reader wants back to open it
@@ -109,22 +120,54 @@ def members(
             if form == "zip" or (form is None and zipfile.is_zipfile(file)):
                 _check_directory(file, limits)
                 with zipfile.ZipFile(file) as archive:
-                    yield from _take(_zip_entries(archive), archive.open, folder, limits, allowed, check)
+                    names = NameDecoder(lambda: _listed(_zip_entries(archive), archive.open))
+                    yield from _take(_zip_entries(archive), archive.open, names, folder, limits, allowed, check)
                 return
-            file.seek(0)
-            compression = compression_of(file.read(8))
-            file.seek(0)
-            if form and compression != _COMPRESSION_OF_TAR[form]:
-                raise tarfile.ReadError(f"it is not a {form}")
-            stream = BoundedStream(file, compression, most=allowed, check=check)
-            with ExitStack() as stack:
-                with stream.header(_LONGEST_HEADER):  # the first one is read here
-                    tar = stack.enter_context(tarfile.TarFile(fileobj=stream))
-                yield from _take(_tar_entries(tar, stream, limits), tar.extractfile, folder, limits, allowed, check)
+            names = NameDecoder(lambda: _listed_tar(path, form, limits, allowed, check))
+            with _opened_tar(file, form, allowed, check) as (tar, stream):
+                entries = _tar_entries(tar, stream, limits)
+                yield from _take(entries, tar.extractfile, names, folder, limits, allowed, check)
     except GrowsBeyondReason as problem:
         raise _invalid(f"The archive is far larger than it looks: {problem}.", _ORDINARY) from None
     except _DAMAGED as problem:
         raise _unreadable(path, form, problem) from None
+
+
+@contextmanager
+def _opened_tar(
+    file: IO[bytes], form: str | None, allowed: int, check: Callable[[], None]
+) -> Iterator[tuple[tarfile.TarFile, BoundedStream]]:
+    file.seek(0)
+    compression = compression_of(file.read(8))
+    file.seek(0)
+    if form and compression != _COMPRESSION_OF_TAR[form]:
+        raise tarfile.ReadError(f"it is not a {form}")
+    stream = BoundedStream(file, compression, most=allowed, check=check)
+    with ExitStack() as stack:
+        with stream.header(_LONGEST_HEADER):  # the first one is read here
+            tar = stack.enter_context(tarfile.TarFile(fileobj=stream, encoding="utf-8"))
+        yield tar, stream
+
+
+def _listed(entries: Iterator[_Entry], opened: _Opener) -> Iterator[tuple[bytes, bytes]]:
+    """The undeclared name of each entry (b"" for a declared one), and what of it may spell out names of pictures."""
+    left = _TABLES_BYTES
+    for entry in entries:
+        raw = entry.name.encode() if isinstance(entry.name, str) else entry.name
+        table = b""
+        if left > 0 and raw.lower().endswith(tuple(suffix.encode() for suffix in _TABLES)) and not entry.encrypted:
+            with suppress(*_DAMAGED), opened(entry.source) or io.BytesIO() as source:
+                table = source.read(_TABLE_BYTES)
+                left -= len(table)
+        yield b"" if isinstance(entry.name, str) else raw, table
+
+
+def _listed_tar(
+    path: Path, form: str | None, limits: Limits, allowed: int, check: Callable[[], None]
+) -> Iterator[tuple[bytes, bytes]]:
+    """The same for a tar, which has no directory: it is read once more for it."""
+    with path.open("rb") as file, _opened_tar(file, form, allowed, check) as (tar, stream):
+        yield from _listed(_tar_entries(tar, stream, limits), tar.extractfile)
 
 
 def _check_directory(file: IO[bytes], limits: Limits) -> None:
@@ -181,14 +224,19 @@ def _zip_entries(archive: zipfile.ZipFile) -> Iterator[_Entry]:
         yield _Entry(_zip_name(info), bool(info.flag_bits & 0x1), is_link, info)
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Many packers write UTF-8 without saying so; the standard's own code page would turn names into gibberish."""
+def _zip_name(info: zipfile.ZipInfo) -> str | bytes:
+    """The name as text where the archive says what it is: by the flag, or in a field of its own."""
     if info.flag_bits & _UTF8_NAME:
         return info.filename
-    try:
-        return info.filename.encode("cp437").decode("utf-8")
-    except UnicodeError:
-        return info.filename
+    raw = info.orig_filename.encode("cp437").split(b"\0")[0]  # the bytes that its reader saw
+    extra = info.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        if kind == _UNICODE_PATH and extra[5:9] == struct.pack("<I", zlib.crc32(raw)):
+            with suppress(UnicodeDecodeError):
+                return extra[9 : 4 + size].decode()
+        extra = extra[4 + size :]
+    return raw
 
 
 def _tar_entries(tar: tarfile.TarFile, stream: BoundedStream, limits: Limits) -> Iterator[_Entry]:
@@ -199,48 +247,48 @@ def _tar_entries(tar: tarfile.TarFile, stream: BoundedStream, limits: Limits) ->
         if info is None:
             return
         if not info.isdir():
-            yield _Entry(info.name, False, not info.isreg(), info)
+            raw = info.name.encode("utf-8", "surrogateescape")
+            yield _Entry(info.name if "path" in info.pax_headers else raw, False, not info.isreg(), info)
     raise _too_many(limits, most + 1)
 
 
 def _take(
-    entries: Iterator[_Entry], opened: _Opener, folder: Path, limits: Limits, allowed: int, check: Callable[[], None]
+    entries: Iterator[_Entry],
+    opened: _Opener,
+    names: NameDecoder,
+    folder: Path,
+    limits: Limits,
+    allowed: int,
+    check: Callable[[], None],
 ) -> Iterator[Member]:
     total = 0
+    taken: set[str] = set()
     for seen, entry in enumerate(entries):
         if seen >= limits.files:
             raise _too_many(limits, seen + 1)
-        name = _checked_name(entry)
-        if _is_junk(name):
-            yield Member(name, None, "junk", "hidden, or left there by an operating system")
+        decoded, encoding = names.decoded(entry.name)
+        identity = _checked_name(decoded, entry)
+        name = shown(identity, taken)
+        taken.add(name)
+        if is_junk(identity):
+            yield Member(name, None, "junk", "hidden, or left there by a computer or photo service", identity, encoding)
         elif reason := _refusal(entry, name):
-            yield Member(name, None, "left", reason)
+            yield Member(name, None, "left", reason, identity, encoding)
         else:
             place = folder / f"{seen:05d}"
             total += _copy(opened(entry.source), place, name, limits.file_bytes, allowed - total, check)
-            yield Member(name, place)
+            yield Member(name, place, identity=identity, encoding=encoding)
 
 
-def _checked_name(entry: _Entry) -> str:
+def _checked_name(decoded: str, entry: _Entry) -> str:
     """The member's name with forward slashes. Raises InvalidArchive when it points outside or the member is locked."""
-    name = entry.name.replace("\\", "/")
+    name = decoded.replace("\\", "/")
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or (parts and parts[0].endswith(":")) or "\0" in name:
         raise _invalid(f"The archive names a file outside itself ({name[:100]!r}).")
     if entry.encrypted:
         raise _invalid("The archive is protected by a password.", "Make it again without one.")
-    return _readable(str(PurePosixPath(name)))
-
-
-def _readable(name: str) -> str:
-    """Names go into logs and pages: no line breaks or control characters, and no more than a line of it."""
-    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
-    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME // 2]}…{shown[-_LONGEST_NAME // 2 :]}"
-
-
-def _is_junk(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return not parts or "__MACOSX" in parts or any(part.startswith(".") for part in parts) or parts[-1].lower() in _JUNK
+    return str(PurePosixPath(name))
 
 
 def _refusal(entry: _Entry, name: str) -> str:
