@@ -140,10 +140,10 @@ def detail(*, loc: Sequence[str | int], message: str, type_: str, ctx: Json | No
 
 def where(loc: Sequence[str | int]) -> str:
     """`["body", "loras", 0, "path"]` as a person would write it: `loras[0].path`."""
-    text = ""
-    for part in loc[1:] if loc and loc[0] == "body" else loc:
+    text, parts = "", loc[1:] if loc and loc[0] == "body" else loc
+    for part in parts:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "body"
+    return text if parts else "body"
 
 
 class FileDownloadError(InputError):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tintype import catalog
-from tintype.catalog.flux_lora import FLUX_LORA
+from tintype.catalog.flux_lora import FLUX_LORA, MOST_LORAS
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput
 from tintype.errors import InputError
 
@@ -58,7 +58,8 @@ def test_numbers_may_arrive_as_text_as_in_a_query() -> None:
 
 
 def test_too_many_loras_is_a_clear_error() -> None:
-    (entry,) = details({"prompt": "x", "loras": [{"path": ZIP}] * 4}, FLUX_LORA)
+    assert FLUX_LORA.parse({"prompt": "x", "loras": [{"path": ZIP}] * MOST_LORAS})
+    (entry,) = details({"prompt": "x", "loras": [{"path": ZIP}] * (MOST_LORAS + 1)}, FLUX_LORA)
     assert entry["loc"] == ["body", "loras"]
     assert entry["type"] == "sequence_too_long"
 

@@ -35,7 +35,7 @@ def test_the_defaults_are_the_published_ones() -> None:
 def test_expansion_is_off_when_either_form_says_so() -> None:
     assert parsed().expands
     assert parsed(expansion_model="Large").expands
-    for off in ({"expansion_model": "None"}, {"expansion_model": None}, {"enable_prompt_expansion": False}):
+    for off in ({"expansion_model": "None"}, {"expansion_model": "none"}, {"enable_prompt_expansion": False}):
         assert not parsed(**off).expands
     assert places(expansion_model="Small") == [["body", "expansion_model"]]
 

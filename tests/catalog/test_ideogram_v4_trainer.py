@@ -52,7 +52,7 @@ def test_the_pages_own_example_is_accepted() -> None:
     [
         ("steps", (100, 40_000), (99, 40_001, 0, -1), "than_equal"),
         ("learning_rate", (1e-6, 0.01), (9e-7, 0.0101, 0), "than_equal"),
-        ("output_lora_format", ("fal", "comfy", "diffusers", "kohya"), ("safetensors", ""), "one_of"),
+        ("output_lora_format", ("fal", "comfy", "diffusers", "kohya"), ("safetensors", "fal.ai"), "one_of"),
         ("rank", (1, 256), (0, 257), "than_equal"),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_resolution_is_understood_however_it_is_written(given: str, kept: str)
     [
         ("1000x1000", "1008x992 is|992x1008 is|1008x1008 is|992x992 is"), ("1024x1025", "1024x1024 is"),
         ("0x0", "between"), ("240x1024", "between"), ("2064x1024", "between"), ("2048x336", "6 times"),
-        ("big", "widescreen"), ("", "auto"), ("1024", "WIDTHxHEIGHT"), ("1024x", "WIDTHxHEIGHT"),
+        ("big", "widescreen"), ("autos", "auto"), ("1024", "WIDTHxHEIGHT"), ("1024x", "WIDTHxHEIGHT"),
         ("-16x16", "WIDTHxHEIGHT"), ("1024x1024x16", "WIDTHxHEIGHT"), ("1e3x1e3", "WIDTHxHEIGHT"),
     ],
 )  # fmt: skip

@@ -19,6 +19,12 @@ def test_it_comes_back_from_json_as_it_went() -> None:
     assert AccessList.from_json({}) == AccessList()
 
 
+def test_decisions_are_known_in_any_case_and_an_empty_default_is_none() -> None:
+    given = {"default": "", "rules": [{"user": "ann", "decision": " Hide "}]}
+    assert AccessList.from_json(given) == AccessList(Decision.ALLOW, (("ann", Decision.HIDE),))
+    assert AccessList.from_json({"default": "FORBID"}).default is Decision.FORBID
+
+
 def test_only_a_list_that_keeps_nobody_out_is_open() -> None:
     assert AccessList().is_open
     assert not AccessList(Decision.HIDE).is_open

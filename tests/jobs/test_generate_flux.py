@@ -101,3 +101,19 @@ def test_cancelling_stops_the_drawing(context: LocalContext) -> None:
     context.cancelled = True
     with pytest.raises(Cancelled):
         run(order(), context)
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"), [((2560, 1080), (160, 64)), ((1080, 2560), (64, 160)), ((3840, 2160), (240, 136))]
+)
+def test_wide_sizes_are_drawn(context: LocalContext, asked: tuple[int, int], drawn: tuple[int, int]) -> None:
+    size = {"width": asked[0], "height": asked[1]}
+    output = run(order(image_size=size, num_inference_steps=1, sync_mode=True), context)
+    assert picture(output).size == (output.images[0].width, output.images[0].height) == drawn
+
+
+def test_the_last_seed_is_drawn_and_followed_by_the_first(context: LocalContext) -> None:
+    both = run(order(seed=2**64 - 1, num_images=2, output_format="png", sync_mode=True), context)
+    assert both.seed == 2**64 - 1
+    assert both.images[1].url == run(order(seed=0, output_format="png", sync_mode=True), context).images[0].url
+    assert both.images[0].url != both.images[1].url

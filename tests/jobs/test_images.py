@@ -11,7 +11,15 @@ import pytest
 from PIL import Image
 
 from tintype.catalog.flux_lora import LoraWeight
-from tintype.jobs.images import LARGEST_SEED, as_image, encoded, lora_requests, published, seed_for
+from tintype.jobs.images import (
+    MOST_BYTES_OF_ALL_LORAS,
+    MOST_LORA_BYTES,
+    as_image,
+    encoded,
+    lora_requests,
+    published,
+    seeds_for,
+)
 from tintype.jobs.local import LocalContext
 from tintype.settings import load_settings
 
@@ -54,6 +62,16 @@ def test_only_files_of_this_server_are_known_by_their_url(tmp_path: Path) -> Non
     assert [one.about for one in lora_requests(loras, context)] == [("loras", n, "path") for n in range(3)]
 
 
-def test_seeds_by_chance_leave_room_for_every_picture() -> None:
-    assert seed_for(5, 8) == 5
-    assert all(0 <= seed_for(None, 8) <= LARGEST_SEED - 8 for _ in range(100))
+@pytest.mark.parametrize(("count", "each"), [(1, MOST_LORA_BYTES), (3, MOST_LORA_BYTES), (12, MOST_LORA_BYTES // 4)])
+def test_any_number_of_loras_is_bounded_by_their_bytes(tmp_path: Path, count: int, each: int) -> None:
+    context = LocalContext(tmp_path, load_settings())
+    loras = [LoraWeight(path=f"https://h/{number}") for number in range(count)]
+    allowed = [request.path.keywords["max_bytes"] for request in lora_requests(loras, context)]
+    assert allowed == [each] * count
+    assert sum(allowed) <= MOST_BYTES_OF_ALL_LORAS
+
+
+def test_each_picture_has_the_seed_after_the_one_before_it() -> None:
+    assert seeds_for(5, 3) == [5, 6, 7]
+    assert seeds_for(2**64 - 2, 4) == [2**64 - 2, 2**64 - 1, 0, 1]
+    assert all(0 <= seed < 2**53 for _ in range(100) for seed in seeds_for(None, 8))

@@ -54,6 +54,22 @@ def test_long_data_uris_leave_placeholders_and_are_whole_on_disk(tmp_path: Path,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("size", [1, 7, 10**9])
+def test_blanks_before_a_long_data_uri_go_and_blanks_alone_are_text(tmp_path: Path, size: int) -> None:
+    long = "data:;base64," + "A" * LONGEST_INLINE
+    value = {
+        "a": f" \n\t\r {long}",
+        "b": " " * (LONGEST_INLINE + 9),
+        "c": " \n" * LONGEST_INLINE + "dat",
+        "d": " data: ",
+    }
+    extractor = sift(json.dumps(value).encode(), tmp_path, size)
+    parsed = json.loads(bytes(extractor.rest))
+    assert extractor.spools[parsed.pop("a")].path.read_text() == long
+    assert parsed == {name: text for name, text in value.items() if name != "a"}
+    extractor.discard()
+
+
 @pytest.mark.parametrize("size", [1, 3, 4096])
 def test_json_escapes_in_a_long_data_uri_are_undone(tmp_path: Path, size: int) -> None:
     text = "data:text/plain," + 'a/b"c\\d\n\u20ac' * (LONGEST_INLINE // 8)

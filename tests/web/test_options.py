@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from starlette.requests import Request
 
 from tintype.errors import BadRequest
 from tintype.store.records import Priority
-from tintype.web.options import LONGEST_LIFETIME, Lifecycle, lifecycle_of, options_of
+from tintype.web.options import LONGEST_LIFETIME, Lifecycle, Options, lifecycle_of, options_of
 
 
 def http(query: str = "", **headers: str) -> Request:
@@ -21,6 +22,24 @@ def test_saying_nothing_gives_the_defaults() -> None:
     options = options_of(http())
     assert (options.priority, options.start_deadline, options.store_io) == (Priority.NORMAL, None, True)
     assert (options.idempotency_key, options.webhook_url, options.max_queue_length) == (None, None, None)
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\t"])
+def test_what_is_empty_says_nothing(nothing: str) -> None:
+    names = ("x_fal_queue_priority", "x_fal_request_timeout", "idempotency_key", "x_fal_runner_hint", "x_fal_store_io",
+             "x_fal_tags", "x_fal_no_retry", "x_fal_retry_config")  # fmt: skip
+    query = urlencode({"fal_webhook": nothing, "fal_max_queue_length": nothing})
+    assert options_of(http(query, **dict.fromkeys(names, nothing))) == Options()
+
+
+def test_blanks_and_case_make_no_difference() -> None:
+    given = options_of(
+        http("fal_webhook=%20https://h/x%20&fal_max_queue_length=+3", x_fal_queue_priority=" Low", x_fal_store_io="No")
+    )
+    assert (given.webhook_url, given.max_queue_length, given.store_io) == ("https://h/x", 3, False)
+    assert given.priority is Priority.LOW
+    empty = '{"expiration_duration_seconds": "", "initial_acl": ""}'
+    assert lifecycle_of(http(x_fal_object_lifecycle=empty)) == Lifecycle()
 
 
 def test_what_is_said_is_understood() -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from tests.support.web_server import WebServer
 
+from tintype import catalog
 from tintype.files import Objects, new_file_id, own_reference, public_url
 from tintype.store import Store
 from tintype.store.records import Ending
@@ -149,7 +150,7 @@ def test_a_url_may_come_as_an_object(client: httpx.Client) -> None:
 def test_a_large_data_uri_becomes_a_file_and_leaves_the_request_small(client: httpx.Client, server: WebServer) -> None:
     data = b"PK\x03\x04" + os.urandom(3_000_000)
     uri = "data:application/octet-stream;base64," + base64.b64encode(data).decode()
-    request_id = submit(client, images_data_url=uri, trigger_phrase="large").json()["request_id"]
+    request_id = submit(client, images_data_url=f" \n{uri}\n ", trigger_phrase="large").json()["request_id"]
     stored = server.call(lambda store: store.requests.get(request_id)).input["images_data_url"]
     file_id, name = own_reference(stored) or ("", "")
     assert name == "data.zip"
@@ -182,6 +183,29 @@ def test_an_unknown_input_is_ignored_with_a_note_that_names_the_nearest(
     request_id = submit(client, stepz=3, trigger_phrase="note").json()["request_id"]
     logs = server.wait(request_id, "COMPLETED")["logs"]
     assert "Did you mean steps?" in logs[0]["message"]
+
+
+def test_an_unknown_part_of_an_input_is_named_with_its_place(client: httpx.Client, server: WebServer) -> None:
+    body = {"prompt": "x", "loras": [{"path": DATASET, "weight": 0.2}], "image_size": {"width": 512, "hight": 512}}
+    request_id = client.post(DRAWER, json=body).json()["request_id"]
+    said = [line["message"] for line in server.wait(request_id, "COMPLETED")["logs"][:2]]
+    assert said == [
+        "'loras[0].weight' is not an input of fal-ai/flux-lora and was ignored. Did you mean scale?",
+        "'image_size.hight' is not an input of fal-ai/flux-lora and was ignored. Did you mean height?",
+    ]
+
+
+@pytest.mark.parametrize("unset", ["", None, " "])
+def test_what_is_sent_as_unset_is_as_if_it_were_not_sent(client: httpx.Client, server: WebServer, unset: Any) -> None:
+    names = ("seed", "image_size", "loras", "guidance_scale", "sync_mode", "output_format", "acceleration")
+    request_id = client.post(DRAWER, json={"prompt": "x", **dict.fromkeys(names, unset)}).json()["request_id"]
+    assert server.request(request_id).input == catalog.find("fal-ai/flux-lora").parse({"prompt": "x"}).model_dump()
+    assert client.get("/run/fal-ai/flux-lora", params={"prompt": "x", "seed": unset or ""}).status_code == 200
+
+
+def test_the_largest_seed_is_kept_to_the_last_digit(client: httpx.Client, server: WebServer) -> None:
+    request_id = client.post(DRAWER, json={"prompt": "x", "seed": 2**64 - 1}).json()["request_id"]
+    assert server.request(request_id).input["seed"] == 2**64 - 1
 
 
 def test_an_idempotency_key_leads_to_the_same_request(client: httpx.Client, server: WebServer) -> None:

@@ -1,12 +1,12 @@
 """What an endpoint is: one declaration from which validation, 422 bodies, OpenAPI, pages and forms all follow.
 
 Inputs are Pydantic models that ignore unknown fields (as fal's models do); `unknown_fields` names them, so that the
-log can tell a person about the typo instead of the server refusing the request.
+log can tell a person about the typo instead of the server refusing the request. How else an input may be spelt is in
+`spelling`.
 """
 
 from __future__ import annotations
 
-import difflib
 import gc
 import importlib
 import sys
@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from tintype.errors import InputError, Json, detail
+from tintype.catalog.spelling import as_declared
+from tintype.errors import InputError, Json, detail, where
 
 Kind = Literal["training", "inference"]
 
@@ -25,6 +26,11 @@ class EndpointInput(BaseModel):
     """Is the root of every endpoint's input: unknown fields are ignored, numbers may arrive as text (GET queries)."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_declared(cls, given: Any) -> Any:
+        return as_declared(given, cls).value
 
 
 class EndpointOutput(BaseModel):
@@ -78,10 +84,8 @@ class Endpoint:
         return job
 
     def unknown_fields(self, body: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-        """Fields the endpoint does not know, each with the nearest known name."""
-        known = list(self.input.model_fields)
-        unknown = [name for name in body if name not in known]
-        return [(name, next(iter(difflib.get_close_matches(name, known, n=1)), None)) for name in unknown]
+        """Fields the endpoint does not know, at whatever depth, each with the nearest known name."""
+        return [(where(loc), nearest) for loc, nearest in as_declared(body, self.input).unknown]
 
 
 # Pydantic's names for what fal calls otherwise (WIRE §4.1); everything else passes through.

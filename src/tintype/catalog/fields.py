@@ -1,4 +1,4 @@
-"""Field types that several endpoints share: files in, files and images out, image sizes.
+"""Field types that several endpoints share: files in, files and images out, image sizes, seeds.
 
 `FileUrl` is a plain string on the wire. It may be an http(s) URL, a data URI, or a file of this server; fal's clients
 also send {"url": …}, which is unwrapped here.
@@ -7,10 +7,11 @@ also send {"url": …}, which is unwrapped here.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 # A file of this server, wherever it is served from: rendered to an absolute URL only when answered.
 INTERNAL_SCHEME = "tintype:files/"
@@ -21,6 +22,7 @@ _URL = re.compile(r"^(https?://\S+|data:[^,]*,.*|tintype:files/\S+)$", re.IGNORE
 def _as_url(given: Any) -> Any:
     if isinstance(given, dict) and isinstance(given.get("url"), str):
         given = given["url"]
+    given = given.strip() if isinstance(given, str) else given
     if isinstance(given, str) and given and not _URL.match(given[:4096] if given[:5].lower() == "data:" else given):
         raise ValueError(
             "This is not a URL. Send an http(s) URL, a data URI, or the URL that uploading a file returned; "
@@ -31,7 +33,7 @@ def _as_url(given: Any) -> Any:
 
 def _as_required_url(given: Any) -> Any:
     url = _as_url(given)
-    if isinstance(url, str) and not url.strip():
+    if url == "":
         raise ValueError("A URL is needed here. Upload the file first, or send it as a data URI.")
     return url
 
@@ -78,6 +80,18 @@ def _names_file(annotation: Any) -> bool:
     return any(_names_file(part) for part in get_args(annotation) if not isinstance(part, str))
 
 
+SEEDS = 2**64  # as many as torch has, and other programs send
+CHANCE_SEEDS = 2**53  # JavaScript's clients lose digits above it, so that chance stays below
+
+
+def _by_chance(seed: int) -> int:
+    return secrets.randbelow(CHANCE_SEEDS) if seed == -1 else seed
+
+
+#: Other programs send -1 for a seed by chance. It is chosen when a request is accepted: every attempt has the same.
+Seed = Annotated[int, Field(ge=-1, lt=SEEDS), AfterValidator(_by_chance)]
+
+
 class File(BaseModel):
     """Describes a file in a response; `url` is absolute and needs no key."""
 
@@ -116,8 +130,8 @@ IMAGE_SIZES: dict[str, tuple[int, int]] = {
 class ImageSize(BaseModel):
     """Holds a size in nominal pixels; sides are rounded to what the model's tokens allow."""
 
-    width: int = Field(512, ge=64, le=2048)
-    height: int = Field(512, ge=64, le=2048)
+    width: int = Field(512, ge=64, le=4096)
+    height: int = Field(512, ge=64, le=4096)
 
 
 def pixels_of(size: ImageSize | str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`fal-ai/flux-lora`: images from FLUX.1 [dev] with up to three LoRAs, or none."""
+"""`fal-ai/flux-lora`: images from FLUX.1 [dev] with any number of LoRAs, or none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
-from tintype.catalog.fields import FileUrl, Image, ImageSize, ImageSizeName
+from tintype.catalog.fields import FileUrl, Image, ImageSize, ImageSizeName, Seed
 
-MOST_LORAS = 3
+MOST_LORAS = 100  # fal says "any number"; every one of them is fetched and held in memory
 
 
 class LoraWeight(BaseModel):
@@ -25,7 +25,7 @@ class FluxLoraInput(EndpointInput):
     prompt: str = Field(max_length=10_000, description="What to generate.")
     image_size: ImageSizeName | ImageSize = Field("landscape_4_3", description="A size by name, or width and height.")
     num_inference_steps: int = Field(28, ge=1, le=50, description="Steps of the sampler.")
-    seed: int | None = Field(None, ge=0, lt=2**53, description="Same seed, prompt and model: same image.")
+    seed: Seed | None = Field(None, description="Same seed, prompt and model: same image; -1 is chance.")
     loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
     guidance_scale: float = Field(3.5, ge=0, le=35, description="How closely to follow the prompt.")
     sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
@@ -50,7 +50,7 @@ FLUX_LORA = Endpoint(
     title="Images from FLUX.1 [dev] with LoRAs",
     category="text-to-image",
     kind="inference",
-    description="Generates images from a prompt with FLUX.1 [dev] and up to three LoRAs.",
+    description="Generates images from a prompt with FLUX.1 [dev] and any number of LoRAs.",
     input=FluxLoraInput,
     output=FluxLoraOutput,
     job="tintype.jobs.generate_flux:run",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
-from tintype.catalog.fields import File, FileUrl, OptionalFileUrl
+from tintype.catalog.fields import File, FileUrl, OptionalFileUrl, Seed
 
 MOST_KEPT_CHECKPOINTS = 100  # each is a LoRA on the disk, and images to generate
 
@@ -45,7 +45,7 @@ class PortraitTrainerInput(EndpointInput):
     )
     resume_from_checkpoint: OptionalFileUrl = Field("", description="URL of an earlier LoRA to go on from.")
     rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
-    seed: int = Field(0, ge=0, lt=2**53, description="Seed of the run (an extension of tintype).")
+    seed: Seed = Field(0, description="Seed of the run; -1 is chance (an extension of tintype).")
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
         "adamw",
         description="What moves the adapter: adamw8bit needs a GPU and bitsandbytes; prodigy needs prodigyopt and "

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from tintype.catalog.custom_models import LEAST_NAME, MOST_NAME, MakesModel, UsesModel, checked_name
 from tintype.catalog.endpoint import Endpoint, EndpointOutput
-from tintype.catalog.fields import File, FileUrl
+from tintype.catalog.fields import File, FileUrl, Seed
 from tintype.catalog.ideogram_v4 import NegativeBranch, RenderingSpeed
 from tintype.catalog.ideogram_v4_trainer import AUTO, Caption, IdeogramTraining, LearningRate, Steps
 
@@ -73,8 +73,8 @@ class CustomModelGenerateInput(UsesModel):
         "descriptions in the negative prompt.",
     )
     expand_prompt: bool = Field(True, description="Whether to expand the prompt with MagicPrompt functionality.")
-    seed: int | None = Field(
-        None, ge=0, lt=2**53, description="Seed for the random number generator; image k is generated from seed + k."
+    seed: Seed | None = Field(
+        None, description="Seed for the random number generator; image k is generated from seed + k; -1 is chance."
     )
     negative_branch: NegativeBranch | None = Field(
         None, description="What guidance leads away from without a negative prompt (an extension of tintype)."

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from tintype.catalog.endpoint import Endpoint, EndpointInput
-from tintype.catalog.fields import ImageSize, ImageSizeName, pixels_of
-from tintype.catalog.flux_lora import MOST_LORAS, FluxLoraOutput, LoraWeight
+from tintype.catalog.fields import ImageSize, ImageSizeName, Seed, pixels_of
+from tintype.catalog.flux_lora import FluxLoraOutput, LoraWeight
+
+MOST_LORAS = 3
 
 RenderingSpeed = Literal["TURBO", "BALANCED", "QUALITY"]
 
@@ -17,13 +19,6 @@ RenderingSpeed = Literal["TURBO", "BALANCED", "QUALITY"]
 #: What guidance leads away from: the second network; the first one, with its LoRA, on the image alone; or the first
 #: one on an empty prompt.
 NegativeBranch = Literal["unconditional", "conditional-image-only", "conditional-empty-prompt"]
-
-
-def _named(given: object) -> object:
-    return "None" if given is None else given
-
-
-ExpansionModel = Annotated[Literal["None", "Medium", "Large"], BeforeValidator(_named)]
 
 
 class IdeogramImageSize(ImageSize):
@@ -37,7 +32,7 @@ class IdeogramInput(EndpointInput):
     """Holds the published inputs and defaults."""
 
     prompt: str = Field(max_length=10_000, description="What to generate: a sentence, or JSON in Ideogram's schema.")
-    expansion_model: ExpansionModel = Field(
+    expansion_model: Literal["None", "Medium", "Large"] = Field(
         "Medium",
         description="Whether the prompt is brought into Ideogram's schema first; Medium and Large are the same here.",
     )
@@ -50,7 +45,7 @@ class IdeogramInput(EndpointInput):
     rendering_speed: RenderingSpeed = Field("BALANCED", description="Fewer steps, or a better image.")
     acceleration: Literal["none", "low", "regular", "high"] = Field("none", description="Accepted for compatibility.")
     num_images: int = Field(1, ge=1, le=4, description="How many images to generate.")
-    seed: int | None = Field(None, ge=0, lt=2**53, description="Same seed, prompt and model: same image.")
+    seed: Seed | None = Field(None, description="Same seed, prompt and model: same image; -1 is chance.")
     sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
     enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
     output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the images.")

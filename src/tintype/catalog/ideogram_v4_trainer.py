@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from tintype.catalog.endpoint import Endpoint, EndpointInput
-from tintype.catalog.fields import FileUrl
+from tintype.catalog.fields import FileUrl, Seed
 from tintype.catalog.flux_lora_portrait_trainer import CheckpointEvery, TrainerOutput
+from tintype.catalog.spelling import declared_word
 
 SIDE_STEP = 16  # pixels: a token's side
 LEAST_SIDE, MOST_SIDE = 256, 2048  # pixels: what the model was trained for
@@ -60,7 +61,7 @@ def _near(side: int) -> int:
 
 
 def _checked(given: str) -> str:
-    plain = given.strip().lower()
+    plain = declared_word(given, (AUTO, *TRAINER_SIZES)).strip()
     size = size_of(plain)
     return plain if size is None or plain in TRAINER_SIZES else f"{size[0]}x{size[1]}"
 
@@ -102,7 +103,7 @@ class IdeogramTrainerInput(IdeogramTraining):
     output_lora_format: Literal["fal", "comfy", "diffusers", "kohya"] = Field(
         "fal", description="Naming scheme of the weights; diffusers and kohya are extensions of tintype."
     )
-    seed: int = Field(0, ge=0, lt=2**53, description="Seed of the run (an extension of tintype).")
+    seed: Seed = Field(0, description="Seed of the run; -1 is chance (an extension of tintype).")
     checkpoint_every: CheckpointEvery | None = Field(
         None, description="Steps between checkpoints that are kept (an extension of tintype)."
     )

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tintype.catalog import Endpoint
+from tintype.catalog.fields import SEEDS
 from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraOutput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
 from tintype.cli.listing import say
@@ -72,7 +73,7 @@ def train(
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to generate.")],
-    lora: Annotated[list[Path] | None, typer.Option(help="A LoRA file; up to three, each with --lora.")] = None,
+    lora: Annotated[list[Path] | None, typer.Option(help="A LoRA file; any number, each with --lora.")] = None,
     scale: Annotated[list[float] | None, typer.Option(help="Scale of each LoRA, in the same order.")] = None,
     size: Annotated[str, typer.Option(help="Name of a size, or WIDTHxHEIGHT.")] = "square_hd",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 28,
@@ -109,7 +110,7 @@ def generate(
         for number, image in enumerate(answer.images):
             target = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
             shutil.move(context.output / str(image.file_name), target)
-            say(f"{target}  {image.width} x {image.height}, seed {answer.seed + number}")
+            say(f"{target}  {image.width} x {image.height}, seed {(answer.seed + number) % SEEDS}")
 
 
 @contextmanager

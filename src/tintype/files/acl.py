@@ -38,7 +38,9 @@ class AccessList:
         rules = [] if rules is None else rules
         if not isinstance(rules, list) or len(rules) > MOST_RULES:
             raise ValueError(f"An access list has at most {MOST_RULES} rules.")
-        return cls(_decision(Decision.ALLOW if default is None else default), tuple(_rule(rule) for rule in rules))
+        return cls(
+            _decision(Decision.ALLOW if default in (None, "") else default), tuple(_rule(rule) for rule in rules)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Writes fal's shape, both parts always there."""
@@ -57,7 +59,7 @@ class AccessList:
 
 def _decision(given: Any) -> Decision:
     try:
-        return Decision(given)
+        return Decision(given.strip().lower() if isinstance(given, str) else given)
     except ValueError:
         raise ValueError(f"A decision is {', '.join(Decision)}.") from None
 

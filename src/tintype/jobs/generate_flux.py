@@ -1,4 +1,4 @@
-"""`fal-ai/flux-lora`: images from FLUX with up to three LoRAs."""
+"""`fal-ai/flux-lora`: images from FLUX with LoRAs or without."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tintype.catalog.fields import pixels_of
 from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput
 from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.job import JobContext
-from tintype.jobs.images import answered, lora_requests, seed_for, timed
+from tintype.jobs.images import answered, lora_requests, seeds_for, timed
 from tintype.jobs.resident_models import resident_models
 
 
@@ -16,13 +16,12 @@ def run(input: FluxLoraInput, context: JobContext) -> FluxLoraOutput:
     for remark in flux.apply_loras(lora_requests(input.loras, context)):
         context.log(remark, "WARN")
 
-    seed = seed_for(input.seed, input.num_images)
+    seeds = seeds_for(input.seed, input.num_images)
     width, height = pixels_of(input.image_size)
     request = FluxImageRequest(input.prompt, width, height, input.num_inference_steps, input.guidance_scale)
     if cut := flux.family.cut_off(input.prompt):
         context.log(f"The prompt is longer than the model reads; left out: {cut}", "WARN")
-    seeds = range(seed, seed + input.num_images)
     images, seconds = timed(lambda each_step: flux.generate(request, seeds, each_step), context)
     size = f"{images[0].width}x{images[0].height}"
     context.log(f"Generated {len(images)} of {size} (asked for: {width}x{height}) with {flux.family.name}.")
-    return answered(FluxLoraOutput, input, (images, seconds), seed, input.prompt, context)
+    return answered(FluxLoraOutput, input, (images, seconds), seeds, input.prompt, context)

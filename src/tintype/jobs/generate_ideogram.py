@@ -13,7 +13,7 @@ from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
 from tintype.job import JobContext
-from tintype.jobs.images import answered, lora_request, lora_requests, published, seed_for, timed
+from tintype.jobs.images import answered, lora_request, lora_requests, published, seeds_for, timed
 from tintype.jobs.resident_models import resident_models
 
 
@@ -22,10 +22,9 @@ def run(input: IdeogramInput, context: JobContext) -> IdeogramOutput:
     loras, branch = (input.loras, input.negative_branch) if isinstance(input, IdeogramLoraInput) else ([], None)
     width, height = input.pixels
     request = IdeogramImageRequest(input.prompt, width, height, input.rendering_speed, input.expands, branch=branch)
-    seed = seed_for(input.seed, input.num_images)
-    seeds = range(seed, seed + input.num_images)
+    seeds = seeds_for(input.seed, input.num_images)
     images, prompt, seconds = _generate(request, lora_requests(loras, context), seeds, context)
-    return answered(IdeogramOutput, input, (images, seconds), seed, prompt, context)
+    return answered(IdeogramOutput, input, (images, seconds), seeds, prompt, context)
 
 
 def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> CustomModelGenerateOutput:
@@ -41,10 +40,10 @@ def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> Cu
         input.negative_prompt,
         input.negative_branch,
     )
-    seed = seed_for(input.seed, input.num_images)
-    images, _, _ = _generate(request, [lora], range(seed, seed + input.num_images), context)
+    seeds = seeds_for(input.seed, input.num_images)
+    images, _, _ = _generate(request, [lora], seeds, context)
     files = [published(image, number, "png", context, inline=input.sync_mode) for number, image in enumerate(images)]
-    return CustomModelGenerateOutput(images=files, seed=seed)
+    return CustomModelGenerateOutput(images=files, seed=seeds[0])
 
 
 def _generate(

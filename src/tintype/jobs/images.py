@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 import PIL.Image
 
 from tintype.catalog import File, Image
+from tintype.catalog.fields import CHANCE_SEEDS, SEEDS
 from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput, LoraWeight
 from tintype.catalog.ideogram_v4 import IdeogramInput
 from tintype.errors import about_input
@@ -22,16 +23,17 @@ from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
 
 MOST_LORA_BYTES = 4 * 1024**3
-LARGEST_SEED = 2**53  # JavaScript's clients lose digits above it
+MOST_BYTES_OF_ALL_LORAS = 3 * MOST_LORA_BYTES  # of one request, which are in memory together
 _JPEG_QUALITY = 95
 
 Form = Literal["jpeg", "png"]
 AnyOutput = TypeVar("AnyOutput", bound=FluxLoraOutput)
 
 
-def seed_for(given: int | None, count: int) -> int:
-    """Chooses the seed of the first of `count` images: the given one, or one by chance."""
-    return secrets.randbelow(LARGEST_SEED - count) if given is None else given
+def seeds_for(given: int | None, count: int) -> list[int]:
+    """Chooses the seeds of `count` images: the given one, or one by chance, and those after it."""
+    first = secrets.randbelow(CHANCE_SEEDS - count) if given is None else given
+    return [(first + number) % SEEDS for number in range(count)]
 
 
 def timed(
@@ -50,14 +52,17 @@ def timed(
 
 def lora_requests(loras: Sequence[LoraWeight], context: JobContext) -> list[LoraRequest]:
     """Asks for the LoRAs of an input, each knowing where it was named."""
-    return [lora_request(lora.path, lora.scale, ("loras", n, "path"), context) for n, lora in enumerate(loras)]
+    most = min(MOST_LORA_BYTES, MOST_BYTES_OF_ALL_LORAS // max(1, len(loras)))
+    return [lora_request(lora.path, lora.scale, ("loras", n, "path"), context, most) for n, lora in enumerate(loras)]
 
 
-def lora_request(url: str, scale: float, about: tuple[str | int, ...], context: JobContext) -> LoraRequest:
+def lora_request(
+    url: str, scale: float, about: tuple[str | int, ...], context: JobContext, max_bytes: int = MOST_LORA_BYTES
+) -> LoraRequest:
     """Asks for one LoRA, fetched only if it is not loaded: files of this server never change, those of others may."""
     with about_input(*about):
         context.check_readable(url)  # also where it is loaded already
-    fetch = functools.partial(context.fetch, url, max_bytes=MOST_LORA_BYTES)
+    fetch = functools.partial(context.fetch, url, max_bytes=max_bytes)
     return LoraRequest(fetch, scale, about, origin=url if own_reference(url) else "")
 
 
@@ -81,7 +86,7 @@ def answered(
     kind: type[AnyOutput],
     input: FluxLoraInput | IdeogramInput,
     generated: tuple[list[PIL.Image.Image], float],
-    seed: int,
+    seeds: Sequence[int],
     prompt: str,
     context: JobContext,
 ) -> AnyOutput:
@@ -93,7 +98,7 @@ def answered(
             for number, image in enumerate(images)
         ],
         timings={"inference": seconds},
-        seed=seed,
+        seed=seeds[0],
         has_nsfw_concepts=[False] * len(images),
         prompt=prompt,
     )

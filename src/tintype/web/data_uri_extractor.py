@@ -1,8 +1,8 @@
 """Takes long data URIs out of a JSON body while it arrives, so that a 200 MB dataset never stands in memory.
 
-It knows just enough JSON to tell where strings begin and end. A string that starts with `data:` and grows past 64 KiB
-goes to disk (with its JSON escapes undone) and leaves a short placeholder; everything else passes through untouched
-and is parsed by the real parser afterwards, which also finds whatever is wrong with it.
+It knows just enough JSON to tell where strings begin and end. A string that starts with `data:` (blanks before it go)
+and grows past 64 KiB goes to disk (with its JSON escapes undone) and leaves a short placeholder; everything else passes
+through untouched and is parsed by the real parser afterwards, which also finds whatever is wrong with it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ MOST_STRINGS = 20_000  # each costs some microseconds; no input has more than a 
 # Complete JSON string content: plain bytes and whole escapes. What follows it is an escape that was cut in two.
 _WHOLE = re.compile(rb"(?:[^\\]+|\\u[0-9a-fA-F]{4}|\\[^u])*", re.DOTALL)
 _CONTENT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)  # of a string, up to its quote or the chunk's end
+_BLANKS = re.compile(rb"(?: |\\[nrt])*+")
 _PLAIN_CONTENT = re.compile(rb'[^"]*+')  # three times as fast, where nothing is escaped
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
@@ -82,12 +83,13 @@ class DataUriExtractor:
             self._pass(piece)
         else:
             self._start += piece
-            if len(self._start) >= 5 and self._start[:5].lower() != b"data:":
+            begins = _BLANKS.sub(b"", self._start, count=1)[:5].lower()
+            if not b"data:".startswith(begins) or (len(self._start) > LONGEST_INLINE and len(begins) < 5):
                 self._pass(bytes(self._start))
                 self._start = None
             elif len(self._start) > LONGEST_INLINE:
                 self._spool = self._new_spool()
-                self._spool.write(self._unescaped(bytes(self._start)))
+                self._spool.write(self._unescaped(_BLANKS.sub(b"", self._start, count=1)))
                 self._start = None
 
     def _close(self) -> None:

@@ -24,6 +24,7 @@ from tintype.errors import BadRequest, Forbidden, InternalError, MethodNotAllowe
 from tintype.fal import TARGET_HEADER, is_fal_host
 from tintype.settings import Settings
 from tintype.web.access import check_host, check_origin, cors_headers, host_name, is_own_host, preflight_headers
+from tintype.web.directions import directions
 from tintype.web.responses import failure_response
 from tintype.web.routes import is_file
 
@@ -157,10 +158,11 @@ async def refuse(http: HttpRequest, problem: Exception) -> Response:
 async def refuse_route(http: HttpRequest, problem: Exception) -> Response:
     """Answers what no route takes: 404 for an unknown path, 405 for a method that is not for it."""
     assert isinstance(problem, HTTPException)
-    if problem.status_code != 405:
-        return await refuse(
-            http, NotFound("There is nothing at this URL.", remedy="The page at / lists what there is.")
-        )
-    taken = ", ".join(sorted((problem.headers or {})["Allow"].split(", ")))
-    message, remedy = f"{http.method} is not for this URL.", f"It takes {taken}."
+    taken = ", ".join(sorted((problem.headers or {}).get("Allow", "POST").split(", ")))
+    meant = await directions(http)
+    # Any path might be an endpoint's, so that POST alone says nothing about this one.
+    if problem.status_code != 405 or (meant and taken == "POST"):
+        remedy = meant or "The page at / lists what there is."
+        return await refuse(http, NotFound("There is nothing at this URL.", remedy=remedy))
+    message, remedy = f"{http.method} is not for this URL.", f"It takes {taken}. {meant}"
     return await refuse(http, MethodNotAllowed(message, remedy=remedy, headers={"Allow": taken}))

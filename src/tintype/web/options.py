@@ -1,7 +1,7 @@
 """What a caller says about a request beside its input: fal's headers and query parameters, read strictly.
 
 A header that is misspelt in its value is an error, not a default: a deadline that is silently dropped costs more than a
-400.
+400. An empty one says nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -58,26 +59,36 @@ class Options:
 
 def options_of(http: HttpRequest) -> Options:
     """Reads headers and query. Raises BadRequest."""
-    headers, query = http.headers, http.query_params
+    headers, query = _Said(http.headers), _Said(http.query_params)
     return Options(
-        priority=_priority(headers.get("x-fal-queue-priority")),
-        start_deadline=_deadline(headers.get("x-fal-request-timeout")),
+        priority=_priority(headers["x-fal-queue-priority"]),
+        start_deadline=_deadline(headers["x-fal-request-timeout"]),
         idempotency_key=_plain_text(
-            "x-idempotency-key", headers.get("x-idempotency-key") or headers.get("idempotency-key"), 255
+            "x-idempotency-key", headers["x-idempotency-key"] or headers["idempotency-key"], 255
         ),
-        hint=_plain_text("x-fal-runner-hint", headers.get("x-fal-runner-hint"), 255) or "",
-        webhook_url=_webhook(query.get("fal_webhook")),
-        max_queue_length=_length(query.get("fal_max_queue_length")),
-        store_io=_yes("x-fal-store-io", headers.get("x-fal-store-io"), otherwise=True),
+        hint=_plain_text("x-fal-runner-hint", headers["x-fal-runner-hint"], 255) or "",
+        webhook_url=_webhook(query["fal_webhook"]),
+        max_queue_length=_length(query["fal_max_queue_length"]),
+        store_io=_yes("x-fal-store-io", headers["x-fal-store-io"], otherwise=True),
         files=lifecycle_of(http),
-        tags=_tags(headers.get("x-fal-tags")),
-        retries=_retries(headers.get("x-fal-no-retry"), headers.get("x-fal-retry-config")),
+        tags=_tags(headers["x-fal-tags"]),
+        retries=_retries(headers["x-fal-no-retry"], headers["x-fal-retry-config"]),
     )
+
+
+class _Said:
+    """Reads headers or a query; None for what is absent, empty or blank."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+
+    def __getitem__(self, name: str) -> str | None:
+        return self._given.get(name, "").strip() or None
 
 
 def _priority(text: str | None) -> Priority:
     try:
-        return Priority((text or Priority.NORMAL).strip().lower())
+        return Priority((text or Priority.NORMAL).lower())
     except ValueError:
         raise BadRequest(f"x-fal-queue-priority is normal or low, not {text!r}.") from None
 
@@ -108,7 +119,7 @@ def _plain_text(name: str, text: str | None, longest: int) -> str | None:
 def _yes(name: str, text: str | None, *, otherwise: bool) -> bool:
     if not text:
         return otherwise
-    word = text.strip().lower()
+    word = text.lower()
     if word not in _YES + _NO:
         raise BadRequest(f"{name} is 1 or 0, not {text[:50]!r}.")
     return word in _YES
@@ -178,7 +189,7 @@ def lifecycle_of(http: HttpRequest) -> Lifecycle:
     if not math.isfinite(lifetime) or lifetime < 0:
         raise BadRequest("expiration_duration_seconds is a number of seconds, at least 0 (0: never).")
     acl = given.get("initial_acl")
-    return Lifecycle(min(lifetime, LONGEST_LIFETIME) or None, None if acl is None else acl_of(acl, name))
+    return Lifecycle(min(lifetime, LONGEST_LIFETIME) or None, None if acl in (None, "") else acl_of(acl, name))
 
 
 def acl_of(given: object, name: str) -> Json | None:

@@ -111,9 +111,8 @@ class Call:
 
     @property
     def queue_url(self) -> str:
-        """Tells what the URLs of requests start with. Who comes by the fal proxy comes back by it: its key is not
-        ours."""
-        return QUEUE_ORIGIN if self.http.headers.get(FAL_PROXY_HEADER) else f"{self.origin}/queue"
+        """Tells what the URLs of requests start with."""
+        return queue_url_of(self.http, self.origin)
 
     @property
     def store(self) -> Store:
@@ -122,3 +121,8 @@ class Call:
     @property
     def settings(self) -> Settings:
         return self.services.settings
+
+
+def queue_url_of(http: HttpRequest, origin: str) -> str:
+    """Tells what the URLs of requests start with. Who comes by the fal proxy comes back by it: its key is not ours."""
+    return QUEUE_ORIGIN if http.headers.get(FAL_PROXY_HEADER) else f"{origin}/queue"

@@ -20,10 +20,10 @@ from starlette.types import Receive, Scope, Send
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
 from tintype.files import render
 from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
+from tintype.web.directions import request_urls
 from tintype.web.poll_cache import CachedStatus
 from tintype.web.responses import failure_response, json_response, to_json
 from tintype.web.services import Call
-from tintype.web.submit import request_urls
 
 _WAITING_SECONDS = 1.0  # a place in the queue changes without the request's own version
 _FOR_EVER = float("inf")

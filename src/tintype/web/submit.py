@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +16,7 @@ from tintype.store.records import CustomModel, NewModel, NewRequest, Request, St
 from tintype.web.auth import TOKEN_PARAMETER
 from tintype.web.body import Body, json_body, query_body
 from tintype.web.custom_models import usable_model
+from tintype.web.directions import directions, request_urls
 from tintype.web.inputs import InputFiles
 from tintype.web.options import options_of
 from tintype.web.responses import json_response
@@ -43,28 +43,22 @@ async def submit(call: Call) -> Response:
     )
 
 
-def request_urls(queue_url: str, request: Request) -> dict[str, str]:
-    """Tells where to ask for a request, in the two-segment form that fal's clients rebuild by themselves."""
-    base = f"{queue_url}/{'/'.join(request.endpoint_id.split('/')[:2])}/requests/{request.id}"
-    return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
-
-
-def endpoint_of(call: Call) -> Endpoint:
-    """Finds the endpoint of a URL. Raises NotFound, naming the nearest one there is."""
+async def endpoint_of(call: Call) -> Endpoint:
+    """Finds the endpoint of a URL. Raises NotFound, saying what was probably meant."""
     name = call.params["endpoint"]
     endpoint = catalog.find(name)
     if endpoint is not None:
         return endpoint
-    known = [known for endpoint in catalog.ENDPOINTS for known in (endpoint.id, *endpoint.aliases)]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {nearest[0]}?" if nearest else f"There are: {', '.join(known)}."
-    raise NotFound(f"Application {name[:200]!r} not found.", remedy=hint)
+    known = ", ".join(endpoint.id for endpoint in catalog.ENDPOINTS)
+    raise NotFound(
+        f"Application {name[:200]!r} not found.", remedy=await directions(call.http) or f"There are: {known}."
+    )
 
 
 async def accept(call: Call, *, sync: bool) -> tuple[Request, str]:
     """Keeps the request that `call` makes, and names it in the response. Returns it with its digest, which is the
     same for a POST that is sent again."""
-    endpoint = endpoint_of(call)
+    endpoint = await endpoint_of(call)
     call.services.limits.count_submit(call.owner)
     if call.http.method == "GET":
         return await _keep(call, endpoint, query_body(call.http.query_params), sync=sync)
