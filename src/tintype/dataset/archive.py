@@ -9,48 +9,35 @@ and a dataset of any size needs little room.
 from __future__ import annotations
 
 import errno
-import io
-import lzma
 import struct
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
-from tintype.dataset.bounded_stream import PIECE, BoundedStream, GrowsBeyondReason, compression_of
+from tintype.dataset.archive_entry import LOCKED, Entry, TooManyEntries, UnreadableMember
+from tintype.dataset.bounded_stream import DAMAGED_STREAM, BoundedStream, GrowsBeyondReason, compression_of
+from tintype.dataset.file_kind import HEAD, archive_kind, kind_of
 from tintype.dataset.names import NameDecoder, is_junk, shown
+from tintype.dataset.tar_archive import NoTar, tar_entries
+from tintype.dataset.zip_archive import LONGEST_DIRECTORY, EndRecord, end_record, zip_entries
 from tintype.errors import FileTooLarge, InvalidArchive, StorageFull, TooManyFiles
 
 MIB = 1024 * 1024
 
 SUPPORTED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-NESTED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
-_UTF8_NAME = 0x800  # zip flag: the name is UTF-8
-# What people send instead of an archive, by its first bytes.
-_LOOKS_LIKE = (
-    (b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
-    (b"\xff\xd8\xff", "a single JPEG picture"), (b"\x89PNG", "a single PNG picture"), (b"%PDF", "a PDF document"),
-    (b"<", "a web page"), (b"{", "JSON text"),
-)  # fmt: skip
 _COMPRESSION_OF_TAR = {"tar": None, "tar.gz": "gz", "tgz": "gz", "tar.bz2": "bz2", "tar.xz": "xz"}
-_LONGEST_HEADER = 64 * 1024  # bytes of a tar's header with all its extensions
 _ENTRIES_PER_FILE = 4  # folders and the like that an archive may hold for each file that it may hold
-_LONGEST_DIRECTORY = 4 * MIB  # of a zip, which is kept in memory as a whole
-_UNICODE_PATH = 0x7075  # a zip's extra field: the name in UTF-8, beside one in the maker's own code page
+_SEND = "Send a .zip or .tar archive of photos."
 # What may spell out names of pictures, and how much of it is read to find out how names are encoded.
-_TABLES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
-_TABLE_BYTES, _TABLES_BYTES = 256 * 1024, 4 * MIB
+_TABLES = (b".json", b".jsonl", b".ndjson", b".csv", b".tsv")
+_TABLES_BYTES = 4 * MIB
 _ORDINARY = "Send an archive of ordinary photos."
-_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
-_DAMAGED = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
-    EOFError, OSError, ValueError, NotImplementedError,
-)  # fmt: skip
+_DAMAGED = (*DAMAGED_STREAM, zipfile.BadZipFile, tarfile.TarError, ValueError, OverflowError, struct.error)
 
 
 @dataclass(frozen=True)
@@ -87,17 +74,6 @@ class Member:
         return PurePosixPath(self.name).suffix.lower()
 
 
-@dataclass(frozen=True)
-class _Entry:
-    name: str | bytes  # bytes where the archive does not say how it is encoded
-    encrypted: bool
-    link: bool
-    source: Any  # what the archive's own reader wants back to open it
-
-
-_Opener = Callable[[Any], IO[bytes] | None]
-
-
 def members(
     path: Path,
     folder: Path,
@@ -114,72 +90,62 @@ def members(
     """
     limits = limits or Limits()
     folder.mkdir(parents=True, exist_ok=True)
-    allowed = min(limits.total_bytes, limits.free_growth_bytes + limits.growth_factor * path.stat().st_size)
+    most = min(limits.total_bytes, limits.free_growth_bytes + limits.growth_factor * path.stat().st_size)
+    names = NameDecoder(lambda: _listed(path, form, limits, most, check))
     try:
         with path.open("rb") as file:
-            if form == "zip" or (form is None and zipfile.is_zipfile(file)):
-                _check_directory(file, limits)
-                with zipfile.ZipFile(file) as archive:
-                    names = NameDecoder(lambda: _listed(_zip_entries(archive), archive.open))
-                    yield from _take(_zip_entries(archive), archive.open, names, folder, limits, allowed, check)
-                return
-            names = NameDecoder(lambda: _listed_tar(path, form, limits, allowed, check))
-            with _opened_tar(file, form, allowed, check) as (tar, stream):
-                entries = _tar_entries(tar, stream, limits)
-                yield from _take(entries, tar.extractfile, names, folder, limits, allowed, check)
+            entries = _entries(file, form, limits, most, check)
+            yield from _take(entries, names, folder, limits, _Copier(limits, most, check))
     except GrowsBeyondReason as problem:
         raise _invalid(f"The archive is far larger than it looks: {problem}.", _ORDINARY) from None
+    except TooManyEntries as problem:
+        raise _too_many(limits, problem.args[0]) from None
     except _DAMAGED as problem:
         raise _unreadable(path, form, problem) from None
 
 
-@contextmanager
-def _opened_tar(
-    file: IO[bytes], form: str | None, allowed: int, check: Callable[[], None]
-) -> Iterator[tuple[tarfile.TarFile, BoundedStream]]:
-    file.seek(0)
-    compression = compression_of(file.read(8))
-    file.seek(0)
-    if form and compression != _COMPRESSION_OF_TAR[form]:
+def _entries(
+    file: IO[bytes], form: str | None, limits: Limits, most: int, check: Callable[[], None]
+) -> Iterator[Entry]:
+    head = file.read(HEAD)
+    compression = compression_of(head)
+    guessed = form is None and not _is_tar(head) and compression is None
+    if (form == "zip" or guessed) and (record := end_record(file)) is not None:
+        _check_directory(record, limits)
+        return zip_entries(file, record)
+    if form and compression != _COMPRESSION_OF_TAR.get(form, form):
         raise tarfile.ReadError(f"it is not a {form}")
-    stream = BoundedStream(file, compression, most=allowed, check=check)
-    with ExitStack() as stack:
-        with stream.header(_LONGEST_HEADER):  # the first one is read here
-            tar = stack.enter_context(tarfile.TarFile(fileobj=stream, encoding="utf-8"))
-        yield tar, stream
+    file.seek(0)
+    stream = BoundedStream(file, compression, most=most, check=check)
+    return tar_entries(stream, limits.files * _ENTRIES_PER_FILE, limits.file_bytes)
 
 
-def _listed(entries: Iterator[_Entry], opened: _Opener) -> Iterator[tuple[bytes, bytes]]:
-    """The undeclared name of each entry (b"" for a declared one), and what of it may spell out names of pictures."""
-    left = _TABLES_BYTES
-    for entry in entries:
-        raw = entry.name.encode() if isinstance(entry.name, str) else entry.name
-        table = b""
-        if left > 0 and raw.lower().endswith(tuple(suffix.encode() for suffix in _TABLES)) and not entry.encrypted:
-            with suppress(*_DAMAGED), opened(entry.source) or io.BytesIO() as source:
-                table = source.read(_TABLE_BYTES)
-                left -= len(table)
-        yield b"" if isinstance(entry.name, str) else raw, table
-
-
-def _listed_tar(
-    path: Path, form: str | None, limits: Limits, allowed: int, check: Callable[[], None]
+def _listed(
+    path: Path, form: str | None, limits: Limits, most: int, check: Callable[[], None]
 ) -> Iterator[tuple[bytes, bytes]]:
-    """The same for a tar, which has no directory: it is read once more for it."""
-    with path.open("rb") as file, _opened_tar(file, form, allowed, check) as (tar, stream):
-        yield from _listed(_tar_entries(tar, stream, limits), tar.extractfile)
+    """The undeclared name of each entry (b"" for a declared one), and what of it may spell out names of pictures.
+
+    A tar has no directory, so the archive is read once more for it.
+    """
+    left = _TABLES_BYTES
+    with path.open("rb") as file:
+        for entry in _entries(file, form, limits, most, check):
+            raw = entry.name.encode() if isinstance(entry.name, str) else entry.name
+            table = b""
+            if left > 0 and raw.lower().endswith(_TABLES) and not entry.reason:
+                with suppress(UnreadableMember):
+                    table = next(iter(entry.read()), b"")[:left]
+                    left -= len(table)
+            yield b"" if isinstance(entry.name, str) else raw, table
 
 
-def _check_directory(file: IO[bytes], limits: Limits) -> None:
-    """Refuses a zip by what its end record says, before its reader keeps an object for each entry in memory."""
-    # The reader's own function: what it will read is what is checked, whatever else the file holds.
-    record = zipfile._EndRecData(file)  # type: ignore[attr-defined]
-    if record is None:
-        return
-    entries, directory_bytes = record[zipfile._ECD_ENTRIES_TOTAL], record[zipfile._ECD_SIZE]  # type: ignore[attr-defined]
-    if entries > limits.files * _ENTRIES_PER_FILE:
-        raise _too_many(limits, entries)
-    if directory_bytes > _LONGEST_DIRECTORY:
+def _check_directory(record: EndRecord, limits: Limits) -> None:
+    """Refuses a zip by what its end record says, before an object for each entry is kept in memory."""
+    if record.is_split:
+        raise _invalid("This is one part of a zip archive that was split.", "Send it as one file.")
+    if record.entries > limits.files * _ENTRIES_PER_FILE:
+        raise _too_many(limits, record.entries)
+    if record.directory_bytes > LONGEST_DIRECTORY:
         raise _invalid("The list of what the zip archive holds is far too long.", _ORDINARY)
 
 
@@ -194,8 +160,8 @@ def _too_many(limits: Limits, count: int) -> TooManyFiles:
 def _unreadable(path: Path, form: str | None, problem: BaseException) -> InvalidArchive:
     """Says what the file is rather than what a library thinks of it; that may take many lines."""
     with path.open("rb") as file:
-        head = file.read(512)
-    is_tar = compression_of(head) or head[257:262] == b"ustar"
+        head = file.read(HEAD)
+    is_tar = _is_tar(head) or (compression_of(head) and not isinstance(problem, NoTar))
     archive = "zip" if head.startswith(b"PK\x03\x04") else "tar" if is_tar else None
     if not head:
         return _invalid("The file is empty.")
@@ -208,116 +174,84 @@ def _unreadable(path: Path, form: str | None, problem: BaseException) -> Invalid
         return _invalid(
             f"The {archive} archive is damaged or was cut off on its way ({why}).", "Make it again, and send it again."
         )
-    seen = next((kind for start, kind in _LOOKS_LIKE if head.lstrip().startswith(start)), None)
-    return _invalid(
-        f"The file cannot be opened as a {form or 'zip or tar'} archive" + (f"; it looks like {seen}." if seen else ".")
-    )
+    kind, remedy = kind_of(head)
+    seen = f"; it looks like {kind}." if kind else "."
+    return _invalid(f"The file cannot be opened as a {form or 'zip or tar'} archive{seen}", remedy or _SEND)
 
 
-def _zip_entries(archive: zipfile.ZipFile) -> Iterator[_Entry]:
-    for info in archive.infolist():
-        if info.is_dir():
-            continue
-        if info.compress_type not in _COMPRESSIONS:
-            raise _invalid(f"{info.filename} is compressed by a method that is not read here.")
-        is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
-        yield _Entry(_zip_name(info), bool(info.flag_bits & 0x1), is_link, info)
-
-
-def _zip_name(info: zipfile.ZipInfo) -> str | bytes:
-    """The name as text where the archive says what it is: by the flag, or in a field of its own."""
-    if info.flag_bits & _UTF8_NAME:
-        return info.filename
-    raw = info.orig_filename.encode("cp437").split(b"\0")[0]  # the bytes that its reader saw
-    extra = info.extra
-    while len(extra) >= 4:
-        kind, size = struct.unpack_from("<HH", extra)
-        if kind == _UNICODE_PATH and extra[5:9] == struct.pack("<I", zlib.crc32(raw)):
-            with suppress(UnicodeDecodeError):
-                return extra[9 : 4 + size].decode()
-        extra = extra[4 + size :]
-    return raw
-
-
-def _tar_entries(tar: tarfile.TarFile, stream: BoundedStream, limits: Limits) -> Iterator[_Entry]:
-    most = limits.files * _ENTRIES_PER_FILE
-    for _ in range(most):
-        with stream.header(_LONGEST_HEADER):
-            info = tar.next()
-        if info is None:
-            return
-        if not info.isdir():
-            raw = info.name.encode("utf-8", "surrogateescape")
-            yield _Entry(info.name if "path" in info.pax_headers else raw, False, not info.isreg(), info)
-    raise _too_many(limits, most + 1)
+def _is_tar(head: bytes) -> bool:
+    return head[257:262] == b"ustar"
 
 
 def _take(
-    entries: Iterator[_Entry],
-    opened: _Opener,
-    names: NameDecoder,
-    folder: Path,
-    limits: Limits,
-    allowed: int,
-    check: Callable[[], None],
+    entries: Iterator[Entry], names: NameDecoder, folder: Path, limits: Limits, copier: _Copier
 ) -> Iterator[Member]:
-    total = 0
     taken: set[str] = set()
+    locked = read = False
     for seen, entry in enumerate(entries):
         if seen >= limits.files:
             raise _too_many(limits, seen + 1)
         decoded, encoding = names.decoded(entry.name)
-        identity = _checked_name(decoded, entry)
-        name = shown(identity, taken)
+        identity = str(PurePosixPath(decoded.replace("\\", "/")))
+        reason, name = entry.reason, shown(identity, taken)
         taken.add(name)
+        if not reason:
+            _check_name(decoded)
         if is_junk(identity):
             yield Member(name, None, "junk", "hidden, or left there by a computer or photo service", identity, encoding)
-        elif reason := _refusal(entry, name):
+            continue
+        place = folder / f"{seen:05d}"
+        if not reason:
+            try:
+                copier.copy(entry.read(), place, name)
+            except UnreadableMember as problem:
+                reason = str(problem)
+        locked, read = locked or reason == LOCKED, read or not reason
+        if reason:
             yield Member(name, None, "left", reason, identity, encoding)
         else:
-            place = folder / f"{seen:05d}"
-            total += _copy(opened(entry.source), place, name, limits.file_bytes, allowed - total, check)
             yield Member(name, place, identity=identity, encoding=encoding)
+    if locked and not read:
+        raise _invalid("The archive is protected by a password.", "Make it again without one.")
 
 
-def _checked_name(decoded: str, entry: _Entry) -> str:
-    """The member's name with forward slashes. Raises InvalidArchive when it points outside or the member is locked."""
+def _check_name(decoded: str) -> None:
+    """Raises InvalidArchive when a name points outside."""
     name = decoded.replace("\\", "/")
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts or (parts and parts[0].endswith(":")) or "\0" in name:
         raise _invalid(f"The archive names a file outside itself ({name[:100]!r}).")
-    if entry.encrypted:
-        raise _invalid("The archive is protected by a password.", "Make it again without one.")
-    return str(PurePosixPath(name))
 
 
-def _refusal(entry: _Entry, name: str) -> str:
-    if entry.link:
-        return "a link or device, not a file"
-    if name.lower().endswith(NESTED):
-        return "an archive inside the archive; only the outer one is opened"
-    return ""
+class _Copier:
+    """Writes members to disk, and counts what came out of the archive, also of those that turn out unreadable."""
 
+    def __init__(self, limits: Limits, allowed: int, check: Callable[[], None]) -> None:
+        self._most, self._left, self._check = limits.file_bytes, allowed, check
 
-def _copy(source: IO[bytes] | None, place: Path, name: str, most: int, left: int, check: Callable[[], None]) -> int:
-    """Writes one member to `place`, counting; bytes written."""
-    if source is None:
-        raise _invalid(f"{name} cannot be read.")
-    written = 0
-    with source, place.open("wb") as target:
-        while chunk := source.read(PIECE):
-            check()
-            written += len(chunk)
-            if written > most:
-                raise FileTooLarge(
-                    f"{name} is larger than {most // MIB} MiB.",
-                    remedy="Send it as a JPEG of usual size.",
-                    ctx={"max_size": most},
-                )
-            if written > left:
-                raise _invalid("Unpacked, the archive is far larger than it looks.", _ORDINARY)
-            _write(target, chunk)
-    return written
+    def copy(self, pieces: Iterable[bytes], place: Path, name: str) -> None:
+        """Writes one member to `place`. Raises UnreadableMember, whose file is gone then."""
+        written = 0
+        try:
+            with place.open("wb") as target:
+                for piece in pieces:
+                    self._check()
+                    if not written and archive_kind(piece[:HEAD]):
+                        raise UnreadableMember("an archive inside the archive; only the outer one is opened")
+                    written += len(piece)
+                    self._left -= len(piece)
+                    if written > self._most:
+                        raise FileTooLarge(
+                            f"{name} is larger than {self._most // MIB} MiB.",
+                            remedy="Send it as a JPEG of usual size.",
+                            ctx={"max_size": self._most},
+                        )
+                    if self._left < 0:
+                        raise _invalid("Unpacked, the archive is far larger than it looks.", _ORDINARY)
+                    _write(target, piece)
+        except UnreadableMember:
+            place.unlink()
+            raise
 
 
 def _write(target: IO[bytes], chunk: bytes) -> None:
@@ -329,5 +263,5 @@ def _write(target: IO[bytes], chunk: bytes) -> None:
         raise
 
 
-def _invalid(message: str, remedy: str = "Send a .zip or .tar archive of photos.") -> InvalidArchive:
+def _invalid(message: str, remedy: str = _SEND) -> InvalidArchive:
     return InvalidArchive(message, remedy=remedy, ctx={"supported_extensions": list(SUPPORTED)})

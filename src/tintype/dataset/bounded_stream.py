@@ -10,25 +10,32 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
+if sys.version_info >= (3, 14):
+    from compression.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+else:
+    from backports.zstd import DecompressionParameter, ZstdDecompressor, ZstdError
+
 PIECE = 256 * 1024
 # Of an xz stream, which states how much memory its reader needs: `xz -9` needs 65 MiB.
 XZ_MEMORY_BYTES = 256 * 1024 * 1024
+_ZSTD_MEMORY: dict[int, int] = {DecompressionParameter.window_log_max: 27}  # 128 MiB, what `zstd --long` needs
 
 
 class GrowsBeyondReason(Exception):
     """More came out of a stream than its reader allows."""
 
 
-class _Gzip:
+class Inflater:
     """zlib's object with the names that bz2 and lzma use; what did not fit the last piece goes in again first."""
 
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(wbits=31)
+    def __init__(self, window_bits: int) -> None:
+        self._inner = zlib.decompressobj(wbits=window_bits)
 
     @property
     def eof(self) -> bool:
@@ -43,11 +50,15 @@ class _Gzip:
 
 
 DECOMPRESSORS: dict[str, Callable[[], Any]] = {
-    "gz": _Gzip,
+    "gz": lambda: Inflater(16 + zlib.MAX_WBITS),
     "bz2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES),
+    "zst": lambda: ZstdDecompressor(options=_ZSTD_MEMORY),
 }
-MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
+_LONGEST_MAGIC = max(map(len, MAGIC))
+# What decompressors raise for a damaged stream: bz2's is an OSError.
+DAMAGED_STREAM = (zlib.error, lzma.LZMAError, ZstdError, EOFError, OSError)
 
 
 def compression_of(head: bytes) -> str | None:
@@ -58,8 +69,8 @@ def compression_of(head: bytes) -> str | None:
 class BoundedStream(io.RawIOBase):
     """A file's decompressed bytes: read forwards, at most `most` in all, with `check` called before each piece.
 
-    Raises GrowsBeyondReason past `most`, and inside `header` past the bytes that a header may take; zlib.error,
-    OSError, lzma.LZMAError or EOFError for a damaged file; whatever `check` raises.
+    Raises GrowsBeyondReason past `most`, and inside `header` past the bytes that a header may take; one of
+    DAMAGED_STREAM for a damaged file; whatever `check` raises.
     """
 
     def __init__(
@@ -122,10 +133,11 @@ class BoundedStream(io.RawIOBase):
     def _decompressed(self, decompressor: Any, size: int) -> bytes:
         while True:
             if decompressor.eof:  # another stream may follow, as of files that were joined; padding may too
-                self._rest = (decompressor.unused_data + self._rest).lstrip(b"\0") or self._file.read(PIECE).lstrip(
-                    b"\0"
-                )
-                if not self._rest:
+                self._rest = decompressor.unused_data + self._rest
+                while len(self._rest.lstrip(b"\0")) < _LONGEST_MAGIC and (more := self._file.read(PIECE)):
+                    self._rest = self._rest.lstrip(b"\0") + more
+                self._rest = self._rest.lstrip(b"\0")
+                if compression_of(self._rest) != self._compression:  # nothing, or something else: gzip ignores it too
                     return b""
                 assert self._compression is not None
                 decompressor = self._decompressor = DECOMPRESSORS[self._compression]()
