@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tintype.errors import Cancelled
 from tintype.inference.flux import FluxImageRequest, FluxInference
@@ -97,3 +99,44 @@ def test_every_step_is_told_and_may_stop_the_drawing(inference: FluxInference) -
     with pytest.raises(Cancelled):
         inference.generate(REQUEST, [1], stop)
     assert inference.generate(REQUEST, [1])[0].size == (32, 48)
+
+
+def test_a_picture_with_biases_is_that_of_a_base_with_the_biases_added_by_hand(
+    inference: FluxInference, lora: Path, tmp_path: Path
+) -> None:
+    tensors = load_file(lora)
+    layers = sorted({key.rpartition(".lora_")[0] for key in tensors})[:4]
+    generator = torch.Generator().manual_seed(0)
+    biases = {layer: torch.randn(len(tensors[f"{layer}.lora_B.weight"]), generator=generator) for layer in layers}
+    save_file({**tensors, **{f"{layer}.lora_B.bias": bias for layer, bias in biases.items()}}, tmp_path / "biased")
+    plain, with_biases = LoraRequest(lora, 0.8), LoraRequest(tmp_path / "biased", 0.8)
+
+    def drawn(*loras: LoraRequest) -> np.ndarray:
+        assert inference.apply_loras(loras) == []
+        return levels(inference.generate(REQUEST, [3])[0])
+
+    bare, without, ours = drawn(), drawn(plain), drawn(with_biases)
+    assert (ours != without).any()
+    transformer = inference.family.load_transformer()
+    own = [transformer.get_submodule(layer.removeprefix("transformer.")) for layer in layers]
+    before = [layer.bias.clone() for layer in own]
+    for layer, bias in zip(own, biases.values(), strict=True):
+        layer.bias.data += 0.8 * bias
+    assert (drawn(plain) == ours).all()
+    for layer, bias in zip(own, before, strict=True):
+        layer.bias.data.copy_(bias)
+    assert (drawn() == bare).all()
+    assert (drawn(with_biases) == ours).all()
+
+
+def test_a_second_prefix_draws_the_same_picture(inference: FluxInference, lora: Path, tmp_path: Path) -> None:
+    twice = {
+        key.replace("transformer.", "transformer.base_model.model.", 1): part for key, part in load_file(lora).items()
+    }
+    with safe_open(lora, framework="pt") as opened:
+        save_file(twice, tmp_path / "twice", opened.metadata())
+    pictures = []
+    for path in (lora, tmp_path / "twice"):
+        assert inference.apply_loras([LoraRequest(path)]) == []
+        pictures.append(levels(inference.generate(REQUEST, [3])[0]))
+    assert (pictures[0] == pictures[1]).all()

@@ -226,8 +226,76 @@ def test_tensors_for_other_parts_are_left_out_and_said(flux: FluxFamily, portrai
     plain = answer(flux)
     more = {**load_file(portraits[0]), "text_encoder.text_model.q_proj.lora_A.weight": torch.zeros(2, 4)}
     save_file(more, tmp_path / "more.safetensors")
-    assert any("1 tensors" in remark for remark in cache.apply([wanted(tmp_path / "more.safetensors")]))
+    assert any("are for text encoders" in remark for remark in cache.apply([wanted(tmp_path / "more.safetensors")]))
     torch.testing.assert_close(answer(flux), plain)
+
+
+def parameters(family: Any) -> dict[str, torch.Tensor]:
+    """The transformer's own, whatever is around its layers."""
+    named = family.pipeline().transformer.named_parameters()
+    return {name.replace(".base_layer", ""): value for name, value in named if ".lora_" not in name}
+
+
+def changed_more(family: Any, path: Path, made: Path) -> dict[str, torch.Tensor]:
+    """Writes a LoRA with changes of a bias, a norm and a thin layer beside its factors; returns them by parameters."""
+    tensors, layer = load_file(path), family.adapter_targets[1]
+    linear = family.load_transformer().get_submodule(layer)
+    flux = isinstance(family, FluxFamily)
+    norm = "transformer_blocks.0.attn.norm_q" if flux else "layers.0.attention.norm_q"
+    shapes = {f"{layer}.bias": (linear.out_features,), f"{norm}.weight": parameters(family)[f"{norm}.weight"].shape}
+    if flux:
+        shapes["proj_out.weight"] = parameters(family)["proj_out.weight"].shape
+    more = {name: torch.randn(shape, generator=torch.Generator().manual_seed(5)) for name, shape in shapes.items()}
+    endings = {".bias": ".lora_B.bias", ".weight": ".diff"}
+    for name, change in more.items():
+        stem, dot, kind = name.rpartition(".")
+        tensors[f"transformer.{stem}{endings[dot + kind]}"] = change
+    save_file(tensors, made)
+    return more
+
+
+def test_biases_norms_and_differences_act_as_if_added_by_hand_and_are_gone_without_a_trace(
+    family: Any, loras: list[Path], tmp_path: Path
+) -> None:
+    more = changed_more(family, loras[0], tmp_path / "more.safetensors")
+    cache, base, before = LoraCache(family, 4), answer(family), parameters(family)
+    cache.apply([wanted(loras[0], 0.7)])
+    plain = answer(family)
+    cache.apply([wanted(tmp_path / "more.safetensors", 0.7), wanted(loras[1])])
+    cache.apply([wanted(tmp_path / "more.safetensors", 0.7)])
+    ours = answer(family)
+    assert not torch.allclose(ours, plain, atol=1e-2)
+    cache.apply([])
+    assert torch.equal(answer(family), base)
+    cache.apply([wanted(loras[0], 0.7)])
+    assert torch.equal(answer(family), plain), "another LoRA's are not left there"
+    after = parameters(family)
+    assert after.keys() == before.keys(), "a layer without a bias has none again"
+    assert all(after[name] is before[name] for name in before), "not a copy: the very parameters"
+
+    transformer = family.pipeline().transformer
+    for name, change in more.items():
+        owner, _, kind = name.rpartition(".")
+        module = transformer.get_submodule(owner)
+        module = getattr(module, "base_layer", module)
+        own = getattr(module, kind)
+        added = 0.7 * change if own is None else own.data + 0.7 * change
+        setattr(module, kind, torch.nn.Parameter(added, requires_grad=False))
+    torch.testing.assert_close(answer(family), ours, atol=1e-4, rtol=1e-4)
+    if isinstance(family, Ideogram4Family):
+        assert torch.equal(answer(family), ours), "of vectors alone it is the very same arithmetic"
+
+
+def test_a_training_finds_no_shifted_bias(family: Any, loras: list[Path], tmp_path: Path) -> None:
+    changed_more(family, loras[0], tmp_path / "more.safetensors")
+    cache, before = LoraCache(family, 4), parameters(family)
+    cache.apply([wanted(tmp_path / "more.safetensors")])
+    acting = answer(family)
+    bare = dict(family.load_transformer().named_parameters())
+    assert bare.keys() == before.keys()
+    assert all(bare[name] is before[name] for name in before)
+    cache.apply([wanted(tmp_path / "more.safetensors")])
+    assert torch.equal(answer(family), acting)
 
 
 def test_a_file_cannot_make_the_loader_rewrite_the_base(

@@ -44,7 +44,7 @@ def test_each_trainers_file_changes_each_layer_as_it_should(tmp_path: Path, peer
     assert set(lora.pairs) == set(changes)
     for name, wanted in changes.items():
         torch.testing.assert_close(change(lora, name), wanted)
-    assert lora.other_keys == ()
+    assert (lora.text_keys, lora.shifts) == ((), {})
     assert "start from it" in lora.account(SHAPES)[0]
 
 

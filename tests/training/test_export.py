@@ -58,7 +58,7 @@ def test_what_is_read_back_is_what_was_trained_to_the_bit(
     path = export_all(adapter.lora(), FLUX_KEYS, tmp_path, dtype=torch.float32, header=HEADER)[form]
     lora = read_lora(path, FLUX_KEYS)
     assert set(lora.pairs) == set(SHAPES)
-    assert lora.other_keys == ()
+    assert (lora.text_keys, lora.shifts) == ((), {})
     for name, (down, up) in adapter.layers.items():
         pair = lora.pairs[name]
         assert torch.equal(pair.down, down)

@@ -7,10 +7,12 @@ and one that fails while loading is taken out again.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tintype.errors import about_input
 from tintype.lora.lora import Lora
@@ -40,6 +42,7 @@ class LoraCache:
         self._keep = keep
         self._names: list[str] = []
         self._origins: dict[str, str] = {}  # to names
+        self._shifts: dict[str, Mapping[str, torch.Tensor]] = {}  # by names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,6 +73,7 @@ class LoraCache:
                     self._load(pipeline, name, lora)
             pipeline.enable_lora()
             pipeline.set_adapters(list(scales), list(scales.values()))
+            self._family.shift(self._shift(scales))
         except BaseException:
             self._silence(pipeline)
             raise
@@ -91,6 +95,14 @@ class LoraCache:
             self._origins[request.origin] = name
         return name
 
+    def _shift(self, scales: Mapping[str, float]) -> dict[str, torch.Tensor]:
+        """What these LoRAs, each at its strength, add to the transformer's vectors."""
+        total: dict[str, torch.Tensor] = {}
+        for name, scale in scales.items():
+            for vector, shift in self._shifts.get(name, {}).items():
+                total[vector] = total.get(vector, 0) + scale * shift
+        return total
+
     def _load(self, pipeline: Any, name: str, lora: Lora) -> None:
         try:
             with warnings.catch_warnings():
@@ -105,8 +117,10 @@ class LoraCache:
                 pipeline.delete_adapters(name)
             raise unusable(f"This LoRA could not be loaded ({problem}).") from None
         self._names.append(name)
+        self._shifts[name] = lora.shifts
 
     def _silence(self, pipeline: Any) -> None:
+        self._family.shift({})
         if loaded_names(pipeline):
             pipeline.disable_lora()
 
@@ -114,6 +128,7 @@ class LoraCache:
         while len(self._names) > max(self._keep, in_use):
             pipeline.delete_adapters(self._names.pop(0))
         self._origins = {origin: name for origin, name in self._origins.items() if name in self._names}
+        self._shifts = {name: shifts for name, shifts in self._shifts.items() if name in self._names}
 
     def _forget_unloaded(self) -> None:
         """Training takes every adapter out of the shared transformer."""

@@ -2,13 +2,13 @@
 
 Two namings exist of each: the original code's (double_blocks.0.img_attn.qkv, several layers fused into one) and
 diffusers' (transformer_blocks.0.attn.to_q). Trainers put their own prefix before either, and some write underscores for
-the dots. Here all of them are looked up without prefix and with underscores.
+the dots. Here all of them are looked up with underscores, without as many prefixes as it takes to know them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,15 +19,24 @@ METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps rank and alpha
 REMEDY = "Send a LoRA as safetensors, made for this base model."
 _SHOWN = 3  # keys in a sentence
 _LONGEST_KEY = 80  # characters of one there
-_PREFIXES = re.compile(  # some files have two
-    r"((base_model\.model|diffusion_model|conditional_transformer|transformer|model)\.|lora_(unet|transformer)_|lycoris_)*"
+# What programs put before a layer's name, in any order and number; `default` is PEFT's name for an adapter.
+_BEFORE = (
+    "base_model|(diffusion_)?model|(conditional_)?transformer|unet|dit|lora|lycoris|default|pipe(line)?|net(work)?|"
+    "module|_orig_mod"
 )
-#: A tensor's key: its layer, and which of the two factors or whether the alpha it is.
+_PREFIX = re.compile(rf"({_BEFORE})_")
+_SURE_PREFIXES = re.compile(rf"(({_BEFORE})\.|lora_(unet|transformer)_|lycoris_)*")
+# Names of wrappers around a module, anywhere in its path: torch.compile's, and those of parallel training.
+_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module|module)\.")
+_DOWN, _UP, _ADAPTER = "lora_A|lora_down", "lora_B|lora_up", r"(?:\.(?!weight$|bias$)[^.]+)?"
+#: A tensor's key: its layer, and what of it the tensor is. `bias` is scaled as the factors are, differences are not.
 KEY = re.compile(
-    r"(?P<name>.+?)\.(?:(?:(?P<down>lora_A|lora_down|lora\.down|down)|(?P<up>lora_B|lora_up|lora\.up|up))"
-    r"(?:\.default)?(?:\.weight)?|(?P<alpha>alpha))"
+    rf"(?P<name>.+?)\.(?:(?:(?P<down>(?:{_DOWN}){_ADAPTER}|(?:lora(?:_linear_layer)?\.)?down)"
+    rf"|(?P<up>(?:{_UP}){_ADAPTER}|(?:lora(?:_linear_layer)?\.)?up))(?:\.weight)?"
+    rf"|(?P<bias>(?:(?:{_UP}){_ADAPTER}|(?:lora(?:_linear_layer)?\.)?up)\.bias)|(?P<alpha>alpha)"
+    r"|(?:(?:weight|scale)\.)?(?:(?P<diff>diff|w_norm)|(?P<diff_b>diff_b|b_norm)))"
 )
-_TEXT = re.compile(r"(lora_te\d?_|text_encoder|clip_l\.|t5\.|bundle_emb|base_model\.model\.text_)")
+_TEXT = re.compile(r"(te\d?|text_encoders?(_\d)?|text_model|clip_[lgh]|t5(xxl)?|bundle_emb|emb_params)_")
 _FORMS = (
     ("lora_unet_", "kohya's form"),
     ("lora_transformer_", "OneTrainer's form"),
@@ -94,9 +103,8 @@ class LoraKeys:
     """The names in a base model's LoRA files, and the forms in which they are written.
 
     `wider` says how many times as wide as the model a layer's output is, where a fused one holds it. `facts` are header
-    entries that name the architecture. `twins` are the base models with the same names, by their width. In a `whole`
-    file every key must be known and name a layer of its own; otherwise what is not known is left out. `shares_down`:
-    adapters of the layers that are fused have one factor that reads, so that fusing costs no rank.
+    entries that name the architecture. `shares_down`: adapters of the layers that are fused have one factor that reads,
+    so that fusing costs no rank.
     """
 
     model: str
@@ -106,8 +114,6 @@ class LoraKeys:
     outside: Block = Block("", "", {})
     wider: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
-    twins: Mapping[int, str] = field(default_factory=dict)
-    whole: bool = False
     shares_down: bool = False
     remedy: str = REMEDY
 
@@ -117,7 +123,10 @@ class LoraKeys:
 
     def place_of(self, name: str) -> Place | None:
         """Finds what a key means without its `.lora_A.weight`; None for a name that this base model has not."""
-        block, number, part = self._located(_PREFIXES.sub("", name, count=1).replace(".", "_"))
+        return next(filter(None, map(self._place, _stripped(name))), None)
+
+    def _place(self, name: str) -> Place | None:
+        block, number, part = self._located(name)
         place = block.names.get(part)
         if place is None or not number:
             return place
@@ -162,7 +171,21 @@ class LoraKeys:
 
 def is_text(key: str) -> bool:
     """Tells whether a key belongs to a text encoder."""
-    return _TEXT.match(key) is not None
+    return any(map(_TEXT.match, _stripped(key)))
+
+
+def _stripped(name: str) -> Iterator[str]:
+    """A name with underscores for dots, then without its first prefix, without the second, until none is left."""
+    name = _WRAPPERS.sub("", name).replace(".", "_")
+    yield name
+    while found := _PREFIX.match(name):
+        name = name[found.end() :]
+        yield name
+
+
+def plain(key: str) -> str:
+    """Takes those prefixes off a key that are certainly some, whatever model it is of; with underscores for dots."""
+    return _SURE_PREFIXES.sub("", _WRAPPERS.sub("", key), count=1).replace(".", "_")
 
 
 def form_of(key: str) -> str:

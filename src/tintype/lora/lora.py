@@ -10,22 +10,26 @@ from typing import Any
 import torch
 
 from tintype.lora.keys import PREFIX, LoraKeys, some
+from tintype.lora.origin import declared, guess
 from tintype.lora.pairs import Pair
-from tintype.lora.tensor_file import unusable
+from tintype.lora.tensor_file import Entry, unusable
 
 
 @dataclass(frozen=True)
 class Lora:
     """Factors by the transformer's layers, in diffusers' names, and what a file says besides.
 
-    `digest` is the file's, where someone has computed it; `form` says in words whose naming it follows.
+    `shifts` are added to vectors of the transformer: to biases and to norms' weights, by their full names. `digest` is
+    the file's, where someone has computed it; `form` says in words whose naming it follows. `text_keys` are those of
+    text encoders, which are left as they are.
     """
 
     pairs: Mapping[str, Pair]
+    shifts: Mapping[str, torch.Tensor] = field(default_factory=dict)
     digest: str = ""
     form: str = ""
     header: Mapping[str, str] = field(default_factory=dict)
-    other_keys: tuple[str, ...] = ()
+    text_keys: tuple[str, ...] = ()
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
@@ -64,9 +68,12 @@ class Lora:
     @property
     def remarks(self) -> list[str]:
         """Tells what whoever sent it should know before they generate with it."""
-        others = self.other_keys
-        said = f"{len(others)} tensors of a LoRA name no layer of the transformer and were left out: {some(others)}."
-        return [said] if others else []
+        said = []
+        if keys := self.text_keys:
+            said.append(f"{len(keys)} tensors of a LoRA are for text encoders, and were left out: {some(keys)}.")
+        if maker := declared(self.header):
+            said.append(f"A LoRA's header says that it was made for {maker}. Its layers fit, so it is applied.")
+        return said
 
     def account(self, targets: Collection[str]) -> list[str]:
         """Tells what of it goes into a training of these layers, and what does not."""
@@ -77,15 +84,18 @@ class Lora:
         ]
         if left:
             said.append(f"{len(left)} of its layers are not trained here and were left out: {some(left)}.")
-        if self.other_keys:
-            said.append(f"{len(self.other_keys)} of its tensors were left out: {some(self.other_keys)}.")
-        return said
+        return said + self.remarks
 
     def startable(self, targets: Collection[str], rank: int) -> dict[str, Pair]:
         """Picks the layers that a training of `targets` at `rank` can start from.
 
-        Raises UnusableAdapter where there is none, or for a larger rank, which could only be cut.
+        Raises UnusableAdapter where there is none, for a larger rank, which could only be cut, and for shifts.
         """
+        if self.shifts:
+            raise unusable(
+                f"This LoRA changes biases or norms too ({some(self.shifts)}); a training goes on from matrices alone.",
+                remedy="Go on from a LoRA without them, or start anew.",
+            )
         taken = {name: pair for name, pair in self.pairs.items() if name in targets}
         if not taken:
             raise unusable("None of this LoRA's layers is trained here.")
@@ -97,16 +107,16 @@ class Lora:
         return taken
 
     def check_fits(self, transformer: torch.nn.Module, keys: LoraKeys) -> None:
-        """Raises UnusableAdapter unless every layer exists in the transformer with the same shape."""
+        """Raises UnusableAdapter unless every layer and vector exists in the transformer with the same shape."""
         shapes = linear_shapes(transformer)
         absent = [name for name in self.pairs if name not in shapes]
+        factors = {f"{name}.lora_A": Entry("", tuple(pair.down.shape)) for name, pair in self.pairs.items()}
+        maker = guess(factors, header=self.header)
+        other = f"; it was made for another one{f', probably {maker}' if maker and maker != keys.model else ''}"
         if len(absent) == len(self.pairs):
-            raise keys.refusal(
-                f"No layer of this LoRA exists in the base model; it was made for another one. Found: {some(absent)}."
-            )
+            raise keys.refusal(f"No layer of this LoRA exists in the base model{other}. Found: {some(absent)}.")
         for name, pair in self.pairs.items():
             if name in shapes and pair.shape != shapes[name]:
-                maker = keys.twins.get(pair.shape[1], "") if name.endswith("to_q") else ""
                 raise keys.refusal(
                     f"This LoRA was made for a base of another size{f', probably {maker}' if maker else ''}: {name} is "
                     f"{pair.shape[0]}x{pair.shape[1]} in the file and {shapes[name][0]}x{shapes[name][1]} in the base."
@@ -114,8 +124,13 @@ class Lora:
         if absent:
             raise keys.refusal(
                 f"{len(absent)} of this LoRA's {len(self.pairs)} layers do not exist in the base model "
-                f"({some(absent)}); it was made for another one."
+                f"({some(absent)}){other}."
             )
+        lengths = vector_lengths(transformer)
+        for name, shift in self.shifts.items():
+            if len(shift) != lengths.get(name):
+                own = f"{lengths[name]} in the base" if name in lengths else "in the base there is none"
+                raise keys.refusal(f"This LoRA was made for another base: {name} has {len(shift)} values, {own}.")
 
 
 def linear_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, int]]:
@@ -125,3 +140,13 @@ def linear_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, int]]:
         for name, module in transformer.named_modules()
         if isinstance(module, torch.nn.Linear)
     }
+
+
+def vector_lengths(transformer: torch.nn.Module) -> dict[str, int]:
+    """Counts the values of every norm's weight and bias and every linear layer's bias, whether it has one or not."""
+    own = {
+        name.replace(".base_layer.", "."): len(parameter)
+        for name, parameter in transformer.named_parameters()
+        if parameter.ndim == 1
+    }
+    return own | {f"{name}.bias": out for name, (out, _) in linear_shapes(transformer).items()}

@@ -32,6 +32,14 @@ class Pair:
     up: torch.Tensor  # (out, rank)
     alpha: float
 
+    @classmethod
+    def exactly(cls, change: torch.Tensor) -> Pair:
+        """Makes factors of a change, (out, in), as it is: one is the change, the other the narrower side's identity."""
+        out, into = change.shape
+        identity = torch.eye(min(out, into), dtype=change.dtype)
+        down, up = (change, identity) if out < into else (identity, change)
+        return cls(down, up, float(len(identity)))
+
     @property
     def rank(self) -> int:
         """Counts the values between the two factors."""
@@ -61,6 +69,11 @@ class Pair:
         down, up = (float(torch.linalg.vector_norm(factor.double())) for factor in (self.down, self.up))
         return abs(self.scale) * down * up
 
+    def plus(self, other: Pair) -> Pair:
+        """Makes factors of the sum of both changes."""
+        ups = [pair.up * pair.scale for pair in (self, other)]
+        return Pair(torch.cat([self.down, other.down]), torch.cat(ups, 1), float(self.rank + other.rank))
+
     def swapped(self) -> Pair:
         """Puts the output's halves in the other order."""
         return Pair(self.down, torch.cat(self.up.chunk(2)[::-1]), self.alpha)
@@ -77,9 +90,8 @@ class Pair:
         return Pair(down, up, self.alpha)
 
 
-def check_sane(name: str, pair: Pair) -> None:
-    """Raises UnusableAdapter for values that are not finite or too large: such a file would load, and draw black."""
-    bound = pair.bound()
+def check_sane(name: str, bound: float) -> None:
+    """Raises UnusableAdapter for a change that is not finite or too large: such a file would load, and draw black."""
     if not math.isfinite(bound):
         raise unusable(f"This LoRA is broken: {shown(name)} holds values that are not finite (NaN or infinite).")
     if bound > _LARGEST_CHANGE:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,24 @@ from tintype.lora.origin import guess
 from tintype.lora.pairs import Pair, check_sane, difference, split
 from tintype.lora.tensor_file import TensorFile, open_tensors
 
-# Other ways to change a weight; half of such a file would draw something nobody trained.
-_FOREIGN = (("lokr_", "a LoKr"), ("hada_", "a LoHa"), ("dora_scale", "a DoRA"), ("magnitude_vector", "a DoRA"),
-            ("oft_", "an OFT"), ("lora_mid", "a convolution LoRA"))  # fmt: skip
+# Other ways to change a weight, by what their keys hold; half of such a file would draw something nobody trained.
+_REPLACED = "a checkpoint or a control LoRA, with tensors that replace the base model's own"
+_FOREIGN = (
+    (r"\blokr_", "a LoKr"),
+    (r"\bhada_", "a LoHa"),
+    (r"\bdora_scale|magnitude_vector", "a DoRA"),
+    (r"\b(oft|boft)_", "an OFT"),
+    (r"\b(on_input|ia3_l)\b", "an (IA)³"),
+    (r"\.[ab][12]\.weight$", "a GLoRA"),
+    (r"\b(vera|randlora)_", "a VeRA"),
+    (r"\blora_mid\b", "a convolution LoRA"),
+    (r"\b(set|reshape)_weight$", _REPLACED),
+)
+_WHOLE = re.compile(r"(?P<name>.+)\.(weight|bias|scale)")
+_DIFFERENCE = re.compile(r"\.(diff|diff_b|w_norm|b_norm)$")
 _SAME = 1e-3  # of a layer that a file holds twice
 
-Layers = dict[str, dict[str, str]]  # a file's layers, each with its keys: of "down", "up" and perhaps "alpha"
+Layers = dict[str, dict[str, str]]  # a file's layers, each with its keys by KEY's groups: "down", "up", "alpha", …
 
 
 def read_lora(path: Path, keys: LoraKeys, *, digest: str = "", known: Iterable[LoraKeys] = ()) -> Lora:
@@ -36,73 +49,120 @@ def read_lora(path: Path, keys: LoraKeys, *, digest: str = "", known: Iterable[L
     `digest`: the file's, where it is known. `known`: tables of the base models that a refusal may name.
     """
     file = open_tensors(path)
-    layers, others = _sorted(file, keys)
+    maker = guess(file.entries, [other for other in known if other is not keys], file.header)
+    layers, text, strange = _sorted(file, keys, maker)
     if not layers:
-        raise keys.refusal(_stranger(file, keys, known))
-    if others and keys.whole:
-        raise keys.refusal(f"{len(others)} of this file's {len(file.entries)} keys are not known: {some(others)}.")
-    loaded = file.load([key for factors in layers.values() for key in factors.values()])
+        raise keys.refusal(_stranger(file, keys, maker))
+    silent = file.silent([key for key in strange if _DIFFERENCE.search(key)])
+    if strange := [key for key in strange if key not in silent]:
+        told = f"; it is probably for {maker}" if maker and maker != keys.model else ""
+        raise keys.refusal(
+            f"{len(strange)} of this file's {len(file.entries)} keys are not known: {some(strange)}{told}."
+        )
+    loaded = file.load([key for held in layers.values() for key in held.values()])
     settings = _settings(file.header, keys)
     pairs: dict[str, Pair] = {}
-    for name, factors in layers.items():
-        pair, place = _pair(name, {what: loaded[key] for what, key in factors.items()}, settings, keys)
-        for layer, part in _parts(name, place, pair, keys).items():
-            if layer in pairs and (keys.whole or difference(pairs[layer], part) > _SAME):
-                raise keys.refusal(f"This LoRA holds {layer} twice{'' if keys.whole else ', with different values'}.")
+    shifts: dict[str, torch.Tensor] = {}
+    for name, held in layers.items():
+        place = keys.place_of(name)
+        assert place is not None, "only layers are sorted here"
+        pair, vectors = _layer(name, place, {what: loaded[key] for what, key in held.items()}, settings, keys)
+        for layer, part in (_parts(name, place, pair, keys) if pair else {}).items():
+            if layer in pairs and difference(pairs[layer], part) > _SAME:
+                raise keys.refusal(f"This LoRA holds {layer} twice, with different values.")
             pairs[layer] = part
+        for which, vector in vectors.items():
+            for layer, piece in _pieces(name, place, vector, keys).items():
+                known_piece = shifts.setdefault(f"{layer}.{which}", piece)
+                if known_piece.shape != piece.shape or not torch.allclose(known_piece, piece, _SAME):
+                    raise keys.refusal(f"This LoRA holds {layer}.{which} twice, with different values.")
+    if not pairs:
+        raise keys.refusal(f"This file changes biases or norms alone, not one matrix: {some(shifts or layers)}.")
     form = form_of(next(iter(next(iter(layers.values())).values())))
-    return Lora(pairs, digest, form, file.header, tuple(others))
+    return Lora(pairs, {name: shift for name, shift in shifts.items() if shift.any()}, digest, form, file.header, text)
 
 
-def _sorted(file: TensorFile, keys: LoraKeys) -> tuple[Layers, list[str]]:
-    """Keys by what they are: of layers, and all others."""
+def _sorted(file: TensorFile, keys: LoraKeys, maker: str) -> tuple[Layers, tuple[str, ...], list[str]]:
+    """Keys by what they are: of layers, of text encoders, and all others."""
     layers: Layers = {}
-    others = []
+    text, others = [], []
     for key in file.entries:
-        foreign = next((what for mark, what in _FOREIGN if mark in key), "")
-        if foreign and not is_text(key):
-            raise keys.refusal(f"This file is {foreign} ({shown(key)}), which is not applied here.")
+        if is_text(key):
+            text.append(key)
+            continue
+        if foreign := _foreign(key, keys):
+            whose = f", probably for {maker}," if maker and maker != keys.model else ""
+            raise keys.refusal(f"This file{whose} is {foreign} ({shown(key)}), which is not applied here.")
         found = KEY.fullmatch(key)
-        if found is None or is_text(key) or keys.place_of(found["name"]) is None:
+        if found is None or keys.place_of(found["name"]) is None:
             others.append(key)
             continue
         held, which = layers.setdefault(found["name"], {}), str(found.lastgroup)
         if which in held:
             raise keys.refusal(f"This LoRA holds {shown(found['name'])} twice.")
         held[which] = key
-    return {name: held for name, held in layers.items() if held.keys() != {"alpha"}}, others
+    return {name: held for name, held in layers.items() if held.keys() != {"alpha"}}, tuple(text), others
 
 
-def _stranger(file: TensorFile, keys: LoraKeys, known: Iterable[LoraKeys]) -> str:
+def _foreign(key: str, keys: LoraKeys) -> str:
+    """What a file with such a key is, if it is no LoRA."""
+    whole = _WHOLE.fullmatch(key)
+    if whole and keys.place_of(whole["name"]):
+        return _REPLACED
+    return next((what for mark, what in _FOREIGN if re.search(mark, key)), "")
+
+
+def _stranger(file: TensorFile, keys: LoraKeys, maker: str) -> str:
     """What to say of a file that holds nothing for this base model."""
-    said = f"No key of this file names a layer of {keys.model}; it is"
+    said = f"This file holds no LoRA layer of {keys.model}; it is"
     if not file.entries:
         return f"{said} empty."
-    maker = guess(file.entries, [other for other in known if other is not keys])
     count = f"{len(file.entries)} tensors" if len(file.entries) > 1 else "one tensor"
     return f"{said} {f'probably for {maker}' if maker else 'for something else'}. Found {count}: {some(file.entries)}."
 
 
-def _pair(
-    name: str, factors: Mapping[str, torch.Tensor], settings: Mapping[str, Any], keys: LoraKeys
-) -> tuple[Pair, Place]:
-    """A layer's factors as matrices, and what it stands for. Raises UnusableAdapter where one is missing or broken."""
-    if "down" not in factors or "up" not in factors:
+def _layer(
+    name: str, place: Place, parts: Mapping[str, torch.Tensor], settings: Mapping[str, Any], keys: LoraKeys
+) -> tuple[Pair | None, dict[str, torch.Tensor]]:
+    """The change of a layer's matrix, and what is added to its vectors. Raises UnusableAdapter for what is broken."""
+    pair = _factors(name, place, parts, settings, keys) if parts.keys() & {"down", "up", "bias"} else None
+    vectors = {}
+    if "bias" in parts and pair:
+        vectors["bias"] = pair.scale * parts["bias"].float()
+    if "diff_b" in parts:
+        if vectors:
+            raise keys.refusal(f"This LoRA holds the bias of {shown(name)} twice.")
+        vectors["bias"] = parts["diff_b"].float()
+    if "diff" in parts:
+        whole = _matrix(parts["diff"])
+        if whole.ndim == 2 and whole.numel():
+            pair = pair.plus(Pair.exactly(whole)) if pair else Pair.exactly(whole)
+        else:
+            vectors["weight"] = whole.float()
+    for which, vector in vectors.items():
+        if vector.ndim != 1 or not vector.numel():
+            raise keys.refusal(f"The {which} of {shown(name)} is {_size(vector)} in the file, not a row of values.")
+        check_sane(name, float(torch.linalg.vector_norm(vector.double())))
+    if pair:
+        check_sane(name, pair.bound())
+    return pair, vectors
+
+
+def _factors(
+    name: str, place: Place, parts: Mapping[str, torch.Tensor], settings: Mapping[str, Any], keys: LoraKeys
+) -> Pair:
+    if "down" not in parts or "up" not in parts:
         raise keys.refusal(f"This LoRA is incomplete: {shown(name)} has only one of its two factors.")
-    down, up = (_matrix(factors[which]) for which in ("down", "up"))
+    down, up = (_matrix(parts[which]) for which in ("down", "up"))
     if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1] or 0 in (*down.shape, *up.shape):
         raise keys.refusal(f"The factors of {shown(name)} do not fit each other: {_size(up)} and {_size(down)}.")
-    place = keys.place_of(name)
-    assert place is not None, "only layers are sorted here"
-    told = factors.get("alpha")
+    told = parts.get("alpha")
     if told is not None and told.numel() != 1:
         raise keys.refusal(f"The alpha of {shown(name)} is not one number.")
     alpha = _header_alpha(place, down.shape[0], settings) if told is None else float(told.item())
     if not math.isfinite(alpha):
         raise keys.refusal(f"The alpha of {shown(name)} is not finite.")
-    pair = Pair(down, up, alpha)
-    check_sane(name, pair)
-    return pair, place
+    return Pair(down, up, alpha)
 
 
 def _matrix(factor: torch.Tensor) -> torch.Tensor:
@@ -128,6 +188,17 @@ def _parts(name: str, place: Place, pair: Pair, keys: LoraKeys) -> dict[str, Pai
         )
     parts = zip(place.layers, split(pair, sizes), strict=True)
     return {layer: part for layer, part in parts if part is not None}
+
+
+def _pieces(name: str, place: Place, vector: torch.Tensor, keys: LoraKeys) -> dict[str, torch.Tensor]:
+    """A vector of a file's layer, for the transformer's layers that it stands for."""
+    if place.swapped:
+        vector = torch.cat(vector.chunk(2)[::-1])
+    shares = keys.outputs(place.layers, 1) if len(place.layers) > 1 else [1]
+    width, rest = divmod(len(vector), sum(shares))
+    if rest:
+        raise keys.refusal(f"{shown(name)} has a bias of {len(vector)} values; they are no {sum(shares)} equal parts.")
+    return dict(zip(place.layers, torch.split(vector, [width * share for share in shares]), strict=True))
 
 
 def _settings(header: Mapping[str, str], keys: LoraKeys) -> dict[str, Any]:

@@ -72,6 +72,10 @@ class TensorFile:
             raise unusable(f"The safetensors file is damaged ({_remark(problem)}).") from None
         return {key: one.bfloat16() if one.dtype in _EIGHT_BITS else one for key, one in loaded.items()}
 
+    def silent(self, keys: Collection[str]) -> set[str]:
+        """Finds those of these tensors that are zero throughout."""
+        return {key for key, tensor in self.load(keys).items() if not tensor.any()}
+
 
 def unusable(message: str, remedy: str = REMEDY) -> UnusableAdapter:
     """Makes the error for a file that no base model could use."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -86,6 +86,7 @@ class Family(ABC):
         self._encoders: Any = None
         self._transformer: Any = None
         self._pipeline: Any = None
+        self._unshifted: dict[tuple[Any, str], Any] = {}  # a module's parameter by its name: what it was
 
     @property
     def name(self) -> str:
@@ -113,7 +114,22 @@ class Family(ABC):
         """Loads the bare transformer, without any adapter, frozen, onto the device."""
         if self._pipeline is not None:
             self._pipeline.unload_lora_weights()
+        self.shift({})
         return self._resident_transformer()
+
+    def shift(self, shifts: Mapping[str, torch.Tensor]) -> None:
+        """Adds these to the transformer's biases and norms' weights; what was added before is gone to the last bit."""
+        for (module, name), original in self._unshifted.items():
+            setattr(module, name, original)
+        self._unshifted.clear()
+        for path, shift in shifts.items():
+            owner, _, name = path.rpartition(".")
+            module = self._resident_transformer().get_submodule(owner)
+            module = getattr(module, "base_layer", module)  # below an adapter
+            original = self._unshifted[module, name] = getattr(module, name)
+            shifted = shift.to(self.device) if original is None else original.float() + shift.to(self.device)
+            dtype = self.dtype if original is None else original.dtype
+            setattr(module, name, torch.nn.Parameter(shifted.to(dtype), requires_grad=False))
 
     def _resident_transformer(self) -> Any:
         if self._transformer is None:

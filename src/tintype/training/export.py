@@ -50,7 +50,7 @@ def check_written(path: Path, lora: Lora, keys: LoraKeys, *, dtype: torch.dtype)
         found = read_lora(path, keys)
     except UnusableAdapter as problem:
         raise UnprovenAdapter(f"The exported {path.name} cannot be read back: {problem.message}") from None
-    if found.other_keys or found.pairs.keys() - lora.pairs.keys():
+    if found.text_keys or found.shifts or found.pairs.keys() - lora.pairs.keys():
         raise UnprovenAdapter(f"The exported {path.name} holds more than was trained.")
     for name, pair in lora.pairs.items():
         rounded, read = pair.cast(dtype), found.pairs.get(name)

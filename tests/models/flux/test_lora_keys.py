@@ -7,7 +7,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 
 from tintype.lora.keys import Place
-from tintype.lora.lora import linear_shapes
+from tintype.lora.lora import linear_shapes, vector_lengths
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import adapter_targets
 
@@ -23,6 +23,9 @@ def test_every_linear_layer_of_the_real_model_has_a_name_in_both_worlds(real: Fl
     layers = list(linear_shapes(real))
     assert len(layers) == 19 * 14 + 38 * 6 + 10
     assert all(FLUX_KEYS.place_of(layer) == Place((layer,)) for layer in layers)
+    vectors = {name.removesuffix(".weight") for name in vector_lengths(real) if name.endswith(".weight")}
+    assert len(vectors) == 19 * 4 + 38 * 2
+    assert all(FLUX_KEYS.place_of(norm) == Place((norm,)) for norm in vectors)
     named = FLUX_KEYS.originals(layers)
     assert sorted(layer for place in named.values() for layer in place.layers) == sorted(layers)
     assert len(named) == 19 * 10 + 38 * 3 + 10
@@ -83,9 +86,3 @@ def test_the_last_layers_halves_are_known_to_be_swapped_in_the_original_code() -
     assert place == Place(("norm_out.linear",), swapped=True)
     assert FLUX_KEYS.originals(["norm_out.linear"]) == {"final_layer.adaLN_modulation.1": place}
     assert FLUX_KEYS.place_of("transformer.norm_out.linear") == Place(("norm_out.linear",))
-
-
-def test_models_that_share_fluxs_names_are_told_by_width() -> None:
-    assert "FLUX.1" in FLUX_KEYS.twins[3072]
-    assert "3.5" in FLUX_KEYS.twins[2432]
-    assert 17 not in FLUX_KEYS.twins

@@ -49,7 +49,7 @@ def again(path: Path, layers: dict[str, Pair], form: str) -> Lora:
 
 
 def keyed(path: Path, keys: list[str]) -> Path:
-    save_file({key: torch.zeros(2, 2) for key in keys}, path)
+    save_file({key: torch.ones(2, 2) for key in keys}, path)
     return path
 
 
@@ -149,12 +149,12 @@ def test_alpha_is_the_rank_where_nothing_is_said(network: Ideogram4Transformer2D
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        (["transformer.transformer_blocks.0.attn.to_q.lora_A.weight"], "No key of this file names a layer"),
+        (["transformer.transformer_blocks.0.attn.to_q.lora_A.weight"], "This file holds no LoRA layer"),
         (["lora_unet_double_blocks_0_img_attn_qkv.lora_down.weight"], "of Ideogram 4; it is probably for FLUX.1"),
         (["layers.0.feed_forward.w1.lora_A.weight"], "only one of its two factors"),
         (["layers.0.feed_forward.w1.lora_A.weight", "input_proj.lora_A.weight"], "1 of this file's 2 keys"),
         (["layers.0.feed_forward.w1.lora_A.weight", "layers.0.feed_forward.w1.dora_scale"], "a DoRA"),
-        ([], "No key"),
+        ([], "it is empty"),
     ],
 )
 def test_a_file_for_something_else_is_an_error_never_nothing(tmp_path: Path, keys: list[str], said: str) -> None:
@@ -217,7 +217,7 @@ def spoilt(tensors: dict[str, torch.Tensor], how: str) -> dict[str, torch.Tensor
     elif how == "95x32 in the file; in Ideogram 4 of that width it is 96x32":
         tensors[first] = tensors[first][:-1]
     elif how == "twice":
-        tensors[first.replace("qkv", "to_q")] = tensors[first][:32].clone()
+        tensors[first.replace("qkv", "to_q")] = -tensors[first][:32]
         tensors[down.replace("qkv", "to_q")] = tensors[down].clone()
     elif how == "192x32 in the file; in Ideogram 4 of that width":
         tensors[first] = torch.cat([tensors[first]] * 2)

@@ -41,14 +41,22 @@ _DOUBLE_PROCESSORS = {
     "processor.proj_lora2": _DOUBLE["txt_attn.proj"],
 }
 _SINGLE_PROCESSORS = {"processor.qkv_lora": _SINGLE["linear1"][:3], "processor.proj_lora": _SINGLE["linear2"]}
+# Layers that are no matrices, which no LoRA has but files with differences may.
+_DOUBLE_NORMS = {
+    "img_attn.norm.query_norm": ("attn.norm_q",),
+    "img_attn.norm.key_norm": ("attn.norm_k",),
+    "txt_attn.norm.query_norm": ("attn.norm_added_q",),
+    "txt_attn.norm.key_norm": ("attn.norm_added_k",),
+}
+_SINGLE_NORMS = {"norm.query_norm": ("attn.norm_q",), "norm.key_norm": ("attn.norm_k",)}
 
 FLUX_KEYS = LoraKeys(
     model="FLUX.1",
     original_code="https://github.com/black-forest-labs/flux",
     forms=(DIFFUSERS, KOHYA, Form("comfy", "diffusion_model.")),
     blocks=(
-        Block("double_blocks", "transformer_blocks", _DOUBLE, _DOUBLE_PROCESSORS),
-        Block("single_blocks", "single_transformer_blocks", _SINGLE, _SINGLE_PROCESSORS),
+        Block("double_blocks", "transformer_blocks", _DOUBLE, _DOUBLE_PROCESSORS | _DOUBLE_NORMS),
+        Block("single_blocks", "single_transformer_blocks", _SINGLE, _SINGLE_PROCESSORS | _SINGLE_NORMS),
     ),
     # The original code gives shift before scale in its last layer, diffusers scale before shift.
     outside=Block("", "", _OUTSIDE, {"img_in.proj": _OUTSIDE["img_in"]}, swapped=("final_layer.adaLN_modulation.1",)),
@@ -57,12 +65,5 @@ FLUX_KEYS = LoraKeys(
         "modelspec.architecture": "flux-1-dev/lora",
         "ss_base_model_version": "flux1",
         "ss_network_module": "networks.lora_flux",
-    },
-    twins={
-        1536: "Stable Diffusion 3",
-        2432: "Stable Diffusion 3.5 large",
-        3072: "FLUX.1",
-        4096: "FLUX.2 [klein] 9B",
-        6144: "FLUX.2 [dev]",
     },
 )
