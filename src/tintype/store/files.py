@@ -41,7 +41,7 @@ class Files(Repository):
         async with self._database.write() as connection:
             await self._database.take_turns(connection, "stored bytes")
             await connection.execute(sa.delete(table).where(table.c.id == file.id))
-            held = (await connection.execute(stored_bytes(file.key_id))).scalar_one()
+            held = (await connection.execute(stored_bytes(sa.literal(file.key_id, sa.Text)))).scalar_one()
             self._limits.check("stored_bytes", held + file.size, NO_ROOM)
             await insert(connection, [file])
 
@@ -93,7 +93,7 @@ class Files(Repository):
         return [StoredFile(**row._mapping) for row in await self._database.fetch(query)]
 
 
-def stored_bytes(key_id: str) -> sa.Select[int]:
+def stored_bytes(key_id: sa.ColumnElement[str]) -> sa.Select[int]:
     """Makes the query for the size of all files of a key's owner."""
     return sa.select(sa.func.coalesce(sa.func.sum(table.c.size), 0)).where(of_same_owner(table.c.key_id, key_id))
 

@@ -24,6 +24,7 @@ from tintype.store import schema
 from tintype.store.database import Database
 from tintype.store.records import ApiKey
 from tintype.store.repository import Clock, Repository, uninterrupted
+from tintype.store.schema import cleaned
 
 SECRET_BYTES = 32
 REMEMBERED_SECONDS = 1.0  # how long another process's revocation may go unnoticed
@@ -31,6 +32,7 @@ LAST_USED_SECONDS = 60.0  # last_used_at is no more exact than this: it must not
 
 table = schema.api_keys
 RECORD = (table.c.id, table.c.name, table.c.created_at, table.c.last_used_at, table.c.revoked_at)
+_USABLE = f"SELECT digest, {', '.join(c.name for c in RECORD)} FROM api_keys WHERE id = :key AND revoked_at IS NULL"
 
 
 class Keys(Repository):
@@ -59,12 +61,11 @@ class Keys(Repository):
         now = self._now()
         until, digest, key = self._remembered.get(key_id, (0.0, b"", None))
         if key is None or not now <= until <= now + REMEMBERED_SECONDS:
-            usable = sa.select(table.c.digest, *RECORD).where(table.c.id == key_id, table.c.revoked_at.is_(None))
-            rows = await self._database.fetch(usable)
-            if not rows:
+            row = await self._database.look_up(_USABLE, cleaned(key_id))
+            if row is None:
                 self._remembered.pop(key_id, None)
                 return None
-            digest, key = rows[0].digest, ApiKey(*rows[0][1:])
+            digest, key = bytes(row[0]), ApiKey(*row[1:])
             self._owners[key_id] = key.owner
             self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
         if not hmac.compare_digest(digest, _digest(secret)):
@@ -83,8 +84,7 @@ class Keys(Repository):
         until, in_use = self._in_use.get(key_id, (0.0, not key_id))
         if not key_id or now <= until <= now + REMEMBERED_SECONDS:
             return in_use
-        query = sa.select(table.c.id).where(table.c.id == key_id, table.c.revoked_at.is_(None))
-        in_use = bool(await self._database.fetch(query))
+        in_use = await self._database.look_up(_USABLE, cleaned(key_id)) is not None
         self._in_use[key_id] = (now + REMEMBERED_SECONDS, in_use)
         return in_use
 
@@ -135,11 +135,11 @@ def belongs_to(owner: str, key_id: sa.ColumnElement[str]) -> sa.ColumnElement[bo
     return sa.or_(key_id.in_(("", owner)), key_id.in_(theirs)) if owner else sa.true()
 
 
-def of_same_owner(key_id: sa.ColumnElement[str], as_of: str) -> sa.ColumnElement[bool]:
+def of_same_owner(key_id: sa.ColumnElement[str], as_of: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
     """Makes the condition that something was made with the key `as_of`, or with one of the same name."""
     named = sa.select(table.c.name).where(table.c.id == as_of, table.c.name != "").scalar_subquery()
     same = sa.select(table.c.id).where(table.c.name == named)
-    return key_id.in_(same.union_all(sa.select(sa.literal(as_of, sa.Text))))
+    return key_id.in_(same.union_all(sa.select(as_of)))
 
 
 def _digest(secret: str) -> bytes:

@@ -45,6 +45,10 @@ PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored a
 table = schema.requests
 RECORD = tuple(table.c[field.name] for field in fields(Request))
 _INSERT = sa.insert(table).returning(*RECORD)  # built once: that costs more than to run it
+_MINE = sa.select(*schema.IN_LINE).where(table.c.id == sa.bindparam("this")).subquery()
+_POSITION = sa.select(sa.func.count()).where(
+    schema.WAITING, table.c.kind == sa.bindparam("lane"), sa.tuple_(*schema.IN_LINE) < sa.tuple_(*_MINE.c)
+)
 _COLUMNS = tuple(field.name for field in fields(NewRequest) if field.name in table.c)
 
 
@@ -102,10 +106,7 @@ class Requests(Repository):
         """Counts the requests of its kind that are to run before it; those of others may still come between."""
         if request.status is not Status.IN_QUEUE:
             return 0
-        mine = sa.select(*schema.IN_LINE).where(table.c.id == request.id).subquery()
-        earlier = sa.tuple_(*schema.IN_LINE) < sa.tuple_(*mine.c)
-        query = sa.select(sa.func.count()).where(schema.WAITING, table.c.kind == request.kind, earlier)
-        [(count,)] = await self._database.fetch(query)
+        [(count,)] = await self._database.fetch(_POSITION.params(this=request.id, lane=request.kind))
         return int(count)
 
     async def logs(self, request_id: str, *, after: int = -1) -> builtins.list[LogLine]:
@@ -218,13 +219,12 @@ class Requests(Repository):
     async def _turn(self, connection: AsyncConnection, given: Mapping[str, Any]) -> int:
         """Finds a new request's turn. Raises LimitReached for a person who has as much here as one may have."""
         await self._database.take_turns(connection, f"owner {given['owner']}")
-        last, first, newest, waiting, trainings = (await connection.execute(self._standing, given)).one()
+        standing = (await connection.execute(self._standing, given)).one()
+        last, first, newest, waiting, trainings, stored = standing
         self._limits.check("waiting_requests", waiting, FULL)
         if given["kind"] == "training":
             self._limits.check("waiting_trainings", trainings, FULL)
-        if self._limits.stored_bytes:
-            held = (await connection.execute(files.stored_bytes(given["key_id"]))).scalar_one()
-            self._limits.check("stored_bytes", held, files.NO_ROOM)
+        self._limits.check("stored_bytes", stored, files.NO_ROOM)
         return int(max(newest if first is None else first, 0 if last is None else last + 1))
 
     async def _insert(self, connection: AsyncConnection, new: NewRequest) -> Request:
@@ -252,8 +252,9 @@ def may_run(lane: Kind | sa.BindParameter[str], most_running: int) -> Sequence[s
 
 def _standing(limits: Limits) -> sa.Select[*tuple[Any, ...]]:
     """Makes the query for what a new request's turn follows from (its owner's last, the first that may run, the newest
-    place), and for how many requests and trainings of its owner wait, where that is limited."""
-    owner, kind, priority = (sa.bindparam(name, type_=table.c[name].type) for name in ("owner", "kind", "priority"))
+    place), and for how many requests and trainings of its owner wait and how much is kept, where that is limited."""
+    named = ("owner", "kind", "priority", "key_id")
+    owner, kind, priority, key_id = (sa.bindparam(name, type_=table.c[name].type) for name in named)
     same = table.c.priority == priority
     his = sa.select(sa.func.count()).where(schema.WAITING, schema.UNFINISHED, table.c.owner == owner)
     last = sa.select(table.c.turn).where(table.c.owner == owner, table.c.kind == kind, same, schema.TOOK_ITS_TURN)
@@ -266,6 +267,7 @@ def _standing(limits: Limits) -> sa.Select[*tuple[Any, ...]]:
         sa.select(sa.func.coalesce(sa.func.max(table.c.place), 0)),
         his if limits.waiting_requests else unlimited,
         his.where(table.c.kind == "training") if limits.waiting_trainings else unlimited,
+        files.stored_bytes(key_id) if limits.stored_bytes else unlimited,
     )
     return sa.select(*(part.scalar_subquery() for part in parts))
 
