@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.support.images import encoded, zipped
 
 from tintype.catalog.fields import File
@@ -168,7 +168,12 @@ def test_an_earlier_lora_in_another_form_is_gone_on_from_with_more_rank(
 
 def test_what_cannot_be_resumed_is_refused_at_its_place(models: ResidentModels, done: Done, tmp_path: Path) -> None:
     good = f"data:application/octet-stream;base64,{_base64(local(done.output.diffusers_lora_file))}"
-    for number, (url, rank) in enumerate([("data:text/plain,hello", 2), (good, 1)]):
+    tensors = load_file(local(done.output.diffusers_lora_file))
+    layer = next(iter(tensors)).rpartition(".lora_")[0]
+    bias = torch.ones(len(tensors[f"{layer}.lora_B.weight"]))
+    save_file({**tensors, f"{layer}.lora_B.bias": bias}, tmp_path / "biased")
+    biased = f"data:application/octet-stream;base64,{_base64(tmp_path / 'biased')}"
+    for number, (url, rank) in enumerate([("data:text/plain,hello", 2), (good, 1), (biased, 2)]):
         folder = tmp_path / str(number)
         folder.mkdir()
         with pytest.raises(UnusableAdapter) as caught:

@@ -21,6 +21,13 @@ LAYER = "transformer_blocks.0.attn.to_q"
     [
         ({"transformer_blocks.5.attn.to_q": (WIDTH, WIDTH)}, "another one. Found: transformer_blocks.5"),
         ({LAYER: (1536, 1536)}, "another size, probably Stable Diffusion 3"),
+        ({LAYER: (3072, 3072)}, "another size, probably FLUX.1: transformer_blocks.0"),
+        ({LAYER: (6144, 6144)}, "another size, probably FLUX.2 [dev]"),
+        (
+            {LAYER: (WIDTH, WIDTH), "x_embedder": (WIDTH, 384)},
+            "(x_embedder); it was made for another one, probably FLUX.1 Fill",
+        ),
+        ({"transformer_blocks.59.attn.to_q": (3072, 3072)}, "another one, probably Qwen-Image. Found: transformer"),
         ({LAYER: (WIDTH, WIDTH + 1)}, "8x9 in the file and 8x8 in the base"),
         ({LAYER: (WIDTH, WIDTH), "transformer_blocks.5.attn.to_q": (WIDTH, WIDTH)}, "1 of this LoRA's 2 layers"),
     ],
