@@ -7,13 +7,14 @@ import json
 import struct
 import tarfile
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from tests.support.raw_zip import raw_zip
+from tests.support.archives import RawMember, raw_zip, unpack
 
-from tintype.dataset.archive import Member, members
 from tintype.dataset.names import is_junk, regularisation_folder
+from tintype.errors import InvalidArchive
 
 NAMES = {
     "cp932": ["写真.png", "表.png", "ソ.png", "表/ソ.txt"],  # 表 and ソ end in 0x5C, a backslash
@@ -34,8 +35,9 @@ NAMES = {
 }
 
 
-def unpacked(path: Path, tmp_path: Path) -> list[Member]:
-    return list(members(path, tmp_path / "out"))
+def zip_of(path: Path, names: Iterable[bytes], extra: bytes = b"", flags: int = 0) -> Path:
+    path.write_bytes(raw_zip([RawMember(name, extra=extra, flags=flags) for name in names]))
+    return path
 
 
 def raw_tar(path: Path, names: list[bytes]) -> Path:
@@ -50,22 +52,18 @@ def raw_tar(path: Path, names: list[bytes]) -> Path:
 @pytest.mark.parametrize("encoding", NAMES)
 def test_names_without_an_encoding_are_read_as_they_were_written(tmp_path: Path, encoding: str) -> None:
     raw = [name.encode(encoding) for name in NAMES[encoding]]
-    for number, path in enumerate(
-        (raw_zip(tmp_path / "a.zip", [(name, b"x") for name in raw]), raw_tar(tmp_path / "a.tgz", raw))
-    ):
-        found = unpacked(path, tmp_path / str(number))
+    for number, path in enumerate((zip_of(tmp_path / "a.zip", raw), raw_tar(tmp_path / "a.tgz", raw))):
+        found = unpack(path, tmp_path / str(number))
         assert [member.name for member in found] == NAMES[encoding]
         assert {member.name.encode(str(member.encoding)) for member in found} == set(raw)
 
 
 def test_all_names_are_read_in_one_encoding_though_some_would_pass_as_another(tmp_path: Path) -> None:
     alone = "ﾃ･".encode("cp932")  # å in UTF-8, as it happens
-    assert [m.name for m in unpacked(raw_zip(tmp_path / "a", [(alone, b"")]), tmp_path / "1")] == ["å"]
+    assert [m.name for m in unpack(zip_of(tmp_path / "a", [alone]), tmp_path / "1")] == ["å"]
     names = [alone, *(name.encode("cp932") for name in NAMES["cp932"])]
-    for number, path in enumerate(
-        (raw_zip(tmp_path / "a", [(name, b"x") for name in names]), raw_tar(tmp_path / "b", names))
-    ):
-        assert [m.name for m in unpacked(path, tmp_path / f"all {number}")] == ["ﾃ･", *NAMES["cp932"]]
+    for number, path in enumerate((zip_of(tmp_path / "a", names), raw_tar(tmp_path / "b", names))):
+        assert [m.name for m in unpack(path, tmp_path / f"all {number}")] == ["ﾃ･", *NAMES["cp932"]]
 
 
 @pytest.mark.parametrize("name", ["Åsa.jpg", "òà.jpg", "łza.jpg", "пс.jpg", "ѐ.jpg"])
@@ -81,32 +79,31 @@ def test_a_metadata_file_that_spells_the_names_out_decides(tmp_path: Path, name:
             raw = name.encode(encoding)
         except UnicodeEncodeError:
             continue
-        path = raw_zip(tmp_path / encoding, [(raw, b"x"), (b"sub/metadata." + spelt.encode(), table)])
-        assert unpacked(path, tmp_path / f"out {encoding}")[0].name == name
+        path = tmp_path / encoding
+        path.write_bytes(raw_zip([RawMember(raw), RawMember(b"sub/metadata." + spelt.encode(), table)]))
+        assert unpack(path, tmp_path / f"out {encoding}")[0].name == name
 
 
 def test_a_declared_name_is_taken_at_its_word(tmp_path: Path) -> None:
     raw = "表.png".encode("cp932")
     true = "写真.png".encode()
     field = struct.pack("<HHBI", 0x7075, 5 + len(true), 1, zlib.crc32(raw)) + true
-    assert [m.name for m in unpacked(raw_zip(tmp_path / "a", [(raw, b"x")], field), tmp_path)] == ["写真.png"]
-    assert unpacked(raw_zip(tmp_path / "b", [(true, b"x")], flags=0x800), tmp_path)[0].encoding is None
+    assert [m.name for m in unpack(zip_of(tmp_path / "a", [raw], field), tmp_path)] == ["写真.png"]
+    assert unpack(zip_of(tmp_path / "b", [true], flags=0x800), tmp_path)[0].encoding is None
     changed = struct.pack("<HHBI", 0x7075, 5 + len(true), 1, 1) + true  # made for another name
-    assert [m.name for m in unpacked(raw_zip(tmp_path / "c", [(raw, b"x")], changed), tmp_path)] == ["表.png"]
+    assert [m.name for m in unpack(zip_of(tmp_path / "c", [raw], changed), tmp_path)] == ["表.png"]
 
 
 def test_bytes_of_no_encoding_are_names_still_each_its_own(tmp_path: Path) -> None:
     raw = [b"\xff\xfe\x81.jpg", b"\xff\xfe\x8d.jpg", "写真.jpg".encode("cp932"), "Маша.jpg".encode("koi8-r")]
-    found = unpacked(raw_zip(tmp_path / "a", [(name, b"x") for name in raw]), tmp_path)
+    found = unpack(zip_of(tmp_path / "a", raw), tmp_path)
     assert len({member.name for member in found}) == 4
     assert all(member.name.endswith(".jpg") and member.name.isprintable() for member in found)
 
 
 def test_a_name_that_points_outside_is_seen_behind_its_encoding(tmp_path: Path) -> None:
-    from tintype.errors import InvalidArchive
-
     with pytest.raises(InvalidArchive, match="outside"):
-        unpacked(raw_zip(tmp_path / "a", [("表/../../ソ.png".encode("cp932"), b"x")]), tmp_path)
+        unpack(zip_of(tmp_path / "a", ["表/../../ソ.png".encode("cp932")]), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +117,7 @@ def test_a_name_that_points_outside_is_seen_behind_its_encoding(tmp_path: Path) 
     ],
 )
 def test_no_two_members_are_shown_by_one_name_and_each_keeps_its_own(tmp_path: Path, names: list[str]) -> None:
-    found = unpacked(raw_tar(tmp_path / "a", [name.encode() for name in names]), tmp_path)
+    found = unpack(raw_tar(tmp_path / "a", [name.encode() for name in names]), tmp_path)
     assert len({member.name for member in found}) == len(names)
     assert [member.identity for member in found] == [str(Path(name)) for name in names]
     assert all(len(member.name) < 260 and member.name.isprintable() for member in found)

@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from PIL import Image
 
 from tintype.dataset.archive import Limits, Member, members
-from tintype.dataset.captions import (
-    CAPTION_SUFFIXES,
-    TABLE_SUFFIXES,
-    TRIGGER_TOKEN,
-    Caption,
-    CaptionFiles,
-    caption_of,
-    key_of,
-)
+from tintype.dataset.caption_files import CaptionFiles
+from tintype.dataset.caption_forms import summary_of
+from tintype.dataset.captions import TRIGGER_TOKEN, Caption, caption_of, placeholders
 from tintype.dataset.faces import finder_name
 from tintype.dataset.image import SUFFIXES
+from tintype.dataset.names import regularisation_folder
 from tintype.dataset.prepare import (
     SEVERAL_FRAMINGS,
     SMALL_SIDE,
@@ -126,7 +122,9 @@ def open_dataset(
         repaired=repaired,
         dropped=intake.dropped,
         ignored=intake.ignored,
-        warnings=[*intake.warnings, *_warnings(images, kept, intake.captions, options)],
+        captions=intake.captions.read,
+        warnings=[*intake.warnings, *_warnings(images, kept, options)],
+        name_encoding=intake.name_encoding,
         face_finder=finder_name() if any(image.subject.kind != "given" for image in images) else None,
     )
     return Dataset(examples, report, size)
@@ -141,37 +139,51 @@ class _Intake:
     dropped: list[FileNote] = field(default_factory=list)
     ignored: list[FileNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    name_encoding: str | None = None
+    _pictures: dict[str, str] = field(default_factory=dict)  # also those that cannot be used: whole paths by name
 
     def images(self, unpacked: Iterable[Member], most: int) -> Iterator[Member]:
         """Yields the members that are images; raises TooManyFiles. Captions are read, all else is noted."""
-        count = 0
-        for member in unpacked:
-            if member.path is None:
-                notes = self.ignored if member.state == "junk" else self.dropped
-                notes.append(FileNote(member.name, member.reason))
-            elif member.suffix in SUFFIXES or member.suffix == "":  # phones and messengers strip suffixes
-                count += 1
-                if count > most:
+        for member in self._of_subject(unpacked):
+            if member.suffix in SUFFIXES or member.suffix == "":  # phones and messengers strip suffixes
+                self._pictures[member.name] = member.identity
+                if len(self._pictures) > most:
                     raise TooManyFiles(
                         f"The archive holds more than {most} pictures.",
                         remedy="Send the best ones; 10 to 30 are plenty.",
-                        ctx={"max_count": most, "provided_count": count},
+                        ctx={"max_count": most, "provided_count": len(self._pictures)},
                     )
                 yield member
-            else:
-                self._read_text(member, member.path)
-                member.path.unlink()
+            elif not self.captions.take(member):
+                self._leave(member, "not a picture, and not a caption of one")
 
-    def _read_text(self, member: Member, path: Path) -> None:
-        if member.suffix in CAPTION_SUFFIXES:
-            self.captions.add_file(path, member.name)
-        elif member.suffix in TABLE_SUFFIXES:
-            table = self.captions.add_table(path, member.name)
-            self.warnings += [f"{member.name}: {problem}." for problem in table.problems]
-            if not table.captions:
-                self.dropped.append(FileNote(member.name, "no captions are in it"))
-        else:
-            self.dropped.append(FileNote(member.name, "not a picture, and not a caption of one"))
+    def _of_subject(self, unpacked: Iterable[Member]) -> Iterator[Member]:
+        """Yields what was unpacked; regularisation photos last, and only if there are no others, who would be meant."""
+        aside: dict[str, list[Member]] = {}
+        for member in unpacked:
+            self.name_encoding = self.name_encoding or member.encoding
+            if member.path is None:
+                notes = self.ignored if member.state == "junk" else self.dropped
+                notes.append(FileNote(member.name, member.reason))
+            elif folder := regularisation_folder(member.identity):
+                aside.setdefault(folder, []).append(member)
+            else:
+                yield member
+        if aside and not self._pictures:
+            self.warnings.append(f"All photos lie in {some_of(list(aside))}, and are trained as the subject's.")
+            yield from itertools.chain.from_iterable(aside.values())
+            return
+        for folder, others in aside.items():
+            for member in others:
+                self._leave(member, "in a folder of regularisation photos, which are not of the subject")
+            self.warnings.append(
+                f"{folder} holds regularisation photos ({len(others)} files), which are not trained as the subject."
+            )
+
+    def _leave(self, member: Member, why: str) -> None:
+        assert member.path is not None
+        member.path.unlink()
+        self.dropped.append(FileNote(member.name, why))
 
     def usable(
         self, results: Iterable[PreparedImage | RejectedImage], check: Callable[[], None]
@@ -204,12 +216,13 @@ class _Intake:
     def without_copies(self, images: list[PreparedImage]) -> list[PreparedImage]:
         """Leaves out the worse copies of a shot, whose caption goes to the better one if that has none."""
         likeness = compare([image.size for image in images], [image.quality for image in images])
+        self._pair_captions({images[copy].name: images[better].name for copy, better in likeness.copies.items()})
         for copy, better in sorted(likeness.copies.items()):
             left, stays = images[copy], images[better]
             why = f"the same shot as {stays.name}, which stays"
             caption = self.caption_of(left.name)
             if caption.written and not self.caption_of(stays.name).written:
-                self.captions.listed[key_of(stays.name)] = caption.text
+                self.captions.give(stays.name, caption.text)
                 why += " and takes over the caption"
             self.dropped.append(FileNote(left.name, why, left.thumbnail))
             left.discard()
@@ -218,12 +231,24 @@ class _Intake:
             self.warnings.append(f"These look much alike, and teach little more than one of them: {some_of(pairs)}.")
         return [image for number, image in enumerate(images) if number not in likeness.copies]
 
+    def _pair_captions(self, copies: dict[str, str]) -> None:
+        self.captions.pair(self._pictures, copies, structured=self.options.canonical_caption is not None)
+        self.dropped += self.captions.dropped
+        self.ignored += self.captions.ignored
+        self.warnings += self.captions.warnings
+        if self.name_encoding not in (None, "utf-8"):
+            self.warnings.append(
+                f"The archive does not say how its names are encoded; they were read as {self.name_encoding}."
+            )
+
     def caption_of(self, name: str) -> Caption:
         """Chooses the caption of an image, before words for a framing."""
         text, source = self.captions.find(name)
         if self.options.force_default_caption:
             text = None
-        return caption_of(text, self.options.trigger, self.options.default_caption, source=source)
+        plain = summary_of(text) if text and self.options.canonical_caption is None else text
+        caption = caption_of(plain, self.options.trigger, self.options.default_caption, source=source)
+        return caption if plain == text else replace(caption, note="the summary of one in Ideogram's schema")
 
 
 def _captioned(
@@ -258,7 +283,7 @@ def _texts(image: PreparedImage, caption: Caption, options: DatasetOptions) -> t
     crops = image.crops[:1] if caption.states_framing else image.crops
     texts = [caption.framed(crop.window.framing) if options.subject_crop else caption.text for crop in crops]
     if options.canonical_caption is None:
-        return texts, ()
+        return texts, (caption.note,) if caption.note else ()
     canonical = [options.canonical_caption(text, image.name) for text in texts]
     return [text for text, _ in canonical], canonical[0][1]
 
@@ -300,15 +325,13 @@ def _kept_image(
     )
 
 
-def _warnings(
-    images: Sequence[PreparedImage], kept: Sequence[KeptImage], captions: CaptionFiles, options: DatasetOptions
-) -> Iterator[str]:
+def _warnings(images: Sequence[PreparedImage], kept: Sequence[KeptImage], options: DatasetOptions) -> Iterator[str]:
     if len(kept) < RECOMMENDED:
         yield f"{len(kept)} pictures are few: {RECOMMENDED} or more give a better likeness."
     framed = any(crop.framing for image in kept for crop in image.trained)
     if options.subject_crop and len(kept) > SEVERAL_FRAMINGS and framed:
         yield f"Only {SEVERAL_FRAMINGS} photos are cut in several framings; the others in one each."
-    yield from _caption_warnings(kept, captions, options)
+    yield from _caption_warnings(kept, options)
     if options.subject_crop and (faceless := [image.name for image in kept if image.subject == "whole"]):
         yield f"No face was found in {some_of(faceless)}; the whole picture is trained."
     unmasked = [image.name for image in kept if any(crop.mask is None for crop in image.trained)]
@@ -323,7 +346,7 @@ def _warnings(
             yield f"{'Hardly anything to be seen' if word[0] == 'h' else word.capitalize()}: {some_of(names)}."
 
 
-def _caption_warnings(kept: Sequence[KeptImage], captions: CaptionFiles, options: DatasetOptions) -> Iterator[str]:
+def _caption_warnings(kept: Sequence[KeptImage], options: DatasetOptions) -> Iterator[str]:
     phrase, default = (options.trigger or "").strip(), options.default_caption
     written = [image for image in kept if image.caption_source in ("file", "metadata")]
     if options.force_default_caption:
@@ -339,8 +362,12 @@ def _caption_warnings(kept: Sequence[KeptImage], captions: CaptionFiles, options
             yield 'No trigger phrase and no caption: such pictures are trained as "a photo of a person".'
         if written:
             yield f"No trigger phrase: {TRIGGER_TOKEN} in captions became 'a person'."
-    if lost := captions.without_image(image.name for image in kept):
-        yield f"No picture of the same name: {some_of(lost)}."
+    spelt: dict[str, list[str]] = {}
+    for image in written:
+        for placeholder in placeholders(image.caption.replace(phrase, "") if phrase else image.caption):
+            spelt.setdefault(placeholder, []).append(image.name)
+    for placeholder, names in spelt.items():
+        yield f"{placeholder} is trained as it stands, since only {TRIGGER_TOKEN} is replaced: {some_of(names)}."
 
 
 def _loaded(pixels: Image.Image | Path) -> Image.Image:

@@ -55,7 +55,11 @@ class FileNote:
 
 @dataclass
 class DatasetReport:
-    """Tells everything about the intake of one dataset. `ignored` are files that nobody meant to send."""
+    """Tells everything about the intake of one dataset.
+
+    Every file is in one of `kept`, `captions` (read for what they say), `dropped` and `ignored` (that nobody meant to
+    send). `name_encoding` is how names were decoded where the archive does not say.
+    """
 
     kept: list[KeptImage] = field(default_factory=list)
     repaired: list[FileNote] = field(default_factory=list)
@@ -63,6 +67,8 @@ class DatasetReport:
     ignored: list[FileNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     face_finder: str | None = None
+    captions: list[FileNote] = field(default_factory=list)
+    name_encoding: str | None = None
 
     @property
     def buckets(self) -> dict[str, int]:
