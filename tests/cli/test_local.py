@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def test_a_folder_becomes_a_lora_that_generate_draws_with(photos: Path, tmp_path
         assert drawn.exit_code == 0, drawn.output
         pictures.append(Image.open(path).tobytes())
     assert pictures[0] != pictures[1]
+
+
+def test_what_a_training_works_with_is_for_its_owner_and_what_comes_of_it_as_the_umask_says(
+    photos: Path, tmp_path: Path
+) -> None:
+    out, before = tmp_path / "lora", os.umask(0o022)
+    try:
+        runner.invoke(app, ["train", str(photos), "--resume-from", str(tmp_path / "nothing"), "--out", str(out)])
+    finally:
+        os.umask(before)
+    assert (out / ".work" / "photos.zip").exists()
+    assert [path.stat().st_mode & 0o777 for path in (out, out / ".work")] == [0o755, 0o700]
 
 
 def test_what_is_not_there_and_what_is_out_of_range_is_said_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -166,6 +166,36 @@ def test_open_streams_end_with_their_key(client: httpx.Client, page: httpx.Clien
     assert client.get(sent["status_url"], headers=theirs).status_code == 401
 
 
+def test_a_download_ends_with_the_key_it_was_opened_with(
+    client: httpx.Client, page: httpx.Client, server: WebServer
+) -> None:
+    key, text = server.call(lambda store: store.keys.create("leaver"))
+    theirs = {"Authorization": f"Key {text}"}
+
+    def upload(lifecycle: str) -> str:
+        headers = theirs | {"x-fal-object-lifecycle": lifecycle}
+        return str(client.post("/cdn/files/upload", content=bytes(32 << 20), headers=headers).json()["access_url"])
+
+    hidden, public = upload('{"initial_acl": {"default": "hide"}}'), upload("{}")
+    asked = client.post(
+        "/v1/storage/files/sign", params={"url": hidden}, json={"expiration_seconds": 60}, headers=theirs
+    )
+    signed = asked.json()["signed_url"]
+    with contextlib.ExitStack() as stack:
+        opened = [
+            (url, stack.enter_context(page.stream("GET", url, headers=theirs))) for url in (hidden, signed, public)
+        ]
+        pieces = {url: answer.iter_raw() for url, answer in opened}
+        assert all(next(rest) for rest in pieces.values())
+        server.call(lambda store: store.keys.revoke(key.id))
+        time.sleep(1)  # nobody reads on meanwhile
+        assert sum(len(piece) for piece in pieces[public]) > 16 << 20
+        for url in (hidden, signed):
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(pieces[url])
+    assert [page.get(url, headers=theirs).status_code for url in (hidden, signed, public)] == [404, 404, 200]
+
+
 def test_what_a_revoked_key_has_sent_is_cancelled(client: httpx.Client, server: WebServer) -> None:
     server.hold()
     key, text = server.call(lambda store: store.keys.create("leaver"))

@@ -175,6 +175,37 @@ def test_stored_bytes_are_limited_and_what_is_refused_is_not_kept(begin: Callabl
         assert upload(other, 200_000).status_code == 200
 
 
+def test_parts_that_were_sent_are_stored_bytes_until_the_whole_takes_their_place(
+    begin: Callable[..., WebServer],
+) -> None:
+    server = begin(max_stored_bytes=300_000)
+    with server.client() as client, client_of(server, "bob") as other:
+
+        def parts() -> str:
+            return str(
+                client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.bin"}).json()["upload_url"]
+            )
+
+        def send(url: str, size: int, **body: Any) -> httpx.Response:
+            return httpx.put(url, **({"content": b"x" * size} | body), trust_env=False, timeout=60)
+
+        first, second = parts(), parts()
+        part = [send(f"{first}/1", 200_000) for _ in range(2)][-1].json()  # sent again it is no further one
+        refused(send(f"{second}/1", 150_000), "300,000 stored bytes")
+        refused(send(f"{second}/1", 0, content=iter([b"x" * 75_000] * 2)), "300,000 stored bytes")
+        refused(send(f"{first}/2", 150_000), "300,000 stored bytes")
+        refused(client.post("/cdn/files/upload", content=b"x" * 150_000), "300,000 stored bytes")
+        with ThreadPoolExecutor(4) as pool:  # of parts that come together, as many as there is room for
+            codes = list(pool.map(lambda number: send(f"{first}/{number}", 40_000).status_code, range(2, 6)))
+        assert sorted(codes) == [200, 200, 429, 429]
+        kept = list((server.settings.data_dir / "uploads").glob("*/part-*"))
+        assert sum(path.stat().st_size for path in kept) == 280_000
+        assert client.post(f"{first}/complete", json={"parts": [part]}).status_code == 200
+        assert client.post("/cdn/files/upload", content=b"x" * 90_000).status_code == 200  # nothing counts twice
+        assert other.post("/cdn/files/upload", content=b"x" * 150_000).status_code == 200
+        assert client.get(f"/cdn/files/{first.rsplit('/', 1)[1]}/parts").status_code == 404
+
+
 def test_fals_client_waits_for_a_place_and_is_given_it(begin: Callable[..., WebServer], monkeypatch: Any) -> None:
     server = begin(max_waiting_requests=1)
     monkeypatch.setattr("fal_client.client.QUEUE_URL_FORMAT", f"{server.origin}/queue/")

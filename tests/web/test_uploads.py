@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -301,3 +302,59 @@ def test_what_was_begun_with_a_key_ends_with_it(client: httpx.Client, anyone: ht
     uploads["next part"] = lambda: anyone.put(f"{parts}/2", content=b"x")
     uploads["completion"] = lambda: anyone.post(f"{parts}/complete", json={"parts": []})
     assert {name: upload().status_code for name, upload in uploads.items()} == dict.fromkeys(uploads, 401)
+
+
+def test_what_is_being_sent_when_its_key_is_revoked_is_not_kept(
+    client: httpx.Client, anyone: httpx.Client, server: WebServer
+) -> None:
+    def begin(headers: dict[str, str]) -> dict[str, tuple[str, str, dict[str, str]]]:
+        token = client.post("/rest/storage/auth/token", headers=headers).json()["token"]
+        parts = client.post("/rest/storage/upload/initiate-multipart", json={}, headers=headers).json()["upload_url"]
+        return {
+            "key": ("POST", "/cdn/files/upload", headers),
+            "token": ("POST", "/cdn/files/upload", {"Authorization": f"Bearer {token}"}),
+            "signed URL": ("PUT", initiate(client, headers=headers)["upload_url"], {}),
+            "part": ("PUT", f"{parts}/1", {}),
+            "input": ("POST", "/queue/fal-ai/flux-lora", headers),
+            "settings": ("POST", "/rest/tokens/", headers),
+        }
+
+    def bytes_around(revoke: Callable[[], object]) -> Iterator[bytes]:
+        yield b"{" * 5000
+        time.sleep(0.1)
+        revoke()
+        yield b"}" * 5000
+
+    codes = {}
+    before = sorted(server.settings.data_dir.glob("files/*")), sorted(server.settings.data_dir.glob("uploads/*/part-*"))
+    for what in ("key", "token", "signed URL", "part", "input", "settings"):
+        key, text = server.call(lambda store: store.keys.create("leaver"))
+        method, url, headers = begin({"Authorization": f"Key {text}"})[what]
+        revoke = partial(server.call, lambda store, key=key: store.keys.revoke(key.id))  # type: ignore[misc]
+        codes[what] = anyone.request(method, url, headers=headers, content=bytes_around(revoke)).status_code
+    assert codes == dict.fromkeys(codes, 401)
+    after = sorted(server.settings.data_dir.glob("files/*")), sorted(server.settings.data_dir.glob("uploads/*/part-*"))
+    assert after == before
+
+
+def test_what_is_said_to_be_too_large_is_refused_before_its_bytes_come(
+    tmp_path: Path, start: Callable[..., WebServer]
+) -> None:
+    server = start(data_dir=tmp_path, max_upload_bytes=1_000_000, max_stored_bytes=500_000, max_body_bytes=2_000_000)
+    with server.client() as client:
+        parts = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.zip"}).json()["upload_url"]
+        signed = initiate(client)["upload_url"]
+
+    def answered(method: str, url: str, size: int) -> int:
+        """Sends a head and no body."""
+        at = httpx.URL(url)
+        head = f"{method} {at.raw_path.decode()} HTTP/1.1\r\nHost: {at.netloc.decode()}\r\nContent-Length: {size}\r\n"
+        with socket.create_connection((at.host, at.port or 80), timeout=60) as connection:
+            connection.sendall(f"{head}Authorization: Key {server.key}\r\n\r\n".encode())
+            return int(connection.recv(4096).split()[1])
+
+    for method, url in (("POST", f"{server.origin}/cdn/files/upload"), ("PUT", signed), ("PUT", f"{parts}/1")):
+        assert [answered(method, url, size) for size in (10**15, 1_000_001, 600_000)] == [413, 413, 429]
+    assert answered("POST", f"{server.origin}/queue/fal-ai/flux-lora", 2_000_001) == 413
+    assert answered("POST", f"{parts}/complete", 1_100_000) == 413
+    assert not list((tmp_path / "uploads" / "incoming").glob("*"))

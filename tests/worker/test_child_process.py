@@ -48,6 +48,20 @@ async def test_a_signal_is_named(tmp_path: Path) -> None:
     assert "signal SIGABRT" in await child.wait()
 
 
+async def test_a_child_that_nothing_else_holds_to_its_memory_is_ended_once_it_was_seen_to_pass_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tintype.worker.memory.CGROUPS", tmp_path)  # no cgroup can be made
+    program = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = b\"x\" * (400 << 20); input()'])"
+    plan = Program("training", "cuda:0", "", tmp_path / "child.log", program=program)
+    monkeypatch.setattr("tintype.worker.memory.usual_bytes", lambda own: 200 << 20)
+    child = await ChildProcess.start(plan)
+    async with asyncio.timeout(60):
+        assert await child.messages.get() is None
+    assert "SIGKILL" in await child.wait()
+    assert child.lacked_memory
+
+
 async def test_a_child_that_speaks_nonsense_is_ended(tmp_path: Path) -> None:
     child = await started(tmp_path, "import time; print('hello', flush=True); time.sleep(600)")
     async with asyncio.timeout(30):

@@ -52,6 +52,8 @@ def train(
 
     Example: [bold]tintype train photos/ --trigger ohwx --steps 500 --out my-lora[/]
     """
+    (out / WORK).mkdir(parents=True, exist_ok=True)
+    (out / WORK).chmod(0o700)  # photos lie in it; what becomes of them is for whom the person's umask says
     archive = _archive(photos, out / WORK)
     with _running(PORTRAIT_TRAINER, out / WORK, out) as context:
         body = {
@@ -161,7 +163,6 @@ def _archive(photos: Path, work: Path) -> Path:
     """Returns the archive itself, or one of a folder's files (stored, not squeezed: photos are compressed already)."""
     if not _existing(photos).is_dir():
         return photos
-    work.mkdir(parents=True, exist_ok=True)
     path = work / "photos.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(p for p in photos.rglob("*") if p.is_file()):

@@ -17,6 +17,14 @@ from tintype.files.objects import new_incoming
 _BATCH = 1024 * 1024  # bytes gathered before a thread is asked to write them
 
 
+def check_size(size: int, limit: int, remedy: str) -> None:
+    """Raises PayloadTooLarge for more bytes than are taken."""
+    if size > limit:
+        raise PayloadTooLarge(
+            f"This is larger than {limit // (1024 * 1024)} MiB, the most that is taken here.", remedy=remedy
+        )
+
+
 class Spool:
     """An incoming file at `path`. `discard` when done, unless the path was moved away. Raises StorageFull."""
 
@@ -36,11 +44,7 @@ class Spool:
     def write(self, data: bytes) -> None:
         """Takes the next bytes. Raises PayloadTooLarge over the limit, StorageFull when the disk is full."""
         self.size += len(data)
-        if self.size > self._limit:
-            raise PayloadTooLarge(
-                f"This is larger than {self._limit // (1024 * 1024)} MiB, the most that is taken here.",
-                remedy=self._remedy,
-            )
+        check_size(self.size, self._limit, self._remedy)
         self._digest.update(data)
         with writing():
             self._file.write(data)

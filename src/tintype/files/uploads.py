@@ -6,26 +6,28 @@ replaces the earlier one; parts may come in any order and at the same time.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import shutil
-import threading
 import time
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import anyio.to_thread
 
-from tintype.errors import BadRequest, Json, NotFound, PayloadTooLarge
+from tintype.errors import BadRequest, Json, NotFound
 from tintype.files.disk import writing
 from tintype.files.objects import new_incoming, sync_folder
-from tintype.files.spool import Spool
+from tintype.files.spool import Spool, check_size
 from tintype.files.urls import is_file_id, new_file_id
 
 MOST_PARTS = 10_000
+STALE_SECONDS = 24 * 3600.0  # after which an upload that nobody goes on with is forgotten
 _RECORD = "upload.json"
+_REMEDY = "Raise TINTYPE_MAX_UPLOAD_BYTES on the server."
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Uploads:
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
-        self._keeping = threading.Lock()  # parts come at the same time, and two tries at one part may
+        self._keeping = asyncio.Lock()  # parts come at the same time, and two tries at one part may
 
     @property
     def spool_folder(self) -> Path:
@@ -57,7 +59,11 @@ class Uploads:
 
     def spool(self) -> Spool:
         """Begins a new incoming file within the upload limit."""
-        return Spool(self.spool_folder, limit=self._max_bytes, remedy="Raise TINTYPE_MAX_UPLOAD_BYTES on the server.")
+        return Spool(self.spool_folder, limit=self._max_bytes, remedy=_REMEDY)
+
+    def check_size(self, size: int) -> None:
+        """Raises PayloadTooLarge for a file larger than one may be."""
+        check_size(size, self._max_bytes, _REMEDY)
 
     def begin(
         self, *, file_name: str, content_type: str, key_id: str, lifetime: float | None = None, acl: Json | None = None
@@ -86,39 +92,29 @@ class Uploads:
                 return Upload(**json.loads((self._folder / upload_id / _RECORD).read_text()))
         raise NotFound("There is no such upload (any more).", remedy="Begin the upload again.")
 
-    async def receive_part(self, upload: Upload, number: int, stream: AsyncIterable[bytes]) -> str:
-        """Keeps a part durably; returns its etag. Raises BadRequest, PayloadTooLarge, StorageFull."""
+    async def receive_part(
+        self, upload: Upload, number: int, stream: AsyncIterable[bytes], count: Callable[[int], Awaitable[None]]
+    ) -> str:
+        """Keeps a part durably; returns its etag. `count` is told before how many bytes all parts will have, and may
+        raise. Raises BadRequest, PayloadTooLarge, StorageFull."""
         if not 1 <= number <= MOST_PARTS:
             raise BadRequest(f"A part's number is between 1 and {MOST_PARTS}, not {number}.")
         spool = self.spool()
         try:
             await spool.receive(stream)
-            await anyio.to_thread.run_sync(self._keep_part, upload, number, spool)
+            async with self._keeping:
+                size = spool.size + await anyio.to_thread.run_sync(self.size_without, upload, number)
+                self.check_size(size)
+                await count(size)
+                await anyio.to_thread.run_sync(_keep_part, self._folder / upload.id, number, spool)
         finally:
             spool.discard()
         return spool.etag
 
-    def _keep_part(self, upload: Upload, number: int, spool: Spool) -> None:
-        with self._keeping:
-            self._keep_in(self._folder / upload.id, number, spool)
-
-    def _keep_in(self, folder: Path, number: int, spool: Spool) -> None:
-        earlier = [path for path in folder.glob("part-*") if _number_of(path) != number]
-        if sum(path.stat().st_size for path in earlier) + spool.size > self._max_bytes:
-            raise PayloadTooLarge(
-                f"With this part the file is larger than {self._max_bytes // (1024 * 1024)} MiB.",
-                remedy="Raise TINTYPE_MAX_UPLOAD_BYTES on the server.",
-            )
-        kept = folder / f"part-{number:05}-{spool.etag.strip(chr(34))}"
-        try:
-            with writing():
-                os.replace(spool.path, kept)
-        except FileNotFoundError:
-            raise NotFound("This upload was removed.", remedy="Begin the upload again.") from None
-        for path in folder.glob(f"part-{number:05}-*"):
-            if path != kept:
-                path.unlink(missing_ok=True)
-        sync_folder(folder)
+    def size_without(self, upload: Upload, number: int) -> int:
+        """Tells how many bytes of an upload are kept, one part aside."""
+        parts = (self._folder / upload.id).glob("part-*")
+        return sum(path.stat().st_size for path in parts if _number_of(path) != number)
 
     def assemble(self, upload: Upload, etags: Mapping[int, str]) -> Path:
         """Joins the named parts in the order of their numbers. Raises BadRequest for missing and other ones."""
@@ -163,3 +159,16 @@ class Uploads:
 
 def _number_of(part: Path) -> int:
     return int(part.name.split("-")[1])
+
+
+def _keep_part(folder: Path, number: int, spool: Spool) -> None:
+    kept = folder / f"part-{number:05}-{spool.etag.strip(chr(34))}"
+    try:
+        with writing():
+            os.replace(spool.path, kept)
+    except FileNotFoundError:
+        raise NotFound("This upload was removed.", remedy="Begin the upload again.") from None
+    for path in folder.glob(f"part-{number:05}-*"):
+        if path != kept:
+            path.unlink(missing_ok=True)
+    sync_folder(folder)

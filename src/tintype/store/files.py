@@ -35,15 +35,20 @@ class Files(Repository):
         self._keys = keys
 
     @uninterrupted
-    async def add(self, file: StoredFile) -> None:
-        """Makes a file visible; one of the same id is replaced, without a moment in which there is none.
+    async def add(self, file: StoredFile, *, replaces: str = "") -> None:
+        """Makes a file visible; one of the same id, or of the id that it `replaces`, goes in the same moment.
         Raises LimitReached."""
         async with self._database.write() as connection:
             await self._database.take_turns(connection, "stored bytes")
-            await connection.execute(sa.delete(table).where(table.c.id == file.id))
+            await connection.execute(sa.delete(table).where(table.c.id.in_((file.id, replaces))))
             held = (await connection.execute(stored_bytes(sa.literal(file.key_id, sa.Text)))).scalar_one()
             self._limits.check("stored_bytes", held + file.size, NO_ROOM)
             await insert(connection, [file])
+
+    async def check_room(self, key_id: str, size: int, *, replaces: str) -> None:
+        """Raises LimitReached for a person who may not store so many bytes, in place of one file's if there is one."""
+        [(held,)] = await self._database.fetch(stored_bytes(sa.literal(key_id, sa.Text)).where(table.c.id != replaces))
+        self._limits.check("stored_bytes", held + size, NO_ROOM)
 
     async def find(self, file_id: str) -> StoredFile | None:
         """Finds a file by its id; None for unknown and for expired ones."""

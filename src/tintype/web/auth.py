@@ -16,13 +16,12 @@ from starlette.responses import Response
 from tintype.errors import BadRequest, Forbidden, Unauthorized
 from tintype.web.body import json_object
 from tintype.web.responses import json_response
-from tintype.web.services import Call, Services
+from tintype.web.services import KEY_REMEDY, Call, Services
 
 TOKEN_PARAMETER = "fal_jwt_token"
 DEFAULT_SECONDS = 120
 LONGEST_SECONDS = 24 * 3600
 _MOST_APPS = 100
-_REMEDY = 'Send the header "Authorization: Key <id>:<secret>" (FAL_KEY); `tintype keys create` makes a key.'
 
 
 class Credential(Enum):
@@ -43,24 +42,18 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     if not credential and asks is Credential.KEY_OR_APP_TOKEN and TOKEN_PARAMETER in http.query_params:
         return await _key_behind(http, services)
     if not credential:
-        raise Unauthorized("This needs a key.", remedy=_REMEDY)
+        raise Unauthorized("This needs a key.", remedy=KEY_REMEDY)
     if scheme.lower() not in ("key", "bearer"):
-        raise Unauthorized("The Authorization header is neither Key nor Bearer.", remedy=_REMEDY)
+        raise Unauthorized("The Authorization header is neither Key nor Bearer.", remedy=KEY_REMEDY)
     if asks is Credential.KEY_OR_UPLOAD_TOKEN:
         key_id = services.signer.token_key(credential)
         if key_id is not None:
-            await check_in_force(services, key_id)
+            await services.check_in_force(key_id)
             return key_id
     key = await services.store.keys.check(credential)
     if key is None:
-        raise Unauthorized("This key is not known here, or was revoked.", remedy=_REMEDY)
+        raise Unauthorized("This key is not known here, or was revoked.", remedy=KEY_REMEDY)
     return key.id
-
-
-async def check_in_force(services: Services, key_id: str) -> None:
-    """Raises Unauthorized for what was begun with a key that was revoked since."""
-    if not await services.store.keys.is_in_use(key_id):
-        raise Unauthorized("The key that this was begun with was revoked.", remedy=_REMEDY)
 
 
 async def issue_token(call: Call) -> Response:

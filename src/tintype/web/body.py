@@ -12,7 +12,6 @@ from typing import Any
 
 import anyio.to_thread
 from starlette.datastructures import QueryParams
-from starlette.requests import Request as HttpRequest
 
 from tintype.errors import InputError, PayloadTooLarge, detail
 from tintype.files.spool import Spool
@@ -41,12 +40,11 @@ async def json_body(call: Call) -> AsyncIterator[Body]:
     """Reads the body of a POST; nothing counts as `{}`. Raises InputError (json_invalid), PayloadTooLarge,
     StorageFull."""
     limit = call.settings.max_body_bytes
-    announced = call.http.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
+    if call.announced_size > limit:
         raise _too_large(limit)
     extractor = DataUriExtractor(lambda: Spool(call.services.uploads.spool_folder, limit=limit))
     try:
-        digest = await _receive(call.http, extractor, limit)
+        digest = await _receive(call, extractor, limit)
         value = await _parsed(bytes(extractor.rest))
         extractor.rest.clear()
         yield Body(value, digest, extractor.spools)
@@ -54,9 +52,9 @@ async def json_body(call: Call) -> AsyncIterator[Body]:
         extractor.discard()
 
 
-async def _receive(http: HttpRequest, extractor: DataUriExtractor, limit: int) -> str:
+async def _receive(call: Call, extractor: DataUriExtractor, limit: int) -> str:
     digest, batch, size = hashlib.sha256(), bytearray(), 0
-    async for chunk in http.stream():
+    async for chunk in call.body():
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
@@ -156,7 +154,9 @@ def _too_large(limit: int) -> PayloadTooLarge:
 async def json_value(call: Call) -> Any:
     """Reads a small JSON body, of which nothing goes to disk; nothing counts as `{}`. Raises as `json_body`."""
     text = bytearray()
-    async for chunk in call.http.stream():
+    if call.announced_size > SMALL_BODY:
+        raise _too_large(SMALL_BODY)
+    async for chunk in call.body():
         text += chunk
         if len(text) > SMALL_BODY:
             raise _too_large(SMALL_BODY)

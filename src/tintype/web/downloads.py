@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate, parsedate_to_datetime
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+import anyio
 import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from tintype.errors import BadRequest, Forbidden, NotFound, PreconditionFailed, RangeNotSatisfiable, Unauthorized
 from tintype.files import Objects, own_file, public_url
@@ -22,12 +24,13 @@ from tintype.web.auth import identify
 from tintype.web.body import json_object, json_value
 from tintype.web.options import acl_of
 from tintype.web.responses import json_response
-from tintype.web.services import Call
+from tintype.web.services import Call, Services
 
 LONGEST_SIGNED = 7 * 86400  # seconds that a signed URL opens a file
 _PUBLIC = AccessList().to_json()
 MOST_RANGES = 16  # in one request; more of them are no use to anyone honest
 _CACHED_SECONDS = 3600
+_WATCH_SECONDS = 0.5  # between two looks at the key that a download depends on
 _RANGE = re.compile(r"\s*([0-9]{0,99})\s*-\s*([0-9]{0,99})\s*")
 
 Span = tuple[int, int]  # first byte, and the one past the last
@@ -38,7 +41,7 @@ async def download(call: Call) -> Response:
     file = await call.store.files.find(call.params["file_id"])
     if file is None or file.file_name != call.params["name"]:
         raise no_file()
-    await check_reader(call, file)
+    reader = await check_reader(call, file)
     headers = file_headers(file)
     asked = call.http.headers
     if not _is_meant(asked, headers, file):
@@ -55,7 +58,29 @@ async def download(call: Call) -> Response:
     objects = call.services.objects
     if await anyio.to_thread.run_sync(objects.size, file.key) is None:
         raise no_file()
-    return _answer(file, spans, headers, objects, whole=call.http.method != "HEAD")
+    answer = _answer(file, spans, headers, objects, whole=call.http.method != "HEAD")
+    if reader and isinstance(answer, StreamingResponse):
+        return KeyStream(answer, call.services, reader)
+    return answer
+
+
+class KeyStream(Response):
+    """Sends a stream for as long as the key is in force that it was opened with; then it breaks off, also where the
+    receiver stands still."""
+
+    def __init__(self, stream: StreamingResponse, services: Services, key_id: str) -> None:
+        self._stream, self._keys, self._key_id = stream, services.store.keys, key_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch, group.cancel_scope)
+            await self._stream(scope, receive, send)
+            group.cancel_scope.cancel()
+
+    async def _watch(self, sending: anyio.CancelScope) -> None:
+        while await self._keys.is_in_use(self._key_id):  # noqa: ASYNC110 (another process may revoke it)
+            await anyio.sleep(_WATCH_SECONDS)
+        sending.cancel()
 
 
 def _answer(
@@ -165,12 +190,17 @@ def _seconds(date: str | None) -> float | None:
         return None
 
 
-async def check_reader(call: Call, file: StoredFile) -> None:
-    """Raises Forbidden or NotFound unless the caller of a download, who needs no key as such, may read the file."""
-    if file.acl is None or _signed_until(call, file, call.http.query_params):
-        return
+async def check_reader(call: Call, file: StoredFile) -> str:
+    """Returns the id of the key by which the caller of a download may read the file, "" where it needs none. Raises
+    Forbidden and NotFound."""
+    query, key_id = call.http.query_params, ""
+    if file.acl is None:
+        return ""
+    if await _signed_until(call, file, query):
+        return query.get("key", "")
     try:
-        decision = await call.store.files.decide(file, await identify(call.http, call.services))
+        key_id = await identify(call.http, call.services)
+        decision = await call.store.files.decide(file, key_id)
     except Unauthorized:
         decision = AccessList.from_json(file.acl).decide(())
     if decision is Decision.HIDE:
@@ -180,17 +210,24 @@ async def check_reader(call: Call, file: StoredFile) -> None:
             "This file is not for everyone.",
             remedy="Ask with the key that it belongs to, or by a signed URL (POST /v1/storage/files/sign).",
         )
+    return key_id
 
 
-def opened_until(call: Call, file: StoredFile, url: str) -> int:
+async def opened_until(call: Call, file: StoredFile, url: str) -> int:
     """Tells until when (unix seconds) the signature of `url`, which names `file`, opens it; 0 where it does not."""
-    return _signed_until(call, file, {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()})
+    return await _signed_until(call, file, {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()})
 
 
-def _signed_until(call: Call, file: StoredFile, query: Mapping[str, str]) -> int:
-    expires = query.get("expires", "")
-    is_signed = call.services.signer.verify("file", [file.id, expires], query.get("signature", ""))
-    return int(expires) if is_signed and int(expires) > time.time() else 0
+async def _signed_until(call: Call, file: StoredFile, query: Mapping[str, str]) -> int:
+    expires, key_id = query.get("expires", ""), query.get("key", "")
+    signature = query.get("signature", "")
+    if not call.services.signer.verify("file", _signed_parts(file, expires, key_id), signature):
+        return 0
+    return int(expires) if int(expires) > time.time() and await call.store.keys.is_in_use(key_id) else 0
+
+
+def _signed_parts(file: StoredFile, expires: str, key_id: str) -> list[str]:
+    return [file.id, expires, key_id] if key_id else [file.id, expires]
 
 
 async def sign_file(call: Call) -> Response:
@@ -200,7 +237,8 @@ async def sign_file(call: Call) -> Response:
         raise BadRequest(f"expiration_seconds is a whole number from 1 to {LONGEST_SIGNED} (7 days).")
     file = await _own(call)
     expires = str(int(time.time()) + given)
-    query = urlencode({"expires": expires, "signature": call.services.signer.sign("file", [file.id, expires])})
+    signature = call.services.signer.sign("file", _signed_parts(file, expires, call.key_id))
+    query = urlencode({"expires": expires, "key": call.key_id, "signature": signature})
     return json_response({"signed_url": f"{public_url(call.origin, file.id, file.file_name)}?{query}"})
 
 

@@ -15,13 +15,13 @@ import anyio.to_thread
 import structlog
 
 from tintype.files.checkpoints import remove_work, work_of_requests
+from tintype.files.uploads import STALE_SECONDS
 from tintype.files.urls import is_file_id
 from tintype.store.records import Outcome, Request, Status
 from tintype.web.services import Services
 
 _LOOK_SECONDS = 5.0
 _FILES_SECONDS = 60.0
-_STALE_SECONDS = 24 * 3600.0  # an upload that nobody went on with
 _ORPHANS_SECONDS = 6 * 3600.0
 _ORPHAN_SECONDS = 7 * 86400.0  # longer than any job publishes files before its result makes them known
 _RETRY_SECONDS = 7 * 86400.0  # how long the checkpoints of a request that failed are kept for a retry
@@ -53,8 +53,8 @@ async def tidy(services: Services) -> dict[str, int]:
     erased = 0
     while batch := await services.store.requests.erase_unstored():
         erased += batch
-    unfinished = await anyio.to_thread.run_sync(services.uploads.discard_stale, _STALE_SECONDS)
-    await anyio.to_thread.run_sync(services.objects.discard_unfinished, _STALE_SECONDS)
+    unfinished = await anyio.to_thread.run_sync(services.uploads.discard_stale, STALE_SECONDS)
+    await anyio.to_thread.run_sync(services.objects.discard_unfinished, STALE_SECONDS)
     return {
         "results that were not to be kept": erased,
         "expired files": await remove_expired(services),
@@ -107,7 +107,7 @@ async def remove_ended_work(services: Services) -> int:
     for request_id, changed_at in (await anyio.to_thread.run_sync(work_of_requests, settings)).items():
         request = await services.store.requests.get(request_id)
         if request is None:
-            over = time.time() - changed_at > _STALE_SECONDS and await _is_alone(services)
+            over = time.time() - changed_at > STALE_SECONDS and await _is_alone(services)
         else:
             over = request.status is Status.COMPLETED and _is_past_retrying(request)
         if over:

@@ -75,7 +75,7 @@ class InputFiles:
         own = own_file(url, self._call.is_own_host)
         file = await self._call.store.files.find(own[0]) if own else None
         if file is not None:
-            until = opened_until(self._call, file, url)
+            until = await opened_until(self._call, file, url)
             if not until and await self._call.store.files.decide(file, self._call.key_id) is not Decision.ALLOW:
                 raise unknown_file(url)
             _check_size(file, self._call.settings.max_input_bytes)

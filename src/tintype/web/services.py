@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import anyio.to_thread
 from starlette.requests import Request as HttpRequest
 
-from tintype.errors import LimitReached
+from tintype.errors import LimitReached, Unauthorized
 from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN, is_fal_host
 from tintype.files import Objects
 from tintype.files.uploads import Uploads
@@ -25,6 +25,8 @@ from tintype.web.limits import PersonLimits
 from tintype.web.poll_cache import StatusCache
 from tintype.web.signing import Signer
 from tintype.web.sync_runs import SyncRuns
+
+KEY_REMEDY = 'Send the header "Authorization: Key <id>:<secret>" (FAL_KEY); `tintype keys create` makes a key.'
 
 
 @dataclass
@@ -68,10 +70,15 @@ class Services:
     def _proxy_mark(self) -> Path:
         return self.settings.data_dir / "behind-a-proxy"
 
-    async def add_file(self, file: StoredFile) -> None:
+    async def check_in_force(self, key_id: str) -> None:
+        """Raises Unauthorized for what was begun with a key that was revoked since."""
+        if not await self.store.keys.is_in_use(key_id):
+            raise Unauthorized("The key that this was begun with was revoked.", remedy=KEY_REMEDY)
+
+    async def add_file(self, file: StoredFile, *, replaces: str = "") -> None:
         """Makes a file visible whose bytes are kept, or removes them again. Raises LimitReached."""
         try:
-            await self.store.files.add(file)
+            await self.store.files.add(file, replaces=replaces)
         except LimitReached:
             await self.remove_file(file)
             raise
@@ -100,6 +107,18 @@ class Call:
     def params(self) -> Mapping[str, Any]:
         """Returns what the route took out of the path."""
         return self.http.path_params
+
+    @property
+    def announced_size(self) -> int:
+        """Returns how many bytes the body is said to have; 0 where nothing is said."""
+        said = self.http.headers.get("content-length", "")
+        return int(said) if said.isdecimal() else 0
+
+    async def body(self, key_id: str | None = None) -> AsyncIterator[bytes]:
+        """Reads the body as it comes. Raises Unauthorized once its key (the caller's if none is named) is revoked."""
+        async for chunk in self.http.stream():
+            await self.services.check_in_force(self.key_id if key_id is None else key_id)
+            yield chunk
 
     def answer_as(self, request_id: str) -> None:
         """Names the queue's request in the response, whatever comes of this call."""

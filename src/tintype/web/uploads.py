@@ -21,10 +21,9 @@ from tintype.errors import BadRequest, Forbidden, NotFound
 from tintype.files import new_file_id, public_url, safe_file_name
 from tintype.files.formats import content_type_of_name, suffix_of_type
 from tintype.files.spool import Spool
-from tintype.files.uploads import MOST_PARTS, Upload
+from tintype.files.uploads import MOST_PARTS, STALE_SECONDS, Upload
 from tintype.files.urls import is_file_id
 from tintype.store.records import StoredFile
-from tintype.web.auth import check_in_force
 from tintype.web.body import json_object, json_value
 from tintype.web.options import Lifecycle, lifecycle_of
 from tintype.web.responses import json_response
@@ -67,7 +66,7 @@ async def signed_upload(call: Call) -> Response:
     if int(expires) < time.time():
         raise Forbidden("This upload URL has expired.", remedy="Ask for a new one.")
     lifecycle = Lifecycle(float(lifetime) if lifetime else None, json.loads(acl) if acl else None)
-    await check_in_force(call.services, key_id)
+    await call.services.check_in_force(key_id)
     await _receive(call, file_id, name, content_type, lifecycle, key_id)
     return json_response({"file_url": public_url(call.origin, file_id, name)})
 
@@ -117,7 +116,18 @@ async def upload_part(call: Call) -> Response:
     upload, number = await _upload(call), int(call.params["number"])
     if await call.store.files.find(upload.file_id) is not None:
         raise _final()
-    etag = await call.services.uploads.receive_part(upload, number, call.http.stream())
+
+    async def count(size: int) -> None:
+        """Counts the parts as a file that nobody is shown, until the whole takes its place or they have gone stale."""
+        now, hidden = time.time(), {"default": "hide"}
+        ends = now + STALE_SECONDS
+        parts = StoredFile(upload.id, "parts", "", size, now, expires_at=ends, key_id=upload.key_id, acl=hidden)
+        await call.store.files.add(parts)
+
+    uploads = call.services.uploads
+    earlier = await anyio.to_thread.run_sync(uploads.size_without, upload, number)
+    await _check_room(call, upload.key_id, earlier + call.announced_size, upload.id)
+    etag = await uploads.receive_part(upload, number, call.body(upload.key_id), count)
     return json_response({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
 
@@ -137,9 +147,8 @@ async def complete_parts(call: Call) -> Response:
             whole = await anyio.to_thread.run_sync(uploads.assemble, upload, etags)
             try:
                 lifecycle = Lifecycle(upload.lifetime, upload.acl)
-                await _keep(
-                    call, whole, upload.file_id, upload.file_name, upload.content_type, lifecycle, upload.key_id
-                )
+                named = (upload.file_id, upload.file_name, upload.content_type)
+                await _keep(call, whole, *named, lifecycle, upload.key_id, replaces=upload.id)
             finally:
                 await anyio.to_thread.run_sync(lambda: whole.unlink(missing_ok=True))
             await anyio.to_thread.run_sync(uploads.discard_parts, upload)
@@ -149,7 +158,7 @@ async def complete_parts(call: Call) -> Response:
 async def _upload(call: Call) -> Upload:
     """Finds the upload that a URL names. Raises NotFound, and Unauthorized once its key was revoked."""
     upload = call.services.uploads.find(call.params["upload_id"])
-    await check_in_force(call.services, upload.key_id)
+    await call.services.check_in_force(upload.key_id)
     file_id = call.params.get("file_id", upload.file_id)
     if file_id != upload.file_id:
         raise NotFound("This upload belongs to another file.", remedy="Begin the upload again.")
@@ -197,19 +206,27 @@ async def _receive(call: Call, file_id: str, name: str, content_type: str, lifec
     """Keeps the body of a call as a file."""
     if not is_file_id(file_id):
         raise NotFound("There is no such upload.")
+    await _check_room(call, key_id, call.announced_size, file_id)
     spool: Spool = call.services.uploads.spool()
     try:
-        await spool.receive(call.http.stream())
+        await spool.receive(call.body(key_id))
         await _keep(call, spool.path, file_id, name, content_type, lifecycle, key_id)
     finally:
         spool.discard()
 
 
+async def _check_room(call: Call, key_id: str, size: int, file_id: str) -> None:
+    """Raises, before a byte of a body is read, what its announced size decides: PayloadTooLarge and LimitReached."""
+    call.services.uploads.check_size(size)
+    await call.store.files.check_room(key_id, size, replaces=file_id)
+
+
 async def _keep(
-    call: Call, path: Path, file_id: str, name: str, content_type: str, lifecycle: Lifecycle, key_id: str
-) -> None:
+    call: Call, path: Path, file_id: str, name: str, content_type: str, lifecycle: Lifecycle, key_id: str, *,
+    replaces: str = "",
+) -> None:  # fmt: skip
     """Keeps bytes first, then the row: a file that can be found can be read. Sent again, it stays as it is, and so does
-    who may read it; other bytes are refused."""
+    who may read it; other bytes are refused. What it `replaces` is not counted any more."""
     async with call.services.turn(file_id):
         earlier = await call.store.files.find(file_id)
         if earlier is not None:
@@ -220,7 +237,7 @@ async def _keep(
         now = time.time()
         ends = lifecycle.ends(now)
         file = StoredFile(file_id, name, content_type, size, now, expires_at=ends, key_id=key_id, acl=lifecycle.acl)
-        await call.services.add_file(file)
+        await call.services.add_file(file, replaces=replaces)
 
 
 def _final() -> Forbidden:

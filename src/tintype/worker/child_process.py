@@ -23,7 +23,7 @@ import psutil
 
 from tintype.catalog import Kind
 from tintype.processes import kill_group, printable
-from tintype.worker.memory import MemoryLimit, says_want
+from tintype.worker.memory import LOOK_SECONDS, MemoryLimit, says_want
 from tintype.worker.messages import FromChild, Stop, ToChild
 
 LONGEST_LINE = 1 << 30  # bytes; pictures returned as data URIs travel in one message
@@ -76,6 +76,8 @@ class ChildProcess:
         self._process = process
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep_stderr(log_file))]
+        if not memory.is_enforced:
+            self._tasks.append(asyncio.create_task(self._watch_memory()))
 
     @classmethod
     async def start(cls, plan: ChildPlan) -> ChildProcess:
@@ -152,6 +154,12 @@ class ChildProcess:
         await self._process.wait()
         self.living.discard(self.pid)
         self.messages.put_nowait(None)
+
+    async def _watch_memory(self) -> None:
+        while self.alive and not await asyncio.to_thread(self.memory.look, self.pid):  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)
+        if self.alive:
+            kill_group(self.pid)
 
     async def _keep_stderr(self, log_file: Path) -> None:
         stderr = self._process.stderr

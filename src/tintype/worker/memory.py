@@ -2,7 +2,8 @@
 
 A cgroup (v2) of the child's own counts what is really used, by all that it starts, too. Where none can be made (in most
 containers, without systemd), RLIMIT_DATA bounds what the child may reserve. Mapped weights count for that as well: so
-with a GPU, whose weights are large, only a limit that somebody has set is put on it.
+with a GPU, whose weights are large, only a limit that somebody has set is put on it. Where neither holds the child, the
+supervisor looks at what is really its own, and ends it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import psutil
 from tintype.errors import OutOfMemory
 from tintype.settings import GIB
 
+LOOK_SECONDS = 0.5  # between two looks at a child that nothing else holds
 USUAL_PART = 0.85  # of the machine's memory, or of its container's
 CGROUPS = Path("/sys/fs/cgroup")
 _LIMIT_OF_V1 = CGROUPS / "memory" / "memory.limit_in_bytes"
@@ -27,10 +29,12 @@ _WANT = re.compile(r"MemoryError|bad_alloc|(?:can't|cannot) allocate memory|out 
 
 @dataclass
 class MemoryLimit:
-    """A limit on one process. `group` is its cgroup, None where it has none."""
+    """A limit on one process. `group` is its cgroup, None where it has none; `is_enforced`: by the kernel."""
 
     bytes: int
     group: Path | None = None
+    is_enforced: bool = False
+    is_passed: bool = False  # by what was seen; the kernel tells otherwise
 
     @classmethod
     def put_on(cls, pid: int, *, device: str, given: int | None, own: Path | None = None) -> Self:
@@ -41,13 +45,23 @@ class MemoryLimit:
         if limit.group is None and (given or device == "cpu") and hasattr(resource, "prlimit"):
             with suppress(OSError, ValueError):  # gone already, or held to less by whoever started us
                 resource.prlimit(pid, resource.RLIMIT_DATA, (limit.bytes, limit.bytes))
+                limit.is_enforced = True
+        limit.is_enforced |= limit.group is not None
         return limit
+
+    def look(self, pid: int) -> bool:
+        """Tells whether a process, with what it has started, has passed the limit with what no other file backs."""
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            held = [part.memory_info() for part in (process, *process.children(recursive=True))]
+            self.is_passed |= sum(part.rss - getattr(part, "shared", 0) for part in held) > self.bytes
+        return self.is_passed
 
     @property
     def has_killed(self) -> bool:
-        """Tells whether the kernel has ended the process for having passed the limit of its cgroup."""
+        """Tells whether the process was ended for having passed the limit, by the kernel or by whoever looked."""
         events = "" if self.group is None else _read(self.group / "memory.events")
-        return re.search(r"^oom_kill [1-9]", events, re.MULTILINE) is not None
+        return self.is_passed or re.search(r"^oom_kill [1-9]", events, re.MULTILINE) is not None
 
     def lift(self) -> None:
         """Removes the cgroup of a process that has ended."""
