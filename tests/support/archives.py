@@ -60,6 +60,11 @@ def _lzma(content: bytes) -> bytes:
     return struct.pack("<HH", 9 << 8 | 20, 5) + packed[:5] + packed[13:]
 
 
+def zstandard(content: bytes) -> bytes:
+    """As the program does it, with a checksum."""
+    return zstd.compress(content, options={zstd.CompressionParameter.checksum_flag: 1})
+
+
 # By the number that a zip has for it.
 METHODS: dict[int, Callable[[bytes], bytes]] = {
     0: bytes,

@@ -71,7 +71,7 @@ class Member:
 
     @property
     def suffix(self) -> str:
-        return PurePosixPath(self.name).suffix.lower()
+        return PurePosixPath(self.name).suffix.strip().lower()
 
 
 def members(

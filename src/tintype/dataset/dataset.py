@@ -21,7 +21,7 @@ from tintype.dataset.caption_files import CaptionFiles
 from tintype.dataset.caption_forms import summary_of
 from tintype.dataset.captions import TRIGGER_TOKEN, Caption, caption_of, placeholders
 from tintype.dataset.faces import finder_name
-from tintype.dataset.image import SUFFIXES
+from tintype.dataset.image import SUFFIXES, is_picture
 from tintype.dataset.names import regularisation_folder
 from tintype.dataset.prepare import (
     SEVERAL_FRAMINGS,
@@ -145,7 +145,8 @@ class _Intake:
     def images(self, unpacked: Iterable[Member], most: int) -> Iterator[Member]:
         """Yields the members that are images; raises TooManyFiles. Captions are read, all else is noted."""
         for member in self._of_subject(unpacked):
-            if member.suffix in SUFFIXES or member.suffix == "":  # phones and messengers strip suffixes
+            assert member.path is not None
+            if is_picture(member.path) or member.suffix in SUFFIXES or member.suffix == "":
                 self._pictures[member.name] = member.identity
                 if len(self._pictures) > most:
                     raise TooManyFiles(

@@ -11,19 +11,27 @@ from __future__ import annotations
 import functools
 import io
 import math
-import struct
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from tintype.dataset.framing import Box
-from tintype.errors import ImageLoadError, ImageTooLarge, UnsupportedImage
+from tintype.dataset.png import checked_png, is_png
+from tintype.errors import ImageLoadError, ImageTooLarge, InputError, UnsupportedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF", "GIF", "BMP", "TIFF")  # JPEG brings MPO along
+# What people call such files; only what is in them decides. A file of such a name that holds something else is said.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".gif", ".bmp", ".tif", ".tiff", ".jfif",
-            ".mpo")  # fmt: skip
+            ".mpo", ".jpe", ".apng", ".hif")  # fmt: skip
+_HEAD = 18  # bytes that tell a format
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)  # lengths: "BM" alone may begin a sentence
+# Formats whose files end with pixels, and with a run of zeros only where a copy was never finished.
+_ENDS_IN_PIXELS = ("WEBP", "HEIF", "AVIF")
+_ZEROS = bytes(256)
 # No training area needs more than this on its long side, even after a tight crop; larger JPEGs are decoded at half.
 LONGEST_SIDE = 4000
 # After whole-number reduction a crop may be this much larger than asked; beyond, it is resampled to the very size.
@@ -39,8 +47,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError,
-           OverflowError, RuntimeError, struct.error, MemoryError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,21 +121,44 @@ def read_photo(
     """
     register_heif()
     try:
-        with Image.open(path, formats=FORMATS) as opened:
-            return _decode(opened, name, most_pixels, reserve)
-    except UnidentifiedImageError:
-        raise UnsupportedImage(
-            f"{name} is not a picture in a format that is read here.",
-            remedy="Save it as JPEG or PNG.",
-            ctx={"supported_formats": [suffix.removeprefix(".") for suffix in SUFFIXES]},
-        ) from None
+        with path.open("rb") as file:
+            if is_png(file.read(_HEAD)):
+                with checked_png(file) as (content, profile), Image.open(content, formats=("PNG",)) as opened:
+                    if profile is not None:
+                        opened.info["icc_profile"] = profile
+                    return _decode(opened, name, most_pixels, reserve)
+            with Image.open(path, formats=FORMATS) as opened:
+                if opened.format in _ENDS_IN_PIXELS and _ends_in_zeros(file):
+                    raise OSError("its end is missing")
+                return _decode(opened, name, most_pixels, reserve)
+    except InputError:
+        raise
     except Image.DecompressionBombError:
         raise _too_large(name, most_pixels) from None
-    except _DAMAGE as problem:  # Pillow's decoders raise all of these for damaged files
+    except Exception as problem:  # Pillow's decoders raise anything for damaged files
+        if isinstance(problem, UnidentifiedImageError):
+            if not is_picture(path):
+                raise _unsupported(name) from None
+            problem = OSError("its first bytes are those of a picture, what follows is not")
         why = (str(problem).strip() or type(problem).__name__).splitlines()[0][:120]
         raise ImageLoadError(
             f"{name} is damaged and cannot be decoded ({why}).", remedy="Export or copy it again."
         ) from None
+
+
+def is_picture(path: Path) -> bool:
+    """Tells by a file's first bytes whether it is in a format that is read here, whatever it is called."""
+    register_heif()
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith(b"BM"):
+        return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    return any(Image.OPEN[form][1](head) is True for form in FORMATS)  # type: ignore[misc]
+
+
+def _ends_in_zeros(file: IO[bytes]) -> bool:
+    file.seek(-min(len(_ZEROS), file.seek(0, os.SEEK_END)), os.SEEK_END)
+    return file.read() == _ZEROS
 
 
 def _decode(opened: Image.Image, name: str, most_pixels: int, reserve: Callable[[int], None]) -> Photo:
@@ -139,14 +168,17 @@ def _decode(opened: Image.Image, name: str, most_pixels: int, reserve: Callable[
     repairs = []
     if opened.format != "MPO" and getattr(opened, "is_animated", False):
         repairs.append("first of several frames taken")
-    before, turned = opened.size, _orientation(opened) != 1
+    # Tags are read when the pixels are: Pillow decodes a PNG for its tags, and whatever is wrong would be theirs. Only
+    # of a TIFF they are read before, because Pillow turns that by itself.
+    turned = opened.format == "TIFF" and _orientation(opened) != 1
+    before = opened.size
     if (shrink := max(before) // LONGEST_SIDE) >= 2:  # reads every byte as well, but computes fewer pixels
         opened.draft("RGB", (before[0] // shrink, before[1] // shrink))
     opened.load()
     if max(opened.size) != max(before):
         repairs.append(f"reduced to {opened.width}x{opened.height}")
-    orientation = _orientation(opened)  # 1 after all for TIFF, which Pillow turns by itself
-    if turned:
+    orientation = _orientation(opened)
+    if turned or orientation != 1:
         repairs.append("turned upright")
     profile = opened.info.get("icc_profile")
     pixels, alpha, conversions = _plain(opened)
@@ -162,7 +194,7 @@ def _decode(opened: Image.Image, name: str, most_pixels: int, reserve: Callable[
 def _orientation(image: Image.Image) -> int:
     try:
         turned = image.getexif().get(_ORIENTATION, 1)
-    except _DAMAGE:
+    except Exception:
         return 1  # broken tags are no reason to lose a good image
     return turned if turned in _TURNS else 1
 
@@ -211,6 +243,14 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
         return None
 
 
+def _unsupported(name: str) -> UnsupportedImage:
+    return UnsupportedImage(
+        f"{name} is not a picture in a format that is read here.",
+        remedy="Save it as JPEG or PNG.",
+        ctx={"supported_formats": [suffix.removeprefix(".") for suffix in SUFFIXES]},
+    )
+
+
 def _too_large(name: str, most_pixels: int) -> ImageTooLarge:
     side = int(most_pixels**0.5)
     return ImageTooLarge(
@@ -222,7 +262,8 @@ def _too_large(name: str, most_pixels: int) -> ImageTooLarge:
 
 @functools.cache
 def register_heif() -> None:
-    """Registers HEIC with Pillow; once, and before any thread decodes."""
+    """Registers HEIC with Pillow, beside all that Pillow knows; once, and before any thread decodes."""
     import pillow_heif
 
+    Image.init()
     pillow_heif.register_heif_opener()

@@ -33,11 +33,14 @@ class _TarInfo(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if buf.count(0) == tarfile.BLOCKSIZE - 1:  # of the padding, but for a damaged byte
+            buf = bytes(tarfile.BLOCKSIZE)
         try:
             return super().frombuf(buf, encoding, errors)
         except tarfile.InvalidHeaderError:  # type: ignore[attr-defined]
+            resembles = buf[257:262] == b"ustar" or buf[148:154].isdigit()  # its magic, or its checksum
             name = bytes(buf[:100]).split(b"\0")[0].decode(encoding, "replace")
-            raise _DamagedHeader(name if buf[257:262] == b"ustar" else None) from None
+            raise _DamagedHeader(name if resembles else None) from None
 
 
 def tar_entries(stream: BoundedStream, most: int, longest: int) -> Iterator[Entry]:
