@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from tests.support.archives import RawMember, raw_zip
 from tests.support.images import encoded, person, scene, zipped
 
 from tintype.dataset import Dataset, DatasetOptions, Limits, open_dataset
+from tintype.dataset.image import register_heif
 from tintype.dataset.subject import SubjectFinder, find_face, whole
 from tintype.errors import ImageLoadError, ImageTooLarge, InputError, TooFewFiles, TooManyFiles
 
@@ -253,3 +255,36 @@ def test_too_few_usable_pictures_are_refused_after_it_was_said_which_are_not(tmp
         open_dataset(archive, tmp_path / "out", options, find_subject=whole, log=lines.append)
     assert any("broken.png" in line for line in lines)
     assert any("copy.png" in line for line in lines)
+
+
+def test_what_is_in_a_file_decides_whether_it_is_a_picture_and_not_its_name(tmp_path: Path) -> None:
+    forms = {
+        "a.jpe": "JPEG", "b.jpg_large": "JPEG", "c.apng": "PNG", "e.jpg ": "JPEG", "photo.jpg (1)": "JPEG",
+        "IMG_1": "HEIF", "f.jpg": "HEIF", "g.heic": "JPEG", "h.jpg": "AVIF", "i.webp.crdownload": "WEBP",
+        "j.JPG_original": "TIFF", "k.dat": "GIF", "l.tmp": "BMP", "m.txt": "PNG", "n.json": "WEBP", "o.": "HEIF",
+    }  # fmt: skip
+    register_heif()
+    pictures = {name: picture(seed, form=form) for seed, (name, form) in enumerate(forms.items())}
+    others = {"p.docx": b"words", "q.jpe": b"words", "r.jpg_large": b"words", "s.mp4": b"\0\0\0\x18ftypisom"}
+    dataset, _ = opened(tmp_path, {**pictures, **others})
+    assert {image.name for image in dataset.report.kept} == set(forms)
+    assert {note.name for note in dataset.report.dropped} == set(others)
+
+
+def test_what_is_damaged_is_left_out_by_name_and_the_rest_is_trained(tmp_path: Path) -> None:
+    good = {f"good{n}.png": picture(n) for n in range(3)}
+    damaged = {}
+    for number, percent in enumerate((10, 50, 90)):
+        content = bytearray(picture(number + 3))
+        content[len(content) * percent // 100] ^= 0x55
+        damaged[f"flip{percent}.png"] = bytes(content)
+    dataset, lines = opened(tmp_path, good | damaged)
+    assert {image.name for image in dataset.report.kept} == set(good)
+    assert {note.name for note in dataset.report.dropped} == set(damaged)
+    assert all(any(name in line for line in lines) for name in damaged)
+
+
+def test_an_archive_of_members_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(raw_zip([RawMember(f"{n}.png".encode(), picture(n), method=98) for n in range(3)]))
+    with pytest.raises(TooFewFiles, match=r"0\.png: compressed by PPMd"):
+        open_dataset(tmp_path / "a", tmp_path / "out", TOK, find_subject=whole, log=lambda line: None)
