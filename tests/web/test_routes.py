@@ -185,7 +185,8 @@ def test_only_what_carries_its_own_permission_is_open() -> None:
         if resource.asks is Credential.NONE
         for handler in resource.handlers.values()
     } == {
-        "front", "health", "ready", "error_page", "download", "signed_upload", "upload_part", "part_url",
+        "front", "health", "ready", "error_page", "describe_server", "endpoint_document",
+        "download", "signed_upload", "upload_part", "part_url",
         "complete_parts", "webhook_keys", "refuse_over_http",
     }  # fmt: skip
     part = find("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/1")

@@ -37,6 +37,7 @@ async def front(call: Call) -> Response:
                 "health": f"{call.origin}/health",
                 "ready": f"{call.origin}/ready",
                 "errors": f"{call.origin}/docs/errors",
+                "openapi": f"{call.origin}/openapi.json",
             }
         )
     rows = "\n".join(f"<li><code>{escape(id_)}</code>: {escape(title)}</li>" for id_, title in endpoints.items())

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
 
 from tintype.fal import HOST_PATTERNS
-from tintype.web import auth, custom_models, downloads, pages, run, status, submit, uploads, webhooks
+from tintype.web import auth, custom_models, downloads, openapi, pages, run, status, submit, uploads, webhooks
 from tintype.web.access import check_origin
 from tintype.web.auth import Credential
 from tintype.web.services import Call, Services
@@ -54,6 +54,7 @@ class Resource(Route):
         super().__init__(path, self._serve, methods=list(handlers))
         self.asks = asks
         self.handlers = handlers
+        self.is_open = asks is Credential.NONE
         # A run makes work even by GET, so that HEAD is no harmless look at it, nor a link on a foreign page one.
         self._makes_work = asks is Credential.KEY_OR_APP_TOKEN
         if self._makes_work and self.methods is not None:
@@ -67,6 +68,11 @@ class Resource(Route):
         owner = await services.store.keys.owner_of(key_id)
         handler = self.handlers["GET" if http.method == "HEAD" else http.method]
         return await handler(Call(http, services, key_id, owner, origin=http.state.origin))
+
+
+async def describe_server(call: Call) -> Response:
+    """Answers `GET /openapi.json`: the whole server in one document."""
+    return openapi.server_document(call, {"": (*PAGES, *OURS), "/rest": REST, "/cdn": CDN})
 
 
 _OPEN, _UPLOADS, _RUNS = Credential.NONE, Credential.KEY_OR_UPLOAD_TOKEN, Credential.KEY_OR_APP_TOKEN
@@ -124,6 +130,8 @@ PAGES = (
     Resource("/health", _OPEN, GET=pages.health),
     Resource("/ready", _OPEN, GET=pages.ready),
     Resource("/docs/errors", _OPEN, GET=pages.error_page),
+    Resource("/openapi.json", _OPEN, GET=describe_server),
+    Resource("/api/openapi/queue/openapi.json", _OPEN, GET=openapi.endpoint_document),
 )
 
 _PARTS_OF_FAL: Mapping[str, Sequence[BaseRoute]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}

@@ -1,0 +1,256 @@
+"""Describes the endpoints as OpenAPI, for the programs that read what a model takes before they call it.
+
+Everything follows from the declarations in the catalogue and from the table of routes. A document of one endpoint has
+fal's form (its paths, names and `x-fal-` fields, OpenAPI 3.0), with this server in the place of fal's.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tintype import __version__, catalog
+from tintype.catalog import Endpoint
+from tintype.errors import BadRequest, Json, NotFound
+from tintype.web.directions import nearest_endpoint
+from tintype.web.responses import json_response
+from tintype.web.services import Call
+
+_REF = "#/components/schemas/{model}"
+_VALUES = ("default", "enum", "const", "examples", "properties")  # what holds no schema itself
+_Model = tuple[type[BaseModel], Literal["validation", "serialization"]]
+
+_TEXT, _NUMBER, _URL = {"type": "string"}, {"type": "number", "nullable": True}, {"type": "string", "format": "uri"}
+_SHARED: Json = {
+    "QueueStatus": {
+        "type": "object",
+        "required": ["status", "request_id", "response_url", "status_url", "cancel_url", "logs", "metrics"],
+        "properties": {
+            "status": {"type": "string", "enum": ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]},
+            "request_id": {**_TEXT, "description": "The request id."},
+            "queue_position": {"type": "integer", "description": "How many requests are before it."},
+            "response_url": _URL,
+            "status_url": _URL,
+            "cancel_url": _URL,
+            "logs": {
+                "type": "array",
+                "nullable": True,
+                "items": {
+                    "type": "object",
+                    "properties": {"timestamp": _TEXT, "level": _TEXT, "source": _TEXT, "message": _TEXT},
+                },
+            },
+            "metrics": {"type": "object", "additionalProperties": True},
+            "progress": {**_NUMBER, "description": "From 0 to 1."},
+            "eta": {**_NUMBER, "description": "Seconds."},
+            "error": {**_TEXT, "description": "How a completed request failed."},
+            "error_type": _TEXT,
+        },
+    },
+    "Cancellation": {
+        "type": "object",
+        "required": ["status", "detail"],
+        "properties": {
+            "status": {"type": "string", "enum": ["CANCELLATION_REQUESTED", "ALREADY_COMPLETED", "NOT_FOUND"]},
+            "detail": _TEXT,
+        },
+    },
+    "Error": {
+        "type": "object",
+        "required": ["detail", "message"],
+        "properties": {
+            "detail": {"anyOf": [_TEXT, {"type": "array", "items": {"$ref": "#/components/schemas/InputError"}}]},
+            "message": {**_TEXT, "description": "All of it, and what to do next."},
+            "error_type": _TEXT,
+        },
+    },
+    "InputError": {
+        "type": "object",
+        "required": ["loc", "msg", "type", "url"],
+        "properties": {
+            "loc": {"type": "array", "items": {"anyOf": [_TEXT, {"type": "integer"}]}},
+            "msg": _TEXT,
+            "type": _TEXT,
+            "url": _URL,
+            "ctx": {"type": "object", "additionalProperties": True},
+            "input": {"description": "What was sent."},
+        },
+    },
+}
+
+
+async def endpoint_document(call: Call) -> Response:
+    """Answers `GET /api/openapi/queue/openapi.json?endpoint_id=…`: one endpoint on the queue, as fal describes it."""
+    name = call.http.query_params.get("endpoint_id", "").strip().strip("/")
+    if not name:
+        raise BadRequest("No endpoint is named.", remedy=f"Send ?endpoint_id={catalog.ENDPOINTS[0].id}.")
+    endpoint = catalog.find(name)
+    if endpoint is None:
+        nearest = nearest_endpoint(name)
+        raise NotFound(f"There is no endpoint {name[:200]!r}.", remedy=f"Did you mean {nearest}?" if nearest else "")
+    info = {
+        "title": f"Queue OpenAPI for {name}",
+        "version": __version__,
+        "description": endpoint.description,
+        "x-fal-metadata": {
+            "endpointId": name,
+            "category": endpoint.category,
+            "playgroundUrl": f"{call.origin}/",
+            "documentationUrl": f"{call.origin}/",
+        },
+    }
+    return json_response(_document(info, call.queue_url, [endpoint], _queue_paths("", name, endpoint)))
+
+
+def server_document(call: Call, described: Mapping[str, Sequence[Route]]) -> Response:
+    """Describes the whole server: each endpoint on the queue and as a run, and other routes by their prefix."""
+    paths: Json = {}
+    for prefix, routes in described.items():
+        for route in routes:
+            paths[prefix + route.path_format] = _route_operations(route)
+    for endpoint in catalog.ENDPOINTS:
+        for name in (endpoint.id, *endpoint.aliases):
+            paths |= _queue_paths("/queue", name, endpoint) | _run_paths(name, endpoint)
+    info = {"title": "tintype", "version": __version__, "description": "A self-hosted fal for personalization."}
+    return json_response(_document(info, call.origin, catalog.ENDPOINTS, paths))
+
+
+def _document(info: Json, server: str, endpoints: Sequence[Endpoint], paths: Json) -> Json:
+    return {
+        "openapi": "3.0.4",
+        "info": info,
+        "components": {
+            "securitySchemes": {
+                "apiKeyAuth": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Authorization",
+                    "description": "Key <id>:<secret>",
+                }
+            },
+            "schemas": {**_SHARED, **_schemas(endpoints)},
+        },
+        "paths": paths,
+        "servers": [{"url": server}],
+        "security": [{"apiKeyAuth": []}],
+    }
+
+
+def _queue_paths(prefix: str, name: str, endpoint: Endpoint) -> Json:
+    about: Json = {"name": "request_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    logs: Json = {"name": "logs", "in": "query", "schema": {"type": "integer", "enum": [0, 1]}}
+    webhook: Json = {"name": "fal_webhook", "in": "query", "schema": {"type": "string"}}
+    base, status = f"{prefix}/{name}", "QueueStatus"
+    one = f"{base}/requests/{{request_id}}"
+    return {
+        base: {"post": {**_input(endpoint, name), "parameters": [webhook], **_answers({"200": status})}},
+        one: {"get": {"parameters": [about], **_answers({"200": _name_of(endpoint, "Output")})}},
+        f"{one}/status": {"get": {"parameters": [about, logs], **_answers({"200": status, "202": status})}},
+        f"{one}/cancel": {"put": {"parameters": [about], **_answers({"202": "Cancellation", "400": "Cancellation"})}},
+    }
+
+
+def _run_paths(name: str, endpoint: Endpoint) -> Json:
+    output = _answers({"200": _name_of(endpoint, "Output")})
+    return {f"/run/{name}": {"post": {**_input(endpoint, name), **output}}}
+
+
+def _input(endpoint: Endpoint, name: str) -> Json:
+    content: Json = {"schema": {"$ref": _REF.format(model=_name_of(endpoint, "Input"))}}
+    if endpoint.examples:
+        content["example"] = endpoint.examples[0]
+    body = {"required": True, "content": {"application/json": content}}
+    return {"summary": endpoint.title, "tags": [name], "requestBody": body}
+
+
+def _answers(schemas: Mapping[str, str]) -> Json:
+    described = {**schemas, "default": "Error"}
+    return {
+        "responses": {
+            status: {
+                "description": schema,
+                "content": {"application/json": {"schema": {"$ref": _REF.format(model=schema)}}},
+            }
+            for status, schema in described.items()
+        }
+    }
+
+
+def _route_operations(route: Route) -> Json:
+    """Describes a route by what its handlers say of themselves."""
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.param_convertors
+    ]
+    is_open = getattr(route, "is_open", False)
+    return {
+        method.lower(): {
+            "summary": " ".join((inspect.getdoc(handler) or "").partition("\n\n")[0].split()),
+            "parameters": parameters,
+            "responses": {"default": {"description": "As the manual says."}},
+            **({"security": []} if is_open else {}),
+        }
+        for method, handler in getattr(route, "handlers", {}).items()
+    }
+
+
+def _name_of(endpoint: Endpoint, part: str) -> str:
+    """Names a schema as fal does: the endpoint's id in camel case, without fal's own owner."""
+    words = re.split(r"[^A-Za-z0-9]+", endpoint.id.removeprefix("fal-ai/"))
+    return "".join(word[:1].upper() + word[1:] for word in words) + part
+
+
+def _schemas(endpoints: Sequence[Endpoint]) -> Json:
+    """Makes the schemas of all inputs and outputs, and of what they hold."""
+    roots: dict[str, _Model] = {}
+    for endpoint in endpoints:
+        roots[_name_of(endpoint, "Input")] = endpoint.input, "validation"
+        roots[_name_of(endpoint, "Output")] = endpoint.output, "serialization"
+    own, parts = _definitions(tuple(dict.fromkeys(roots.values())))
+    return {**parts, **{name: {**own[model], "title": name} for name, model in roots.items()}}
+
+
+@functools.lru_cache(maxsize=64)
+def _definitions(models: tuple[_Model, ...]) -> tuple[dict[_Model, Json], Json]:
+    """Makes the schemas of models, and by name those of what they hold."""
+    references, made = models_json_schema(models, ref_template=_REF)
+    definitions = {name: as_openapi(schema) for name, schema in made["$defs"].items()}
+    names = {model: reference["$ref"].rpartition("/")[2] for model, reference in references.items()}
+    own = {model: definitions[name] for model, name in names.items()}
+    return own, {name: schema for name, schema in definitions.items() if name not in names.values()}  # type: ignore[return-value]
+
+
+def as_openapi(schema: Any) -> Any:
+    """Brings a JSON schema into OpenAPI 3.0's older dialect, with fal's word for the order of properties."""
+    if isinstance(schema, list):
+        return [as_openapi(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made = {name: part if name in _VALUES else as_openapi(part) for name, part in schema.items()}
+    if "properties" in schema:
+        made["properties"] = {name: as_openapi(part) for name, part in schema["properties"].items()}
+        made["x-fal-order-properties"] = list(made["properties"])
+    for bound in ("Minimum", "Maximum"):
+        if f"exclusive{bound}" in schema:
+            made |= {bound.lower(): schema[f"exclusive{bound}"], f"exclusive{bound}": True}
+    if "const" in made:
+        made["enum"] = [made.pop("const")]
+    if "examples" in made:
+        made["example"] = made.pop("examples")[0]
+    choices = [part for part in made.pop("anyOf", []) if part != {"type": "null"}]
+    if len(choices) < len(schema.get("anyOf", [])):
+        made["nullable"] = True
+        if made.get("default", ...) is None:
+            del made["default"]
+    if len(choices) == 1:
+        made = {**({"allOf": choices} if "$ref" in choices[0] else choices[0]), **made}
+    elif choices:
+        made["anyOf"] = choices
+    return made
