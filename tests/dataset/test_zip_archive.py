@@ -41,6 +41,15 @@ def test_every_method_of_compression_is_read(tmp_path: Path, method: int) -> Non
     assert unpacked(tmp_path, raw_zip([replace(one, method=method) for one in GOOD])) == (CONTENT, {})
 
 
+def test_what_is_not_what_its_method_says_is_named_with_the_way_out(tmp_path: Path) -> None:
+    for method, said in ((9, "Deflate64"), (93, "Zstandard"), (14, "LZMA")):
+        _, left = unpacked(
+            tmp_path, raw_zip([replace(GOOD[0], method=method, packed=b"\x89PNG\r\n\x1a\n" + bytes(99))])
+        )
+        assert said in left["p0.png"]
+        assert "pack the photos again" in left["p0.png"]
+
+
 @pytest.mark.parametrize(("method", "said"), [(98, "PPMd"), (6, "Implode"), (97, "WavPack"), (77, "method 77")])
 def test_a_method_that_is_not_read_is_named_with_the_way_out(tmp_path: Path, method: int, said: str) -> None:
     read, left = unpacked(tmp_path, raw_zip([replace(GOOD[0], method=method), *GOOD[1:]]))

@@ -150,7 +150,9 @@ def _read(file: IO[bytes], member: _Member) -> Iterator[bytes]:
         yield from _pieces(file, member)
     except (*DAMAGED_STREAM, ValueError, OverflowError, struct.error) as problem:
         why = (str(problem).strip() or type(problem).__name__).splitlines()[0][:80]
-        raise UnreadableMember(f"damaged in the archive ({why})") from None
+        # Another method than the usual one is as likely the reason as damage is, and the same thing helps.
+        packed = "" if member.method in _USUAL else f", where it is compressed by {_name_of(member.method)}; {_AGAIN}"
+        raise UnreadableMember(f"damaged in the archive ({why}){packed}") from None
 
 
 def _pieces(file: IO[bytes], member: _Member) -> Iterator[bytes]:
@@ -208,7 +210,10 @@ class _Deflate64:
             self._waiting, self._at = data, 0
         out = bytearray()
         while self._at < len(self._waiting) and len(out) < max_length and not self.eof:
-            out += self._inner.inflate(self._waiting[self._at : self._at + _DEFLATE64_INPUT])
+            try:
+                out += self._inner.inflate(self._waiting[self._at : self._at + _DEFLATE64_INPUT])
+            except ValueError:  # which has a number and no words
+                raise zlib.error("invalid data") from None
             self._at += _DEFLATE64_INPUT
         return bytes(out)
 
@@ -224,7 +229,17 @@ _METHODS: dict[int, Callable[[], Any]] = {
     93: DECOMPRESSORS["zst"],
     95: DECOMPRESSORS["xz"],
 }
-_NOT_READ = {1: "Shrink", 6: "Implode", 10: "PKWARE's own method", 96: "a method for JPEG", 97: "WavPack", 98: "PPMd"}
+_USUAL = (0, 8)  # stored, and Deflate
+_NAMES = {
+    1: "Shrink", 6: "Implode", 9: "Deflate64 (as Windows' Explorer does above 2 GB)", 10: "PKWARE's own method",
+    12: "bzip2", _LZMA: "LZMA", 20: "Zstandard", 93: "Zstandard", 95: "xz", 96: "a method for JPEG", 97: "WavPack",
+    98: "PPMd",
+}  # fmt: skip
+_AGAIN = "pack the photos again as a plain .zip"
+
+
+def _name_of(method: int) -> str:
+    return _NAMES.get(method, f"method {method}")
 
 
 def _decompressor(file: IO[bytes], member: _Member) -> Any:
@@ -232,11 +247,10 @@ def _decompressor(file: IO[bytes], member: _Member) -> Any:
     if member.method == _LZMA:
         _, _, coding, memory = _LZMA_HEADER.unpack(file.read(_LZMA_HEADER.size))
         if memory > XZ_MEMORY_BYTES:
-            raise UnreadableMember("it takes too much memory to unpack; pack the photos again as a plain .zip")
+            raise UnreadableMember(f"it takes too much memory to unpack; {_AGAIN}")
         settings = {"id": lzma.FILTER_LZMA1, "dict_size": memory, "lc": coding % 9}
         settings |= {"lp": coding // 9 % 5, "pb": coding // 45}
         return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[settings])
     if member.method not in _METHODS:
-        method = _NOT_READ.get(member.method, f"method {member.method}")
-        raise UnreadableMember(f"compressed by {method}, which is not read here; pack the photos again as a plain .zip")
+        raise UnreadableMember(f"compressed by {_name_of(member.method)}, which is not read here; {_AGAIN}")
     return _METHODS[member.method]()
