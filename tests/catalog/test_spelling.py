@@ -216,6 +216,12 @@ def test_the_nearest_field_is_one_alike_or_holding_the_word_or_the_only_one_left
     assert endpoint.unknown_fields(body) == unknown
 
 
+def test_only_the_first_unknown_fields_are_compared_with_what_there_is() -> None:
+    body = {"prompt": "x", **{f"guidance_scal{number}": 1 for number in range(1000)}, "g" * 900_000: 1}
+    assert FLUX_LORA.unknown_fields(body) == [(f"guidance_scal{number}", "guidance_scale") for number in range(20)]
+    assert FLUX_LORA.unknown_fields({"guidance_scale" * 60_000: 1}) == [("guidance_scale" * 60_000, None)]
+
+
 def test_the_words_of_one_choice_are_told_apart() -> None:
     """No two words of a choice differ only in what makes no difference."""
     for endpoint in ENDPOINTS:

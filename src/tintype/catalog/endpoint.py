@@ -83,9 +83,9 @@ class Endpoint:
         job: Callable[..., Any] = getattr(importlib.import_module(module), function)
         return job
 
-    def unknown_fields(self, body: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-        """Fields the endpoint does not know, at whatever depth, each with the nearest known name."""
-        return [(where(loc), nearest) for loc, nearest in as_declared(body, self.input).unknown]
+    def unknown_fields(self, body: Mapping[str, Any], most: int = 20) -> list[tuple[str, str | None]]:
+        """Fields the endpoint does not know, at whatever depth, each with the nearest known name; the first `most`."""
+        return [(where(field.loc), field.nearest) for field in as_declared(body, self.input).unknown[:most]]
 
 
 # Pydantic's names for what fal calls otherwise (WIRE §4.1); everything else passes through.

@@ -20,15 +20,43 @@ from pydantic.fields import FieldInfo
 
 Loc = tuple[str | int, ...]
 
+_LONGEST_NAME = 100  # characters that are compared
 _JOINTS = re.compile(r"[\s_-]+")
+
+
+@dataclass(frozen=True)
+class UnknownField:
+    """Names a field that is not declared, by the way to it, among those that are and those that were given."""
+
+    loc: Loc
+    known: Collection[str]
+    given: Collection[str]
+
+    @property
+    def nearest(self) -> str | None:
+        """Finds the known field that was most likely meant.
+
+        It is one that looks alike; else the only one that begins with the name or has it for a word; else the only one
+        that was not given.
+        """
+        name = str(self.loc[-1])[:_LONGEST_NAME]
+        for alike in (
+            difflib.get_close_matches(name, self.known, n=1),
+            [one for one in self.known if name and one.startswith(name)],
+            [one for one in self.known if name in one.split("_")],
+            [one for one in self.known if one not in self.given],
+        ):
+            if len(alike) == 1:
+                return alike[0]
+        return None
 
 
 @dataclass
 class Body:
-    """Holds a body as its declaration means it, and the way to each field that is unknown, with the nearest known."""
+    """Holds a body as its declaration means it, and the fields in it that are not declared."""
 
     value: Any
-    unknown: list[tuple[Loc, str | None]] = field(default_factory=list)
+    unknown: list[UnknownField] = field(default_factory=list)
 
 
 def as_declared(given: Any, declared: Any) -> Body:
@@ -51,7 +79,7 @@ def _key(word: str) -> str:
     return _JOINTS.sub("", word).lstrip(".").casefold()
 
 
-def _read(given: Any, declared: Any, loc: Loc, unknown: list[tuple[Loc, str | None]]) -> Any:
+def _read(given: Any, declared: Any, loc: Loc, unknown: list[UnknownField]) -> Any:
     forms = list(_forms(declared))
     if isinstance(given, Mapping):
         models = [form for form in forms if isinstance(form, type) and issubclass(form, BaseModel)]
@@ -66,10 +94,10 @@ def _read(given: Any, declared: Any, loc: Loc, unknown: list[tuple[Loc, str | No
 
 
 def _read_object(
-    given: Mapping[str, Any], model: type[BaseModel], loc: Loc, unknown: list[tuple[Loc, str | None]]
+    given: Mapping[str, Any], model: type[BaseModel], loc: Loc, unknown: list[UnknownField]
 ) -> dict[str, Any]:
     known = _fields(model)
-    unknown += [((*loc, name), nearest(name, known, given)) for name in given if name not in known]
+    unknown += [UnknownField((*loc, name), known, given) for name in given if name not in known]
     return {
         name: _read(value, known[name].annotation, (*loc, name), unknown) if name in known else value
         for name, value in given.items()
@@ -111,20 +139,3 @@ def _words(forms: Iterable[Any]) -> list[str]:
         elif isinstance(form, type) and issubclass(form, Enum):
             choices += [member.value for member in form]
     return [choice for choice in choices if isinstance(choice, str)]
-
-
-def nearest(name: str, known: Collection[str], given: Collection[str] = ()) -> str | None:
-    """Finds the known field that an unknown name most likely means, or None.
-
-    It is one that looks alike; else the only one that begins with the name or has it for a word; else the only one that
-    was not given.
-    """
-    for alike in (
-        difflib.get_close_matches(name, known, n=1),
-        [one for one in known if name and one.startswith(name)],
-        [one for one in known if name in one.split("_")],
-        [one for one in known if one not in given],
-    ):
-        if len(alike) == 1:
-            return alike[0]
-    return None

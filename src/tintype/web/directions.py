@@ -31,6 +31,7 @@ _ASKED = {
     "logs": ("GET", "/status?logs=1"),
     "status": ("GET", "/status"),
 }
+_LONGEST_PATH = 200  # characters that are compared
 _ANY_APP = "{owner}/{alias}"
 
 
@@ -61,7 +62,7 @@ async def directions(http: HttpRequest) -> str:
 def nearest_endpoint(path: str) -> str:
     """Finds the endpoint whose id or alias a path holds, or else resembles; "" for none, and for the id itself."""
     parts = path.strip("/").split("/")
-    name = "/".join(parts[parts[0] in PREFIXES :])
+    name = "/".join(parts[parts[0] in PREFIXES :])[:_LONGEST_PATH]
     held = [known for known in _names() if f"/{known}/" in f"/{name}/"]
     if name in held:
         return ""

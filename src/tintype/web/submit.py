@@ -23,7 +23,6 @@ from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.webhook_sender import check_receiver
 
-_MOST_NOTES = 20
 _LONGEST_AFFINITY = 1000  # characters
 
 
@@ -144,7 +143,7 @@ def _digest(call: Call, body: Body) -> str:
 
 def _notes(endpoint: Endpoint, body: Mapping[str, object]) -> tuple[str, ...]:
     notes = []
-    for name, nearest in endpoint.unknown_fields(body)[:_MOST_NOTES]:
+    for name, nearest in endpoint.unknown_fields(body):
         shown = "".join(character if character.isprintable() else "?" for character in name[:60])
         hint = f" Did you mean {nearest}?" if nearest else ""
         notes.append(f"{shown!r} is not an input of {endpoint.id} and was ignored.{hint}")
