@@ -103,6 +103,42 @@ def test_a_copy_that_was_never_finished_is_damaged(tmp_path: Path, way: str, sha
         read(tmp_path, content[:whole] + bytes(len(content) - whole))
 
 
+JPEGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "usual": ("RGB", {"quality": 90}), "small": ("RGB", {"quality": 60, "subsampling": 2}), "grey": ("L", {}),
+    "progressive": ("RGB", {"progressive": True}), "restarts": ("RGB", {"restart_marker_blocks": 8}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", JPEGS)
+@pytest.mark.parametrize("share", [0.35, 0.6, 0.85])
+def test_a_jpeg_that_lost_a_part_is_damaged_though_it_ends_as_it_should(tmp_path: Path, way: str, share: float) -> None:
+    mode, options = JPEGS[way]
+    jpeg = encoded(scene(size=(480, 360)).convert(mode), "JPEG", **options)
+    assert read(tmp_path, jpeg).size == (480, 360)
+    at = int(len(jpeg) * share)
+    faults = [jpeg[:at] + b"\xff\xd9"]
+    if way != "restarts":  # between two of these marks a decoder finds its way again
+        faults += [jpeg[:at] + bytes(3000) + jpeg[at + 3000 :], jpeg[:at] + jpeg[at + 3000 :]]
+    for damaged in faults:
+        with pytest.raises(ImageLoadError, match=r"a\.pic is damaged"):
+            read(tmp_path, damaged)
+
+
+@pytest.mark.parametrize("behind", [b"\0", b"\xff\xff", b"ab" * 20, bytes(40)])
+def test_what_cameras_leave_behind_the_last_pixel_is_no_damage(tmp_path: Path, behind: bytes) -> None:
+    jpeg = made("jpeg")
+    for content in (jpeg[:-2] + behind + jpeg[-2:], jpeg + behind, jpeg + bytes(9000), jpeg + b"video" * 5000):
+        assert read(tmp_path, content).crop().tobytes() == read(tmp_path, jpeg).crop().tobytes()
+
+
+@pytest.mark.parametrize("way", JPEGS)
+def test_a_jpeg_is_read_as_pillow_reads_it(tmp_path: Path, way: str) -> None:
+    mode, options = JPEGS[way]
+    jpeg = encoded(scene(size=(131, 77)).convert(mode), "JPEG", **options)
+    with Image.open(io.BytesIO(jpeg)) as opened:
+        assert read(tmp_path, jpeg).crop().tobytes() == opened.convert("RGB").tobytes()
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_picture_with_nothing_but_its_first_bytes_is_damaged(tmp_path: Path, way: str) -> None:
     for rest in (b"", b"\xff" * 3000, bytes(3000)):

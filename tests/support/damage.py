@@ -73,6 +73,7 @@ def spoilt(content: bytes, suffix: str, dice: random.Random) -> bytes:
     """The picture with damage that its format can notice."""
     ways = ["cut", "head", "words"]
     ways += ["changed"] * 3 if WAYS[suffix][2] else []
+    ways += ["ended"] if suffix == "jpg" else []
     ways += ["zeros"] if suffix not in ("bmp",) else []
     way, at = dice.choice(ways), dice.randrange(len(content) // 4, len(content) - 300)
     if way == "changed":
@@ -80,7 +81,7 @@ def spoilt(content: bytes, suffix: str, dice: random.Random) -> bytes:
         return content[:at] + bytes([content[at] ^ 1 << dice.randrange(8)]) + content[at + 1 :]
     return {
         "cut": content[:at], "head": content[: dice.randrange(3, 30)], "words": b"no picture at all",
-        "zeros": content[:at] + bytes(len(content) - at),
+        "zeros": content[:at] + bytes(len(content) - at), "ended": content[:at] + b"\xff\xd9",
     }[way]  # fmt: skip
 
 

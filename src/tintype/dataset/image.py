@@ -20,6 +20,7 @@ from typing import IO
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from tintype.dataset.framing import Box
+from tintype.dataset.jpeg import decoded_jpeg
 from tintype.dataset.png import checked_png, is_png
 from tintype.errors import ImageLoadError, ImageTooLarge, InputError, UnsupportedImage
 
@@ -51,7 +52,7 @@ _TURNS = {
 
 @dataclass(frozen=True)
 class Photo:
-    """Holds a decoded image as it was stored: `pixels` (RGB, L or CMYK) not yet turned nor converted."""
+    """Holds a decoded image as it was stored: `pixels` (RGB, RGBX, L or CMYK) not yet turned nor converted."""
 
     name: str
     pixels: Image.Image
@@ -171,17 +172,14 @@ def _decode(opened: Image.Image, name: str, most_pixels: int, reserve: Callable[
     # Tags are read when the pixels are: Pillow decodes a PNG for its tags, and whatever is wrong would be theirs. Only
     # of a TIFF they are read before, because Pillow turns that by itself.
     turned = opened.format == "TIFF" and _orientation(opened) != 1
-    before = opened.size
-    if (shrink := max(before) // LONGEST_SIDE) >= 2:  # reads every byte as well, but computes fewer pixels
-        opened.draft("RGB", (before[0] // shrink, before[1] // shrink))
-    opened.load()
-    if max(opened.size) != max(before):
-        repairs.append(f"reduced to {opened.width}x{opened.height}")
+    before, stored = opened.size, _stored(opened)
+    if max(stored.size) != max(before):
+        repairs.append(f"reduced to {stored.width}x{stored.height}")
     orientation = _orientation(opened)
     if turned or orientation != 1:
         repairs.append("turned upright")
     profile = opened.info.get("icc_profile")
-    pixels, alpha, conversions = _plain(opened)
+    pixels, alpha, conversions = _plain(stored)
     colours = _to_srgb(profile, pixels.mode)
     if colours is None and pixels.mode == "CMYK":
         pixels = pixels.convert("RGB")
@@ -189,6 +187,20 @@ def _decode(opened: Image.Image, name: str, most_pixels: int, reserve: Callable[
     elif colours is not None:
         conversions = [*conversions, "colours converted to sRGB"]
     return Photo(name, pixels, orientation, alpha, colours, (*repairs, *conversions))
+
+
+def _stored(opened: Image.Image) -> Image.Image:
+    """The pixels as they are stored; of a very large JPEG fewer, which reads every byte as well but computes less."""
+    shrink = 1 << (max(opened.size) // LONGEST_SIDE or 1).bit_length() - 1  # decoders do it by powers of two
+    least = (math.ceil(opened.width / shrink), math.ceil(opened.height / shrink))
+    if opened.format in ("JPEG", "MPO"):
+        decoded = decoded_jpeg(Path(opened.filename), opened.mode, least)  # type: ignore[attr-defined]
+        if decoded is not None:
+            return decoded
+    if shrink > 1:
+        opened.draft("RGB", least)
+    opened.load()
+    return opened
 
 
 def _orientation(image: Image.Image) -> int:
@@ -200,8 +212,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain(image: Image.Image) -> tuple[Image.Image, Image.Image | None, list[str]]:
-    """Pixels as RGB, L or CMYK, the alpha channel where it is not opaque, and what was done."""
-    if image.mode in ("RGB", "L", "CMYK") and "transparency" not in image.info:
+    """Pixels as RGB, RGBX, L or CMYK, the alpha channel where it is not opaque, and what was done."""
+    if image.mode in ("RGB", "RGBX", "L", "CMYK") and "transparency" not in image.info:
         return image, None, []
     if image.has_transparency_data:
         layered = image.convert("RGBA")
@@ -236,7 +248,7 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
         return None
     try:
         meant = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if mode == "RGB" and "srgb" in ImageCms.getProfileDescription(meant).lower():
+        if mode in ("RGB", "RGBX") and "srgb" in ImageCms.getProfileDescription(meant).lower():
             return None
         return ImageCms.buildTransform(meant, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
