@@ -124,7 +124,7 @@ def test_a_jpeg_that_lost_a_part_is_damaged_though_it_ends_as_it_should(tmp_path
             read(tmp_path, damaged)
 
 
-@pytest.mark.parametrize("behind", [b"\0", b"\xff\xff", b"ab" * 20, bytes(40)])
+@pytest.mark.parametrize("behind", [b"\0", b"\xff\xff", b"ab" * 20, bytes(9000)])
 def test_what_cameras_leave_behind_the_last_pixel_is_no_damage(tmp_path: Path, behind: bytes) -> None:
     jpeg = made("jpeg")
     for content in (jpeg[:-2] + behind + jpeg[-2:], jpeg + behind, jpeg + bytes(9000), jpeg + b"video" * 5000):

@@ -138,6 +138,12 @@ def test_a_member_that_is_not_where_it_should_be_costs_only_itself(tmp_path: Pat
         assert "damaged" in left["p3.png"]
 
 
+def test_an_archive_without_its_first_bytes_loses_only_what_was_there(tmp_path: Path) -> None:
+    read, left = unpacked(tmp_path, raw_zip(GOOD)[100:])
+    assert read == but("p0.png")
+    assert "damaged" in left["p0.png"]
+
+
 @pytest.mark.parametrize("folder", [RawMember(b"in\\", b""), RawMember(b"in", b"", attributes=0x10), RawMember(b"in/")])
 def test_folders_are_none_of_the_files_however_they_are_written(tmp_path: Path, folder: RawMember) -> None:
     assert unpacked(tmp_path, raw_zip([folder, *GOOD])) == (CONTENT, {})
