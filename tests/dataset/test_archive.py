@@ -129,7 +129,7 @@ def test_what_is_no_archive_is_a_sentence_and_not_a_crash(tmp_path: Path, conten
 def test_a_truncated_archive_is_invalid(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "a.zip", {f"{n}.jpg": bytes(range(256)) * 40 for n in range(5)}).read_bytes()
     (tmp_path / "b.zip").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InvalidArchive, match="zip archive is damaged or was cut off") as caught:
+    with pytest.raises(InvalidArchive, match=r"zip archive is damaged or was cut off.*its end is missing") as caught:
         unpack(tmp_path / "b.zip", tmp_path / "out")
     assert "\n" not in caught.value.message
     packed = tarred(tmp_path / "a.tgz", {"a.jpg": bytes(range(256)) * 4000}, "w:gz").read_bytes()

@@ -85,3 +85,11 @@ def test_a_tar_that_was_cut_off_is_not_taken_for_a_shorter_one(tmp_path: Path, l
 def test_a_tar_packed_by_zstandard_is_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(METHODS[93](bytes(_tar_of(3))))
     assert names(tmp_path / "a", tmp_path) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_a_name_of_half_characters_ends_nothing(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("\udcff\u00e9.jpg")
+    with tarfile.open(tmp_path / "a", "w", format=tarfile.PAX_FORMAT, errors="surrogateescape") as archive:
+        archive.addfile(header)
+        archive.addfile(tarfile.TarInfo("b\udce9.jpg"))
+    assert len(names(tmp_path / "a", tmp_path)) == 2

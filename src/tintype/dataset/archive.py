@@ -29,6 +29,7 @@ from tintype.errors import FileTooLarge, InvalidArchive, StorageFull, TooManyFil
 MIB = 1024 * 1024
 
 SUPPORTED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_ZIP = b"PK\x03\x04"
 _COMPRESSION_OF_TAR = {"tar": None, "tar.gz": "gz", "tgz": "gz", "tar.bz2": "bz2", "tar.xz": "xz"}
 _ENTRIES_PER_FILE = 4  # folders and the like that an archive may hold for each file that it may hold
 _SEND = "Send a .zip or .tar archive of photos."
@@ -113,6 +114,8 @@ def _entries(
     if (form == "zip" or guessed) and (record := end_record(file)) is not None:
         _check_directory(record, limits)
         return zip_entries(file, record)
+    if head.startswith(_ZIP) and form in (None, "zip"):
+        raise zipfile.BadZipFile("its end is missing")
     if form and compression != _COMPRESSION_OF_TAR.get(form, form):
         raise tarfile.ReadError(f"it is not a {form}")
     file.seek(0)
@@ -130,7 +133,7 @@ def _listed(
     left = _TABLES_BYTES
     with path.open("rb") as file:
         for entry in _entries(file, form, limits, most, check):
-            raw = entry.name.encode() if isinstance(entry.name, str) else entry.name
+            raw = entry.name.encode("utf-8", "replace") if isinstance(entry.name, str) else entry.name
             table = b""
             if left > 0 and raw.lower().endswith(_TABLES) and not entry.reason:
                 with suppress(UnreadableMember):
@@ -162,7 +165,7 @@ def _unreadable(path: Path, form: str | None, problem: BaseException) -> Invalid
     with path.open("rb") as file:
         head = file.read(HEAD)
     is_tar = _is_tar(head) or (compression_of(head) and not isinstance(problem, NoTar))
-    archive = "zip" if head.startswith(b"PK\x03\x04") else "tar" if is_tar else None
+    archive = "zip" if head.startswith(_ZIP) else "tar" if is_tar else None
     if not head:
         return _invalid("The file is empty.")
     if archive and form and archive != form.split(".")[0].replace("tgz", "tar"):
