@@ -226,7 +226,10 @@ def test_tensors_for_other_parts_are_left_out_and_said(flux: FluxFamily, portrai
     plain = answer(flux)
     more = {**load_file(portraits[0]), "text_encoder.text_model.q_proj.lora_A.weight": torch.zeros(2, 4)}
     save_file(more, tmp_path / "more.safetensors")
-    assert any("are for text encoders" in remark for remark in cache.apply([wanted(tmp_path / "more.safetensors")]))
+    assert any(
+        "for parts of text encoders were left out" in remark
+        for remark in cache.apply([wanted(tmp_path / "more.safetensors")])
+    )
     torch.testing.assert_close(answer(flux), plain)
 
 
@@ -296,6 +299,39 @@ def test_a_training_finds_no_shifted_bias(family: Any, loras: list[Path], tmp_pa
     assert all(bare[name] is before[name] for name in before)
     cache.apply([wanted(tmp_path / "more.safetensors")])
     assert torch.equal(answer(family), acting)
+
+
+def test_layers_of_text_encoders_act_as_if_added_by_hand_and_are_gone_without_a_trace(
+    flux: FluxFamily, portraits: list[Path], tmp_path: Path
+) -> None:
+    encoders = flux.load_encoders()
+    layers = {"text_encoder": "encoder.layers.0.mlp.fc1", "text_encoder_2": "encoder.block.0.layer.1.DenseReluDense.wo"}
+    tensors, own = load_file(portraits[0]), {}
+    for part, name in layers.items():
+        layer = own[part] = getattr(encoders, part).get_submodule(name)
+        for which, shape in (("A", (2, layer.in_features)), ("B", (layer.out_features, 2))):
+            tensors[f"{part}.{name}.lora_{which}.weight"] = torch.randn(
+                shape, generator=torch.Generator().manual_seed(3)
+            )
+    save_file(tensors, tmp_path / "text.safetensors")
+    cache, base = LoraCache(flux, 4), answer(flux)
+    cache.apply([wanted(portraits[0], 0.6)])
+    plain = answer(flux)
+    assert cache.apply([wanted(tmp_path / "text.safetensors", 0.6)]) == []
+    ours = answer(flux)
+    assert not torch.allclose(ours, plain, atol=1e-3)
+    flux.alter({})  # as a training does before it reads captions
+    assert torch.equal(answer(flux), plain)
+    cache.apply([wanted(tmp_path / "text.safetensors", 0.3), wanted(portraits[1])])
+    cache.apply([])
+    assert torch.equal(answer(flux), base)
+    cache.apply([wanted(portraits[0], 0.6)])
+    for part, name in layers.items():
+        layer = getattr(encoders, part).get_submodule(name)
+        assert layer is own[part]
+        down, up = (tensors[f"{part}.{name}.lora_{which}.weight"] for which in "AB")
+        layer.weight.data += 0.6 * up @ down
+    torch.testing.assert_close(answer(flux), ours, atol=1e-4, rtol=1e-4)
 
 
 def test_a_file_cannot_make_the_loader_rewrite_the_base(

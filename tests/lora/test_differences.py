@@ -117,6 +117,7 @@ def test_factors_and_a_difference_of_one_layer_add_up(tmp_path: Path) -> None:
 def test_what_changes_nothing_is_no_reason_to_refuse(tmp_path: Path, base: str) -> None:
     keys, layer = BASES[base]
     zeros = {f"transformer.{layer}.diff_b": torch.zeros(WIDTH), "position_embedding.diff": torch.zeros(3)}
+    zeros["text_encoders.clip_l.transformer.text_model.embeddings.position_embedding.diff"] = torch.zeros(3)
     lora = read(tmp_path, one(layer) | zeros, keys)
     assert (lora.shifts, lora.remarks) == ({}, [])
 
@@ -135,8 +136,34 @@ def test_text_encoders_are_left_out_and_said_whatever_the_base(tmp_path: Path, b
     keys, layer = BASES[base]
     lora = read(tmp_path, one(layer) | {"lora_te1_text_model_x.lora_down.weight": torch.ones(2, 2)}, keys)
     assert lora.remarks == [
-        "1 tensors of a LoRA are for text encoders, and were left out: lora_te1_text_model_x.lora_down.weight."
+        "1 tensors of a LoRA for parts of text encoders were left out: lora_te1_text_model_x.lora_down.weight."
     ]
+
+
+CLIP, T5 = "encoder.layers.3.self_attn.q_proj", "encoder.block.3.layer.1.DenseReluDense.wi_0"
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [(f"{before}{CLIP}", f"text_encoder.{CLIP}") for before in (
+        "text_encoder.", "text_encoder.text_model.", "clip_l.text_model.", "base_model.model.text_model.",
+        "text_encoders.clip_l.transformer.text_model.")]
+    + [(f"{before}{T5}", f"text_encoder_2.{T5}") for before in ("text_encoder_2.", "text_encoders.t5xxl.transformer.")]
+    + [(f"lora_{which}_text_model_{CLIP.replace('.', '_')}", f"text_encoder.{CLIP}") for which in ("te", "te1")]
+    + [(f"lora_te3_{T5.replace('.', '_')}", f"text_encoder_2.{T5}")],
+)  # fmt: skip
+def test_text_encoders_layers_are_read_in_every_naming(tmp_path: Path, name: str, layer: str) -> None:
+    made = factors({name: (WIDTH, WIDTH)})
+    text = keyed("", made, "lora_down", "lora_up", alpha=6.0, dots=True)
+    lora = read(tmp_path, one(QUERY) | text | {f"{name}.diff_b": row()})
+    assert [*lora.pairs, *lora.text, *lora.shifts] == [QUERY, layer, f"{layer}.bias"]
+    torch.testing.assert_close(lora.text[layer].change(), 3.0 * made[name][1] @ made[name][0])
+    assert (lora.remarks, lora.form) == ([], "diffusers' form")
+    assert "1 layers of text encoders are not trained" in Lora(lora.pairs, text=lora.text).account(SHAPES)[1]
+    with pytest.raises(UnusableAdapter, match=r"is a DoRA \("):
+        read(tmp_path, one(QUERY) | text | {f"{name}.dora_scale": row()})
+    with pytest.raises(UnusableAdapter, match="text encoders only"):
+        read(tmp_path, text)
 
 
 @BOTH
@@ -158,6 +185,9 @@ def test_other_kinds_of_files_are_called_what_they_are(tmp_path: Path, base: str
         assert key[:70] in message
 
 
+WIDER = {f"model.{QUERY}.lora_A.weight": torch.ones(2, 9), f"model.{QUERY}.lora_B.weight": torch.ones(WIDTH, 2)}
+
+
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [
@@ -167,6 +197,8 @@ def test_other_kinds_of_files_are_called_what_they_are(tmp_path: Path, base: str
         (one(QUERY) | {f"{QUERY}.diff_b": torch.ones(2, 2)}, "not a row of values"),
         (one(QUERY) | {f"{QUERY}.diff": torch.tensor(1.0)}, "not a row of values"),
         (one(QUERY) | {f"{QUERY}.diff": torch.zeros(0, 4)}, "not a row of values"),
+        (one(QUERY) | {f"transformer.{QUERY}.diff": torch.ones(9, 9)}, "another size than its factors: 9x9"),
+        (one(QUERY) | WIDER, "to_q twice"),
         (one(QUERY) | {f"{QUERY}.diff_b": torch.full((WIDTH,), torch.nan)}, "not finite"),
         (one(QUERY) | {f"{QUERY}.diff": torch.full((WIDTH, WIDTH), torch.inf)}, "not finite"),
         (one(QUERY) | {f"transformer.{QUERY}.diff_b": row(), f"transformer.{QUERY}.lora_B.bias": row()}, "twice"),

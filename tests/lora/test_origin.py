@@ -91,7 +91,7 @@ ORIGINAL = [
     ("diffusion_model.layers.0.attention.qkv", 4608, "Ideogram 4"),
     ("diffusion_model.double_layers.0.attn.w1q", 3072, "AuraFlow"),
     ("base_model.model.model.layers.0.self_attn.q_proj", 4096, "a language model"),
-    ("lora_te1_text_model_encoder_layers_0_mlp_fc1", 768, "text encoders only, which are not trained or used here"),
+    ("lora_te1_text_model_encoder_layers_0_mlp_fc1", 768, "text encoders only"),
     ("diffusion_model.text_fusion.projector", 2560, "Krea 2"),
     ("diffusion_model.mode_blocks.image.0.attn.to_q", 3072, "FLUX.3"),
     ("lora_prior_unet_down_blocks_0_2_attention_attn_in_proj", 2048, "Stable Cascade"),

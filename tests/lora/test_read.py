@@ -184,11 +184,17 @@ def test_no_choice_of_keys_and_shapes_causes_anything_but_a_refusal(tmp_path: Pa
     for _ in range(data.draw(st.integers(1, 3))):
         key = data.draw(st.sampled_from(sorted(key for key in tensors if not tensors[key].is_complex())))
         tensor = tensors.pop(key)
-        kind = data.draw(st.sampled_from(["drop", "rename", "reshape", "retype"]))
+        kind = data.draw(st.sampled_from(["drop", "rename", "reshape", "retype", "add"]))
         if kind == "rename":
             tensors[key.replace("0", data.draw(st.sampled_from(["1", "", "x", "00"])), 1)] = tensor
         elif kind == "reshape":
             tensors[key] = torch.zeros(data.draw(st.lists(st.integers(0, 9), max_size=4)))
+        elif kind == "add":
+            tensors[key] = tensor
+            stem = key.split(".lora")[0].split(".down")[0].split(".up")[0].removesuffix(".alpha")
+            ending = data.draw(st.sampled_from(["diff", "diff_b", "lora_B.bias", "lora_up.bias", "w_norm", "b_norm"]))
+            shape = data.draw(st.one_of(st.just([8]), st.just([8, 8]), st.lists(st.integers(0, 9), max_size=4)))
+            tensors[f"{stem}.{ending}"] = torch.ones(shape)
         elif kind == "retype":
             tensors[key] = tensor.to(data.draw(st.sampled_from([torch.int64, torch.bool, torch.complex64, torch.half])))
         if not tensors:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.jobs.resident_models import ResidentModels
+from tintype.lora.pairs import Pair
 from tintype.models.flux.model import FluxFamily
 from tintype.settings import load_settings
 from tintype.training.cache import encode_once
@@ -46,6 +47,15 @@ def test_nothing_is_encoded_twice(flux: FluxFamily, tmp_path: Path, monkeypatch:
     assert torch.equal(first.features.tokens, second.features.tokens)
     assert torch.equal(first.features.pooled, second.features.pooled)
     assert first.text_lengths == second.text_lengths
+
+
+def test_captions_are_read_by_the_bases_own_text_encoders(flux: FluxFamily, tmp_path: Path) -> None:
+    dataset = Dataset([example("a")], DatasetReport())
+    own = encode_once(flux, dataset, tmp_path / "a").features
+    pair = Pair(torch.ones(1, 64), torch.ones(256, 1), 1.0)
+    flux.alter({}, [("text_encoder.encoder.layers.0.mlp.fc1", pair)])
+    assert not torch.equal(flux.encode_captions(["TOK"]).pooled.cpu(), own.pooled)
+    assert torch.equal(encode_once(flux, dataset, tmp_path / "b").features.pooled, own.pooled)
 
 
 def test_other_captions_have_other_features(flux: FluxFamily, tmp_path: Path) -> None:

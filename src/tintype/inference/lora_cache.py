@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 
 from tintype.errors import about_input
 from tintype.lora.lora import Lora
+from tintype.lora.pairs import Pair
 from tintype.lora.tensor_file import digest_of, unusable
 from tintype.models.family import Family
 
@@ -42,7 +43,7 @@ class LoraCache:
         self._keep = keep
         self._names: list[str] = []
         self._origins: dict[str, str] = {}  # to names
-        self._shifts: dict[str, Mapping[str, torch.Tensor]] = {}  # by names
+        self._beside: dict[str, Lora] = {}  # by names: what of them is not loaded into the pipeline
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,7 +74,7 @@ class LoraCache:
                     self._load(pipeline, name, lora)
             pipeline.enable_lora()
             pipeline.set_adapters(list(scales), list(scales.values()))
-            self._family.shift(self._shift(scales))
+            self._apply_beside(scales)
         except BaseException:
             self._silence(pipeline)
             raise
@@ -95,13 +96,16 @@ class LoraCache:
             self._origins[request.origin] = name
         return name
 
-    def _shift(self, scales: Mapping[str, float]) -> dict[str, torch.Tensor]:
-        """What these LoRAs, each at its strength, add to the transformer's vectors."""
-        total: dict[str, torch.Tensor] = {}
+    def _apply_beside(self, scales: Mapping[str, float]) -> None:
+        """Makes what the pipeline does not load of these LoRAs act, each at its strength."""
+        shifts: dict[str, torch.Tensor] = {}
+        text: list[tuple[str, Pair]] = []
         for name, scale in scales.items():
-            for vector, shift in self._shifts.get(name, {}).items():
-                total[vector] = total.get(vector, 0) + scale * shift
-        return total
+            lora = self._beside[name]
+            for vector, shift in lora.shifts.items():
+                shifts[vector] = shifts.get(vector, 0) + scale * shift
+            text += ((layer, replace(pair, alpha=scale * pair.alpha)) for layer, pair in lora.text.items())
+        self._family.alter(shifts, text)
 
     def _load(self, pipeline: Any, name: str, lora: Lora) -> None:
         try:
@@ -117,10 +121,10 @@ class LoraCache:
                 pipeline.delete_adapters(name)
             raise unusable(f"This LoRA could not be loaded ({problem}).") from None
         self._names.append(name)
-        self._shifts[name] = lora.shifts
+        self._beside[name] = replace(lora, pairs={})
 
     def _silence(self, pipeline: Any) -> None:
-        self._family.shift({})
+        self._family.alter({})
         if loaded_names(pipeline):
             pipeline.disable_lora()
 
@@ -128,7 +132,7 @@ class LoraCache:
         while len(self._names) > max(self._keep, in_use):
             pipeline.delete_adapters(self._names.pop(0))
         self._origins = {origin: name for origin, name in self._origins.items() if name in self._names}
-        self._shifts = {name: shifts for name, shifts in self._shifts.items() if name in self._names}
+        self._beside = {name: lora for name, lora in self._beside.items() if name in self._names}
 
     def _forget_unloaded(self) -> None:
         """Training takes every adapter out of the shared transformer."""

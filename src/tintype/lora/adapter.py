@@ -31,6 +31,11 @@ class LoraLinear(nn.Module):
         self.up = pair.up
         self.scale = pair.scale
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """Gives the base's own, whose precision T5 asks for."""
+        return self.base.weight
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps x, (…, in), to (…, out) in the base's precision; the factors themselves stay fp32."""
         side = F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))

@@ -15,6 +15,7 @@ from functools import cached_property
 from tintype.errors import UnusableAdapter
 
 PREFIX = "transformer."  # diffusers'
+TEXT = ("text_encoder.", "text_encoder_2.")  # diffusers' too, and with these begin our names of their layers
 METADATA_KEY = "lora_adapter_metadata"  # where diffusers keeps rank and alpha
 REMEDY = "Send a LoRA as safetensors, made for this base model."
 _SHOWN = 3  # keys in a sentence
@@ -22,7 +23,7 @@ _LONGEST_KEY = 80  # characters of one there
 # What programs put before a layer's name, in any order and number; `default` is PEFT's name for an adapter.
 _BEFORE = (
     "base_model|(diffusion_)?model|(conditional_)?transformer|unet|dit|lora|lycoris|default|pipe(line)?|net(work)?|"
-    "module|_orig_mod"
+    r"module|_orig_mod|te\d?|text_encoders?(_\d)?|text_model|clip_l|t5(xxl)?"
 )
 _PREFIX = re.compile(rf"({_BEFORE})_")
 _SURE_PREFIXES = re.compile(rf"(({_BEFORE})\.|lora_(unet|transformer)_|lycoris_)*")
@@ -158,7 +159,9 @@ class LoraKeys:
 
     @cached_property
     def _numbered(self) -> re.Pattern[str]:
-        stems = "|".join(f"{block.original}|{block.diffusers}" for block in self.blocks) or "(?!)"
+        stems = (
+            "|".join(re.escape(stem) for block in self.blocks for stem in (block.original, block.diffusers)) or "(?!)"
+        )
         return re.compile(rf"({stems})[._](\d{{1,4}})[._](.+)")
 
     def _located(self, name: str) -> tuple[Block, str, str]:

@@ -19,13 +19,14 @@ from tintype.lora.tensor_file import Entry, unusable
 class Lora:
     """Factors by the transformer's layers, in diffusers' names, and what a file says besides.
 
-    `shifts` are added to vectors of the transformer: to biases and to norms' weights, by their full names. `digest` is
-    the file's, where someone has computed it; `form` says in words whose naming it follows. `text_keys` are those of
-    text encoders, which are left as they are.
+    `shifts` are added to vectors: to biases and to norms' weights, by their full names. `text` are factors of the text
+    encoders' layers, whose names begin as in TEXT. `digest` is the file's, where someone has computed it; `form` says
+    in words whose naming it follows. `text_keys` are those of text encoders that name none of the base model's layers.
     """
 
     pairs: Mapping[str, Pair]
     shifts: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    text: Mapping[str, Pair] = field(default_factory=dict)
     digest: str = ""
     form: str = ""
     header: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Lora:
         """Tells what whoever sent it should know before they generate with it."""
         said = []
         if keys := self.text_keys:
-            said.append(f"{len(keys)} tensors of a LoRA are for text encoders, and were left out: {some(keys)}.")
+            said.append(f"{len(keys)} tensors of a LoRA for parts of text encoders were left out: {some(keys)}.")
         if maker := declared(self.header):
             said.append(f"A LoRA's header says that it was made for {maker}. Its layers fit, so it is applied.")
         return said
@@ -84,6 +85,10 @@ class Lora:
         ]
         if left:
             said.append(f"{len(left)} of its layers are not trained here and were left out: {some(left)}.")
+        if self.text:
+            said.append(
+                f"{len(self.text)} layers of text encoders are not trained and were left out: {some(self.text)}."
+            )
         return said + self.remarks
 
     def startable(self, targets: Collection[str], rank: int) -> dict[str, Pair]:
@@ -106,16 +111,23 @@ class Lora:
             )
         return taken
 
-    def check_fits(self, transformer: torch.nn.Module, keys: LoraKeys) -> None:
-        """Raises UnusableAdapter unless every layer and vector exists in the transformer with the same shape."""
-        shapes = linear_shapes(transformer)
-        absent = [name for name in self.pairs if name not in shapes]
+    def check_fits(
+        self, transformer: torch.nn.Module, keys: LoraKeys, encoders: Mapping[str, torch.nn.Module] | None = None
+    ) -> None:
+        """Raises UnusableAdapter unless every layer and vector exists in the base with the same shape.
+
+        `encoders`: the text encoders by what their layers' names begin with, for a LoRA that changes them.
+        """
+        parts = {"": transformer, **(encoders or {})}
+        shapes = {begin + name: shape for begin, part in parts.items() for name, shape in linear_shapes(part).items()}
+        layers = {**self.pairs, **self.text}
+        absent = [name for name in layers if name not in shapes]
         factors = {f"{name}.lora_A": Entry("", tuple(pair.down.shape)) for name, pair in self.pairs.items()}
         maker = guess(factors, header=self.header)
         other = f"; it was made for another one{f', probably {maker}' if maker and maker != keys.model else ''}"
-        if len(absent) == len(self.pairs):
+        if len(absent) == len(layers):
             raise keys.refusal(f"No layer of this LoRA exists in the base model{other}. Found: {some(absent)}.")
-        for name, pair in self.pairs.items():
+        for name, pair in layers.items():
             if name in shapes and pair.shape != shapes[name]:
                 raise keys.refusal(
                     f"This LoRA was made for a base of another size{f', probably {maker}' if maker else ''}: {name} is "
@@ -123,10 +135,10 @@ class Lora:
                 )
         if absent:
             raise keys.refusal(
-                f"{len(absent)} of this LoRA's {len(self.pairs)} layers do not exist in the base model "
+                f"{len(absent)} of this LoRA's {len(layers)} layers do not exist in the base model "
                 f"({some(absent)}){other}."
             )
-        lengths = vector_lengths(transformer)
+        lengths = {begin + name: n for begin, part in parts.items() for name, n in vector_lengths(part).items()}
         for name, shift in self.shifts.items():
             if len(shift) != lengths.get(name):
                 own = f"{lengths[name]} in the base" if name in lengths else "in the base there is none"
@@ -145,7 +157,7 @@ def linear_shapes(transformer: torch.nn.Module) -> dict[str, tuple[int, int]]:
 def vector_lengths(transformer: torch.nn.Module) -> dict[str, int]:
     """Counts the values of every norm's weight and bias and every linear layer's bias, whether it has one or not."""
     own = {
-        name.replace(".base_layer.", "."): len(parameter)
+        name.replace(".base_layer.", ".").replace(".base.", "."): len(parameter)
         for name, parameter in transformer.named_parameters()
         if parameter.ndim == 1
     }

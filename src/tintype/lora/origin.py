@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tintype.lora.keys import KEY, LoraKeys, is_text, plain
 from tintype.lora.tensor_file import Entry
 
-TEXT_ONLY = "text encoders only, which are not trained or used here"
+TEXT_ONLY = "text encoders only"
 _HEADER = ("modelspec.architecture", "ss_base_model_version")  # where trainers name the model
 _UNET = r"^(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)_"
 _TEXT_WIDTH = _UNET + r"\w*attn2_to_[kv]_"

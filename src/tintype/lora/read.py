@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from tintype.lora.keys import KEY, METADATA_KEY, PREFIX, LoraKeys, Place, form_of, is_text, shown, some
+from tintype.lora.keys import KEY, METADATA_KEY, PREFIX, TEXT, LoraKeys, Place, form_of, is_text, shown, some
 from tintype.lora.lora import Lora
 from tintype.lora.origin import guess
 from tintype.lora.pairs import Pair, check_sane, difference, split
@@ -51,9 +51,10 @@ def read_lora(path: Path, keys: LoraKeys, *, digest: str = "", known: Iterable[L
     file = open_tensors(path)
     maker = guess(file.entries, [other for other in known if other is not keys], file.header)
     layers, text, strange = _sorted(file, keys, maker)
-    if not layers:
+    if all(map(is_text, layers)):
         raise keys.refusal(_stranger(file, keys, maker))
-    silent = file.silent([key for key in strange if _DIFFERENCE.search(key)])
+    silent = file.silent([key for key in (*text, *strange) if _DIFFERENCE.search(key)])
+    text = [key for key in text if key not in silent]
     if strange := [key for key in strange if key not in silent]:
         told = f"; it is probably for {maker}" if maker and maker != keys.model else ""
         raise keys.refusal(
@@ -68,7 +69,8 @@ def read_lora(path: Path, keys: LoraKeys, *, digest: str = "", known: Iterable[L
         assert place is not None, "only layers are sorted here"
         pair, vectors = _layer(name, place, {what: loaded[key] for what, key in held.items()}, settings, keys)
         for layer, part in (_parts(name, place, pair, keys) if pair else {}).items():
-            if layer in pairs and difference(pairs[layer], part) > _SAME:
+            other = pairs.get(layer)
+            if other and (other.shape != part.shape or difference(other, part) > _SAME):
                 raise keys.refusal(f"This LoRA holds {layer} twice, with different values.")
             pairs[layer] = part
         for which, vector in vectors.items():
@@ -76,32 +78,33 @@ def read_lora(path: Path, keys: LoraKeys, *, digest: str = "", known: Iterable[L
                 known_piece = shifts.setdefault(f"{layer}.{which}", piece)
                 if known_piece.shape != piece.shape or not torch.allclose(known_piece, piece, _SAME):
                     raise keys.refusal(f"This LoRA holds {layer}.{which} twice, with different values.")
+    text_pairs = {layer: pairs.pop(layer) for layer in list(pairs) if layer.startswith(TEXT)}
     if not pairs:
         raise keys.refusal(f"This file changes biases or norms alone, not one matrix: {some(shifts or layers)}.")
-    form = form_of(next(iter(next(iter(layers.values())).values())))
-    return Lora(pairs, {name: shift for name, shift in shifts.items() if shift.any()}, digest, form, file.header, text)
+    form = form_of(next(name for name in layers if not is_text(name)))
+    shifts = {name: shift for name, shift in shifts.items() if shift.any()}
+    return Lora(pairs, shifts, text_pairs, digest, form, file.header, tuple(text))
 
 
-def _sorted(file: TensorFile, keys: LoraKeys, maker: str) -> tuple[Layers, tuple[str, ...], list[str]]:
+def _sorted(file: TensorFile, keys: LoraKeys, maker: str) -> tuple[Layers, list[str], list[str]]:
     """Keys by what they are: of layers, of text encoders, and all others."""
     layers: Layers = {}
-    text, others = [], []
+    text: list[str] = []
+    others: list[str] = []
     for key in file.entries:
-        if is_text(key):
-            text.append(key)
-            continue
+        found = KEY.fullmatch(key)
+        place = keys.place_of(found["name"]) if found else None
         if foreign := _foreign(key, keys):
             whose = f", probably for {maker}," if maker and maker != keys.model else ""
             raise keys.refusal(f"This file{whose} is {foreign} ({shown(key)}), which is not applied here.")
-        found = KEY.fullmatch(key)
-        if found is None or keys.place_of(found["name"]) is None:
-            others.append(key)
+        if found is None or place is None:
+            (text if is_text(key) else others).append(key)
             continue
         held, which = layers.setdefault(found["name"], {}), str(found.lastgroup)
         if which in held:
             raise keys.refusal(f"This LoRA holds {shown(found['name'])} twice.")
         held[which] = key
-    return {name: held for name, held in layers.items() if held.keys() != {"alpha"}}, tuple(text), others
+    return {name: held for name, held in layers.items() if held.keys() != {"alpha"}}, text, others
 
 
 def _foreign(key: str, keys: LoraKeys) -> str:
@@ -136,6 +139,10 @@ def _layer(
     if "diff" in parts:
         whole = _matrix(parts["diff"])
         if whole.ndim == 2 and whole.numel():
+            if pair and pair.shape != whole.shape:
+                raise keys.refusal(
+                    f"The difference of {shown(name)} has another size than its factors: {_size(whole)}."
+                )
             pair = pair.plus(Pair.exactly(whole)) if pair else Pair.exactly(whole)
         else:
             vectors["weight"] = whole.float()
@@ -205,8 +212,9 @@ def _settings(header: Mapping[str, str], keys: LoraKeys) -> dict[str, Any]:
     """PEFT's settings as diffusers keeps them in the header, of which only alphas are used."""
     try:
         settings = json.loads(header.get(METADATA_KEY, "{}"))
-        alphas = settings.get(f"{PREFIX}alpha_pattern") or {}
-        numbers = [settings.get(f"{PREFIX}lora_alpha", 1.0), *alphas.values()]
+        numbers = [settings.get(f"{prefix}lora_alpha", 1.0) for prefix in (PREFIX, *TEXT)]
+        for prefix in (PREFIX, *TEXT):
+            numbers += (settings.get(f"{prefix}alpha_pattern") or {}).values()
         if not all(math.isfinite(float(number)) for number in numbers):
             raise ValueError("an alpha is not finite")
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as problem:
@@ -217,8 +225,9 @@ def _settings(header: Mapping[str, str], keys: LoraKeys) -> dict[str, Any]:
 def _header_alpha(place: Place, rank: int, settings: Mapping[str, Any]) -> float:
     """Alpha from the header, else the rank: a scale of 1. In the header, layers may be named by their ending."""
     layer = place.layers[0]
-    alpha = settings.get(f"{PREFIX}lora_alpha", rank)
-    for pattern, special in (settings.get(f"{PREFIX}alpha_pattern") or {}).items():
+    prefix = next(filter(layer.startswith, TEXT), PREFIX)
+    alpha = settings.get(f"{prefix}lora_alpha", rank)
+    for pattern, special in (settings.get(f"{prefix}alpha_pattern") or {}).items():
         ending = pattern.removeprefix("^").replace("\\", "")
         if layer == ending or (layer.endswith(f".{ending}") and not pattern.startswith("^")):
             alpha = special

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -24,8 +24,10 @@ from torch.utils.checkpoint import checkpoint
 
 from tintype.dataset.subject import Subject, whole
 from tintype.devices import free_bytes
-from tintype.lora.adapter import Adapter
+from tintype.lora.adapter import Adapter, LoraLinear
+from tintype.lora.keys import TEXT
 from tintype.lora.lora import Lora
+from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
 from tintype.models.sigmas import logit_normal
@@ -86,7 +88,7 @@ class Family(ABC):
         self._encoders: Any = None
         self._transformer: Any = None
         self._pipeline: Any = None
-        self._unshifted: dict[tuple[Any, str], Any] = {}  # a module's parameter by its name: what it was
+        self._unaltered: dict[tuple[Any, str], Any] = {}  # a module's part by its name: what it was
 
     @property
     def name(self) -> str:
@@ -114,22 +116,39 @@ class Family(ABC):
         """Loads the bare transformer, without any adapter, frozen, onto the device."""
         if self._pipeline is not None:
             self._pipeline.unload_lora_weights()
-        self.shift({})
+        self.alter({})
         return self._resident_transformer()
 
-    def shift(self, shifts: Mapping[str, torch.Tensor]) -> None:
-        """Adds these to the transformer's biases and norms' weights; what was added before is gone to the last bit."""
-        for (module, name), original in self._unshifted.items():
+    def alter(self, shifts: Mapping[str, torch.Tensor], text: Iterable[tuple[str, Pair]] = ()) -> None:
+        """Adds shifts to biases and norms' weights, and factors to the text encoders' layers, by their full names.
+
+        What an earlier call altered is as it was before, to the last bit.
+        """
+        for (module, name), original in self._unaltered.items():
             setattr(module, name, original)
-        self._unshifted.clear()
+        self._unaltered.clear()
         for path, shift in shifts.items():
-            owner, _, name = path.rpartition(".")
-            module = self._resident_transformer().get_submodule(owner)
+            module, name = self._owner(path)
             module = getattr(module, "base_layer", module)  # below an adapter
-            original = self._unshifted[module, name] = getattr(module, name)
+            original = getattr(module, name)
             shifted = shift.to(self.device) if original is None else original.float() + shift.to(self.device)
             dtype = self.dtype if original is None else original.dtype
-            setattr(module, name, torch.nn.Parameter(shifted.to(dtype), requires_grad=False))
+            self._replace(module, name, torch.nn.Parameter(shifted.to(dtype), requires_grad=False))
+        for path, pair in text:
+            module, name = self._owner(path)
+            self._replace(module, name, LoraLinear(getattr(module, name), pair.to(self.device)))
+
+    def _owner(self, path: str) -> tuple[Any, str]:
+        """The module that something of the transformer or of a text encoder belongs to, and its name there."""
+        owner, _, name = path.rpartition(".")
+        encoder, dot, rest = owner.partition(".")
+        if encoder + dot in TEXT:
+            return getattr(self.load_encoders(), encoder).get_submodule(rest), name
+        return self._resident_transformer().get_submodule(owner), name
+
+    def _replace(self, module: Any, name: str, part: Any) -> None:
+        self._unaltered.setdefault((module, name), getattr(module, name))
+        setattr(module, name, part)
 
     def _resident_transformer(self) -> Any:
         if self._transformer is None:
@@ -247,7 +266,10 @@ class Family(ABC):
         """Reads a LoRA of this base, the pipeline untouched. Raises UnusableAdapter unless all of it fits."""
         known = [spec.lora_keys for spec in family_specs()]
         lora = read_lora(path, self.spec.lora_keys, digest=digest, known=known)
-        lora.check_fits(self._outline(), self.spec.lora_keys)
+        named = [*lora.text, *lora.shifts]
+        parts = [part for part in TEXT if any(name.startswith(part) for name in named)]
+        encoders = {part: getattr(self.load_encoders(), part.removesuffix(".")) for part in parts}
+        lora.check_fits(self._outline(), self.spec.lora_keys, encoders)
         return lora
 
     def _outline(self) -> Any:

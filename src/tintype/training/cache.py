@@ -61,6 +61,7 @@ def encode_once(
 ) -> Cache:
     """Encodes what `folder` does not hold yet. `each` is called after every image with (done, total)."""
     folder.mkdir(parents=True, exist_ok=True)
+    family.alter({})  # a LoRA that generated before may still act on the text encoders
     captions = sorted({example.caption for example in dataset.examples})
     features, lengths = _text(family, captions, folder)
     items: list[Item] = []

@@ -49,6 +49,11 @@ _DOUBLE_NORMS = {
     "txt_attn.norm.key_norm": ("attn.norm_added_k",),
 }
 _SINGLE_NORMS = {"norm.query_norm": ("attn.norm_q",), "norm.key_norm": ("attn.norm_k",)}
+_CLIP = (*(f"self_attn.{part}_proj" for part in ("q", "k", "v", "out")), "mlp.fc1", "mlp.fc2")
+_T5 = (
+    *(f"layer.0.SelfAttention.{part}" for part in "qkvo"),
+    *(f"layer.1.DenseReluDense.{part}" for part in ("wi_0", "wi_1", "wo")),
+)
 
 FLUX_KEYS = LoraKeys(
     model="FLUX.1",
@@ -57,6 +62,8 @@ FLUX_KEYS = LoraKeys(
     blocks=(
         Block("double_blocks", "transformer_blocks", _DOUBLE, _DOUBLE_PROCESSORS | _DOUBLE_NORMS),
         Block("single_blocks", "single_transformer_blocks", _SINGLE, _SINGLE_PROCESSORS | _SINGLE_NORMS),
+        Block("encoder_layers", "text_encoder.encoder.layers", {part: (part,) for part in _CLIP}),
+        Block("encoder_block", "text_encoder_2.encoder.block", {part: (part,) for part in _T5}),
     ),
     # The original code gives shift before scale in its last layer, diffusers scale before shift.
     outside=Block("", "", _OUTSIDE, {"img_in.proj": _OUTSIDE["img_in"]}, swapped=("final_layer.adaLN_modulation.1",)),
