@@ -23,8 +23,8 @@ KEY = (PAGES / "flux-lora-portrait-trainer" / "key.sh").read_text()
 class Page:
     """A page of the manual, and its blocks of code as (language, text)."""
 
-    def __init__(self, path: str) -> None:
-        self.blocks = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL)
+    def __init__(self, path: str = "", *, text: str = "") -> None:
+        self.blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text or (ROOT / path).read_text(), re.MULTILINE | re.DOTALL)
 
     def block(self, language: str, *words: str) -> str:
         """The one block of a language that holds all the words."""
@@ -58,12 +58,12 @@ def paste(text: str, command: list[str], place: Path, server: Server, **given: s
     return done.stdout
 
 
-def paste_as_printed(program: str, command: list[str], place: Path, server: Server) -> str:
+def paste_as_printed(program: str, command: list[str], place: Path, server: Server, **given: str) -> str:
     """Runs a program of fal's pages by `tintype run`, after their line for the key; returns what it printed."""
     script = KEY + 'exec "$@"'
     turned = [sys.executable, "-m", "tintype", "run", "--data-dir", str(server.data_dir), "--", *command]
     done = subprocess.run(
-        ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=without("TINTYPE_", "FAL_"),
+        ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=without("TINTYPE_", "FAL_") | given,
         capture_output=True, text=True, timeout=3 * SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

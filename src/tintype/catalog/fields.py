@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic.fields import FieldInfo
 
 # A file of this server, wherever it is served from: rendered to an absolute URL only when answered.
 INTERNAL_SCHEME = "tintype:files/"
@@ -46,9 +47,13 @@ _FILE_MARKS = (*get_args(FileUrl)[1:], *get_args(OptionalFileUrl)[1:])
 def file_references(value: BaseModel) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Yields the path to each file that an input names, and its URL; empty ones are left out."""
     for name, declared in type(value).model_fields.items():
-        is_file = any(mark in _FILE_MARKS for mark in declared.metadata) or _names_file(declared.annotation)
-        for path, url in _references(getattr(value, name), is_file):
+        for path, url in _references(getattr(value, name), is_file(declared)):
             yield (name, *path), url
+
+
+def is_file(declared: FieldInfo) -> bool:
+    """Tells whether a field holds the URL of a file, or several."""
+    return any(mark in _FILE_MARKS for mark in declared.metadata) or _names_file(declared.annotation)
 
 
 def replace_file(value: BaseModel, path: Sequence[str | int], url: str) -> None:
@@ -62,14 +67,14 @@ def replace_file(value: BaseModel, path: Sequence[str | int], url: str) -> None:
         setattr(place, path[-1], url)
 
 
-def _references(value: object, is_file: bool) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _references(value: object, holds_file: bool) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if isinstance(value, BaseModel):
         yield from file_references(value)
     elif isinstance(value, list):
         for index, part in enumerate(value):
-            for path, url in _references(part, is_file):
+            for path, url in _references(part, holds_file):
                 yield (index, *path), url
-    elif isinstance(value, str) and value and is_file:
+    elif isinstance(value, str) and value and holds_file:
         yield (), value
 
 

@@ -89,8 +89,11 @@ class CustomModelGenerateInput(UsesModel):
 class CustomModelGenerateOutput(EndpointOutput):
     """Holds the page's outputs."""
 
-    images: list[File] = Field(description="The generated images.")
-    seed: int = Field(description="Seed used for the random number generator.")
+    images: list[File] = Field(
+        description="The generated images.",
+        examples=[[{"url": "https://v3.fal.media/files/penguin/lHdRabS80guysb8Zw1kul_image.png"}]],
+    )
+    seed: int = Field(description="Seed used for the random number generator.", examples=[123456])
 
 
 CUSTOM_MODEL_TRAINER = Endpoint(

@@ -207,6 +207,11 @@ def _name_of(endpoint: Endpoint, part: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in words) + part
 
 
+def schema_of(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> Json:
+    """Makes the schema of an input or an output, with references to what it holds."""
+    return _definitions(((model, mode),))[0][model, mode]
+
+
 def _schemas(endpoints: Sequence[Endpoint]) -> Json:
     """Makes the schemas of all inputs and outputs, and of what they hold."""
     roots: dict[str, _Model] = {}

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
 
 from tintype.fal import HOST_PATTERNS
-from tintype.web import auth, custom_models, downloads, openapi, pages, run, status, submit, uploads, webhooks
+from tintype.web import auth, custom_models, downloads, llms, openapi, pages, run, status, submit, uploads, webhooks
 from tintype.web.access import check_origin
 from tintype.web.auth import Credential
 from tintype.web.services import Call, Services
@@ -131,6 +131,9 @@ PAGES = (
     Resource("/ready", _OPEN, GET=pages.ready),
     Resource("/docs/errors", _OPEN, GET=pages.error_page),
     Resource("/openapi.json", _OPEN, GET=describe_server),
+    Resource("/llms.txt", _OPEN, GET=llms.site_text),
+    Resource("/models/{endpoint:endpoint}/llms.txt", _OPEN, GET=llms.model_text),
+    Resource("/api/models", _OPEN, GET=llms.gallery),
     Resource("/api/openapi/queue/openapi.json", _OPEN, GET=openapi.endpoint_document),
 )
 

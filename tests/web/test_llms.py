@@ -1,0 +1,117 @@
+"""What pages for assistants say is what the published pages say, and what is declared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.support.web_server import WebServer
+
+from tintype import catalog
+
+PORTRAIT, TRAINER = "fal-ai/flux-lora-portrait-trainer", "ideogram/v4/trainer"
+GENERATE = "fal-ai/ideogram/custom-models/generate"
+RATIOS = ("1:3", "3:1", "1:2", "2:1", "9:16", "16:9", "10:16", "16:10", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "1:1")
+
+# Facts of fal's three pages: a field, its type there, whether it is required, and what else is said of it.
+FACTS: list[tuple[str, str, str, bool, dict[str, str]]] = [
+    (GENERATE, "model_id", "string", True, {}),
+    (GENERATE, "prompt", "string", True, {"Examples": '"A photo in my custom style"'}),
+    (GENERATE, "aspect_ratio", "AspectRatioEnum", False,
+     {"Default": '`"1:1"`', "Options": ", ".join(f'`"{ratio}"`' for ratio in RATIOS)}),
+    (GENERATE, "rendering_speed", "RenderingSpeedEnum", False,
+     {"Default": '`"BALANCED"`', "Options": '`"TURBO"`, `"BALANCED"`, `"QUALITY"`'}),
+    (GENERATE, "num_images", "integer", False, {"Default": "`1`", "Range": "`1` to `8`"}),
+    (GENERATE, "negative_prompt", "string", False, {"Default": '`""`'}),
+    (GENERATE, "expand_prompt", "boolean", False, {"Default": "`true`"}),
+    (GENERATE, "seed", "integer", False, {}),
+    (GENERATE, "sync_mode", "boolean", False, {"Default": "`false`"}),
+    (GENERATE, "images", "list<File>", True,
+     {"Examples": '[{"url": "https://v3.fal.media/files/penguin/lHdRabS80guysb8Zw1kul_image.png"}]'}),
+    (PORTRAIT, "images_data_url", "string", True, {}),
+    (PORTRAIT, "trigger_phrase", "string", False, {}),
+    (PORTRAIT, "learning_rate", "float", False, {"Default": "`0.00009`"}),
+    (PORTRAIT, "steps", "integer", False, {"Default": "`2500`"}),
+    (PORTRAIT, "multiresolution_training", "boolean", False, {"Default": "`true`"}),
+    (PORTRAIT, "subject_crop", "boolean", False, {"Default": "`true`"}),
+    (PORTRAIT, "resume_from_checkpoint", "string", False, {"Default": '`""`'}),
+    (PORTRAIT, "diffusers_lora_file", "File", True, {}),
+    (PORTRAIT, "config_file", "File", True, {}),
+    (TRAINER, "images_data_url", "string", True, {}),
+    (TRAINER, "steps", "integer", False, {"Default": "`1000`"}),
+    (TRAINER, "default_caption", "string", False, {}),
+    (TRAINER, "learning_rate", "float", False, {"Default": "`0.0001`"}),
+    (TRAINER, "resolution", "string", False, {"Default": '`"auto"`'}),
+    (TRAINER, "output_lora_format", "OutputLoraFormatEnum", False, {"Default": '`"fal"`'}),
+    (TRAINER, "diffusers_lora_file", "File", True, {}),
+    (TRAINER, "config_file", "File", True, {}),
+]  # fmt: skip
+
+
+@pytest.fixture
+def stranger(server: WebServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.origin, trust_env=False) as client:
+        yield client
+
+
+def text(client: httpx.Client, path: str) -> str:
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/markdown")
+    return answer.text
+
+
+def field(page: str, name: str) -> str:
+    """What a page says of a field."""
+    found = re.search(rf"^- \*\*`{name}`\*\*.*?(?=^- \*\*`|^\*\*|\Z)", page, re.MULTILINE | re.DOTALL)
+    assert found is not None, name
+    return found[0]
+
+
+@pytest.mark.parametrize(("endpoint_id", "name", "type_", "required", "facts"), FACTS)
+def test_a_field_is_told_as_on_fals_page(
+    stranger: httpx.Client, endpoint_id: str, name: str, type_: str, required: bool, facts: dict[str, str]
+) -> None:
+    said = field(text(stranger, f"/models/{endpoint_id}/llms.txt"), name)
+    assert f"(`{type_}`, _{'required' if required else 'optional'}_)" in said
+    for label, value in facts.items():
+        assert f"  - {label}: {value}\n" in said
+
+
+def test_every_declared_field_is_on_its_page_and_every_page_on_that_of_the_site(stranger: httpx.Client) -> None:
+    site = text(stranger, "/llms.txt")
+    for endpoint in catalog.ENDPOINTS:
+        assert f"/models/{endpoint.id}/llms.txt" in site
+        for name in (endpoint.id, *endpoint.aliases):
+            page = text(stranger, f"/models/{name}/llms.txt")
+            for declared in (*endpoint.input.model_fields, *endpoint.output.model_fields):
+                assert field(page, declared)
+            assert f"- **Model ID**: `{name}`" in page
+            assert "{{" not in page
+
+
+def test_a_page_of_nothing_names_the_nearest(stranger: httpx.Client) -> None:
+    answer = stranger.get("/models/fal-ai/flux-loras/llms.txt")
+    assert answer.status_code == 404
+    assert "fal-ai/flux-lora" in answer.text
+
+
+def items(client: httpx.Client, **given: Any) -> list[str]:
+    answer = client.get("/api/models", params=given).json()
+    assert set(answer) == {"items", "total", "page", "size", "pages"}
+    return [item["id"] for item in answer["items"]]
+
+
+def test_the_gallery_is_searched_and_paged(stranger: httpx.Client) -> None:
+    every = [endpoint.id for endpoint in catalog.ENDPOINTS]
+    assert items(stranger) == items(stranger, total=100) == every
+    assert [item for page in (1, 2, 3, 4) for item in items(stranger, page=page, size=2)] == every
+    assert items(stranger, page=99) == []
+    assert items(stranger, categories="training") == [one.id for one in catalog.ENDPOINTS if one.category == "training"]
+    assert items(stranger, keywords="custom model GENERATES") == [GENERATE]
+    assert items(stranger, keywords="nothing-like-it") == []
+    for odd in ("0", "-1", "x", "1e9", "9" * 30):
+        assert stranger.get("/api/models", params={"page": odd, "size": odd}).status_code == 200
