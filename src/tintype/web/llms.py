@@ -33,7 +33,7 @@ _TEXT = "text/markdown"
 
 async def model_text(call: Call) -> Response:
     """Answers `GET /models/{endpoint id}/llms.txt`: what the endpoint takes and returns, and programs that call it."""
-    return PlainTextResponse(describe(endpoint_of(call), call.params["endpoint"], call.origin), media_type=_TEXT)
+    return PlainTextResponse(describe(await endpoint_of(call), call.params["endpoint"], call.origin), media_type=_TEXT)
 
 
 async def site_text(call: Call) -> Response:
@@ -168,7 +168,8 @@ def _type_of(declared: Json, name: str) -> str:
         return "".join(word.title() for word in name.split("_")) + "Enum"
     if declared.get("type") == "array":
         return f"list<{_type_of(declared['items'], name)}>"
-    return _TYPES.get(declared.get("type", ""), declared.get("type", "any"))
+    plain = str(declared.get("type", "any"))
+    return _TYPES.get(plain, plain)
 
 
 def _example(schema: Json) -> Json:
