@@ -81,6 +81,14 @@ def test_a_damaged_picture_keeps_its_caption_from_another(tmp_path: Path) -> Non
     assert "No picture" not in said(dataset)
 
 
+def test_a_picture_that_is_lost_in_the_archive_keeps_its_caption_from_another(tmp_path: Path) -> None:
+    members = [RawMember(b"1.jpg", JPEG, checksum=1), RawMember(b"1.png", PICTURES[0]), RawMember(b"1.txt", b"whose?")]
+    (tmp_path / "a.zip").write_bytes(raw_zip(members))
+    dataset = opened_archive(tmp_path / "a.zip", tmp_path)
+    assert captions(dataset) == {"1.png": "TOK"}
+    assert "each may be about several: 1.txt (1.jpg, 1.png)" in said(dataset)
+
+
 def test_kohyas_metadata_is_keyed_by_stems_with_dots(tmp_path: Path) -> None:
     files: Files = {f"portrait.v{n}.0.png": PICTURES[n] for n in range(3)}
     table = {f"portrait.v{n}.0": {"caption": f"number {n}"} for n in range(3)}
@@ -168,10 +176,12 @@ def test_the_trainer_that_knows_the_schema_takes_all_of_it_and_the_others_the_su
 @pytest.mark.parametrize("stem", ["caption", "text", "prompt", "name", "file"])
 def test_a_photo_called_as_a_field_of_captions_has_its_own(tmp_path: Path, stem: str) -> None:
     files: Files = {f"{stem}.png": PICTURES[0], "p.png": PICTURES[1], "p.json": json.dumps({"caption": "of p"})}
-    assert captions(opened(tmp_path, files)) == {f"{stem}.png": "TOK", "p.png": "of p"}
+    files["gone.json"] = json.dumps({stem: "of a photo that is not here", "author": "Ann"})
+    if stem not in ("name", "file"):  # which name a picture
+        assert captions(opened(tmp_path, files)) == {f"{stem}.png": "TOK", "p.png": "of p"}
     table = json.dumps({stem: "of the field", "p": "of p"})
     files = {f"{stem}.png": PICTURES[0], "p.png": PICTURES[1], "all.json": table}
-    if stem not in ("name", "file"):  # which name a picture there
+    if stem not in ("name", "file"):
         assert captions(opened(tmp_path, files)) == {f"{stem}.png": "of the field", "p.png": "of p"}
 
 
@@ -278,6 +288,12 @@ def test_other_spellings_of_the_token_are_named(tmp_path: Path) -> None:
     dataset = opened(tmp_path, files)
     assert captions(dataset) == {"a.png": "TOK here", "b.png": "{trigger} there"}
     assert "{trigger} is trained as it stands, since only [trigger] is replaced: b.png." in dataset.report.warnings
+
+
+def test_a_report_on_names_and_words_of_half_letters_can_be_written(tmp_path: Path) -> None:
+    table = '{"a.png": "x\\ud83d", "z\\ud83d.png": "y", "w\\ud83d": 3}'
+    dataset = opened(tmp_path, {"a.png": PICTURES[0], "t.json": table})
+    assert json.loads(dataset.report.write(tmp_path / "report.json").read_text())["kept"][0]["caption"] == "x?"
 
 
 def test_files_without_captions_say_why(tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def test_lines_that_cannot_be_used_are_named_and_the_others_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[" * 100_000, '{"a": ' * 50_000, "null", "9" * 5000, "[[[]]]", '"', "\x00,\x00"]
+    "content",
+    ["", "[" * 100_000, '{"a": ' * 50_000, "null", "9" * 5000, "[[[]]]", "[" * 900 + "]" * 900, '"', "\x00,\x00"],
 )
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv"])
 def test_nonsense_has_no_captions_and_no_crash(suffix: str, content: str) -> None:
@@ -148,3 +149,12 @@ def test_a_path_to_nothing_names_no_picture(nowhere: str) -> None:
 )
 def test_what_a_photo_service_says_is_no_caption(suffix: str, content: str) -> None:
     assert read_caption_file(content, suffix) == Reading(of_service=True)
+
+
+def test_what_cannot_be_written_is_not_read() -> None:
+    half = "\\ud83d"  # of a letter, as JSON may spell it
+    for content in (f'"a{half}b"', f'{{"caption": "a{half}b"}}', f'{{"high_level_description": "a{half}b"}}'):
+        assert "a?b" in (read_caption_file(content, ".json").own or "")
+    table = read_caption_file(f'{{"x{half}.jpg": "a{half}b", "y{half}\\n.jpg": 3}}', ".json")
+    assert table.rows[0][1] == "a?b"
+    assert table.problems == ["entry y\ufffd\ufffd.jpg says nothing about y\ufffd\ufffd.jpg"]

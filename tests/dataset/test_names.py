@@ -40,8 +40,8 @@ def zip_of(path: Path, names: Iterable[bytes], extra: bytes = b"", flags: int = 
     return path
 
 
-def raw_tar(path: Path, names: list[bytes]) -> Path:
-    with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as archive:
+def raw_tar(path: Path, names: list[bytes], form: int = tarfile.GNU_FORMAT) -> Path:
+    with tarfile.open(path, "w:gz", format=form) as archive:
         for name in names:
             info = tarfile.TarInfo(name.decode("utf-8", "surrogateescape"))
             info.size = 1
@@ -52,7 +52,10 @@ def raw_tar(path: Path, names: list[bytes]) -> Path:
 @pytest.mark.parametrize("encoding", NAMES)
 def test_names_without_an_encoding_are_read_as_they_were_written(tmp_path: Path, encoding: str) -> None:
     raw = [name.encode(encoding) for name in NAMES[encoding]]
-    for number, path in enumerate((zip_of(tmp_path / "a.zip", raw), raw_tar(tmp_path / "a.tgz", raw))):
+    tars = [raw_tar(tmp_path / f"{form}.tgz", raw, form) for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)]
+    if encoding == "utf-8":
+        assert unpack(tars.pop(), tmp_path / "pax")[0].encoding is None
+    for number, path in enumerate([zip_of(tmp_path / "a.zip", raw), *tars]):
         found = unpack(path, tmp_path / str(number))
         assert [member.name for member in found] == NAMES[encoding]
         assert {member.name.encode(str(member.encoding)) for member in found} == set(raw)

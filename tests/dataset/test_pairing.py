@@ -67,6 +67,7 @@ def test_one_name_written_otherwise_is_found_where_it_is_the_only_one(picture: s
         (["a.jpg", "a.png"], "a"), (["a.jpg", "a.png"], "a.webp"), (["Ab.jpg", "aB.jpg"], "ab.jpg"),
         (["images/a.jpg", "photos/a.jpg"], "captions/a"), (["Zoë.jpg", unicodedata.normalize("NFD", "Zoë.jpg")], "zoë"),
         (["K.jpg", "\u212a.jpg"], "k.jpg"),
+        (["a", "a.png"], "a"), (["a.v1", "a.v1.png"], "a.v1"),
     ],
 )  # fmt: skip
 def test_what_may_be_about_two_is_given_to_none_and_told(pictures: list[str], name: str) -> None:
@@ -151,6 +152,17 @@ def test_paths_of_another_computer_keep_their_folders() -> None:
     rows = {"/x/10_a/1.jpg": "a", "/x/5_b/1.jpg": "b"}
     assert found(paired(pictures, rows=rows)) == {"10_a/1.jpg": "a", "5_b/1.jpg": "b"}
     assert paired(["y/1.jpg"], rows={"x/1.jpg": "of another"}).found == {}
+
+
+def test_what_names_a_file_that_is_no_picture_names_no_picture() -> None:
+    claims = [Claim(name, name, name, beside(name)) for name in ("a.nef", "captions/b.v1", "c")]
+    pictures, others = ({name: name for name in names} for names in (("a.jpg", "b.v1.png", "c.jpg"),
+                                                                     ("a.nef", "captions/b.v1", "c.mov")))  # fmt: skip
+    assert found(pair(claims, pictures, {}, others)) == {
+        "a.nef": "a.nef",
+        "captions/b.v1": "captions/b.v1",
+        "c.jpg": "c",
+    }
 
 
 def test_a_long_table_about_other_photos_costs_little() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from tintype.dataset.archive import Member
-from tintype.dataset.caption_forms import CAPTION_SUFFIXES, LONGEST, SUFFIXES, Reading, read_caption_file
+from tintype.dataset.caption_forms import CAPTION_SUFFIXES, LONGEST, SUFFIXES, TEXT_FIELDS, Reading, read_caption_file
 from tintype.dataset.captions import Source
 from tintype.dataset.encodings import USUAL_IN_TEXT, Guess, guess, trimmed, unicode_of
 from tintype.dataset.names import regularisation_folder, shown
@@ -78,18 +78,26 @@ class CaptionFiles:
         """Gives a picture the caption of its copy."""
         self._texts[picture] = text, "metadata"
 
-    def pair(self, pictures: Mapping[str, str], copies: Mapping[str, str], *, structured: bool = False) -> None:
+    def pair(
+        self,
+        pictures: Mapping[str, str],
+        copies: Mapping[str, str],
+        others: Mapping[str, str],
+        *,
+        structured: bool = False,
+    ) -> None:
         """Reads the files, and finds the pictures they are about: `pictures` are their whole paths by name.
 
-        `copies` are worse shots by better ones. With `structured` a photo's JSON file wins over its text file.
+        `copies` are better shots by worse ones, `others` files that are no pictures. With `structured` a photo's JSON
+        file wins over its text file.
         """
         readings = dict(self._readings())
-        rows = {file: pair(_row_claims(file, reading), pictures, copies) for file, reading in readings.items()}
+        rows = {file: pair(_row_claims(file, reading), pictures, copies, others) for file, reading in readings.items()}
         # A file that may be both is about its own photo, unless it names another that is here.
         tables = {
             file
             for file, reading in readings.items()
-            if reading.rows and (not reading.own or (reading.names_pictures and rows[file].reaches_any))
+            if reading.rows and (not reading.own or (reading.names_pictures and rows[file].reaches()))
         }
         for suffix in (".json", *CAPTION_SUFFIXES) if structured else (*CAPTION_SUFFIXES, ".json"):
             files = {file.name: file for file in readings if file.suffix == suffix and file not in tables}
@@ -98,8 +106,10 @@ class CaptionFiles:
                 for name, file in files.items()
                 if (text := readings[file].own)
             ]
-            pairing = pair(claims, pictures, copies)
-            tables |= {files[claim.name] for claim in pairing.unknown if rows[files[claim.name]].reaches_any}
+            pairing = pair(claims, pictures, copies, others)
+            # {"caption": …} beside no photo is no table about a photo called "caption".
+            orphans = [files[claim.name] for claim in pairing.unknown]
+            tables |= {file for file in orphans if rows[file].reaches(apart_from=TEXT_FIELDS)}
             pairing.unknown = [claim for claim in pairing.unknown if files[claim.name] not in tables]
             self._settle_own(pairing)
         for file in sorted(tables, key=lambda table: table.identity):

@@ -10,10 +10,12 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from tintype.dataset.names import shown
 from tintype.dataset.pairing import PICTURE_SUFFIX
 
 LONGEST = 10_000  # characters; a text file longer than this is no caption
@@ -26,7 +28,7 @@ SCHEMA = ("high_level_description", "style_description", "compositional_deconstr
 
 _NAME_FIELDS = ("file_name", "filename", "file", "image", "image_path", "image_file", "image_name", "img", "img_path",
                 "path", "file_path", "filepath", "name")  # fmt: skip
-_TEXT_FIELDS = ("text", "caption", "captions", "prompt", "description", "long_caption", "tags")
+TEXT_FIELDS = ("text", "caption", "captions", "prompt", "description", "long_caption", "tags")
 # Keys of what Google Photos and Flickr write about a photo or an album.
 _OF_SERVICES = frozenset({"photoTakenTime", "photoLastModifiedTime", "googlePhotosOrigin", "albumData",
                           "date_imported", "imgName", "fileChecksum"})  # fmt: skip
@@ -54,7 +56,7 @@ class Reading:
         elif len(self.problems) < _MOST_PROBLEMS:
             unnamed = name is None or not _names_a_file(name)
             self.problems.append(
-                f"{place} names no picture" if unnamed else f"{place} says nothing about {str(name)[:100]}"
+                f"{place} names no picture" if unnamed else f"{place} says nothing about {shown(str(name)[:100])}"
             )
 
 
@@ -97,7 +99,7 @@ def _lines(text: str) -> Reading:
         if line.strip():
             row = _parsed(line)
             if isinstance(row, dict):
-                reading.add(f"line {number}", _field(row, _NAME_FIELDS), _field(row, _TEXT_FIELDS))
+                reading.add(f"line {number}", _field(row, _NAME_FIELDS), _field(row, TEXT_FIELDS))
             elif len(reading.problems) < _MOST_PROBLEMS:
                 reading.problems.append(f"line {number} is no JSON object")
     return reading
@@ -114,7 +116,7 @@ def _json(whole: Any) -> Reading:
         return Reading(problems=["it is not JSON"])
     if _OF_SERVICES & whole.keys() or {"title", "access", "date"} <= whole.keys():
         return Reading(of_service=True)
-    own = _text(whole) or _field(whole, _TEXT_FIELDS)
+    own = _text(whole) or _field(whole, TEXT_FIELDS)
     if _field(whole, _NAME_FIELDS) is not None:
         reading = _rows([whole])
     elif lists := [value for value in whole.values() if isinstance(value, list) and value and _is_row(value[0])]:
@@ -122,7 +124,7 @@ def _json(whole: Any) -> Reading:
     else:  # from name to caption
         reading = Reading()
         for name, value in whole.items():
-            reading.add(f"entry {name[:100]}", name, _text(value) or _field(value, _TEXT_FIELDS))
+            reading.add(f"entry {shown(name[:100])}", name, _text(value) or _field(value, TEXT_FIELDS))
     reading.own = own
     return reading
 
@@ -130,7 +132,7 @@ def _json(whole: Any) -> Reading:
 def _rows(rows: Sequence[Any]) -> Reading:
     reading = Reading(names_pictures=True)
     for number, row in enumerate(rows, 1):
-        reading.add(f"entry {number}", _field(row, _NAME_FIELDS), _field(row, _TEXT_FIELDS))
+        reading.add(f"entry {number}", _field(row, _NAME_FIELDS), _field(row, TEXT_FIELDS))
     return reading
 
 
@@ -149,7 +151,7 @@ def _delimited(text: str) -> Reading:
         return _table(rest, start[4])
     for delimiter in _DELIMITERS:
         first = _headings(text, delimiter)
-        headed = _column(first, _NAME_FIELDS) is not None and _column(first, _TEXT_FIELDS) is not None
+        headed = _column(first, _NAME_FIELDS) is not None and _column(first, TEXT_FIELDS) is not None
         if headed or (len(first) > 1 and PICTURE_SUFFIX.search(first[0].strip())):
             return _table(text, delimiter)
     return Reading(of_service=bool(_OF_SERVICES & set(_headings(text, ","))))
@@ -157,7 +159,7 @@ def _delimited(text: str) -> Reading:
 
 def _table(text: str, delimiter: str) -> Reading:
     first = _headings(text, delimiter)
-    named, told = _column(first, _NAME_FIELDS), _column(first, _TEXT_FIELDS)
+    named, told = _column(first, _NAME_FIELDS), _column(first, TEXT_FIELDS)
     headless = named is None or told is None
     name_at, text_at = (0, 1) if named is None or told is None else (named, told)
     # A sentence with commas that nobody quoted fills more cells than there are headings.
@@ -217,16 +219,21 @@ def _field(row: Any, fields: Sequence[str]) -> str | None:
 def _text(value: Any) -> str | None:
     """Text as such, the first of several, or an object in Ideogram's schema as JSON."""
     if isinstance(value, list):
-        return next((text for one in value if (text := _text(one))), None)
-    if isinstance(value, dict):
-        known = any(key in value for key in SCHEMA)
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if known else None
+        return next((text for one in value if not isinstance(one, list) and (text := _text(one))), None)
+    if isinstance(value, dict) and any(key in value for key in SCHEMA):
+        with suppress(RecursionError):
+            return _encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
     return _one_line(value) or None if isinstance(value, str) else None
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.replace("\0", "").split())
+    line = " ".join(_encodable(text).replace("\0", "").split())
     return line if line.startswith("{") else line[:LONGEST]
+
+
+def _encodable(text: str) -> str:
+    """The text without halves of letters, which JSON can spell and nothing can write."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _names_a_file(name: str) -> bool:

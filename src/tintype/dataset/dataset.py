@@ -140,13 +140,16 @@ class _Intake:
     ignored: list[FileNote] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     name_encoding: str | None = None
-    _pictures: dict[str, str] = field(default_factory=dict)  # also those that cannot be used: whole paths by name
+    # Whole paths by name: of pictures, also of those that cannot be used, and of what is no picture.
+    _pictures: dict[str, str] = field(default_factory=dict)
+    _lost: dict[str, str] = field(default_factory=dict)  # in the archive already
+    _others: dict[str, str] = field(default_factory=dict)
 
     def images(self, unpacked: Iterable[Member], most: int) -> Iterator[Member]:
         """Yields the members that are images; raises TooManyFiles. Captions are read, all else is noted."""
         for member in self._of_subject(unpacked):
             assert member.path is not None
-            if is_picture(member.path) or member.suffix in SUFFIXES or member.suffix == "":
+            if is_picture(member.path) or _is_called_picture(member):
                 self._pictures[member.name] = member.identity
                 if len(self._pictures) > most:
                     raise TooManyFiles(
@@ -156,6 +159,7 @@ class _Intake:
                     )
                 yield member
             elif not self.captions.take(member):
+                self._others[member.name] = member.identity
                 self._leave(member, "not a picture, and not a caption of one")
 
     def _of_subject(self, unpacked: Iterable[Member]) -> Iterator[Member]:
@@ -164,8 +168,10 @@ class _Intake:
         for member in unpacked:
             self.name_encoding = self.name_encoding or member.encoding
             if member.path is None:
-                notes = self.ignored if member.state == "junk" else self.dropped
-                notes.append(FileNote(member.name, member.reason))
+                is_junk = member.state == "junk"
+                (self.ignored if is_junk else self.dropped).append(FileNote(member.name, member.reason))
+                paths = self._lost if _is_called_picture(member) and not is_junk else self._others
+                paths[member.name] = member.identity
             elif folder := regularisation_folder(member.identity):
                 aside.setdefault(folder, []).append(member)
             else:
@@ -233,7 +239,8 @@ class _Intake:
         return [image for number, image in enumerate(images) if number not in likeness.copies]
 
     def _pair_captions(self, copies: dict[str, str]) -> None:
-        self.captions.pair(self._pictures, copies, structured=self.options.canonical_caption is not None)
+        structured = self.options.canonical_caption is not None
+        self.captions.pair({**self._pictures, **self._lost}, copies, self._others, structured=structured)
         self.dropped += self.captions.dropped
         self.ignored += self.captions.ignored
         self.warnings += self.captions.warnings
@@ -250,6 +257,10 @@ class _Intake:
         plain = summary_of(text) if text and self.options.canonical_caption is None else text
         caption = caption_of(plain, self.options.trigger, self.options.default_caption, source=source)
         return caption if plain == text else replace(caption, note="the summary of one in Ideogram's schema")
+
+
+def _is_called_picture(member: Member) -> bool:
+    return member.suffix in SUFFIXES or member.suffix == ""  # phones and messengers strip suffixes
 
 
 def _captioned(

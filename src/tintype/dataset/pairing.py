@@ -7,13 +7,13 @@ for all captions before the next, and only where it leads to one picture that no
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Literal
 
 # What a name may lose to be a stem: not the number in `portrait.v1.0`.
@@ -55,10 +55,11 @@ class Pairing:
     rivals: dict[str, list[Claim]] = field(default_factory=dict)  # that differ about a picture, which has none of them
     unknown: list[Claim] = field(default_factory=list)
 
-    @property
-    def reaches_any(self) -> bool:
-        """Tells whether anything may be about any of the pictures."""
-        return bool(self.found or self.doubtful or self.rivals)
+    def reaches(self, *, apart_from: Container[str] = ()) -> bool:
+        """Tells whether any claim may be about any of the pictures, but for those of these names."""
+        doubtful = (claim for claim, _ in self.doubtful)
+        claims = itertools.chain(self.found.values(), doubtful, *self.rivals.values())
+        return any(claim.name not in apart_from for claim in claims)
 
     def used(self) -> list[tuple[Claim, str]]:
         """Lists captions with their pictures, also those that say what another one said."""
@@ -90,9 +91,20 @@ def listed(name: str, folder: str) -> tuple[Place, ...]:
     return *(("whole", path) for path in whole), ("end", ends[0])
 
 
-def pair(claims: Sequence[Claim], pictures: Mapping[str, str], copies: Mapping[str, str]) -> Pairing:
-    """Gives each picture at most one caption. `pictures` are whole paths by key; `copies` are worse shots by better."""
-    result, index = Pairing(), _index(pictures)
+def pair(
+    claims: Sequence[Claim],
+    pictures: Mapping[str, str],
+    copies: Mapping[str, str] | None = None,
+    others: Mapping[str, str] | None = None,
+) -> Pairing:
+    """Gives each picture at most one caption. `pictures` are whole paths by key, `copies` better shots by worse ones.
+
+    `others` are files that are no pictures here: a name that means one of them as it stands means no picture.
+    """
+    result, index, copies = Pairing(), _index(pictures), copies or {}
+    for key, path in (others or {}).items():
+        index[False, False, "whole", path].add(key)
+        index[True, False, "whole", _folded(path)].add(key)
     names = {posixpath.basename(text) for folded, _, _, text in index if folded}
     waiting: list[Claim] = []
     for claim in claims:  # a long table about other photos costs no more than this
@@ -101,7 +113,7 @@ def pair(claims: Sequence[Claim], pictures: Mapping[str, str], copies: Mapping[s
         (waiting if known else result.unknown).append(claim)
     taken: set[str] = set()
     late: dict[int, str] = {}  # the picture that a claim is about, had it not had one
-    for folded, relation in product((False, True), ("name", "stem", "other suffix")):
+    for folded, relation in itertools.product((False, True), ("name", "stem", "other suffix")):
         for turn in range(max((len(claim.places) for claim in waiting), default=0)):
             met: dict[str, list[Claim]] = defaultdict(list)
             left = []
@@ -136,12 +148,14 @@ def _index(pictures: Mapping[str, str]) -> _Index:
     """The keys of pictures by: letters folded or not, stem or whole name, kind of place, and text there."""
     index: _Index = defaultdict(set)
     for key, path in pictures.items():
-        for folded, stem in product((False, True), (False, True)):
-            text = _SUFFIX.sub("", path) if stem else path
-            text = _folded(text) if folded else text
-            index[folded, stem, "whole", text].add(key)
-            index[folded, stem, "without kinds", _without_kinds(text)].add(key)
-            parts = text.split("/")[-_DEEPEST:]
+        # A name without a suffix that is one may as well be another's stem: `img.v1` and `img.v1.png`.
+        is_whole = PICTURE_SUFFIX.search(path) is not None
+        texts = [(not is_whole, path), (True, _SUFFIX.sub("", path))]
+        for (stem, text), folded in itertools.product(texts, (False, True)):
+            name = _folded(text) if folded else text
+            index[folded, stem, "whole", name].add(key)
+            index[folded, stem, "without kinds", _without_kinds(name)].add(key)
+            parts = name.split("/")[-_DEEPEST:]
             for at in range(1, len(parts)):
                 index[folded, stem, "end", "/".join(parts[at:])].add(key)
     return index

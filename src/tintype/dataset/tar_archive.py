@@ -10,6 +10,7 @@ import functools
 import io
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Self
 
 from tintype.dataset.archive_entry import LINK, Entry, TooManyEntries
@@ -89,7 +90,12 @@ def tar_entries(stream: BoundedStream, most: int, longest: int) -> Iterator[Entr
 
 
 def _name(info: tarfile.TarInfo) -> str | bytes:
-    return info.name if "path" in info.pax_headers else info.name.encode("utf-8", "surrogateescape")
+    """The name as text where a header says that it is UTF-8, and it is; such headers may also hold bare bytes."""
+    raw = info.name.encode("utf-8", "surrogateescape")
+    if "path" in info.pax_headers:
+        with suppress(UnicodeDecodeError):
+            return raw.decode()
+    return raw
 
 
 def _pieces(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Iterator[bytes]:
