@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from starlette.routing import Host, Match, Mount
 
 from tintype.web.auth import Credential
@@ -194,6 +194,7 @@ def test_only_what_carries_its_own_permission_is_open() -> None:
 
 
 @given(st.sampled_from(["GET", "POST", "PUT", "DELETE", "X"]), st.text())
+@settings(deadline=None)
 def test_no_path_is_too_odd_to_be_told_what_it_is(method: Any, path: Any) -> None:
     try:
         found = find(method, path)
