@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 TORCH_INDEX ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-quick test-long lint bench serve system clean
+.PHONY: help setup demo test test-quick test-long lint guards bench serve system clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 14
@@ -51,6 +51,9 @@ lint: setup  ## Formatting, lint, types, import contracts
 	$(BIN)/ruff check src tests bench miniature examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+guards: setup  ## Switch off each guard of docs/security.md, and show that its tests fail
+	$(BIN)/python bench/guards.py
 
 bench: setup  ## Measure: the queue, intake, a training step and its operations, how well and how soon LoRAs learn
 	$(BIN)/python bench/queue_rates.py

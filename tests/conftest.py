@@ -13,9 +13,13 @@ import pytest
 # Before any test imports torch: its threads must not spin while the processes of other tests want the cores.
 import tintype.jobs  # noqa: F401
 from tests.support.postgres import fresh_database, running_postgres
+from tests.support.private import data_folders, open_to_others
 from tests.support.scheduling import ByGroup, begins_at
 from tests.support.shared import started_once
 
+os.umask(
+    0o077
+)  # as make_data_dir does here sooner or later; servers that tests start get 022, and see to it themselves
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker for each core, so one thread for each, in child processes as well
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -49,6 +53,13 @@ def _nothing_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", guarded(connect))
     monkeypatch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_that_was_kept_is_open_to_others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Walks, after the last test, the data folder of every installation that the tests of this worker had."""
+    yield
+    assert [open for folder in data_folders(tmp_path_factory.getbasetemp()) for open in open_to_others(folder)] == []
 
 
 # What starts a server is left out by `make test-quick`.

@@ -152,3 +152,4 @@ def test_an_open_folder_is_closed_with_all_that_is_kept_elsewhere(tmp_path: Path
     assert (outside / "not ours").stat().st_mode & 0o777 == 0o644
     assert outside.stat().st_mode & 0o777 == 0o755
     assert close_to_others(settings) == 0
+    close_to_others(load_settings(data_dir=tmp_path))  # for the walk after the last test

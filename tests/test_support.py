@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.private import data_folders, open_to_others
 from tests.support.scheduling import OWN_SERVER, group_of
 from tests.support.server import without
 
@@ -68,3 +69,21 @@ def test_a_server_that_some_tests_kill_is_one_workers() -> None:
         text = (ROOT / "tests" / "acceptance" / f"{name}.py").read_text()
         assert "running(" in text
         assert "server: Server" not in text
+
+
+def test_the_walk_after_the_tests_finds_what_is_open_in_any_data_folder(tmp_path: Path) -> None:
+    data = [tmp_path / "a", tmp_path / "deep" / "b", tmp_path / "no installation"]
+    for folder in data:
+        (folder / "files" / "id").mkdir(parents=True)
+        (folder / "files" / "id" / "a.zip").touch()
+    for folder in data[:2]:
+        (folder / "locks").mkdir()
+    for path in tmp_path.rglob("*"):
+        path.chmod(0o700)
+    assert set(data_folders(tmp_path)) == set(data[:2])
+    assert [open_to_others(folder) for folder in data] == [[], [], []]
+    for path, mode in (("", 0o711), ("files/id", 0o750), ("files/id/a.zip", 0o604)):
+        place = data[1] / path
+        place.chmod(mode)
+        assert [found.split(" ")[0] for found in open_to_others(data[1])] == [str(place)]
+        place.chmod(0o700)

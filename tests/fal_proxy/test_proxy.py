@@ -116,7 +116,7 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Around]:
         fds = (sockets.proxy.fileno(), sockets.fal.fileno(), alive)
         command = [sys.executable, "-m", "tintype.fal_proxy", "--proxy-fd", str(fds[0]), "--fal-fd", str(fds[1])]
         environment = os.environ | {"TINTYPE_DATA_DIR": str(data_dir)}
-        process = subprocess.Popen([*command, "--parent-fd", str(alive)], env=environment, pass_fds=fds)
+        process = subprocess.Popen([*command, "--parent-fd", str(alive)], env=environment, pass_fds=fds, umask=0o022)
         yield Around(sockets.server, echo, CertificateAuthority.open(data_dir))
         os.close(held)  # its parent is gone: it goes too
         process.wait(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import psutil
 
 from tests.support.private import open_to_others
 from tests.support.server import free_port
-from tintype.processes import Lifeline, keep_files_private
+from tintype.processes import Lifeline
 from tintype.settings import Settings, load_settings
 from tintype.store import NewRequest, Request, Status, Store
 from tintype.worker.launcher import environment
@@ -36,7 +37,8 @@ KINDS = {"web": "tintype.web", "supervisor": "tintype.worker.supervisor", "child
 
 def environment_with_tiny_jobs(settings: Settings) -> dict[str, str]:
     """Returns the environment of a process that is to find TINY_JOBS."""
-    return environment(settings) | {"PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return environment(settings) | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class RequestsInStore:
@@ -198,7 +200,6 @@ class ServeProcess(RequestsInStore):
 @asynccontextmanager
 async def supervision(settings: Settings) -> AsyncIterator[SupervisorProcess]:
     """A supervisor that a test starts, with its store; it is gone at the end of the block."""
-    keep_files_private()  # this test; its processes have to see to it by themselves
     settings.data_dir.mkdir()
     store = await Store.open(settings.database_url, lease_seconds=settings.lease_seconds)
     running = SupervisorProcess(settings, store)

@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from tintype.errors import InputError, PayloadTooLarge
 from tintype.web import body
 from tintype.web.body import MOST_VALUES, _count_values, _value_of
-from tintype.web.data_uri_extractor import MOST_REST, DataUriExtractor
+from tintype.web.data_uri_extractor import MOST_REST, MOST_STRINGS, DataUriExtractor
 
 MIB = 1024 * 1024
 VALUES = st.recursive(
@@ -59,6 +59,14 @@ def take(text: bytes) -> int:
     with pytest.raises(InputError, match="values"):
         _value_of(bytes(sieve.rest))
     return len(text)
+
+
+def test_a_body_of_more_texts_than_any_input_has_is_refused_at_once() -> None:
+    sieve = DataUriExtractor(lambda: pytest.fail("nothing here is a file"))
+    with pytest.raises(PayloadTooLarge, match="texts"):
+        sieve.feed(b"[" + b'"",' * (MOST_STRINGS + 1))
+    sieve = DataUriExtractor(lambda: pytest.fail("nothing here is a file"))
+    sieve.feed(b'{"a":"b"}' * (MOST_STRINGS // 2))
 
 
 @pytest.mark.parametrize("size", [MOST_REST - 100, 16 * MIB])

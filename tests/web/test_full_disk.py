@@ -26,6 +26,7 @@ def test_what_does_not_fit_is_refused_clearly_and_leaves_nothing(tmp_path: Path)
             pass_fds=[listener.fileno()],
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT)),
             stderr=subprocess.DEVNULL,
+            umask=0o022,
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=120) as client:

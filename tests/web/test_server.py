@@ -33,6 +33,7 @@ class Process:
                 [sys.executable, "-m", "tintype.web", "--fd", str(listener.fileno()), "--parent-fd", str(reading)],
                 pass_fds=(listener.fileno(), reading),
                 env=environment,
+                umask=0o022,
             )
         os.close(reading)
 
@@ -105,6 +106,7 @@ def test_it_listens_by_itself_when_no_socket_is_given(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tintype.web", "--port", str(port)],
         env={**os.environ, "TINTYPE_DATA_DIR": str(tmp_path)},
+        umask=0o022,
     )
     try:
         ends = time.monotonic() + 60

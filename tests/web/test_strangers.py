@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from tests.support.server import free_port
+from tests.support.server import free_port, without
 
 from tintype.web.routes import CDN, OURS, PAGES, QUEUE, REST, RUN, Resource
 
@@ -51,8 +51,8 @@ class Server:
     def __init__(self, data_dir: Path) -> None:
         self.port, self.data_dir = free_port(), data_dir
         command = [sys.executable, "-m", "tintype.web", "--port", str(self.port), "--host", "127.0.0.1"]
-        environment = {"TINTYPE_DATA_DIR": str(data_dir), "PATH": ""}
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        environment = without("TINTYPE_") | {"TINTYPE_DATA_DIR": str(data_dir)}
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, umask=0o022)
         self.latencies: list[float] = []
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._ask)
@@ -159,3 +159,11 @@ def test_a_completion_of_an_unknown_upload_is_refused_before_its_list_is_read(se
         assert answer.status_code == 404
     assert server.memory() - memory < 20 * MIB
     assert server.stored() == 0
+
+
+def test_a_large_body_without_a_key_is_refused_while_it_is_sent(server: Server) -> None:
+    for method, path in (("POST", "/queue/fal-ai/flux-lora"), ("POST", "/cdn/files/upload"), ("POST", "/rest/tokens/")):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {64 * MIB}\r\n\r\n["
+            connection.sendall(head.encode())
+            assert connection.recv(4096).split()[1] == b"401", path

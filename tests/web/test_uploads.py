@@ -268,6 +268,18 @@ def test_a_complete_upload_takes_no_other_bytes_and_its_new_list_stays(
     assert anyone.get(urls["file_url"]).status_code == 404
 
 
+def test_of_other_bytes_that_come_together_one_is_kept_and_the_rest_refused(
+    client: httpx.Client, anyone: httpx.Client
+) -> None:
+    for _ in range(5):
+        urls = initiate(client)
+        with ThreadPoolExecutor(6) as pool:
+            sent = [pool.submit(anyone.put, urls["upload_url"], content=b"%d" % number) for number in range(6)]
+        codes = [answer.result().status_code for answer in sent]
+        assert sorted(codes) == [200, 403, 403, 403, 403, 403]
+        assert anyone.get(urls["file_url"]).content == b"%d" % codes.index(200)
+
+
 def test_a_complete_upload_takes_no_more_parts(client: httpx.Client, anyone: httpx.Client) -> None:
     begun = client.post("/rest/storage/upload/initiate-multipart", json={"file_name": "a.zip"}).json()
     part = anyone.put(f"{begun['upload_url']}/1", content=b"one").json()
@@ -315,6 +327,7 @@ def test_what_is_being_sent_when_its_key_is_revoked_is_not_kept(
             "token": ("POST", "/cdn/files/upload", {"Authorization": f"Bearer {token}"}),
             "signed URL": ("PUT", initiate(client, headers=headers)["upload_url"], {}),
             "part": ("PUT", f"{parts}/1", {}),
+            "completion": ("POST", f"{parts}/complete", {}),
             "input": ("POST", "/queue/fal-ai/flux-lora", headers),
             "settings": ("POST", "/rest/tokens/", headers),
         }
@@ -327,7 +340,7 @@ def test_what_is_being_sent_when_its_key_is_revoked_is_not_kept(
 
     codes = {}
     before = sorted(server.settings.data_dir.glob("files/*")), sorted(server.settings.data_dir.glob("uploads/*/part-*"))
-    for what in ("key", "token", "signed URL", "part", "input", "settings"):
+    for what in ("key", "token", "signed URL", "part", "completion", "input", "settings"):
         key, text = server.call(lambda store: store.keys.create("leaver"))
         method, url, headers = begin({"Authorization": f"Key {text}"})[what]
         revoke = partial(server.call, lambda store, key=key: store.keys.revoke(key.id))  # type: ignore[misc]

@@ -151,12 +151,13 @@ def _too_large(limit: int) -> PayloadTooLarge:
     )
 
 
-async def json_value(call: Call) -> Any:
-    """Reads a small JSON body, of which nothing goes to disk; nothing counts as `{}`. Raises as `json_body`."""
+async def json_value(call: Call, key_id: str | None = None) -> Any:
+    """Reads a small JSON body, of which nothing goes to disk; nothing counts as `{}`. Raises as `json_body`, and as
+    `Call.body` for a key."""
     text = bytearray()
     if call.announced_size > SMALL_BODY:
         raise _too_large(SMALL_BODY)
-    async for chunk in call.body():
+    async for chunk in call.body(key_id):
         text += chunk
         if len(text) > SMALL_BODY:
             raise _too_large(SMALL_BODY)

@@ -140,7 +140,7 @@ async def part_url(call: Call) -> Response:
 async def complete_parts(call: Call) -> Response:
     """Answers `POST …/complete` with the parts in any order; asked again, the same answer."""
     uploads, upload = call.services.uploads, await _upload(call)
-    etags = _etags(await json_value(call))
+    etags = _etags(await json_value(call, upload.key_id))
     url = public_url(call.origin, upload.file_id, upload.file_name)
     async with call.services.turn(upload.id):
         if await call.store.files.find(upload.file_id) is None:
