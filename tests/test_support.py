@@ -82,8 +82,8 @@ def test_the_walk_after_the_tests_finds_what_is_open_in_any_data_folder(tmp_path
         path.chmod(0o700)
     assert set(data_folders(tmp_path)) == set(data[:2])
     assert [open_to_others(folder) for folder in data] == [[], [], []]
-    for path, mode in (("", 0o711), ("files/id", 0o750), ("files/id/a.zip", 0o604)):
-        place = data[1] / path
+    for name, mode in (("", 0o711), ("files/id", 0o750), ("files/id/a.zip", 0o604)):
+        place = data[1] / name
         place.chmod(mode)
         assert [found.split(" ")[0] for found in open_to_others(data[1])] == [str(place)]
         place.chmod(0o700)

@@ -121,6 +121,7 @@ def test_a_token_ends_with_its_time_and_with_its_key(
     assert page.post(RUN, json={"prompt": "x"}, params=given).status_code == 200
     server.call(lambda store: store.keys.revoke(key.id))
     assert page.post(RUN, json={"prompt": "x"}, params=given).status_code == 401
+    assert page.get(RUN, params=given | {"prompt": "x"}).status_code == 401
     short = {"fal_jwt_token": token(client, FOR_US | {"token_expiration": 0.001})}
     time.sleep(0.01)
     assert page.post(RUN, json={"prompt": "x"}, params=short).status_code == 401
