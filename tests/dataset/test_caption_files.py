@@ -200,6 +200,13 @@ def test_a_table_in_any_form_is_about_the_photos_it_names(tmp_path: Path, name: 
     assert dataset.report.captions[0].what == "captions of 2 pictures"
 
 
+@pytest.mark.parametrize(("named", "about"), [("Ann", "p"), ("Ann.png", "Ann"), ("gone.png", "p")])
+def test_json_beside_a_photo_is_about_another_only_if_it_names_its_file(tmp_path: Path, named: str, about: str) -> None:
+    told = json.dumps({"name": named, "caption": "Ann smiling"})
+    found = captions(opened(tmp_path, {"p.png": PICTURES[0], "Ann.png": PICTURES[1], "p.json": told}))
+    assert found == {"p.png": "TOK", "Ann.png": "TOK", f"{about}.png": "Ann smiling"}
+
+
 def test_a_caption_that_begins_with_the_name_of_another_photo_stays_with_its_own(tmp_path: Path) -> None:
     files: Files = {"a.png": PICTURES[0], "b.png": PICTURES[1], "a.txt": "b.png, but blue"}
     assert captions(opened(tmp_path, files)) == {"a.png": "b.png, but blue", "b.png": "TOK"}

@@ -117,8 +117,9 @@ def _json(whole: Any) -> Reading:
     if _OF_SERVICES & whole.keys() or {"title", "access", "date"} <= whole.keys():
         return Reading(of_service=True)
     own = _text(whole) or _field(whole, TEXT_FIELDS)
-    if _field(whole, _NAME_FIELDS) is not None:
+    if (named := _field(whole, _NAME_FIELDS)) is not None:
         reading = _rows([whole])
+        reading.names_pictures = PICTURE_SUFFIX.search(named) is not None  # or it may be a person's name
     elif lists := [value for value in whole.values() if isinstance(value, list) and value and _is_row(value[0])]:
         reading = _rows(_with_names(whole, [row for rows in lists for row in rows]))
     else:  # from name to caption

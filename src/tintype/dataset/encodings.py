@@ -11,7 +11,7 @@ import codecs
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -30,6 +30,7 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (code
           (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 _LEAST_LIKELY = 0.0001
 _HALVES, _HALVES_WEIGH = re.compile(r"\\[\\/.\n]|\\$"), 10  # backslashes that separate no folders
+_BETWEEN_NAMES = re.compile(r"[\"/\\,;\t|\r\n]+")  # in paths, JSON and tables
 _ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")  # as JSON writes letters beyond ASCII
 
 
@@ -57,10 +58,10 @@ def unicode_of(raw: bytes) -> str | None:
     return text.replace("\0", "")
 
 
-def guess(texts: Sequence[bytes], usual: Sequence[str], known: str = "") -> Guess:
+def guess(texts: Sequence[bytes], usual: Sequence[str], known: Container[str] = ()) -> Guess:
     """Guesses in which one encoding all these texts are. `usual` pages win where little speaks against them.
 
-    `known` is text in which some of them, being names of files, are spelt out.
+    `known` are words among which some of them, being names of files, are spelt out.
     """
     if _fits(texts, "utf-8"):
         return Guess("utf-8")
@@ -93,10 +94,11 @@ def trimmed(raw: bytes, most: int) -> bytes:
     return raw[: cut if cut > 0 else most]
 
 
-def spelt_in(tables: Iterable[bytes]) -> str:
-    """Joins the texts of metadata files whose encoding is no question, with JSON's escapes resolved."""
+def spelt_in(tables: Iterable[bytes]) -> frozenset[str]:
+    """Collects what may be names in metadata files whose encoding is no question, with JSON's escapes resolved."""
     texts = (unicode_of(raw) or "" for raw in tables)
-    return "\n".join(_ESCAPES.sub(lambda found: json.loads(f'"{found[0]}"'), text) for text in texts)
+    plain = (_ESCAPES.sub(lambda found: json.loads(f'"{found[0]}"'), text) for text in texts)
+    return frozenset(word.strip() for text in plain for word in _BETWEEN_NAMES.split(text))
 
 
 def _fits(texts: Sequence[bytes], encoding: str) -> bool:
@@ -115,9 +117,7 @@ def _odd(texts: Sequence[bytes], page: str) -> int:
     return min(symbols + read.count("\\") + _HALVES_WEIGH * len(_HALVES.findall(read)), 100)
 
 
-def _spelt_out(names: Sequence[bytes], page: str, known: str) -> int:
-    """How many names of files are found in `known` when read in this code page."""
-    if not known:
-        return 0
+def _spelt_out(names: Sequence[bytes], page: str, known: Container[str]) -> int:
+    """How many names of files are known when read in this code page, as a whole or without a suffix."""
     read = (PurePosixPath(name.decode(page, "replace").replace("\\", "/")) for name in names)
     return sum(name.name in known or name.stem in known for name in read)
