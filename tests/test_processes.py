@@ -124,7 +124,8 @@ def test_no_line_of_the_log_commands_a_terminal(at_terminal: bool) -> None:
             [sys.executable, "-c", LOGGING],
             stderr=theirs if at_terminal else subprocess.STDOUT,
             stdout=theirs,
-            env=os.environ | {"PYTHONPATH": root, "NO_COLOR": "1"},
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH")))), "NO_COLOR": "1"},
             check=True,
         )
         os.set_blocking(ours, False)
