@@ -104,7 +104,7 @@ async def endpoint_document(call: Call) -> Response:
             "endpointId": name,
             "category": endpoint.category,
             "playgroundUrl": f"{call.origin}/",
-            "documentationUrl": f"{call.origin}/",
+            "documentationUrl": f"{call.origin}/models/{name}/llms.txt",
         },
     }
     return json_response(_document(info, call.queue_url, [endpoint], _queue_paths("", name, endpoint)))
