@@ -88,6 +88,22 @@ def test_every_setting_that_the_manual_names_is_one() -> None:
         assert named <= known, page.name
 
 
+def test_every_module_that_opens_a_file_for_writing_has_its_bound_in_the_manual() -> None:
+    writes = re.compile(
+        r"""open\(\s*["'](w|a|x|r\+)|fdopen\([^)]*["'][wa]|write_text|write_bytes|copyfile|save_file\(|shutil\.move|mkstemp"""
+        r"|(image|mask)\.save\(path|snapshot_download|symlink_to|create_async_engine|NamedTemporaryFile|extractall"
+    )
+    source = ROOT / "src" / "tintype"
+    writing = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if writes.search(path.read_text(encoding="utf-8"))
+    }
+    assert {"files/spool.py", "dataset/prepare.py", "worker/child_process.py", "cli/weights.py"} <= writing
+    page = (ROOT / "docs" / "disk.md").read_text()
+    assert [module for module in sorted(writing) if f"`{module}`" not in page] == []
+
+
 def test_the_readme_lists_every_endpoint_with_its_aliases() -> None:
     table = (ROOT / "README.md").read_text().split("\n## Endpoints\n", 1)[1].split("\n## ", 1)[0]
     listed = [re.findall(r"`([^`]+)`", row.split("|")[1]) for row in table.splitlines() if row.startswith("| `")]

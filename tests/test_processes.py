@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hostile import HOSTILE, is_harmless
-from tintype.processes import ORPHANED, Lifeline, kill_group, printable
+from tintype.processes import LARGEST_LOG, ORPHANED, Lifeline, kill_group, printable, shorten_log
 
 WATCHING = (
     "import os, sys, time; from tintype.processes import watch_parent\n"
@@ -81,6 +81,20 @@ def _is_zombie(pid: int) -> bool:
             return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_a_log_that_is_too_long_is_put_aside_and_its_writers_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "serve.log"
+    with path.open("ab", buffering=0) as log:
+        for number in range(3):
+            log.write(b"%d" % number + b"x" * LARGEST_LOG)
+            shorten_log(path)
+        log.write(b"goes on")
+        shorten_log(path)
+    assert path.read_bytes() == b"goes on"
+    assert path.with_name("serve.old.log").read_bytes()[:1] == b"2"
+    assert sum(one.stat().st_size for one in tmp_path.iterdir()) < LARGEST_LOG + 100
+    shorten_log(tmp_path / "none")
 
 
 def test_a_log_line_is_one_json_object_where_nobody_looks_at_a_terminal() -> None:

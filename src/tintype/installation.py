@@ -215,6 +215,11 @@ def key_file(data_dir: Path) -> Path:
     return data_dir / "key"
 
 
+def serve_log(data_dir: Path) -> Path:
+    """Returns where the server that `tintype run` starts writes its log."""
+    return data_dir / "logs" / "serve.log"
+
+
 def write_secret(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all, which its owner alone can read from its first byte on."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -28,6 +29,7 @@ UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
 ORPHANED = 70  # exit status of a process whose parent has gone
+LARGEST_LOG = 8 << 20  # bytes, after which a log file is put aside
 CLOCK_SLACK = 2.0  # seconds that a process's time of birth may be off
 
 
@@ -112,6 +114,17 @@ def printable(text: str) -> str:
     """Replaces what a terminal would obey (control characters but tab and newline, bidirectional overrides): texts of
     strangers stand in logs and tables."""
     return UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def shorten_log(path: Path) -> None:
+    """Puts aside what a log holds once that is too long, in place of what was put aside before; whoever appends to the
+    log goes on."""
+    with suppress(OSError):
+        if path.stat().st_size <= LARGEST_LOG:
+            return
+        with suppress(OSError):  # a full disk: the lines are lost, the room is not
+            shutil.copyfile(path, path.with_suffix(".old.log"))
+        os.truncate(path, 0)
 
 
 class _PrintableFormatter(logging.Formatter):

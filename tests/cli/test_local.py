@@ -21,26 +21,42 @@ runner = CliRunner()
 def photos(tmp_path: Path) -> Path:
     """A folder of photos, with a file among them that is none."""
     archive, folder = tmp_path / "photos.zip", tmp_path / "photos"
-    write_archive(archive, photograph(Subject.from_seed(21), 4, 512), captions=True)
+    write_archive(archive, photograph(Subject.from_seed(21), 10, 512), captions=True)
     zipfile.ZipFile(archive).extractall(folder)
     (folder / "[dev] notes.pdf").write_bytes(b"%PDF-")
     return folder
 
 
-def test_a_folder_becomes_a_lora_that_generate_draws_with(photos: Path, tmp_path: Path) -> None:
-    out = tmp_path / "lora"
-    trained = runner.invoke(app, ["train", str(photos), "--trigger", "ohwx", "--steps", "3", "--out", str(out)])
-    assert trained.exit_code == 0, trained.output
-    assert "[dev] notes.pdf" in trained.output  # brackets are no markup
-    config = json.loads((out / "config.json").read_text())
-    assert config["requested"]["steps"] == 3
-    assert not (out / ".work").exists()
+def test_the_folder_one_is_in_becomes_a_lora_twice_that_generate_draws_with(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The output lies among the photos, as the default has it, and each training sees the photos alone."""
+    monkeypatch.chdir(photos)
+    command = ["train", ".", "--trigger", "ohwx", "--no-multiresolution", "--steps"]
+    before = sum(path.stat().st_size for path in photos.iterdir())
+    for more in (["3"], ["2"], ["1", "--out", "other"]):
+        trained = runner.invoke(app, [*command, *more])
+        assert trained.exit_code == 0, trained.output
+        assert "[dev] notes.pdf" in trained.output  # brackets are no markup
+        out = photos / (more[-1] if "--out" in more else "lora")
+        config = json.loads((out / "config.json").read_text())
+        assert config["requested"]["steps"] == int(more[0])
+        report = json.loads((out / "report.json").read_text())
+        assert {image["name"].partition(".")[0] for image in report["kept"]} == {f"photo_{n:02d}" for n in range(10)}
+        assert all(image["caption_source"] == "file" for image in report["kept"])
+        assert [note["name"] for note in report["dropped"]] == ["[dev] notes.pdf"]
+        assert {"lora"} <= {note["name"] for note in report["ignored"]} <= {"lora", "other"}
+        assert not (out / ".work").exists()
+        assert "tintype weights pull flux" in trained.output.rstrip().splitlines()[-1]
+    assert sum(path.stat().st_size for path in photos.iterdir() if path.is_file()) == before
+    out = photos / "lora"
     pictures = []
     for name, loras in (("base", []), ("lora", ["--lora", str(out / "lora.safetensors"), "--scale", "2"])):
         path = tmp_path / f"{name}.png"
         command = ["generate", "a portrait of ohwx", "--steps", "4", "--seed", "1", "--out", str(path), *loras]
         drawn = runner.invoke(app, command)
         assert drawn.exit_code == 0, drawn.output
+        assert "tintype weights pull flux" in drawn.output.rstrip().splitlines()[-1]
         pictures.append(Image.open(path).tobytes())
     assert pictures[0] != pictures[1]
 
@@ -53,7 +69,6 @@ def test_what_a_training_works_with_is_for_its_owner_and_what_comes_of_it_as_the
         runner.invoke(app, ["train", str(photos), "--resume-from", str(tmp_path / "nothing"), "--out", str(out)])
     finally:
         os.umask(before)
-    assert (out / ".work" / "photos.zip").exists()
     assert [path.stat().st_mode & 0o777 for path in (out, out / ".work")] == [0o755, 0o700]
 
 
@@ -62,3 +77,6 @@ def test_what_is_not_there_and_what_is_out_of_range_is_said_before_anything_is_l
     assert "is not there" in str(gone.exception)
     odd = runner.invoke(app, ["generate", "a hat", "--steps", "0", "--out", str(tmp_path / "x.png")])
     assert "num_inference_steps" in str(odd.exception)
+    same = runner.invoke(app, ["train", str(tmp_path), "--out", str(tmp_path / "x" / "..")])
+    assert "Name another one" in str(same.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from tests.support.images import FACE, person, scene
+from tests.support.images import FACE, example_picture, person, scene
 
 from tintype.dataset import faces
 from tintype.dataset.faces import face_of_row, find_faces
@@ -69,11 +68,7 @@ def test_of_two_faces_of_one_size_the_one_nearer_the_middle_comes_first() -> Non
 
 @pytest.mark.parametrize("name", ["cell.png", "chelsea.png", "coffee.png", "brick.png", "motorcycle_left.png"])
 def test_things_are_no_faces(name: str) -> None:
-    package = importlib.util.find_spec("skimage")
-    assert package is not None
-    assert package.submodule_search_locations
-    with Image.open(Path(package.submodule_search_locations[0]) / "data" / name) as opened:
-        assert find_faces(opened.convert("RGB")) == []
+    assert find_faces(example_picture(name)) == []
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 900), (900, 3), (40, 40)])

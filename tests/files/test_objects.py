@@ -173,12 +173,13 @@ def test_a_stored_file_is_on_disk_before_it_is_called_stored(tmp_path: Path, mon
 def test_a_full_disk_is_said_to_be_full(tmp_path: Path) -> None:
     objects = Objects.open(str(tmp_path / "objects"))
 
-    def onto_a_full_disk(_file: object) -> None:
+    def onto_a_full_disk() -> Iterator[bytes]:
         with open("/dev/full", "wb", buffering=0) as full:
             full.write(b"x")
+        yield b""
 
     with pytest.raises(StorageFull):
-        objects._keep(key_of(), onto_a_full_disk)
+        objects.put_chunks(key_of(), onto_a_full_disk())
 
 
 @pytest.mark.parametrize("key", ["../x/y", "a/../b", "a", "/etc/passwd", "a/b/c", "a/.b", ""])

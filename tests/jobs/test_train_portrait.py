@@ -9,22 +9,27 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 import torch
-from PIL import Image
+from miniature.world import Subject, photograph
+from PIL import Image, ImageEnhance, ImageOps
 from safetensors.torch import load_file, save_file
-from tests.support.images import encoded, zipped
+from tests.support.disk import leave_room
+from tests.support.images import encoded, example_picture, person, zipped
 
 from tintype.catalog.fields import File
 from tintype.catalog.flux_lora import FluxLoraInput
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput, TrainerOutput
-from tintype.errors import Drained, InputError, InvalidArchive, UnusableAdapter
+from tintype.dataset import DatasetOptions
+from tintype.dataset.subject import find_face, whole
+from tintype.errors import Drained, InputError, InvalidArchive, StorageFull, UnusableAdapter
 from tintype.jobs import generate_flux as draw_flux
 from tintype.jobs.local import LocalContext
+from tintype.jobs.lora_training import open_photos
 from tintype.jobs.resident_models import ResidentModels
 from tintype.jobs.train_portrait import plan_of, run
 from tintype.lora.read import read_lora
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
-from tintype.settings import load_settings
+from tintype.settings import MIB, load_settings
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +114,45 @@ def test_the_log_names_the_base_the_photos_and_the_proof(done: Done) -> None:
     said = "\n".join(done.said)
     for what in ("miniature", "3 photos kept, 1 left out", "broken.jpg", "TOK", "loaded back"):
         assert what in said
+
+
+def test_log_and_report_say_what_the_miniature_cannot_learn(done: Done, models: ResidentModels) -> None:
+    caution = models.family(FluxFamily).weights.caution
+    assert "tintype weights pull flux" in caution
+    assert caution in done.said
+    report = json.loads(local(File(**done.config["report"])).read_text())
+    assert caution in report["warnings"]
+    assert caution in done.config["dataset"]["warnings"]
+
+
+def test_real_people_have_faces_on_the_miniature_too_and_a_cup_has_none(models: ResidentModels, tmp_path: Path) -> None:
+    portrait = person()
+    pictures = {
+        "as is.png": portrait,
+        "mirrored.png": ImageOps.mirror(portrait),
+        "crop.png": portrait.crop((100, 0, 350, 250)),
+        "darker.png": ImageEnhance.Brightness(portrait).enhance(0.5),
+        "coffee.png": example_picture("coffee.png"),
+    }
+    said: list[str] = []
+    context = LocalContext(
+        tmp_path, load_settings(), resident_models=models, on_log=lambda level, message: said.append(message)
+    )
+    photos = zipped(tmp_path / "photos.zip", {name: encoded(image) for name, image in pictures.items()})
+    options = DatasetOptions(trigger="TOK", subject_crop=True)
+    dataset = open_photos(models.family(FluxFamily), context.offer(photos), options, context)
+    found = {image.name: (image.subject, image.faces) for image in dataset.report.kept}
+    assert found == {name: ("whole", 0) if name == "coffee.png" else ("face", 1) for name in pictures}
+    assert "No face was found in coffee.png; the whole picture is trained." in said
+
+
+def test_drawings_fill_their_picture_on_the_miniature_whatever_a_finder_sees_in_them(models: ResidentModels) -> None:
+    family, taken_for_faces = models.family(FluxFamily), 0
+    for seed in range(1, 6):
+        for image, _ in photograph(Subject.from_seed(seed), 3, 512):
+            taken_for_faces += find_face(image).kind == "face"
+            assert family.find_subject(image) == whole(image, "given")
+    assert taken_for_faces, "or this shows nothing"
 
 
 def test_what_was_trained_can_be_drawn_with_at_once(done: Done) -> None:
@@ -197,6 +241,16 @@ def test_an_optimizer_that_is_not_here_is_refused_at_its_place(models: ResidentM
     with pytest.raises(InputError) as caught:
         Done(models, tmp_path, optimizer="adamw8bit", multiresolution_training=False)
     assert caught.value.details[0]["loc"] == ["body", "optimizer"]
+
+
+def test_a_training_whose_checkpoints_and_loras_would_not_fit_is_refused_before_its_first_step(
+    models: ResidentModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_room(monkeypatch, 3 * MIB)
+    with pytest.raises(StorageFull, match="are needed"):
+        Done(models, tmp_path, multiresolution_training=False, checkpoint_every=1)
+    assert not list(tmp_path.rglob("*.safetensors.new"))
+    assert not list(tmp_path.rglob("lora*"))
 
 
 def test_a_bad_archive_ends_the_job_with_a_sentence(models: ResidentModels, tmp_path: Path) -> None:

@@ -34,11 +34,15 @@ def scene(seed: int = 0, size: tuple[int, int] = (640, 640)) -> Image.Image:
 
 def person() -> Image.Image:
     """A real portrait, 512x512: Eileen Collins, as scikit-image's wheel carries her (NASA, public domain)."""
+    return example_picture("astronaut.png")
+
+
+def example_picture(name: str) -> Image.Image:
+    """A picture that scikit-image's wheel carries."""
     package = importlib.util.find_spec("skimage")
     assert package is not None
     assert package.submodule_search_locations
-    path = Path(package.submodule_search_locations[0]) / "data" / "astronaut.png"
-    with Image.open(path) as opened:
+    with Image.open(Path(package.submodule_search_locations[0]) / "data" / name) as opened:
         return opened.convert("RGB")
 
 

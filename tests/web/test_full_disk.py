@@ -10,8 +10,23 @@ import sys
 from pathlib import Path
 
 import httpx
+import pytest
+from tests.support.disk import leave_room
+from tests.support.web_server import WebServer
 
 LIMIT = 2_000_000  # bytes of a file
+
+
+def test_before_the_disk_is_full_no_request_is_taken_and_those_that_were_are_told_of(
+    server: WebServer, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.hold()
+    taken = client.post("/queue/fal-ai/flux-lora", json={"prompt": "a"}).json()
+    leave_room(monkeypatch, 0)
+    refused = client.post("/queue/fal-ai/flux-lora", json={"prompt": "b"})
+    assert (refused.status_code, refused.json()["error_type"]) == (507, "storage_full")
+    assert client.get(taken["status_url"]).json()["status"] == "IN_QUEUE"
+    assert client.put(taken["cancel_url"]).status_code == 202
 
 
 def test_what_does_not_fit_is_refused_clearly_and_leaves_nothing(tmp_path: Path) -> None:
@@ -51,6 +66,15 @@ def test_what_does_not_fit_is_refused_clearly_and_leaves_nothing(tmp_path: Path)
             assert client.get(signed["file_url"]).status_code == 404
             assert client.put(signed["upload_url"], content=b"x").status_code == 200
             assert client.get(signed["file_url"]).content == b"x"
+            # At last the database itself, whose journal is such a file.
+            loras = [{"path": f"https://example.com/{'a' * 2000}"}] * 100
+            asked = {"prompt": "a", "loras": loras}
+            answers = [client.post("/queue/fal-ai/flux-lora", json=asked) for _ in range(12)]
+            taken = [answer.json()["status_url"] for answer in answers if answer.status_code == 200]
+            refused = next(answer for answer in answers if answer.status_code != 200)
+            assert taken, refused.text
+            assert (refused.status_code, refused.json()["error_type"]) == (507, "storage_full")
+            assert {client.get(url).json()["status"] for url in (taken[0], taken[-1])} == {"IN_QUEUE"}
     finally:
         process.terminate()
         process.wait(60)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.support.hostile import HOSTILE, is_harmless
 
+from tintype.processes import LARGEST_LOG
 from tintype.worker.child_process import ChildPlan, ChildProcess
 
 pytestmark = pytest.mark.anyio
@@ -95,14 +96,17 @@ async def test_telling_a_dead_child_something_is_no_error(tmp_path: Path) -> Non
         await child.send({"say": "stop"})
 
 
-async def test_a_log_that_grew_too_long_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tintype.worker.child_process.LARGEST_LOG", 10)
-    for word in ("first time", "second time"):
-        child = await started(tmp_path, f"import sys; print({word!r}, file=sys.stderr)")
-        assert await child.messages.get() is None
-        await child.wait()
-    assert "first" in (tmp_path / "logs" / "child.old.log").read_text()
-    assert "second" in (tmp_path / "logs" / "child.log").read_text()
+async def test_a_log_that_grows_too_long_is_put_aside_while_its_child_lives(tmp_path: Path) -> None:
+    program = (
+        f"import sys; line = 'x' * 99_999 + '\\n'; [sys.stderr.write(line) for _ in range({LARGEST_LOG // 40_000})]"
+    )
+    child = await started(tmp_path, program + "; sys.exit('the end')")
+    assert await child.messages.get() is None
+    await child.wait()
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "logs").iterdir()}
+    assert sizes.keys() == {"child.log", "child.old.log"}
+    assert max(sizes.values()) <= LARGEST_LOG + 100_000
+    assert (tmp_path / "logs" / "child.log").read_text().endswith("the end\n")
 
 
 async def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tintype.cli.gc import gc
 from tintype.cli.run import run
 from tintype.cli.serve import serve
 from tintype.errors import TintypeError
+from tintype.files.disk import is_full, storage_full
 from tintype.processes import printable
 
 app = typer.Typer(
@@ -45,9 +46,6 @@ def main() -> None:
     """Runs the command line; an error of ours is a sentence on stderr, never a traceback."""
     try:
         app()
-    except TintypeError as problem:
-        Console(stderr=True).print(f"[bold red]error[/] {escape(printable(problem.message))}", highlight=False)
-        sys.exit(1)
     except SystemExit as end:
         if "torch" in sys.modules and isinstance(end.code, int):
             with suppress(BrokenPipeError):
@@ -55,3 +53,9 @@ def main() -> None:
                 sys.stderr.flush()
             os._exit(end.code)  # compute libraries take a second to tidy up what the system takes back anyway
         raise
+    except Exception as problem:
+        if not isinstance(problem, TintypeError) and not is_full(problem):
+            raise
+        told = problem if isinstance(problem, TintypeError) else storage_full()
+        Console(stderr=True).print(f"[bold red]error[/] {escape(printable(told.message))}", highlight=False)
+        sys.exit(1)

@@ -7,7 +7,6 @@ import shutil
 import signal
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,8 @@ from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraOutput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
 from tintype.cli.listing import say
 from tintype.errors import BadRequest, Drained
+from tintype.files.disk import writing
+from tintype.models.weights import resolve
 from tintype.processes import printable
 from tintype.settings import load_settings
 
@@ -52,12 +53,15 @@ def train(
 
     Example: [bold]tintype train photos/ --trigger ohwx --steps 500 --out my-lora[/]
     """
+    if _existing(photos).is_dir() and photos.resolve() == out.resolve():
+        raise BadRequest(
+            "--out is the folder of the photos.", remedy="Name another one; it may lie inside that folder."
+        )
     (out / WORK).mkdir(parents=True, exist_ok=True)
     (out / WORK).chmod(0o700)  # photos lie in it; what becomes of them is for whom the person's umask says
-    archive = _archive(photos, out / WORK)
     with _running(PORTRAIT_TRAINER, out / WORK, out) as context:
         body = {
-            "images_data_url": context.offer(archive),
+            "images_data_url": context.offer(photos),
             "trigger_phrase": trigger,
             "steps": steps,
             "learning_rate": learning_rate,
@@ -71,6 +75,7 @@ def train(
         PORTRAIT_TRAINER.load_job()(PORTRAIT_TRAINER.parse(body), context)
     shutil.rmtree(out / WORK)
     Console().print(f"[green]done[/]  {escape(str(out / LORA))}\n      {escape(str(out / CONFIG))}", soft_wrap=True)
+    _caution(context)
 
 
 def generate(
@@ -111,8 +116,10 @@ def generate(
         out.parent.mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(answer.images):
             target = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
-            shutil.move(context.output / str(image.file_name), target)
+            with writing(target.parent, image.file_size or 0):
+                shutil.move(context.output / str(image.file_name), target)
             say(f"{target}  {image.width} x {image.height}, seed {(answer.seed + number) % SEEDS}")
+    _caution(context)
 
 
 @contextmanager
@@ -159,15 +166,10 @@ def _interruptible(context: LocalContext) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _archive(photos: Path, work: Path) -> Path:
-    """Returns the archive itself, or one of a folder's files (stored, not squeezed: photos are compressed already)."""
-    if not _existing(photos).is_dir():
-        return photos
-    path = work / "photos.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(p for p in photos.rglob("*") if p.is_file()):
-            archive.write(file, file.relative_to(photos))
-    return path
+def _caution(context: LocalContext) -> None:
+    """Says last, so that nobody misses it, what a miniature cannot do."""
+    if caution := resolve(context.settings, "flux").caution:
+        Console().print(caution, style="yellow", soft_wrap=True, markup=False, highlight=False)
 
 
 def _existing(path: Path) -> Path:

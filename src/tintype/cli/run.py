@@ -18,7 +18,7 @@ import typer
 
 from tintype.cli.data import DataDir
 from tintype.errors import SettingsError
-from tintype.installation import ServerInfo, find_server, hold_open, key_file, make_data_dir
+from tintype.installation import ServerInfo, find_server, hold_open, key_file, make_data_dir, serve_log
 from tintype.processes import is_running, keep_files_private
 from tintype.settings import Settings, load_settings
 
@@ -65,7 +65,7 @@ def proxy_variables(settings: Settings, server: ServerInfo) -> dict[str, str]:
 
 
 def _started(settings: Settings) -> ServerInfo:
-    log = settings.data_dir / "logs" / "serve.log"
+    log = serve_log(settings.data_dir)
     log.parent.mkdir(parents=True, exist_ok=True)
     begin = log.stat().st_size if log.exists() else 0
     port = settings.port if _is_free(settings.host, settings.port) else 0

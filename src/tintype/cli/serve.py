@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated, Literal
 
 import structlog
@@ -35,10 +35,11 @@ from tintype.installation import (
     key_file,
     make_data_dir,
     open_proxy_sockets,
+    serve_log,
     stop_when_unused,
 )
 from tintype.models.weights import summary
-from tintype.processes import Lifeline, set_up_log
+from tintype.processes import Lifeline, set_up_log, shorten_log
 from tintype.settings import BASE_MODELS, Settings, load_settings
 from tintype.worker.launcher import LAUNCHERS, LaunchPlan, environment, new_launcher
 from tintype.worker.managed_process import ManagedProcess
@@ -46,6 +47,7 @@ from tintype.worker.managed_process import ManagedProcess
 ENDPOINTS = "tintype.catalog:ENDPOINTS"
 BACKLOG = 1024
 PREDECESSOR_SECONDS = 2.0  # for the processes of a serve that was killed to let go of port and devices
+LOG_SECONDS = 60.0  # between looks at the length of the log that `tintype run` lets this write
 EXIT_SECONDS = 10.0  # for the web process and the fal proxy to end by themselves
 
 
@@ -145,7 +147,11 @@ class _Processes:
                 fds["--tls-fd"] = sockets.tls.fileno()
             self._kept.append(self._process("fal proxy", "tintype.fal_proxy", fds))
         await self._launcher.start(chosen_devices(self._settings.device))
-        await self._stopping.wait()
+        log = serve_log(self._settings.data_dir)
+        while not self._stopping.is_set():
+            await asyncio.to_thread(shorten_log, log)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), LOG_SECONDS)
         await self._launcher.stop()  # work first: whoever polls hears to the end how it went
         for process in self._kept:
             await process.stop()

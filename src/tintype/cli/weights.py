@@ -6,7 +6,6 @@ resumes where it was interrupted.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from tintype.cli.listing import show_table
-from tintype.errors import Forbidden, StorageFull, WeightsMissing
+from tintype.errors import Forbidden, WeightsMissing
+from tintype.files.disk import check_room
 from tintype.models.registry import FamilySpec, family_spec, family_specs
 from tintype.models.weights import cached_snapshot, summary
 from tintype.settings import BASE_MODELS, GIB, load_settings
@@ -42,6 +42,8 @@ def pull(
     yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without being asked.")] = False,
 ) -> None:
     """Fetch a base model's weights (gated: needs a token of someone who accepted the licence)."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     spec = family_spec(name)
     console = Console()
     console.print(f"[bold]{spec.repository}[/]\n{escape(spec.licence)}")
@@ -49,10 +51,8 @@ def pull(
     if not yes:
         typer.confirm("I have read the licence and accept it", abort=True)
     size = sum(file.file_size or 0 for source in _sources(spec) for file in _planned(spec, source))
-    free = shutil.disk_usage(Path.home()).free
-    if size > free:
-        raise StorageFull(f"{spec.name} needs {size / GIB:.1f} GiB more, and {free / GIB:.1f} GiB are free.")
-    console.print(f"{size / GIB:.1f} GiB to fetch, {free / GIB:.1f} GiB free. An interrupted download goes on later.")
+    check_room(Path(HF_HUB_CACHE), size)
+    console.print(f"{size / GIB:.1f} GiB to fetch. An interrupted download goes on later.")
     path, *_ = (escape(str(_download(spec, source))) for source in _sources(spec))
     console.print(f"[green]done[/]: {path}\n`tintype serve` uses it when {spec.setting} is 'auto' and a GPU fits it.")
 

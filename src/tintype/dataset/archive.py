@@ -8,7 +8,6 @@ and a dataset of any size needs little room.
 
 from __future__ import annotations
 
-import errno
 import struct
 import tarfile
 import zipfile
@@ -24,7 +23,8 @@ from tintype.dataset.file_kind import HEAD, archive_kind, kind_of
 from tintype.dataset.names import NameDecoder, is_junk, shown
 from tintype.dataset.tar_archive import NoTar, tar_entries
 from tintype.dataset.zip_archive import LONGEST_DIRECTORY, EndRecord, end_record, zip_entries
-from tintype.errors import FileTooLarge, InvalidArchive, StorageFull, TooManyFiles
+from tintype.errors import FileTooLarge, InvalidArchive, TooManyFiles
+from tintype.files.disk import write_pieces, writing
 
 MIB = 1024 * 1024
 
@@ -236,7 +236,7 @@ class _Copier:
         """Writes one member to `place`. Raises UnreadableMember, whose file is gone then."""
         written = 0
         try:
-            with place.open("wb") as target:
+            with writing(place.parent), place.open("wb") as target:  # a full disk is no fault of the archive
                 for piece in pieces:
                     self._check()
                     if not written and archive_kind(piece[:HEAD]):
@@ -251,19 +251,10 @@ class _Copier:
                         )
                     if self._left < 0:
                         raise _invalid("Unpacked, the archive is far larger than it looks.", _ORDINARY)
-                    _write(target, piece)
+                    write_pieces(target, (piece,), place.parent)
         except UnreadableMember:
             place.unlink()
             raise
-
-
-def _write(target: IO[bytes], chunk: bytes) -> None:
-    try:
-        target.write(chunk)
-    except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):  # ours to mend, not a fault of the archive
-            raise StorageFull("The disk has no room to unpack the photos.", remedy="Free some space there.") from None
-        raise
 
 
 def _invalid(message: str, remedy: str = _SEND) -> InvalidArchive:

@@ -21,6 +21,7 @@ from tintype.dataset.caption_files import CaptionFiles
 from tintype.dataset.caption_forms import summary_of
 from tintype.dataset.captions import TRIGGER_TOKEN, Caption, caption_of, placeholders
 from tintype.dataset.faces import finder_name
+from tintype.dataset.folder import folder_members
 from tintype.dataset.image import SUFFIXES, is_picture
 from tintype.dataset.names import regularisation_folder
 from tintype.dataset.prepare import (
@@ -96,7 +97,7 @@ def open_dataset(
     limits: Limits | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Dataset:
-    """Makes a dataset of an archive. `log` gets a line for what was repaired or left out.
+    """Makes a dataset of an archive or a folder. `log` gets a line for what was repaired or left out.
 
     `check` is called for every piece that is unpacked and after every image, and may raise. What `folder` holds
     afterwards belongs to the examples. Raises InputErrors: an archive that cannot be opened safely, too many files, no
@@ -105,7 +106,10 @@ def open_dataset(
     limits = limits or Limits()
     intake = _Intake(options)
     preparer = ImagePreparer(folder / "crops", options, find_subject, limits.pixels)
-    unpacked = members(archive, folder / "unpacked", form=archive_format, limits=limits, check=check)
+    if archive.is_dir():
+        unpacked = folder_members(archive, folder / "unpacked", limits=limits, check=check)
+    else:
+        unpacked = members(archive, folder / "unpacked", form=archive_format, limits=limits, check=check)
     images = intake.usable(preparer.prepare(intake.images(unpacked, limits.pictures)), check)
     images = intake.without_copies(images)
     repaired = [FileNote(image.name, ", ".join(image.repairs)) for image in images if image.repairs]

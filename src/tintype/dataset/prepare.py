@@ -30,6 +30,7 @@ from tintype.dataset.image import Photo, read_photo, register_heif
 from tintype.dataset.sizes import MULTI_RESOLUTION, STEP, NamedSize, TrainingSize, buckets_of
 from tintype.dataset.subject import MaskSource, Subject, SubjectFinder, mask_of, windows_of
 from tintype.errors import ImageTooLarge, InputError
+from tintype.files.disk import writing
 
 SEVERAL_FRAMINGS = 60  # photos; of those after them one framing each is plenty, and their crops would fill the disk
 SMALL_SIDE = 512  # pixels; below it an image teaches little detail
@@ -251,14 +252,16 @@ class ImagePreparer:
         box, at_least = window.box, self._options.largest_size(window.box.size)
         image = overview if box == photo.frame else photo.crop(box, at_least=at_least)
         path = place.with_suffix(".ppm")  # plain pixels: packing them would take longer than decoding the photo
-        image.save(path)
+        with writing(self._folder, 3 * image.width * image.height):
+            image.save(path)
         if not self._options.create_masks:
             return Crop(window, path)
         made = mask_of(subject, box, image.size, photo.crop_alpha(box, at_least=at_least))
         if made is None:
             return Crop(window, path)
         mask, source = made
-        mask.save(place.with_suffix(".pgm"))
+        with writing(self._folder, mask.width * mask.height):
+            mask.save(place.with_suffix(".pgm"))
         return Crop(window, path, place.with_suffix(".pgm"), source, _overlay(mask))
 
 

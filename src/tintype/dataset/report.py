@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tintype.files.disk import write_file
+
 _UNSEEN = ("thumbnail", "mask_overlay")  # for the page; a JSON reader has no use for them
 
 
@@ -99,8 +101,7 @@ class DatasetReport:
         }
 
     def write(self, path: Path) -> Path:
-        path.write_text(json.dumps(self.to_json(), indent=2, ensure_ascii=False), encoding="utf-8")
-        return path
+        return write_file(path, json.dumps(self.to_json(), indent=2, ensure_ascii=False))
 
 
 def describe_files(repaired: Sequence[FileNote], dropped: Sequence[FileNote]) -> list[str]:

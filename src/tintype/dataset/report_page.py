@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tintype.dataset.report import DatasetReport, KeptImage
+from tintype.files.disk import write_file
 
 _SOURCES = {
     "file": "from its text file",
@@ -24,8 +25,7 @@ _SOURCES = {
 
 def write_page(report: DatasetReport, path: Path) -> Path:
     """Writes the report as one HTML file."""
-    path.write_text(render(report), encoding="utf-8", errors="replace")
-    return path
+    return write_file(path, render(report))
 
 
 def render(report: DatasetReport) -> str:

@@ -20,6 +20,7 @@ from tintype import __version__
 from tintype.errors import FileDownloadError, FileTooLarge
 from tintype.files.addresses import Address, Resolver, is_plainly_private, is_public, parsed_url, resolve
 from tintype.files.data_uri import is_data_uri, open_data_uri
+from tintype.files.disk import write_pieces
 from tintype.files.formats import suffix_for
 from tintype.files.objects import Objects
 from tintype.files.safe_http import PrivateAddress, SafeClient
@@ -172,7 +173,7 @@ class _Fetch:
             raise self._too_large(None)
         if len(self.head) < HEAD_BYTES:
             self.head = (self.head + chunk)[:HEAD_BYTES]
-        file.write(chunk)
+        write_pieces(file, (chunk,), self.target.parent)
 
     def _too_large(self, url: str | None) -> FileTooLarge:
         return FileTooLarge(

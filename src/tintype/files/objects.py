@@ -11,12 +11,11 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import anyio.to_thread
 import obstore
@@ -24,9 +23,10 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from tintype.errors import SettingsError, StorageUnavailable
-from tintype.files.disk import writing
+from tintype.files.disk import write_pieces, writing
 
 CHUNK = 256 * 1024  # bytes read from storage at a time
+_PIECE = 1024 * 1024  # bytes copied at a time
 _PARTS_AT_ONCE = 3  # of 5 MiB each on their way to a bucket, all of them in memory
 _KEY = re.compile(r"[A-Za-z0-9_-]+/[\w.-]+")
 _ASIDE = ".incoming"  # beside the objects, so that a rename stays within one file system
@@ -65,7 +65,7 @@ class Objects:
     def put_chunks(self, key: str, chunks: Iterable[bytes]) -> int:
         """Stores a stream durably; returns its size. Raises StorageFull."""
         if self._folder is not None:
-            return self._keep(key, lambda file: sum(file.write(chunk) for chunk in chunks))
+            return self._keep(key, chunks)
         size, key = 0, _checked(key)
 
         def counted() -> Iterator[bytes]:
@@ -87,7 +87,7 @@ class Objects:
                 obstore.put(self._store, key, path, max_concurrency=_PARTS_AT_ONCE)
         elif not (move and self._take(key, path)):
             with path.open("rb") as source:
-                self._keep(key, lambda file: shutil.copyfileobj(source, file, 1024 * 1024))
+                self._keep(key, iter(lambda: source.read(_PIECE), b""))
         if move:
             path.unlink(missing_ok=True)
         return size
@@ -145,8 +145,8 @@ class Objects:
             with contextlib.suppress(OSError):  # another file system, or one without hard links: copied below
                 os.link(source, path)
                 return path.stat().st_size
-        with path.open("wb") as file:
-            return sum(file.write(chunk) for chunk in self.read(key))
+        with writing(path.parent), path.open("wb") as file:
+            return write_pieces(file, self.read(key), path.parent)
 
     # --- looking after it ------------------------------------------------------------------------------------
     def older_than(self, seconds: float) -> Iterator[list[str]]:
@@ -187,16 +187,15 @@ class Objects:
         return removed
 
     # --- the folder's own durability --------------------------------------------------------------------------
-    def _keep(self, key: str, write: Callable[[BinaryIO], object]) -> int:
+    def _keep(self, key: str, pieces: Iterable[bytes]) -> int:
         assert self._folder is not None
         handle, aside = new_incoming(self._folder / _ASIDE, "object-")
         try:
-            with writing(), os.fdopen(handle, "wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-                size = file.tell()
-            with writing():
+            with writing(self._folder):
+                with os.fdopen(handle, "wb") as file:
+                    size = write_pieces(file, pieces, self._folder)
+                    file.flush()
+                    os.fsync(file.fileno())
                 self._publish(key, aside)
         finally:
             aside.unlink(missing_ok=True)
@@ -208,7 +207,7 @@ class Objects:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         try:
-            with writing():
+            with writing(self._folder):
                 self._publish(key, path)
         except OSError as problem:
             if problem.errno == errno.EXDEV:
@@ -237,7 +236,7 @@ def sync_folder(folder: Path) -> None:
 
 def new_incoming(folder: Path, prefix: str) -> tuple[int, Path]:
     """Opens a new file in `folder`. Raises StorageFull."""
-    with writing():
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)
     return handle, Path(name)

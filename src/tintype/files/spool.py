@@ -46,7 +46,7 @@ class Spool:
         self.size += len(data)
         check_size(self.size, self._limit, self._remedy)
         self._digest.update(data)
-        with writing():
+        with writing(self.path.parent, len(data)):
             self._file.write(data)
 
     async def receive(self, stream: AsyncIterable[bytes]) -> None:
@@ -65,7 +65,7 @@ class Spool:
 
     def finish(self) -> None:
         """Flushes to disk and closes."""
-        with writing():
+        with writing(self.path.parent):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()

@@ -19,7 +19,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from tintype.errors import BadRequest, Json, NotFound
-from tintype.files.disk import writing
+from tintype.files.disk import check_room, writing
 from tintype.files.objects import new_incoming, sync_folder
 from tintype.files.spool import Spool, check_size
 from tintype.files.urls import is_file_id, new_file_id
@@ -72,7 +72,7 @@ class Uploads:
         upload = Upload(new_file_id(), new_file_id(), file_name, content_type, key_id, time.time(), lifetime, acl)
         folder = self._folder / upload.id
         try:
-            with writing():
+            with writing(self._folder):
                 folder.mkdir(parents=True)
                 with (folder / _RECORD).open("w") as record:
                     json.dump(asdict(upload), record)
@@ -129,7 +129,8 @@ class Uploads:
             raise BadRequest("No parts were named.", remedy='Send {"parts": [{"partNumber": 1, "etag": "…"}, …]}.')
         handle, path = new_incoming(self.spool_folder, "whole-")
         try:
-            with writing(), os.fdopen(handle, "wb") as whole:
+            check_room(folder, sum(kept[number].stat().st_size for number in etags))
+            with writing(folder), os.fdopen(handle, "wb") as whole:
                 for number in sorted(etags):
                     with kept[number].open("rb") as part:
                         shutil.copyfileobj(part, whole, 1024 * 1024)
@@ -164,7 +165,7 @@ def _number_of(part: Path) -> int:
 def _keep_part(folder: Path, number: int, spool: Spool) -> None:
     kept = folder / f"part-{number:05}-{spool.etag.strip(chr(34))}"
     try:
-        with writing():
+        with writing(folder):
             os.replace(spool.path, kept)
     except FileNotFoundError:
         raise NotFound("This upload was removed.", remedy="Begin the upload again.") from None

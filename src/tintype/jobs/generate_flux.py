@@ -13,7 +13,8 @@ from tintype.jobs.resident_models import resident_models
 def run(input: FluxLoraInput, context: JobContext) -> FluxLoraOutput:
     """Generates `num_images` images; image k is that of seed + k alone."""
     flux = resident_models(context).inference(FluxInference)
-    for remark in flux.apply_loras(lora_requests(input.loras, context)):
+    remarks = flux.apply_loras(lora_requests(input.loras, context))
+    for remark in (*remarks, *flux.family.remarks):
         context.log(remark, "WARN")
 
     seeds = seeds_for(input.seed, input.num_images)

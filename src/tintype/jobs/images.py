@@ -17,6 +17,7 @@ from tintype.catalog.fields import CHANCE_SEEDS, SEEDS
 from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput, LoraWeight
 from tintype.catalog.ideogram_v4 import IdeogramInput
 from tintype.errors import about_input
+from tintype.files.disk import write_file
 from tintype.files.urls import own_reference
 from tintype.inference.images import EachStep
 from tintype.inference.lora_cache import LoraRequest
@@ -73,7 +74,7 @@ def published(image: PIL.Image.Image, number: int, form: Form, context: JobConte
         url = f"data:{content_type};base64,{base64.b64encode(written).decode()}"
         return File(url=url, content_type=content_type, file_name=None, file_size=len(written))
     path = context.scratch / f"{number}.{'jpg' if form == 'jpeg' else 'png'}"
-    path.write_bytes(written)
+    write_file(path, written)
     return context.publish(path, content_type)
 
 

@@ -5,6 +5,7 @@ It behaves as the compute child's does: the same checkpoints, the same fetching,
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.files import Objects, fetch_input
 from tintype.files.checkpoints import ObjectCheckpoints
+from tintype.files.disk import writing
 from tintype.job import CheckpointStore, Level
 from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import Settings
@@ -54,7 +56,8 @@ class LocalContext:
         self._offered: dict[str, Path] = {}
 
     def offer(self, path: Path) -> str:
-        """Gives a URL under which this context, and no other, fetches a file of this computer."""
+        """Gives a URL under which this context, and no other, fetches a file or folder of this computer."""
+        path = Path(os.path.abspath(path))  # "." and ".." have no name of their own; a link keeps its
         url = f"{_OFFERED}{len(self._offered)}/{path.name}"
         self._offered[url] = path
         return url
@@ -77,7 +80,7 @@ class LocalContext:
     def fetch(self, url: str, *, max_bytes: int | None = None) -> Path:
         if url in self._offered:
             # Another name for a person's file, so that no job ever writes beside it.
-            place = Path(tempfile.mkdtemp(dir=self.scratch)) / self._offered[url].name
+            place = Path(tempfile.mkdtemp(dir=self.scratch)) / (self._offered[url].name or "root")
             place.symlink_to(self._offered[url].resolve())
             return place
         return fetch_input(
@@ -92,7 +95,8 @@ class LocalContext:
     def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
         kept = self.output / (file_name or path.name)
         if kept != path:
-            shutil.copyfile(path, kept)
+            with writing(self.output, path.stat().st_size):
+                shutil.copyfile(path, kept)
         return File(
             url=kept.resolve().as_uri(), content_type=content_type, file_name=kept.name, file_size=kept.stat().st_size
         )

@@ -15,6 +15,7 @@ import torch
 from tintype.catalog import File
 from tintype.dataset import Dataset, DatasetOptions, open_dataset, write_page
 from tintype.errors import about_input
+from tintype.files.disk import check_room
 from tintype.job import JobContext
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.training_config import write_config
@@ -28,6 +29,9 @@ from tintype.training.export import export_all, header
 from tintype.training.flops import step_cost_of
 from tintype.training.loop import Trained, train
 from tintype.training.prove import Proof, prove
+
+# How often an adapter is written: three checkpoints with its average and the optimizer's moments, three forms, twice.
+_ADAPTERS = 18
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     cache = _encode(family, dataset, context)
     for remark in family.remarks:
         context.log(remark, "WARN")
+        dataset.report.warnings.append(remark)
     adapter = _new_adapter(recipe, context)
+    kept = plan.steps // plan.keep_every if plan.keep_every else 0
+    check_room(context.scratch, adapter.weights.nbytes * (_ADAPTERS + kept))
 
     context.log(_announcement(recipe, cache))
     snapshots = context.scratch / "kept"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tintype.files.disk import write_file
 from tintype.inference.images import ImageInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
@@ -38,5 +39,5 @@ class Samples:
             inference.apply_loras([LoraRequest(lora)])
             for prompt, place in missing:
                 image = inference.generate_sample(prompt, _SIZE, self.seed, context.raise_if_cancelled)
-                place.write_bytes(encoded(image, "png"))
+                write_file(place, encoded(image, "png"))
         return places

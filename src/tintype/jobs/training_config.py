@@ -16,6 +16,7 @@ from tintype.catalog import File
 from tintype.catalog.endpoint import EndpointInput
 from tintype.catalog.fields import file_references
 from tintype.dataset import DatasetReport
+from tintype.files.disk import write_file
 from tintype.job import JobContext
 from tintype.jobs.recipe import Recipe
 from tintype.models.family import Family
@@ -58,9 +59,7 @@ def write_config(
         },
         "licence": family.weights.licence,
     }
-    path = context.scratch / "config.json"
-    path.write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
-    return path
+    return write_file(context.scratch / "config.json", json.dumps(config, indent=2, ensure_ascii=False))
 
 
 def _absolute(files: Any, context: JobContext) -> Any:

@@ -1,4 +1,4 @@
-"""Opens a safetensors file that a stranger sent, and says what is wrong with it if something is.
+"""Writes safetensors files, opens those that a stranger sent, and says what is wrong with one if something is.
 
 A pickle runs code when it is opened, so nothing but safetensors is ever parsed. The library checks offsets and sizes;
 what is added here is that a header may not say two things at once, that only the tensors asked for are read, and that
@@ -17,8 +17,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from tintype.errors import UnusableAdapter
+from tintype.files.disk import writing
 from tintype.lora.keys import REMEDY, shown
 
 _LONGEST_HEADER = 16 * 1024 * 1024  # bytes; a LoRA of every layer of FLUX needs 250 kB
@@ -37,6 +39,17 @@ _BEGINNINGS = (
     (b"<", "a web page; the address may need a login, or is that of a page about the file"),
     (b"{", "JSON"),
 )
+
+
+def write_tensors(tensors: dict[str, torch.Tensor], path: Path, header: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file that is there whole or not at all. Raises StorageFull."""
+    fresh = path.with_suffix(".new")
+    try:
+        with writing(path.parent, sum(tensor.nbytes for tensor in tensors.values())):
+            save_file(tensors, fresh, metadata=header)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

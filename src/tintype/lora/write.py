@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 
 from tintype.lora.keys import METADATA_KEY, PREFIX, Form, LoraKeys
 from tintype.lora.lora import Lora
 from tintype.lora.pairs import Pair, fuse
+from tintype.lora.tensor_file import write_tensors
 
 # Where web interfaces' first, short hash of a file begins and how much it reads.
 _SHORT_HASH_FROM, _SHORT_HASH_LENGTH = 0x100000, 0x10000
@@ -41,9 +42,7 @@ def write_lora(
     if not wanted.fused:
         settings = lora.config | {f"{PREFIX}target_modules": sorted(lora.pairs)}
         facts[METADATA_KEY] = json.dumps(settings, sort_keys=True)
-    fresh = path.with_suffix(".new")
-    save_file(tensors, fresh, metadata={**facts, **_hashes(tensors, facts)})
-    fresh.replace(path)
+    write_tensors(tensors, path, {**facts, **_hashes(tensors, facts)})
     return path
 
 

@@ -84,7 +84,7 @@ class Family(ABC):
         self.max_sequence_length = int(traits.get("max_sequence_length", self.spec.text_window))
         stated = {name: traits[name] for name in TrainingDefaults.__dataclass_fields__ if name in traits}
         self.training_defaults = replace(self.spec.training_defaults, **stated)
-        self.remarks: list[str] = []
+        self.remarks = [weights.caution] if weights.miniature else []
         self._encoders: Any = None
         self._transformer: Any = None
         self._pipeline: Any = None

@@ -50,6 +50,18 @@ class BaseWeights:
     def licence(self) -> str:
         return MINIATURE_LICENCE if self.miniature else family_spec(self.family).licence
 
+    @property
+    def caution(self) -> str:
+        """Says what a miniature cannot learn, what would, and how to get that; empty for a real model."""
+        if not self.miniature:
+            return ""
+        spec = family_spec(self.family)
+        return (
+            f"The built-in miniature of {spec.title} knows only people that its own code draws. Photos of real people, "
+            "animals or things teach it nothing, and its pictures of them are blots of colour. The real weights learn "
+            f"them from these very files. {_way_to_real(spec)}."
+        )
+
 
 def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
     """Decides which weights jobs will use. Raises WeightsMissing when what was asked for is not on this machine."""
@@ -89,8 +101,15 @@ def describe(weights: BaseWeights) -> str:
     if not weights.miniature:
         return f"{spec.short_title} base: {weights.source} ({weights.why})"
     return (
-        f"{spec.short_title} base: the built-in miniature ({weights.why}). Real {spec.title}: `tintype weights pull "
-        f"{spec.name}` on a machine with a GPU of {spec.gpu_bytes // GIB} GiB or more, then {spec.setting}=auto"
+        f"{spec.short_title} base: the built-in miniature ({weights.why}), which knows only people that its own code "
+        f"draws. {_way_to_real(spec)}"
+    )
+
+
+def _way_to_real(spec: FamilySpec) -> str:
+    return (
+        f"Real {spec.title}: `tintype weights pull {spec.name}` on a machine with a GPU of "
+        f"{spec.gpu_bytes // GIB} GiB or more, then {spec.setting}=auto"
     )
 
 

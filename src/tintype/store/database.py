@@ -28,10 +28,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from tintype.errors import SettingsError, StorageFull
+from tintype.files.disk import check_room
 from tintype.store.schema import SCHEMA_VERSION, cleaned, metadata
 
 BUSY_SECONDS = 30.0  # how long a writer waits for another process before it gives up
 POOL_SIZE = 5
+FULL_NAMES = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")  # what SQLite makes of a quota
 FULL_WORDS = frozenset({"full", "space"})  # "database or disk is full"; Postgres: "No space left on device"
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x74696E74  # "tint": the advisory lock that Postgres migrations take turns at
@@ -127,7 +129,8 @@ class Database:
             async with self._turn or nullcontext(), self._writer.begin() as connection:
                 yield connection
         except sa.exc.OperationalError as problem:
-            if FULL_WORDS.isdisjoint(str(problem.orig).lower().split()):
+            named = getattr(problem.orig, "sqlite_errorname", "") in FULL_NAMES
+            if not named and FULL_WORDS.isdisjoint(str(problem.orig).lower().split()):
                 raise
             raise StorageFull(
                 "The disk that holds the database is full, so nothing new can be kept.",
@@ -167,6 +170,8 @@ class Database:
         from filelock import AsyncFileLock
 
         async with AsyncFileLock(f"{self._path}.migrating", run_in_executor=True, thread_local=False):
+            if self._path.exists():
+                check_room(self._path.parent, 2 * self._path.stat().st_size)  # a migration may write every page anew
             async with self._read() as connection:
                 await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             async with self.write() as connection:

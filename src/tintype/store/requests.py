@@ -35,6 +35,7 @@ from tintype.store.repository import Clock, Repository, finite, uninterrupted
 from tintype.store.schema import cleaned
 
 COALESCING_SECONDS = 10.0
+LONGEST_LINE = 10_000  # characters
 MOST_LINES = 1000  # kept of a request's log: a job that prints in a loop must not fill the disk or a poll's answer
 DROPPED = f"Further lines were dropped: at most {MOST_LINES:,} are kept for a request."
 FETCHING_SECONDS = 3600.0  # how long a result that is not to be kept can be fetched
@@ -358,7 +359,7 @@ async def append_logs(connection: AsyncConnection, request_id: str, lines: Seque
     first = (await connection.execute(sa.select(table.c.log_count).where(table.c.id == request_id))).scalar_one()
     rows = []
     for number, line in enumerate(islice(lines, max(MOST_LINES - first, 0)), first):
-        message = cleaned(line.message) if number < MOST_LINES - 1 else DROPPED
+        message = cleaned(line.message)[:LONGEST_LINE] if number < MOST_LINES - 1 else DROPPED
         rows.append({"request_id": request_id, **asdict(replace(line, number=number, message=message))})
     if rows:
         await connection.execute(sa.insert(schema.logs), rows)

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tintype.dataset import Bucket, Dataset, Example, fit
 from tintype.dataset.subject import BACKGROUND_WEIGHT
+from tintype.lora.tensor_file import write_tensors
 from tintype.models.family import Family, Features, Latents
 
 
@@ -103,9 +104,7 @@ def _once(path: Path, encode: Callable[[], dict[str, torch.Tensor]]) -> dict[str
         tensors: dict[str, torch.Tensor] = load_file(path)
     except (FileNotFoundError, SafetensorError):
         tensors = encode()
-        fresh = path.with_suffix(".new")
-        save_file(tensors, fresh)
-        fresh.replace(path)
+        write_tensors(tensors, path)
     return tensors
 
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from tintype.files.disk import write_file
+from tintype.lora.tensor_file import write_tensors
 from tintype.training.optimizers import from_tensors, to_tensors
 
 _TENSORS = "state.safetensors"
@@ -46,9 +48,9 @@ def save(
     """Writes into an empty folder, files of `snapshot_dir` included; whoever calls makes it appear atomically."""
     moments = {f"{_OPTIMIZER}{name}": tensor for name, tensor in to_tensors(optimizer).items()}
     tensors = {"weights": state.weights, "average": state.average, **moments}
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
+    write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
     facts = {"identity": identity, **{name: getattr(state, name) for name in _COUNTED}}
-    (folder / _FACTS).write_text(json.dumps(facts))
+    write_file(folder / _FACTS, json.dumps(facts))
     _link_all(snapshot_dir, folder / _SNAPSHOTS)
 
 

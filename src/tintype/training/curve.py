@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from tintype.files.disk import write_file
 from tintype.training.loop import Trained
 
 _MOST_POINTS = 200  # of the loss curve in the config file
@@ -69,8 +70,7 @@ def write_curve(losses: list[float], path: Path, kept: Sequence[int] = ()) -> Pa
         average="M" + "L".join(at(*point) for point in average) if average else "",
         labels="".join(labels),
     )
-    path.write_text(svg, encoding="utf-8")
-    return path
+    return write_file(path, svg)
 
 
 def _ticks(highest: float) -> list[float]:

@@ -22,6 +22,7 @@ from starlette.websockets import WebSocketClose
 
 from tintype.errors import BadRequest, Forbidden, InternalError, MethodNotAllowed, NotFound, TintypeError
 from tintype.fal import TARGET_HEADER, is_fal_host
+from tintype.files.disk import is_full, storage_full
 from tintype.settings import Settings
 from tintype.web.access import check_host, check_origin, cors_headers, host_name, is_own_host, preflight_headers
 from tintype.web.directions import directions
@@ -86,9 +87,12 @@ class RequestMiddleware:
             return  # nobody is left to answer
         except TintypeError as problem:
             await failure_response(problem.failure(), state["origin"])(scope, receive, send_named)
-        except Exception:
+        except Exception as problem:
             if has_begun:
                 raise
+            if is_full(problem):
+                await failure_response(storage_full().failure(), state["origin"])(scope, receive, send_named)
+                return
             log.exception(
                 "unforeseen error", request_id=state["request_id"], method=scope["method"], path=scope["path"]
             )

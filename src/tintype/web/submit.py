@@ -12,10 +12,12 @@ from tintype.catalog import Endpoint
 from tintype.catalog.custom_models import MakesModel, UsesModel
 from tintype.errors import NotFound
 from tintype.files import internal_url, own_file
+from tintype.files.disk import check_room
 from tintype.store.records import CustomModel, NewModel, NewRequest, Request, Status
 from tintype.web.auth import TOKEN_PARAMETER
 from tintype.web.body import Body, json_body, query_body
 from tintype.web.custom_models import usable_model
+from tintype.web.data_uri_extractor import MOST_REST
 from tintype.web.directions import directions, request_urls
 from tintype.web.inputs import InputFiles
 from tintype.web.options import options_of
@@ -59,6 +61,7 @@ async def accept(call: Call, *, sync: bool) -> tuple[Request, str]:
     same for a POST that is sent again."""
     endpoint = await endpoint_of(call)
     call.services.limits.count_submit(call.owner)
+    check_room(call.settings.data_dir, MOST_REST)  # for its row, and so that what runs already can end
     if call.http.method == "GET":
         return await _keep(call, endpoint, query_body(call.http.query_params), sync=sync)
     async with json_body(call) as body:

@@ -27,17 +27,8 @@ from typing import BinaryIO, cast
 from pydantic import BaseModel
 
 from tintype.catalog import Endpoint, Kind
-from tintype.errors import (
-    Drained,
-    Failure,
-    InternalError,
-    JobError,
-    OutOfMemory,
-    StorageFull,
-    StorageUnavailable,
-    TintypeError,
-)
-from tintype.files.disk import is_full
+from tintype.errors import Drained, Failure, InternalError, JobError, OutOfMemory, StorageUnavailable, TintypeError
+from tintype.files.disk import is_full, storage_full
 from tintype.processes import end_own_group, keep_files_private
 from tintype.settings import Settings, load_settings
 from tintype.worker import messages
@@ -177,9 +168,7 @@ def _failure_of(problem: Exception, device: str) -> Failure:
             remedy="Ask for smaller pictures or a lower rank, or free memory on that machine.",
         ).failure()
     if is_full(problem):
-        return StorageFull(
-            "The server's disk is full.", remedy="Free some space (`tintype doctor` shows how much), then retry."
-        ).failure()
+        return storage_full().failure()
     return InternalError(
         "The job failed on a fault of ours.", remedy="The server's log of this request holds the details."
     ).failure()

@@ -22,14 +22,13 @@ from typing import ClassVar, cast
 import psutil
 
 from tintype.catalog import Kind
-from tintype.processes import kill_group, printable
+from tintype.processes import LARGEST_LOG, kill_group, printable, shorten_log
 from tintype.worker.memory import LOOK_SECONDS, MemoryLimit, says_want
 from tintype.worker.messages import FromChild, Stop, ToChild
 
 LONGEST_LINE = 1 << 30  # bytes; pictures returned as data URIs travel in one message
 TAIL_LINES = 20
 HEADING = b"--- "  # begins the line with which a child heads what a job prints
-LARGEST_LOG = 8 << 20  # bytes, after which a log file is set aside once
 DRAIN_SECONDS = 20.0  # for a job to reach its next step and write a checkpoint
 EXIT_SECONDS = 5.0  # for a child without work to end by itself
 
@@ -167,8 +166,9 @@ class ChildProcess:
         with _open_log(log_file) as kept:
             while line := await stderr.readline():
                 said = printable(line.replace(b"\r", b"\n").decode(errors="replace"))
+                shorten_log(log_file)
                 with suppress(OSError):  # on a full disk the child must still be read, or it would wait for us
-                    kept.write(said.encode())
+                    kept.write(said.encode()[:LARGEST_LOG])
                 if line.startswith(HEADING):
                     self._tail.clear()  # what an earlier job said is no cause of this one's end
                     self.lacked_memory = False
@@ -185,11 +185,9 @@ def compute_threads() -> int:
 
 
 def _open_log(path: Path) -> FileIO:
-    """Opens a log to append to; one that is too long is set aside first. Opens nothing where that cannot be."""
+    """Opens a log to append to. Opens nothing where that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > LARGEST_LOG:
-            path.replace(path.with_suffix(".old.log"))
         return path.open("ab", buffering=0)
     except OSError:
         return open(os.devnull, "ab", buffering=0)

@@ -15,7 +15,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransfo
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
-from tintype.dataset.subject import Subject, find_face
+from tintype.dataset.subject import Subject, find_face, is_drawing
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.flux import FAMILY
@@ -184,4 +184,5 @@ class FluxFamily(Family):
 
     def find_subject(self, image: Image.Image) -> Subject:
         # Portrait World's people fill the image, and no cascade knows cartoons.
-        return super().find_subject(image) if self.weights.miniature else find_face(image)
+        drawn = self.weights.miniature and is_drawing(image)
+        return super().find_subject(image) if drawn else find_face(image)
