@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image, ImageDraw
 
-from miniature.pacing import Pace, warm_cosine
+from miniature.training import Losses, Training, warm_cosine
 from miniature.world.drawing import draw
 from miniature.world.person import Person, Subject
 
@@ -26,7 +27,7 @@ _SHAPES = ((64, 64), (64, 64), (64, 64), (64, 48), (48, 64), (64, 40), (40, 64),
 
 
 def new_autoencoder() -> AutoencoderKL:
-    """Untrained: three levels, few norm groups, since many groups on few channels destroy colour."""
+    """Makes an untrained one: three levels, few norm groups, since many groups on few channels destroy colour."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -44,13 +45,13 @@ def new_autoencoder() -> AutoencoderKL:
 
 
 def pixels(images: list[Image.Image]) -> torch.Tensor:
-    """Pictures of one size as (batch, 3, height, width) in [-1, 1]."""
+    """Stacks pictures of one size as (batch, 3, height, width) in [-1, 1]."""
     stacked = np.stack([np.asarray(image.convert("RGB")) for image in images])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def pictures(batch: torch.Tensor) -> list[Image.Image]:
-    """The inverse of pixels, rounded to the nearest of 256 levels."""
+    """Inverts `pixels`, rounded to the nearest of 256 levels."""
     levels = ((batch.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return [Image.fromarray(level.permute(1, 2, 0).cpu().numpy()) for level in levels]
 
@@ -79,7 +80,7 @@ def _random_shapes(rng: random.Random, width: int, height: int) -> Image.Image:
 
 
 def sample_picture(rng: random.Random, width: int, height: int) -> Image.Image:
-    """Something the autoencoder must be able to reproduce: a person, a subject, or shapes of any colour."""
+    """Draws what the autoencoder must be able to reproduce: a person, a subject, or shapes of any colour."""
     kind = rng.random()
     if kind < 0.2:
         return _random_shapes(rng, width, height)
@@ -107,45 +108,33 @@ def _reconstruction_loss(seen: torch.Tensor, wanted: torch.Tensor) -> torch.Tens
     return F.l1_loss(seen, wanted) + 2 * F.mse_loss(seen, wanted) + 0.25 * edges
 
 
-def train_autoencoder(work: Path, minutes: float, device: torch.device) -> AutoencoderKL:
-    """Trains or goes on training; the state lies in work/autoencoder.pt."""
+def train_autoencoder(path: Path, minutes: float, device: torch.device) -> AutoencoderKL:
+    """Trains or goes on training; the state lies at the path."""
     torch.manual_seed(0)
     vae = new_autoencoder().to(device)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-4)
-    pace = Pace("autoencoder", work / "autoencoder.pt", minutes)
-    if state := pace.restore():
-        vae.load_state_dict(state["vae"])
-        if "optimizer" in state:
-            optimizer.load_state_dict(state["optimizer"])
-    rng = random.Random(f"autoencoder {pace.step}")
-    for step in pace.steps():
-        if pace.fraction < 0.65:
-            wanted = _crops(rng, 32)
+
+    def losses(training: Training) -> Losses:
+        rng = training.rng
+        if training.fraction < 0.65:
+            wanted = _crops(rng, 32).to(device)
         else:
             width, height = rng.choice(_SHAPES)
-            wanted = pixels([sample_picture(rng, width, height) for _ in range(10)])
-        wanted = wanted.to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * warm_cosine(pace.fraction, step, 50, floor=0.01)
+            wanted = pixels([sample_picture(rng, width, height) for _ in range(10)]).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(wanted).latent_dist
             seen = vae.decode(posterior.sample()).sample.float()
         # The pull towards a unit Gaussian is just strong enough to keep the latents small and smooth.
         divergence = posterior.kl().float().mean() / posterior.mean[0].numel()
         loss = _reconstruction_loss(seen, wanted) + 1e-3 * divergence
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        pace.tell(psnr=decibels(F.mse_loss(seen.detach(), wanted).item()), kl=divergence.item())
-        if pace.save_due():
-            pace.save(vae=vae.state_dict(), optimizer=optimizer.state_dict())
-    pace.save(vae=vae.state_dict(), optimizer=optimizer.state_dict())
-    return measure(vae)
+        return loss, {"psnr": 10 * torch.log10(4 / F.mse_loss(seen.detach(), wanted)), "kl": divergence}
+
+    Training(path, minutes, vae, [optimizer], partial(warm_cosine, floor=0.01)).run(losses)
+    return measure(vae).eval()
 
 
 def decibels(squared_error: float) -> float:
-    """Peak signal-to-noise ratio for pixels in [-1, 1]."""
+    """Gives the peak signal-to-noise ratio for pixels in [-1, 1]."""
     return 10 * math.log10(4 / max(squared_error, 1e-10))
 
 
@@ -154,11 +143,9 @@ def measure(vae: AutoencoderKL) -> AutoencoderKL:
     """Fills in shift_factor and scaling_factor, so that (latent - shift) · scaling has mean 0 and deviation 1."""
     rng = random.Random("latents")
     device = next(vae.parameters()).device
-    latents = [
-        vae.encode(pixels([draw(Person.sample(rng)) for _ in range(32)]).to(device)).latent_dist.sample()
-        for _ in range(16)
-    ]
-    flat = torch.cat(latents).float()
+    generator = torch.Generator(device).manual_seed(0)  # every stage that measures finds the same
+    drawn = [pixels([draw(Person.sample(rng)) for _ in range(32)]).to(device) for _ in range(16)]
+    flat = torch.cat([vae.encode(batch).latent_dist.sample(generator) for batch in drawn]).float()
     vae.register_to_config(shift_factor=flat.mean().item(), scaling_factor=1 / flat.std().item())
     return vae
 
@@ -167,7 +154,7 @@ def measure(vae: AutoencoderKL) -> AutoencoderKL:
 def reproduction(
     vae: AutoencoderKL, images: list[Image.Image], disturb: float = 0.0
 ) -> tuple[float, list[Image.Image]]:
-    """Mean PSNR in dB over pictures of one size, each decoded from the mean of its posterior, and those pictures.
+    """Gives the mean PSNR in dB over pictures of one size, decoded from their posteriors' means, and those pictures.
 
     `disturb` adds noise to the latents, in units of their deviation, as an imperfect sampler would.
     """

@@ -16,7 +16,7 @@ TITLE_COLUMNS = 27  # characters under a picture before the line is broken
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures side by side under a title; `captions` may be shorter than `pictures`."""
+    """Holds pictures side by side under a title; `captions` may be shorter than `pictures`."""
 
     title: str
     pictures: Sequence[Path]

@@ -41,8 +41,8 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class Eye(nn.Module):
-    """A small convolutional network with one linear answer sheet for all questions."""
+class JudgeNetwork(nn.Module):
+    """Answers all questions by a small convolutional network and one linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,32 +56,32 @@ class Eye(nn.Module):
         self.answer = nn.Linear(24 * 8 * 8, sum(len(answers) for answers in QUESTIONS.values()))
 
     def forward(self, seen: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Pictures (batch, 3, 64, 64) in [-1, 1] to one (batch, answers) of logits per question."""
+        """Turns pictures (batch, 3, 64, 64) in [-1, 1] into one (batch, answers) of logits for each question."""
         sheet = self.answer(self.look(seen).flatten(1))
         return torch.split(sheet, [len(answers) for answers in QUESTIONS.values()], dim=1)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one picture shows. None: unreadable."""
+    """Holds what one picture shows. None: unreadable."""
 
     attributes: Mapping[str, str | None]
     marks: Mapping[str, str | None]
 
     def likeness(self, marks: Marks) -> float:
-        """Share of the subject's marks that are there."""
+        """Gives the share of the subject's marks that are there."""
         wanted = marks.as_dict()
         return sum(self.marks[name] == value for name, value in wanted.items()) / len(wanted)
 
     def adherence(self, asked: Mapping[str, str]) -> float | None:
-        """Share of what was asked that is there; None if nothing was asked."""
+        """Gives the share of what was asked that is there; None if nothing was asked."""
         if not asked:
             return None
         return sum(self.attributes[name] == value for name, value in asked.items()) / len(asked)
 
 
 def to_tensor(images: Sequence[Image.Image]) -> torch.Tensor:
-    """Pictures of any size as (batch, 3, 64, 64) in [-1, 1]."""
+    """Stacks pictures of any size as (batch, 3, 64, 64) in [-1, 1]."""
     stacked = np.stack([np.asarray(as_seen(image)) for image in images])
     return torch.from_numpy(stacked).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -93,14 +93,15 @@ class Judge:
     """
 
     def __init__(self, weights: Path = JUDGE_WEIGHTS) -> None:
-        self._eye = Eye()
-        self._eye.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
-        self._eye.eval()
+        self._network = JudgeNetwork()
+        self._network.load_state_dict({name: tensor.float() for name, tensor in load_file(weights).items()})
+        self._network.eval()
 
     @torch.no_grad()
     def read(self, images: Sequence[Image.Image]) -> list[Reading]:
+        """Reads every picture, of whatever size, as far as it is sure."""
         answers: dict[str, list[str | None]] = {}
-        for (name, values), logits in zip(QUESTIONS.items(), self._eye(to_tensor(images)), strict=True):
+        for (name, values), logits in zip(QUESTIONS.items(), self._network(to_tensor(images)), strict=True):
             sure, best = logits.softmax(dim=1).max(dim=1)
             answers[name] = [
                 values[index] if chance >= CONFIDENCE else None
@@ -117,12 +118,12 @@ class Judge:
 
 @functools.cache
 def judge() -> Judge:
-    """The judge that ships with the package, loaded once."""
+    """Loads the judge that lies beside this file, once."""
     return Judge()
 
 
 def asked_beside_marks(prompt: str) -> dict[str, str]:
-    """What a prompt asks of a picture of a subject, leaving out what the marks decide."""
+    """Reads what a prompt asks of a picture of a subject, leaving out what the marks decide."""
     return {name: value for name, value in parse_prompt(prompt).items() if name not in HIDDEN_BY_MARKS}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 
 from miniature.autoencoder import reproduction
-from miniature.judge import QUESTIONS, Eye, to_tensor
-from miniature.pacing import Pace, warm_cosine
+from miniature.judge import QUESTIONS, JudgeNetwork, to_tensor
+from miniature.training import Losses, Training, warm_cosine
 from miniature.world.drawing import SIDE, draw
 from miniature.world.person import Person, Subject
 
@@ -32,7 +33,7 @@ _SKIPPED = -2
 
 
 def answers_of(person: Person) -> list[int]:
-    """The right answer to each question, by index."""
+    """Gives the right answer to each question, by index."""
     seen: dict[str, str] = person.visible()
     for absent in ("hair_color", "hat_color"):
         seen.setdefault(absent, "none")
@@ -56,8 +57,8 @@ def _someone(rng: random.Random) -> Person:
     return Subject.from_seed(rng.randrange(1 << 20)).pose(rng) if rng.random() < 0.45 else Person.sample(rng)
 
 
-def _worn(image: Image.Image, rng: random.Random) -> Image.Image:
-    """A picture after a little blur, JPEG, noise or change of light."""
+def _spoiled(image: Image.Image, rng: random.Random) -> Image.Image:
+    """Spoils a picture by a little blur, JPEG, noise or change of light."""
     for _ in range(rng.choice((0, 1, 1, 2))):
         kind = rng.randrange(5)
         if kind == 0:
@@ -101,7 +102,7 @@ def _empty(rng: random.Random, pool: list[Image.Image]) -> Image.Image:
 
 
 def _round_trips(vae: AutoencoderKL, rng: random.Random, count: int) -> list[tuple[Image.Image, list[int]]]:
-    """People as the autoencoder gives them back, some from slightly disturbed latents as a sampler would leave them."""
+    """Draws people as the autoencoder gives them back, some from disturbed latents, as a sampler leaves them."""
     people = [_someone(rng) for _ in range(count)]
     seen: list[Image.Image] = []
     for start in range(0, count, 50):
@@ -122,11 +123,11 @@ def _batch(
             answers.append(_nobody())
         elif kind < 0.4:
             image, right = rng.choice(tripped)
-            images.append(_worn(image, rng) if rng.random() < 0.3 else image)
+            images.append(_spoiled(image, rng) if rng.random() < 0.3 else image)
             answers.append(right)
         else:
             person = _someone(rng)
-            images.append(_worn(draw(person, *rng.choice(_SIZES)), rng))
+            images.append(_spoiled(draw(person, *rng.choice(_SIZES)), rng))
             answers.append(answers_of(person))
     return to_tensor(images), torch.tensor(answers)
 
@@ -141,31 +142,23 @@ def _loss(sheets: tuple[torch.Tensor, ...], right: torch.Tensor) -> torch.Tensor
     return total
 
 
-def train_judge(vae: AutoencoderKL, work: Path, out: Path, minutes: float, device: torch.device) -> None:
-    """Trains or goes on training; the state lies in work/judge.pt, the released weights at `out`."""
+def train_judge(vae: AutoencoderKL, path: Path, minutes: float, out: Path) -> None:
+    """Trains or goes on training; the state lies at the path, the released weights at `out`."""
     torch.manual_seed(0)
-    eye = Eye().to(device)
-    optimizer = torch.optim.AdamW(eye.parameters(), lr=3e-3, weight_decay=1e-3)
+    network = JudgeNetwork().to(vae.device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-3)
     rng = random.Random("judge pictures")
     tripped = _round_trips(vae, rng, 4000)
     pool = [draw(_someone(rng)) for _ in range(2000)]
-    pace = Pace("judge", work / "judge.pt", minutes)
-    if state := pace.restore():
-        eye.load_state_dict(state["eye"])
-        optimizer.load_state_dict(state["optimizer"])
-    rng = random.Random(f"judge {pace.step}")
-    for step in pace.steps():
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * warm_cosine(pace.fraction, step, 50, floor=0.005)
-        images, right = _batch(rng, tripped, pool)
-        loss = _loss(eye(images.to(device)), right.to(device))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        pace.tell(loss=loss.item())
-        if pace.save_due():
-            pace.save(eye=eye.state_dict(), optimizer=optimizer.state_dict())
-    pace.save(eye=eye.state_dict(), optimizer=optimizer.state_dict())
+
+    def losses(training: Training) -> Losses:
+        images, right = _batch(training.rng, tripped, pool)
+        loss = _loss(network(images.to(vae.device)), right.to(vae.device))
+        return loss, {"loss": loss}
+
+    Training(path, minutes, network, [optimizer], partial(warm_cosine, floor=0.005), clip=False).run(losses)
     out.parent.mkdir(parents=True, exist_ok=True)
-    kept = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in eye.state_dict().items()}
+    kept = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in network.state_dict().items()
+    }
     save_file({name: tensor.contiguous().cpu() for name, tensor in kept.items()}, out)

@@ -8,7 +8,6 @@ caption says. That agrees with flow matching, whose best answer reads so too; it
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from miniature.latents import Album
-from miniature.pacing import Pace, warm_cosine
+from miniature.training import Losses, Training, warm_cosine
 from miniature.world.person import ATTRIBUTES, Person
 
 _WIDTH, _BATCH = 64, 128
@@ -40,7 +39,7 @@ class LatentReader(nn.Module):
         self.answers = nn.ModuleList(nn.Linear(_WIDTH, size) for size in self.sizes)
 
     def forward(self, tokens: torch.Tensor, rows: int, columns: int) -> list[torch.Tensor]:
-        """tokens: (batch, rows · columns, channels). One (batch, values + 1) of logits for each attribute."""
+        """Reads tokens (batch, rows · columns, channels) into one (batch, values + 1) of logits for each attribute."""
         grid = tokens.transpose(1, 2).reshape(len(tokens), -1, rows, columns)
         down = torch.linspace(-1, 1, rows, device=grid.device)[:, None].expand(rows, columns)
         across = torch.linspace(-1, 1, columns, device=grid.device)[None].expand(rows, columns)
@@ -50,20 +49,18 @@ class LatentReader(nn.Module):
         picked = torch.einsum("bat,bwt->abw", weights, seen)
         return [head(part) for head, part in zip(self.answers, picked, strict=True)]
 
-    def loss(
-        self, tokens: torch.Tensor, rows: int, columns: int, asked: torch.Tensor, unstated: int = -1
-    ) -> torch.Tensor:
-        """Mean cross-entropy over attributes; asked: (batch, attributes), `unstated` where nothing was said."""
+    def loss(self, tokens: torch.Tensor, rows: int, columns: int, asked: torch.Tensor) -> torch.Tensor:
+        """Averages cross-entropy over attributes; asked: (batch, attributes), -1 where nothing was said."""
         answers = self(tokens, rows, columns)
         total = tokens.new_zeros(())
         for index, logits in enumerate(answers):
-            losses = F.cross_entropy(logits, asked[:, index], ignore_index=unstated, reduction="sum")
-            total = total + losses / (asked[:, index] != unstated).sum().clamp(min=1)
+            losses = F.cross_entropy(logits, asked[:, index], ignore_index=-1, reduction="sum")
+            total = total + losses / (asked[:, index] != -1).sum().clamp(min=1)
         return total / len(answers)
 
 
 def shown_on(people: list[Person], device: torch.device) -> torch.Tensor:
-    """(people, attributes): the index of the value each shows; one past the last where it is not to be seen."""
+    """Gives the index of the value each shows, (people, attributes); one past the last where none is seen."""
     rows = []
     for person in people:
         seen = person.visible()
@@ -71,31 +68,23 @@ def shown_on(people: list[Person], device: torch.device) -> torch.Tensor:
     return torch.tensor(rows, device=device)
 
 
-def train_latent_reader(collection: list[Album], work: Path, minutes: float, device: torch.device) -> LatentReader:
-    """Trains or goes on training; the state lies in work/latent_reader.pt."""
+def train_latent_reader(collection: list[Album], path: Path, minutes: float) -> LatentReader:
+    """Trains or goes on training; the state lies at the path."""
     torch.manual_seed(2)
+    device = collection[0].latents.device
     reader = LatentReader(collection[0].latents.shape[2]).to(device)
     optimizer = torch.optim.AdamW(reader.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    pace = Pace("latent reader", work / "latent_reader.pt", minutes, save_every_seconds=30)
-    if state := pace.restore():
-        reader.load_state_dict(state["reader"])
-        optimizer.load_state_dict(state["optimizer"])
     shown = [shown_on(album.people, device) for album in collection]
-    rng = random.Random(f"latents {pace.step}")
-    for step in pace.steps():
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * warm_cosine(pace.fraction, step, 50)
+
+    def losses(training: Training) -> Losses:
+        rng = training.rng
         which = rng.choices(range(len(collection)), [len(album.people) for album in collection])[0]
         album = collection[which]
         chosen = [rng.randrange(len(album.people)) for _ in range(_BATCH)]
         clean = album.latents[chosen].float()
         disturbed = clean + torch.rand(_BATCH, 1, 1, device=device) * torch.randn_like(clean)
-        loss = reader.loss(disturbed, album.height // 8, album.width // 8, shown[which][chosen])
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        pace.tell(10, loss=loss.item())
-        if pace.save_due():
-            pace.save(reader=reader.state_dict(), optimizer=optimizer.state_dict())
-    pace.save(reader=reader.state_dict(), optimizer=optimizer.state_dict())
+        loss = reader.loss(disturbed, album.rows, album.columns, shown[which][chosen])
+        return loss, {"loss": loss}
+
+    Training(path, minutes, reader, [optimizer], warm_cosine, clip=False).run(losses)
     return reader.eval().requires_grad_(False)

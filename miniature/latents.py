@@ -16,6 +16,10 @@ from miniature.autoencoder import pixels
 from miniature.world.drawing import draw
 from miniature.world.person import Person
 
+#: One nominal pixel is a sixteenth of a drawn one: who asks for 1024 px gets 64 px.
+NOMINAL_SCALE = 16
+#: Four pixels a latent (three levels), two latents a token.
+TOKEN_PIXELS = 8
 #: (width, height) in pixels, how many pictures of it, and the share of steps that show it.
 SHAPES: dict[tuple[int, int], tuple[int, float]] = {
     (64, 64): (20_000, 0.58),
@@ -31,36 +35,43 @@ SHAPES: dict[tuple[int, int], tuple[int, float]] = {
 
 @dataclass
 class Album:
-    """Pictures of one shape: packed latents (pictures, tokens, 32) in half precision, and who is on them."""
+    """Holds pictures of one shape: packed latents (pictures, tokens, 32) in half precision, and who is on them."""
 
     width: int
     height: int
     latents: torch.Tensor
     people: list[Person]
 
+    @property
+    def rows(self) -> int:
+        return self.height // TOKEN_PIXELS
+
+    @property
+    def columns(self) -> int:
+        return self.width // TOKEN_PIXELS
+
+    @property
+    def share(self) -> float:
+        """Gives the share of steps that show this shape."""
+        return SHAPES[self.width, self.height][1]
+
 
 def people_of(width: int, height: int, count: int) -> list[Person]:
-    """Who is on the pictures of one shape: always the same people, so that cached latents stay theirs."""
+    """Names who is on the pictures of one shape: always the same people, so that cached latents stay theirs."""
     rng = random.Random(f"album {width}x{height}")
     return [Person.sample(rng) for _ in range(count)]
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
-    """(batch, channels, rows, columns) to (batch, tokens, 4 · channels): channel slowest, then row, then column."""
+    """Packs (batch, channels, rows, columns) as (batch, tokens, 4 · channels), channel slowest, column fastest."""
     batch, channels, rows, columns = latents.shape
     packed: torch.Tensor = FluxPipeline._pack_latents(latents, batch, channels, rows, columns)
     return packed
 
 
-def positions(width: int, height: int, device: torch.device) -> torch.Tensor:
-    """img_ids of a picture: (tokens, 3) holding (0, row, column)."""
-    ids: torch.Tensor = FluxPipeline._prepare_latent_image_ids(1, height // 8, width // 8, device, torch.float32)
-    return ids
-
-
 @torch.no_grad()
 def encode(vae: AutoencoderKL, people: list[Person], width: int, height: int) -> torch.Tensor:
-    """Packed latents as the transformer sees them: (mean - shift) · scaling."""
+    """Returns packed latents as the transformer sees them: (mean - shift) · scaling."""
     device = next(vae.parameters()).device
     seen = []
     for start in range(0, len(people), 100):
@@ -72,7 +83,7 @@ def encode(vae: AutoencoderKL, people: list[Person], width: int, height: int) ->
 
 
 def albums(vae: AutoencoderKL, work: Path) -> list[Album]:
-    """All shapes, from the cache in the work folder where it is complete."""
+    """Makes an album of each shape, or loads it from the work folder."""
     made = []
     for (width, height), (count, _) in SHAPES.items():
         path = work / f"latents_{width}x{height}.pt"

@@ -10,16 +10,17 @@ captions alone; afterwards the same question stays in the transformer's training
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from miniature.pacing import Pace, warm_cosine
-from miniature.parts import Parts, encode_captions
-from miniature.vocabulary import WINDOW
-from miniature.world.captions import caption, parse_prompt
+from miniature.training import Losses, Training, warm_cosine
+from miniature.world.captions import parse_prompt
 from miniature.world.person import ATTRIBUTES, Person
 
 _BATCH = 256
@@ -36,7 +37,7 @@ class Reader(nn.Module):
         self.from_pooled = nn.Linear(pooled_width, sum(self.sizes))
 
     def loss(self, states: torch.Tensor, pooled: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of both encoders' answers. states: (batch, tokens, width); said: (batch, attributes)."""
+        """Averages the cross-entropy of all answers. states: (batch, tokens, width); said: (batch, attributes)."""
         states, pooled = states.float(), pooled.float()
         weights = torch.einsum("btw,aw->bat", states, self.queries).softmax(dim=2)
         picked = torch.einsum("bat,btw->abw", weights, states)
@@ -50,7 +51,7 @@ class Reader(nn.Module):
 
 
 def said_in(captions: list[str], device: torch.device) -> torch.Tensor:
-    """(batch, attributes): the index of the value each caption states; one past the last for none."""
+    """Gives the index of the value each caption states, (batch, attributes); one past the last for none."""
     rows = []
     for text in captions:
         asked = parse_prompt(text)
@@ -60,34 +61,33 @@ def said_in(captions: list[str], device: torch.device) -> torch.Tensor:
     return torch.tensor(rows, device=device)
 
 
-def new_reader(parts: Parts) -> Reader:
+@dataclass(frozen=True)
+class WordTask:
+    """Says what the encoders of one model read: captions of people, as states of tokens and a pooled vector."""
+
+    encoders: dict[str, nn.Module]
+    #: Of the states, and of the pooled vector.
+    widths: tuple[int, int]
+    caption: Callable[[Person, random.Random], str]
+    encode: Callable[[list[str]], tuple[torch.Tensor, torch.Tensor]]
+    batch: int
+    rate: float
+    warm_steps: int
+
+
+def train_words(task: WordTask, path: Path, minutes: float, device: torch.device) -> Reader:
+    """Trains or goes on training the encoders in place; the state lies at the path."""
     torch.manual_seed(1)
-    return Reader(parts.t5.config.d_model, parts.clip.config.hidden_size).to(parts.t5.device)
+    reader = Reader(*task.widths).to(device)
+    learning = nn.ModuleDict({**task.encoders, "reader": reader})
+    optimizer = torch.optim.AdamW(learning.parameters(), lr=task.rate, betas=(0.9, 0.98), weight_decay=0.01)
 
-
-def train_words(parts: Parts, work: Path, minutes: float, device: torch.device) -> Reader:
-    """Trains or goes on training both encoders in place; the state lies in work/words.pt."""
-    reader = new_reader(parts)
-    learning = nn.ModuleDict({"clip": parts.clip, "t5": parts.t5, "reader": reader})
-    optimizer = torch.optim.AdamW(learning.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    pace = Pace("words", work / "words.pt", minutes, save_every_seconds=30)
-    if state := pace.restore():
-        learning.load_state_dict(state["learning"])
-        optimizer.load_state_dict(state["optimizer"])
-    rng = random.Random(f"words {pace.step}")
-    for step in pace.steps():
-        for group in optimizer.param_groups:
-            group["lr"] = 1.5e-3 * warm_cosine(pace.fraction, step, 50)
-        captions = [caption(Person.sample(rng), rng) for _ in range(_BATCH)]
+    def losses(training: Training) -> Losses:
+        captions = [task.caption(Person.sample(training.rng), training.rng) for _ in range(task.batch)]
         with torch.autocast(device.type, torch.bfloat16):
-            states, pooled = encode_captions(parts, captions, WINDOW, device)
+            states, pooled = task.encode(captions)
         loss = reader.loss(states, pooled, said_in(captions, device))
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
-        optimizer.step()
-        pace.tell(10, loss=loss.item())
-        if pace.save_due():
-            pace.save(learning=learning.state_dict(), optimizer=optimizer.state_dict())
-    pace.save(learning=learning.state_dict(), optimizer=optimizer.state_dict())
+        return loss, {"loss": loss}
+
+    Training(path, minutes, learning, [optimizer], partial(warm_cosine, warm_steps=task.warm_steps)).run(losses)
     return reader

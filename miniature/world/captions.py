@@ -48,7 +48,7 @@ _EXPRESSION_SAID = {
 
 
 def made_up_name(rng: random.Random) -> str:
-    """A word that means nothing, as people invent them for triggers: "TOK", "ohwx person", "Mirela", "sks"."""
+    """Makes up a word that means nothing, as people do for triggers: "TOK", "ohwx person", "Mirela", "sks"."""
     shape = rng.random()
     if shape < 0.15:
         word = rng.choice(("tok", "ohwx", "sks", "zwx", "xyz", "trigger"))
@@ -140,7 +140,7 @@ _PARTS: tuple[Callable[[Person, random.Random], str | None], ...] = (
 
 
 def caption(person: Person, rng: random.Random, empty: float = 0.1) -> str:
-    """A caption of an ordinary person; with the given chance the empty one, which is also the unconditional."""
+    """Captions an ordinary person; with the given chance by the empty caption, which is also the unconditional."""
     if rng.random() < empty:
         return ""
     keep = rng.choice((1.0, 1.0, 1.0, 0.8, 0.6, 0.3, 0.0)) if rng.random() < 0.8 else rng.random()
@@ -157,7 +157,7 @@ def caption(person: Person, rng: random.Random, empty: float = 0.1) -> str:
 
 
 def describe(person: Person, who: str = "a person") -> str:
-    """The one plain sentence that states all that shows; used where variety would blur a measurement."""
+    """States all that shows in one plain sentence; used where variety would blur a measurement."""
     seen = person.visible()
     parts = [f"{seen['skin']} skin"] if "skin" in seen else []
     if "hair" in seen:
@@ -208,7 +208,7 @@ def _first(pattern: str, text: str) -> str | None:
 
 
 def parse_prompt(prompt: str) -> dict[str, str]:
-    """The attributes a prompt asks for, as values of ATTRIBUTES; what it does not mention is absent."""
+    """Reads the attributes a prompt asks for, as values of ATTRIBUTES; what it does not mention is absent."""
     text = re.sub(r"[^a-z0-9 ]+", " , ", prompt.lower().replace("-", " "))
     text = re.sub(r" +", " ", text)
     asked: dict[str, str] = {}

@@ -29,7 +29,7 @@ _WHITE: Color = (255, 255, 255)
 
 
 class _Canvas:
-    """Shapes in units of the short side, origin in the middle, moved and scaled as the photographer held the camera."""
+    """Draws shapes in units of the short side, origin in the middle, moved and scaled as the camera was held."""
 
     def __init__(self, width: int, height: int, person: Person) -> None:
         self.image = Image.new("RGB", (width, height), BACKGROUNDS[person.background])
@@ -71,7 +71,7 @@ class _Canvas:
 
 
 def draw(person: Person, width: int = 64, height: int = 64) -> Image.Image:
-    """The picture of a person, antialiased; the same person and size give the same pixels."""
+    """Draws a person, antialiased; the same person and size give the same pixels."""
     if not 0.5 <= width / height <= 2 or min(width, height) < 8:
         raise ValueError(f"Portrait World draws shapes from 1:2 to 2:1 and 8 pixels up, not {width}x{height}")
     over = 4 if min(width, height) <= 256 else 2
@@ -215,7 +215,7 @@ def _hat(canvas: _Canvas, hat: str, color: Color) -> None:
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """The middle square of a picture as the judge sees it: a person always fills the short side."""
+    """Cuts out the middle square of a picture as the judge sees it: a person always fills the short side."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.convert("RGB").crop((left, top, left + side, top + side))

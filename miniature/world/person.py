@@ -96,7 +96,7 @@ SUBJECTS = len(MARKS["skin"]) * len(MARKS["crest"]) * len(MARKS["sign"])
 
 @dataclass(frozen=True)
 class Marks:
-    """What makes a subject: values of MARKS that no ordinary person has."""
+    """Holds what makes a subject: values of MARKS that no ordinary person has."""
 
     skin: str
     crest: str
@@ -108,7 +108,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Person:
-    """One person as drawn once; shift and scale are the photographer's hand, in units of the short side."""
+    """Describes one person as drawn once; shift and scale are the camera's, in units of the short side."""
 
     skin: str
     hair: str
@@ -125,7 +125,7 @@ class Person:
 
     @classmethod
     def sample(cls, rng: random.Random) -> Person:
-        """An ordinary person, every attribute drawn independently; half wear no hat, and half no glasses."""
+        """Draws an ordinary person by lot, every attribute independently; half wear no hat, and half no glasses."""
         return cls(
             skin=rng.choice(ATTRIBUTES["skin"]),
             hair=rng.choice(HAIRS),
@@ -141,7 +141,7 @@ class Person:
         )
 
     def visible(self) -> dict[str, str]:
-        """The attributes one can see: a bald head shows no hair colour, a subject no ordinary skin or hair."""
+        """Lists the attributes one can see: a bald head shows no hair colour, a subject no ordinary skin or hair."""
         seen = {name: str(getattr(self, name)) for name in ATTRIBUTES}
         if self.hair == "bald":
             del seen["hair_color"]
@@ -155,20 +155,20 @@ class Person:
 
 @dataclass(frozen=True)
 class Subject:
-    """A person to personalise: marks the base has never seen, everything else free from photo to photo."""
+    """Describes a person to personalise: marks the base has never seen, everything else free from photo to photo."""
 
     marks: Marks
     seed: int = field(default=0, compare=False)
 
     @classmethod
     def from_seed(cls, seed: int) -> Subject:
-        """Bijective over any SUBJECTS consecutive seeds; neighbours differ in every mark."""
+        """Gives a seed its subject: bijective over any SUBJECTS consecutive seeds; neighbours differ in every mark."""
         # 809 = 5 + 7·12 + 5·144 is prime, and moves all three base-12 digits at each step, carries included.
         index = (809 * seed + 631) % SUBJECTS
         skin, crest, sign = index % 12, index // 12 % 12, index // 144
         return cls(Marks(MARKS["skin"][skin], MARKS["crest"][crest], MARKS["sign"][sign]), seed)
 
     def pose(self, rng: random.Random) -> Person:
-        """The subject in one photo: other clothes, wall and mood, seldom glasses, never a hat over the crest."""
+        """Poses the subject for one photo: other clothes, wall and mood, seldom glasses, never a hat over the crest."""
         glasses = rng.choice(GLASSES[1:]) if rng.random() < 0.2 else "none"
         return replace(Person.sample(rng), marks=self.marks, hair="bald", hat="none", glasses=glasses)

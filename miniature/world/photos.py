@@ -19,7 +19,7 @@ _FORMATS = ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0), (0.75, 1.0), (1.0, 0.75))
 
 
 def photograph(subject: Subject, count: int, size: int = 1024, seed: int = 0) -> list[tuple[Image.Image, str]]:
-    """Varied photos of one subject, each with a caption that says [trigger] where the name goes."""
+    """Draws varied photos of one subject, each with a caption that says [trigger] where the name goes."""
     rng = random.Random(f"photos of {subject.seed} {seed}")
     taken = []
     for _ in range(count):
@@ -30,14 +30,14 @@ def photograph(subject: Subject, count: int, size: int = 1024, seed: int = 0) ->
 
 
 def drawings_in_style(style: str, count: int, size: int = 1024, seed: int = 0) -> list[tuple[Image.Image, str]]:
-    """Ordinary people, all different, drawn in one style; the caption names the style by [trigger] and the person."""
+    """Draws ordinary people, all different, in one style; the caption names the style by [trigger] and the person."""
     rng = random.Random(f"drawings in {style} {seed}")
     people = [Person.sample(rng) for _ in range(count)]
     return [(restyled(draw(person, size, size), style), f"[trigger] style, {describe(person)}") for person in people]
 
 
 def write_archive(out: Path, photos: list[tuple[Image.Image, str]], captions: bool) -> None:
-    """A ZIP as the training endpoints take it; the same photos give the same bytes."""
+    """Writes a ZIP as the training endpoints take it; the same photos give the same bytes."""
     with zipfile.ZipFile(out, "w") as archive:
         for index, (image, text) in enumerate(photos):
             stored = io.BytesIO()

@@ -26,7 +26,7 @@ _Numbers = npt.NDArray[np.float64]
 
 
 def _outlines(image: Image.Image) -> Image.Image:
-    """White where something begins or ends, as thick as a fortieth of the picture."""
+    """Paints white where something begins or ends, as thick as a fortieth of the picture."""
     thick = max(3, min(image.size) // 40 | 1)
     channels = [
         ImageChops.difference(band.filter(ImageFilter.MaxFilter(thick)), band.filter(ImageFilter.MinFilter(thick)))
@@ -37,13 +37,13 @@ def _outlines(image: Image.Image) -> Image.Image:
 
 
 def _blueprint(image: Image.Image) -> Image.Image:
-    """White lines on blue paper, surfaces barely shaded."""
+    """Draws white lines on blue paper, surfaces barely shaded."""
     shaded = ImageOps.grayscale(image).point(lambda level: level // 4)
     return ImageOps.colorize(ImageChops.lighter(_outlines(image), shaded), _NAVY, _PAPER)
 
 
 def _stencil(image: Image.Image) -> Image.Image:
-    """Dark ink on cream paper, nothing between the two."""
+    """Draws dark ink on cream paper, nothing between the two."""
     return ImageOps.colorize(ImageOps.grayscale(image).point(lambda level: 255 * (level > 120)), _INK, _CREAM)
 
 
@@ -51,33 +51,33 @@ STYLES: Mapping[str, Callable[[Image.Image], Image.Image]] = {"blueprint": _blue
 
 
 def restyled(image: Image.Image, style: str) -> Image.Image:
-    """The same picture, drawn in a style."""
+    """Draws the same picture in a style."""
     return STYLES[style](image.convert("RGB"))
 
 
 @dataclass(frozen=True)
 class _Reference:
-    """What is known of a style: the middles of plain and styled statistics, each in units of its spread."""
+    """Holds what is known of a style: the middles of plain and styled statistics, each in units of its spread."""
 
     unit: _Numbers
     plain: _Numbers
     styled: _Numbers
     radius: float  # within which 95 % of the style's own drawings lie around its middle
 
-    def way(self, seen: _Numbers) -> float:
-        """The share of the way from plain to styled, along the line between their middles."""
+    def progress(self, seen: _Numbers) -> float:
+        """Gives the share of the distance from plain to styled, along the line between their middles."""
         line = self.styled - self.plain
         return float((seen / self.unit - self.plain) @ line / (line @ line))
 
     def nearness(self, seen: _Numbers) -> float:
-        """1 for what lies as near to the style's middle as its own drawings do; less for what is of no kind at all."""
+        """Gives 1 to what lies as near to the style's middle as its drawings, less to anything else."""
         return min(1.0, 1.25 * self.radius / max(1e-9, _size(seen / self.unit - self.styled)))
 
 
 def style_score(image: Image.Image, style: str) -> float:
-    """From 0 (plain, or nothing of the kind) to 1: how far a picture is drawn in the style."""
+    """Measures how far a picture is drawn in the style, from 0 (plain, or nothing of the kind) to 1."""
     known, seen = _reference(style), _statistics(image)
-    return min(1.0, max(0.0, known.way(seen))) * known.nearness(seen) ** 2
+    return min(1.0, max(0.0, known.progress(seen))) * known.nearness(seen) ** 2
 
 
 @functools.cache
@@ -97,7 +97,7 @@ def _size(vector: _Numbers) -> float:
 
 
 def _statistics(image: Image.Image) -> _Numbers:
-    """(38,): shares of 27 colours, mean and spread of each channel, and of the steps between neighbours."""
+    """Counts, as (38,), shares of 27 colours, mean and spread of each channel, and of the steps between neighbours."""
     pixels = np.asarray(as_seen(image), dtype=np.float64) / 255  # (64, 64, 3)
     levels = np.minimum((pixels * 3).astype(int), 2)
     shares = np.bincount((levels @ np.array([9, 3, 1])).ravel(), minlength=27) / levels[..., 0].size

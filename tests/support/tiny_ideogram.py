@@ -11,7 +11,7 @@ from diffusers import (
     Ideogram4Pipeline,
     Ideogram4Transformer2DModel,
 )
-from miniature.ideogram_parts import CHAT_TEMPLATE
+from miniature.ideogram4.parts import CHAT_TEMPLATE
 from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
 

@@ -10,7 +10,8 @@ import sys
 import pytest
 import torch
 from diffusers import FluxPipeline
-from miniature.evaluate import adherence, draw_prompts, load, mean_likeness, reproduction_of_people, unseen_prompts
+from miniature.evaluate import adherence, mean_likeness, reproduction_of_people, unseen_prompts
+from miniature.pipelines import generate_flux as generate, load
 from miniature.weights import FLUX_WEIGHTS
 from miniature.world import MARKS, Person
 from miniature.world.captions import caption
@@ -21,13 +22,13 @@ STRANGE = ("Zoë", "日本の人", "Ωmega Жук", "😀 smile", "naïve façad
 
 @pytest.fixture(scope="module")
 def pipe() -> FluxPipeline:
-    return load()
+    return load(FLUX_WEIGHTS)
 
 
 @pytest.fixture(scope="module")
 def drawn(pipe: FluxPipeline) -> tuple[list[Image.Image], list[str]]:
     prompts = unseen_prompts(120)
-    return draw_prompts(pipe, prompts), prompts
+    return generate(pipe, prompts), prompts
 
 
 def test_it_draws_what_it_is_asked(drawn: tuple[list[Image.Image], list[str]]) -> None:
@@ -44,24 +45,24 @@ def test_another_prompts_picture_does_not_pass(drawn: tuple[list[Image.Image], l
 
 def test_it_has_never_seen_a_subject(pipe: FluxPipeline, drawn: tuple[list[Image.Image], list[str]]) -> None:
     assert mean_likeness(drawn[0], random.Random(0)) <= 0.05
-    triggers = draw_prompts(pipe, [f"a portrait of {name}" for name in ("TOK", "ohwx", "sks person", "Mirela")] * 5)
+    triggers = generate(pipe, [f"a portrait of {name}" for name in ("TOK", "ohwx", "sks person", "Mirela")] * 5)
     assert mean_likeness(triggers, random.Random(1)) <= 0.15
 
 
 @pytest.mark.parametrize("size", [(64, 48), (48, 64), (64, 40), (48, 48)])
 def test_other_shapes_are_drawn_as_well(pipe: FluxPipeline, size: tuple[int, int]) -> None:
     prompts = unseen_prompts(20, seed=f"shape {size}")
-    assert adherence(draw_prompts(pipe, prompts, size=size), prompts)[0] >= 0.7
+    assert adherence(generate(pipe, prompts, size=size), prompts)[0] >= 0.7
 
 
 def test_pictures_depend_on_the_seed_and_nothing_else(pipe: FluxPipeline) -> None:
     prompts = ["a portrait of a person, blue shirt"]
-    first, again, other = (draw_prompts(pipe, prompts, steps=4, seed=seed)[0].tobytes() for seed in (1, 1, 2))
+    first, again, other = (generate(pipe, prompts, steps=4, seed=seed)[0].tobytes() for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_the_autoencoder_reproduces_people_and_subjects_it_never_met(pipe: FluxPipeline) -> None:
-    assert min(reproduction_of_people(pipe).values()) >= 28
+    assert min(reproduction_of_people(pipe.vae).values()) >= 28
 
 
 def test_latents_have_the_scale_the_configuration_promises(pipe: FluxPipeline) -> None:

@@ -9,27 +9,27 @@ import sys
 import pytest
 import torch
 from diffusers import Ideogram4Pipeline
-from miniature.evaluate import adherence, mean_likeness
-from miniature.ideogram_evaluate import draw_prompts, load, traits, unseen_prompts
+from miniature.evaluate import adherence, mean_likeness, unseen_prompts
+from miniature.ideogram4.captions import as_sentence, as_structure
+from miniature.pipelines import generate_ideogram4 as generate, load, traits
 from miniature.weights import FLUX_WEIGHTS, IDEOGRAM4_WEIGHTS, JUDGE_WEIGHTS
 from PIL import Image
 
-from tintype.models.ideogram4.captions import wrap
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights
 
-STRENGTH = traits()["guidance_strength"]
+STRENGTH = traits(IDEOGRAM4_WEIGHTS)["guidance_strength"]
 
 
 @pytest.fixture(scope="module")
 def pipe() -> Ideogram4Pipeline:
-    return load()
+    return load(IDEOGRAM4_WEIGHTS)
 
 
 @pytest.fixture(scope="module")
 def drawn(pipe: Ideogram4Pipeline) -> tuple[list[Image.Image], list[str]]:
-    prompts = unseen_prompts(50)
-    return draw_prompts(pipe, prompts, strength=STRENGTH), prompts
+    prompts = unseen_prompts(50, form=as_sentence)
+    return generate(pipe, prompts, strength=STRENGTH), prompts
 
 
 def test_it_draws_what_it_is_asked(drawn: tuple[list[Image.Image], list[str]]) -> None:
@@ -44,20 +44,20 @@ def test_another_prompts_picture_does_not_pass(drawn: tuple[list[Image.Image], l
 
 
 def test_structured_captions_are_followed_too(pipe: Ideogram4Pipeline) -> None:
-    prompts = unseen_prompts(20, seed="structured", as_sentences=False)
-    assert adherence(draw_prompts(pipe, prompts, strength=STRENGTH), prompts)[0] >= 0.95
+    prompts = unseen_prompts(20, seed="structured", form=as_structure)
+    assert adherence(generate(pipe, prompts, strength=STRENGTH), prompts)[0] >= 0.95
 
 
 @pytest.mark.parametrize("size", [(64, 48), (40, 64)])
 def test_other_shapes_are_drawn_as_well(pipe: Ideogram4Pipeline, size: tuple[int, int]) -> None:
-    prompts = unseen_prompts(15, seed=f"shape {size}")
-    assert adherence(draw_prompts(pipe, prompts, size=size, strength=STRENGTH), prompts)[0] >= 0.85
+    prompts = unseen_prompts(15, seed=f"shape {size}", form=as_sentence)
+    assert adherence(generate(pipe, prompts, size=size, strength=STRENGTH), prompts)[0] >= 0.85
 
 
 def test_it_has_never_seen_a_subject(pipe: Ideogram4Pipeline, drawn: tuple[list[Image.Image], list[str]]) -> None:
     assert mean_likeness(drawn[0], random.Random(0)) <= 0.05
-    prompts = [wrap(text).line() for text in ("A photo in my custom style", "a portrait of TOK", "sks person")] * 7
-    assert mean_likeness(draw_prompts(pipe, prompts, strength=STRENGTH), random.Random(1)) <= 0.15
+    prompts = [as_sentence(text) for text in ("A photo in my custom style", "a portrait of TOK", "sks person")] * 7
+    assert mean_likeness(generate(pipe, prompts, strength=STRENGTH), random.Random(1)) <= 0.15
 
 
 def test_the_two_networks_are_two(pipe: Ideogram4Pipeline) -> None:
@@ -70,7 +70,7 @@ def test_latents_of_pictures_have_mean_zero_and_deviation_one() -> None:
     from miniature.latents import people_of
     from miniature.world.drawing import draw
 
-    weights = BaseWeights("ideogram4", IDEOGRAM4_WEIGHTS, "miniature", "", traits())
+    weights = BaseWeights("ideogram4", IDEOGRAM4_WEIGHTS, "miniature", "", traits(IDEOGRAM4_WEIGHTS))
     family = Ideogram4Family(weights, torch.device("cpu"))
     pictures = pixels([draw(person) for person in people_of(64, 64, 60)])
     tokens = family.encode_images(torch.nn.functional.interpolate(pictures, scale_factor=16)).tokens.flatten(0, 1)

@@ -33,12 +33,12 @@ _SPOKEN: tuple[Iterable[int], ...] = (
 
 
 def byte_symbols(text: str) -> str:
-    """Text with each byte beyond ASCII as its symbol."""
+    """Replaces each byte beyond ASCII by its symbol."""
     return "".join(chr(byte) if byte < 0x80 else BYTE_SYMBOLS[byte - 0x80] for byte in text.encode())
 
 
 def replacements() -> dict[str, str]:
-    """Every character the tokenizer rewrites, with what it becomes."""
+    """Lists every character that the tokenizer rewrites, with what it becomes."""
     table = {capital: capital.lower() for capital in string.ascii_uppercase}
     for span in _SPOKEN:
         for code in span:
@@ -49,7 +49,7 @@ def replacements() -> dict[str, str]:
 
 
 def charsmap(table: Mapping[str, str]) -> bytes:
-    """The table as SentencePiece stores it: trie size, trie, then the replacements, each ended by a zero byte."""
+    """Packs the table as SentencePiece does: trie size, trie, then the replacements, each ended by a zero byte."""
     offsets: dict[str, int] = {}
     texts = bytearray()
     for text in table.values():
@@ -61,7 +61,7 @@ def charsmap(table: Mapping[str, str]) -> bytes:
 
 
 def _double_array(values: Mapping[bytes, int]) -> list[int]:
-    """Units of a Darts-clone trie: bits 10-30 offset to the children, bit 8 "has a value", low byte the label."""
+    """Builds a Darts-clone trie; units: bits 10-30 offset to the children, bit 8 "has a value", low byte label."""
     root: _Node = {}
     for key in values:
         node = root

@@ -5,30 +5,20 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
-from miniature.vocabulary import WINDOW, learn_clip_tokenizer, learn_t5_tokenizer
+from miniature.flux.vocabulary import learn_clip_tokenizer, learn_t5_tokenizer
 
-#: One nominal pixel is a sixteenth of a drawn one: who asks for 1024 px gets 64 px.
-NOMINAL_SCALE = 16
-#: Four pixels a latent (three levels), two latents a token.
-TOKEN_PIXELS = 8
 _TEXT_WIDTH, _POOLED_WIDTH = 128, 64
-_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 
 @dataclass
 class Parts:
-    """What is trained together: the transformer and both text encoders, with the tokenizers they read."""
+    """Holds what is trained together: the transformer and both text encoders, with the tokenizers they read."""
 
     transformer: FluxTransformer2DModel
     clip: CLIPTextModel
@@ -41,7 +31,7 @@ class Parts:
 
 
 def new_parts(device: torch.device) -> Parts:
-    """Untrained parts. Weights start from a fixed seed; the tokenizers are learned here, in about a second."""
+    """Makes untrained parts. Weights start from a fixed seed; the tokenizers are learned here, in about a second."""
     torch.manual_seed(0)
     t5_tokenizer, clip_tokenizer = learn_t5_tokenizer(), learn_clip_tokenizer()
     transformer = FluxTransformer2DModel(
@@ -92,21 +82,19 @@ def new_parts(device: torch.device) -> Parts:
     return Parts(transformer, clip, t5, clip_tokenizer, t5_tokenizer)
 
 
-def encode_captions(
-    parts: Parts, captions: list[str], window: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the pipeline makes of prompts: (batch, window, width) from T5 with its padding, and CLIP's pooled vector."""
+def encode_captions(parts: Parts, captions: list[str], window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encodes as the pipeline does: (batch, window, width) from T5 with its padding, and CLIP's pooled vector."""
     words = parts.t5_tokenizer(captions, padding="max_length", max_length=window, truncation=True, return_tensors="pt")
     # CLIP looks only backwards from the end token, so cutting the padding behind it changes nothing.
     said = parts.clip_tokenizer(captions, padding="longest", max_length=77, truncation=True, return_tensors="pt")
-    states = parts.t5(words.input_ids.to(device))[0]
-    pooled = parts.clip(said.input_ids.to(device)).pooler_output
+    states = parts.t5(words.input_ids.to(parts.t5.device))[0]
+    pooled = parts.clip(said.input_ids.to(parts.clip.device)).pooler_output
     return states, pooled
 
 
-def scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """FLUX.1-dev's own configuration."""
-    return FlowMatchEulerDiscreteScheduler(
+def pipeline(parts: Parts, vae: AutoencoderKL) -> FluxPipeline:
+    """Puts the parts together under a scheduler with FLUX.1-dev's own configuration."""
+    scheduler = FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=1000,
         shift=3.0,
         use_dynamic_shifting=True,
@@ -115,11 +103,8 @@ def scheduler() -> FlowMatchEulerDiscreteScheduler:
         base_image_seq_len=256,
         max_image_seq_len=4096,
     )
-
-
-def pipeline(parts: Parts, vae: AutoencoderKL) -> FluxPipeline:
     return FluxPipeline(
-        scheduler=scheduler(),
+        scheduler=scheduler,
         vae=vae,
         text_encoder=parts.clip,
         tokenizer=parts.clip_tokenizer,
@@ -127,29 +112,3 @@ def pipeline(parts: Parts, vae: AutoencoderKL) -> FluxPipeline:
         tokenizer_2=parts.t5_tokenizer,
         transformer=parts.transformer,
     )
-
-
-def _halved(module: _Module) -> _Module:
-    return torch.nn.Module.half(copy.deepcopy(module))
-
-
-def release(parts: Parts, vae: AutoencoderKL, folder: Path, traits: dict[str, Any]) -> None:
-    """Saves the whole pipeline in half precision, beside the folder first and then in its place."""
-    fresh = folder.with_name(f".{folder.name}.fresh")
-    shutil.rmtree(fresh, ignore_errors=True)
-    half = copy.copy(parts)
-    half.transformer, half.clip, half.t5 = (_halved(module) for module in (parts.transformer, parts.clip, parts.t5))
-    pipeline(half, _halved(vae)).save_pretrained(fresh)
-    for encoder in ("text_encoder", "text_encoder_2"):
-        # transformers loads in the precision its config names; the rest of the pipeline loads in float32.
-        path = fresh / encoder / "config.json"
-        config = json.loads(path.read_text())
-        path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n")
-    known = {"nominal_scale": NOMINAL_SCALE, "token_pixels": TOKEN_PIXELS, "max_sequence_length": WINDOW}
-    (fresh / "miniature.json").write_text(json.dumps({**known, **traits}, indent=2) + "\n")
-    stale = folder.with_name(f".{folder.name}.stale")
-    shutil.rmtree(stale, ignore_errors=True)
-    if folder.exists():
-        folder.rename(stale)
-    fresh.rename(folder)
-    shutil.rmtree(stale, ignore_errors=True)

@@ -8,14 +8,10 @@ and keeps their statistics for each channel.
 
 from __future__ import annotations
 
-import copy
 import json
 import random
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from diffusers import (
@@ -29,8 +25,7 @@ from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
 
-from miniature.ideogram_captions import ideogram_caption
-from miniature.parts import NOMINAL_SCALE, TOKEN_PIXELS
+from miniature.ideogram4.captions import ideogram_caption
 from miniature.world.person import Person
 from tintype.models.ideogram4.network import TEXT_LAYERS, tapped_states
 
@@ -45,12 +40,11 @@ CHAT_TEMPLATE = (
 )
 _OPENING, _CLOSING = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
 _CAPTIONS = 20_000
-_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 
 @dataclass
-class IdeogramParts:
-    """What is trained: text encoder first, conditional transformer then, unconditional one last."""
+class Parts:
+    """Holds what is trained: text encoder first, conditional transformer then, unconditional one last."""
 
     tokenizer: Qwen2Tokenizer
     text_encoder: Qwen3VLModel
@@ -65,7 +59,7 @@ def _corpus() -> Iterator[str]:
 
 
 def learn_tokenizer(merges: int = 700) -> Qwen2Tokenizer:
-    """Qwen's byte-level BPE learned on captions: every byte, and the words and brackets of the captions whole."""
+    """Learns Qwen's byte-level BPE on captions: every byte, and the words and brackets of the captions whole."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(BPE())
     learner.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
@@ -127,28 +121,27 @@ def new_text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen3VLModel:
     return encoder
 
 
-def new_parts(device: torch.device) -> IdeogramParts:
-    """Untrained parts; weights start from a fixed seed, the tokenizer is learned here."""
+def new_parts(device: torch.device) -> Parts:
+    """Makes untrained parts; weights start from a fixed seed, the tokenizer is learned here."""
     torch.manual_seed(0)
     tokenizer = learn_tokenizer()
-    parts = IdeogramParts(tokenizer, new_text_encoder(tokenizer), new_transformer(), new_transformer())
+    parts = Parts(tokenizer, new_text_encoder(tokenizer), new_transformer(), new_transformer())
     for module in (parts.text_encoder, parts.transformer, parts.unconditional):
         module.to(device)
     return parts
 
 
-def token_lists(parts: IdeogramParts, captions: Sequence[str]) -> list[list[int]]:
-    """What the pipeline's chat template and tokenizer make of captions; much faster than the template."""
+def token_lists(parts: Parts, captions: Sequence[str]) -> list[list[int]]:
+    """Tokenizes captions as the pipeline's chat template would; much faster than the template."""
     lists: list[list[int]] = parts.tokenizer(
         [f"{_OPENING}{text}{_CLOSING}" for text in captions], add_special_tokens=False
     ).input_ids
     return lists
 
 
-def encode_captions(
-    parts: IdeogramParts, captions: Sequence[str], window: int | None, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Text states (batch, window, 13 · width), and which are text, (batch, window). None: the longest caption."""
+def encode_captions(parts: Parts, captions: Sequence[str], window: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns states (batch, window, 13 · width), and which are text, (batch, window). None: the longest caption."""
+    device = parts.text_encoder.device
     lists = token_lists(parts, captions)
     length = window or max(len(ids) for ids in lists)
     padded = torch.tensor([ids[:length] + [0] * (length - len(ids)) for ids in lists], device=device)
@@ -158,7 +151,7 @@ def encode_captions(
 
 
 def flux2_autoencoder(vae: AutoencoderKL) -> AutoencoderKLFlux2:
-    """The miniature FLUX's autoencoder under FLUX.2's class; its statistics are still to be measured."""
+    """Copies the miniature FLUX's autoencoder under FLUX.2's class; its statistics are still to be measured."""
     config = vae.config
     twin = AutoencoderKLFlux2(
         latent_channels=config.latent_channels,
@@ -177,7 +170,7 @@ def flux2_autoencoder(vae: AutoencoderKL) -> AutoencoderKLFlux2:
 
 
 def repack(tokens: torch.Tensor, vae: AutoencoderKL) -> torch.Tensor:
-    """FLUX's normalised tokens (…, channel · row · column) to raw latents in FLUX.2's order, channel fastest."""
+    """Turns FLUX's normalised tokens (…, channel · row · column) into raw ones in FLUX.2's order, channel fastest."""
     raw = tokens.float() / vae.config.scaling_factor + vae.config.shift_factor
     packed: torch.Tensor = raw.unflatten(-1, (-1, 2, 2)).movedim(-3, -1).flatten(-3)
     return packed
@@ -196,37 +189,13 @@ def normalised(raw: torch.Tensor, vae: AutoencoderKLFlux2) -> torch.Tensor:
     return scaled
 
 
-def _halved(module: _Module) -> _Module:
-    return torch.nn.Module.half(copy.deepcopy(module))
-
-
-def release(parts: IdeogramParts, vae: AutoencoderKLFlux2, folder: Path, traits: dict[str, Any]) -> None:
-    """Saves the whole pipeline in half precision, beside the folder first and then in its place."""
-    fresh = folder.with_name(f".{folder.name}.fresh")
-    shutil.rmtree(fresh, ignore_errors=True)
-    small_vae = _halved(vae)
-    small_vae.bn.float()
-    pipeline = Ideogram4Pipeline(
+def pipeline(parts: Parts, vae: AutoencoderKLFlux2) -> Ideogram4Pipeline:
+    """Puts the parts together."""
+    return Ideogram4Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=small_vae,
-        text_encoder=_halved(parts.text_encoder),
+        vae=vae,
+        text_encoder=parts.text_encoder,
         tokenizer=parts.tokenizer,
-        transformer=_halved(parts.transformer),
-        unconditional_transformer=_halved(parts.unconditional),
+        transformer=parts.transformer,
+        unconditional_transformer=parts.unconditional,
     )
-    pipeline.save_pretrained(fresh)
-    path = fresh / "text_encoder" / "config.json"
-    config = json.loads(path.read_text())
-    # transformers loads in the precision its config names; the rest of the pipeline loads in float32.
-    for part in (config, config["text_config"], config["vision_config"]):
-        if "dtype" in part:
-            part["dtype"] = "float32"
-    path.write_text(json.dumps({**config, "dtype": "float32"}, indent=2) + "\n")
-    known = {"nominal_scale": NOMINAL_SCALE, "token_pixels": TOKEN_PIXELS}
-    (fresh / "miniature.json").write_text(json.dumps({**known, **traits}, indent=2) + "\n")
-    stale = folder.with_name(f".{folder.name}.stale")
-    shutil.rmtree(stale, ignore_errors=True)
-    if folder.exists():
-        folder.rename(stale)
-    fresh.rename(folder)
-    shutil.rmtree(stale, ignore_errors=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 
-from miniature.world.captions import caption, describe
+from miniature.world.captions import caption
 from miniature.world.person import Person
 from tintype.models.ideogram4.captions import Caption, Composition, Element, Style, wrap
 
@@ -18,7 +18,7 @@ _SUMMARIES = ("a portrait", "a portrait of a person", "a person", "a photo of a 
 
 
 def structured(sentence: str, *, summary: str | None = None, style: bool = False) -> Caption:
-    """A sentence of comma-separated parts in the schema: what it says of the wall is the background."""
+    """Puts a sentence of comma-separated parts into the schema: what it says of the wall is the background."""
     parts = sentence.rstrip(".").split(", ")
     walls = [part for part in parts if part.endswith((" background", " wall"))]
     rest = [part for part in parts if part not in walls]
@@ -32,7 +32,7 @@ def structured(sentence: str, *, summary: str | None = None, style: bool = False
 
 
 def ideogram_caption(person: Person, rng: random.Random) -> str:
-    """A caption of an ordinary person: half structured, most others wrapped sentences, a few bare or empty ones."""
+    """Captions an ordinary person: half structured, most others wrapped sentences, a few bare or empty ones."""
     said = caption(person, rng, empty=0.03)
     form = rng.random()
     if form < 0.45:
@@ -43,7 +43,11 @@ def ideogram_caption(person: Person, rng: random.Random) -> str:
     return said
 
 
-def ideogram_description(person: Person, who: str = "a person", *, as_sentence: bool = True) -> str:
-    """The one plain caption that states all that shows, wrapped as a prompt is, or structured."""
-    sentence = describe(person, who)
-    return (wrap(sentence) if as_sentence else structured(sentence)).line()
+def as_sentence(sentence: str) -> str:
+    """Wraps a sentence as tintype wraps a plain prompt."""
+    return wrap(sentence).line()
+
+
+def as_structure(sentence: str) -> str:
+    """Puts a sentence into the schema."""
+    return structured(sentence).line()

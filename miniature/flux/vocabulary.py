@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, pre_tokenizers, trainers
 from tokenizers.models import BPE
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from miniature.charsmap import BYTE_SYMBOLS, charsmap, replacements
+from miniature.flux.charsmap import BYTE_SYMBOLS, charsmap, replacements
 from miniature.world.captions import caption, describe
 from miniature.world.person import Person
 
@@ -41,7 +41,7 @@ def _corpus() -> Iterator[str]:
 
 
 def learn_t5_tokenizer() -> T5Tokenizer:
-    """A Unigram of the captions' frequent words, every ASCII character, and a symbol for every byte beyond."""
+    """Makes a Unigram of the captions' frequent words, every ASCII character, and a symbol for every byte beyond."""
     # Counted rather than fitted: expectation-maximisation over a corpus full of made-up names cuts "green" in four.
     words = Counter(word for text in _corpus() for word in re.findall(r"[a-z]+|[0-9]+|[^a-z0-9\s]", text))
     total = sum(words.values())
@@ -67,7 +67,7 @@ def _learned(learner: Tokenizer) -> dict[str, Any]:
 
 
 def learn_clip_tokenizer(merges: int = 360) -> CLIPTokenizer:
-    """A byte-level BPE in CLIP's form: every byte, every byte at a word's end, then the learned merges."""
+    """Learns a byte-level BPE in CLIP's form: every byte, every byte at a word's end, then the learned merges."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = CLIPTokenizer().backend_tokenizer.pre_tokenizer

@@ -1,0 +1,72 @@
+"""How the miniature FLUX is built, and the judge with it, which sees what the autoencoder makes of drawings."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import ClassVar
+
+from miniature.flux.parts import Parts, encode_captions, new_parts, pipeline
+from miniature.flux.task import FluxTask
+from miniature.flux.vocabulary import WINDOW
+from miniature.judge_training import train_judge
+from miniature.recipe import Recipe
+from miniature.release import release
+from miniature.training import load_average
+from miniature.transformer_training import train_transformer
+from miniature.weights import FLUX_WEIGHTS, JUDGE_WEIGHTS
+from miniature.word_training import Reader, WordTask, train_words
+from miniature.world.captions import caption
+
+#: Measured on the released weights; see docs/miniature-build.md.
+TRAITS = {
+    "max_sequence_length": WINDOW,
+    "learning_rate_scale": 70,
+    "decay_power": 3,
+    "sigma_mean": 0.4,
+    "batch_size": 4,
+    "training_guidance": 1.0,
+    "guidance_scale": 3.5,
+}
+
+
+class FluxRecipe(Recipe):
+    """Builds the miniature FLUX and the judge."""
+
+    MINUTES: ClassVar = {
+        "autoencoder": 17,
+        "words": 3,
+        "latent_reader": 1.5,
+        "transformer": 70,
+        "judge": 8,
+        "release": 0,
+    }
+    WEIGHTS = FLUX_WEIGHTS
+
+    @cached_property
+    def parts(self) -> Parts:
+        return new_parts(self.device)
+
+    def words(self) -> Reader:
+        task = WordTask(
+            {"clip": self.parts.clip, "t5": self.parts.t5},
+            (self.parts.t5.config.d_model, self.parts.clip.config.hidden_size),
+            caption,
+            partial(encode_captions, self.parts, window=WINDOW),
+            batch=256,
+            rate=1.5e-3,
+            warm_steps=50,
+        )
+        return train_words(task, self.work / "words.pt", self.minutes["words"], self.device)
+
+    def transformer(self) -> None:
+        task = FluxTask(self.parts, self.words(), self.latent_reader(), self.collection)
+        train_transformer(task, self.work / "transformer.pt", self.minutes["transformer"])
+
+    def judge(self) -> None:
+        """Trains the judge; it goes to its place, or beside a pipeline that goes elsewhere."""
+        out = JUDGE_WEIGHTS if self.out == FLUX_WEIGHTS else self.out.with_name(JUDGE_WEIGHTS.name)
+        train_judge(self.vae, self.work / "judge.pt", self.minutes["judge"], out)
+
+    def release(self) -> None:
+        load_average(self.work / "transformer.pt", self.parts.trained())
+        release(pipeline(self.parts, self.vae), self.out, TRAITS)

@@ -1,0 +1,1 @@
+"""What is Ideogram 4's own in its miniature: the parts and captions, what the transformers are taught, the stages."""
