@@ -68,5 +68,6 @@ class FluxRecipe(Recipe):
         train_judge(self.vae, self.work / "judge.pt", self.minutes["judge"], out)
 
     def release(self) -> None:
-        load_average(self.work / "transformer.pt", self.parts.trained())
-        release(pipeline(self.parts, self.vae), self.out, TRAITS)
+        parts = new_parts(self.device)  # the tokenizers that training used would keep its padding in their files
+        load_average(self.work / "transformer.pt", parts.trained())
+        release(pipeline(parts, self.vae), self.out, TRAITS)

@@ -12,6 +12,7 @@ import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -70,7 +71,10 @@ class FluxTask:
         self.learning = parts.trained()
         self.learning["reader"] = reader
         self.teacher: Parts | None = None
-        self._compiled: Callable[..., Any] = torch.compile(parts.transformer, dynamic=False)
+
+    @cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        return torch.compile(self.parts.transformer, dynamic=False)
 
     def losses(self, training: Training) -> Losses:
         """Draws a batch and returns its losses: of flow matching, reading captions, and showing what they state."""

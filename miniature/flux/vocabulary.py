@@ -72,7 +72,12 @@ def learn_clip_tokenizer(merges: int = 360) -> CLIPTokenizer:
     learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = CLIPTokenizer().backend_tokenizer.pre_tokenizer
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * len(alphabet) + merges, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=2 * len(alphabet) + merges,
+        initial_alphabet=alphabet,
+        # Numbered here: else in the order of a hash table, and every process breaks ties in its own way.
+        special_tokens=[letter + "</w>" for letter in alphabet],
+        end_of_word_suffix="</w>",
+        show_progress=False,
     )
     learner.train_from_iterator(_corpus(), trainer)
     joined = [tuple(pair) for pair in _learned(learner)["merges"]][:merges]

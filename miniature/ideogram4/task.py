@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -38,7 +39,10 @@ class Ideogram4Task:
         transformer.set_attn_processor(PlainAttention())
         self.transformer, self.batches, self.latent_reader = transformer, batches, latent_reader
         self.learning = nn.ModuleDict({"transformer": transformer})
-        self._compiled: Callable[..., torch.Tensor] = torch.compile(_velocity, dynamic=False)
+
+    @cached_property
+    def _compiled(self) -> Callable[..., torch.Tensor]:
+        return torch.compile(_velocity, dynamic=False)
 
     def losses(self, training: Training) -> Losses:
         """Draws a batch and returns the losses of flow matching, and of showing what the captions state."""
