@@ -21,7 +21,7 @@ MOST_STRINGS = 20_000  # each costs some microseconds; no input has more than a 
 # Complete JSON string content: plain bytes and whole escapes. What follows it is an escape that was cut in two.
 _WHOLE = re.compile(rb"(?:[^\\]+|\\u[0-9a-fA-F]{4}|\\[^u])*", re.DOTALL)
 _CONTENT = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)  # of a string, up to its quote or the chunk's end
-_BLANKS = re.compile(rb"(?: |\\[nrt])*+")
+_BLANKS = re.compile(rb"(?: |\\[nrt]){0,1000}+")  # bounded: they are looked at again with every chunk
 _PLAIN_CONTENT = re.compile(rb'[^"]*+')  # three times as fast, where nothing is escaped
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _PLAIN = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
@@ -83,13 +83,15 @@ class DataUriExtractor:
             self._pass(piece)
         else:
             self._start += piece
-            begins = _BLANKS.sub(b"", self._start, count=1)[:5].lower()
+            blanks = _BLANKS.match(self._start)
+            first = blanks.end() if blanks else 0
+            begins = self._start[first : first + 5].lower()
             if not b"data:".startswith(begins) or (len(self._start) > LONGEST_INLINE and len(begins) < 5):
                 self._pass(bytes(self._start))
                 self._start = None
             elif len(self._start) > LONGEST_INLINE:
                 self._spool = self._new_spool()
-                self._spool.write(self._unescaped(_BLANKS.sub(b"", self._start, count=1)))
+                self._spool.write(self._unescaped(bytes(self._start[first:])))
                 self._start = None
 
     def _close(self) -> None:
