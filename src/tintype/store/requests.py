@@ -30,6 +30,7 @@ from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused,
 from tintype.settings import Limits
 from tintype.store import files, models, schema, webhooks
 from tintype.store.database import AnyRow, Database
+from tintype.store.keys import belongs_to
 from tintype.store.records import Attempt, Ending, LogLine, NewRequest, Outcome, Priority, Request, Status
 from tintype.store.repository import Clock, Repository, finite, uninterrupted
 from tintype.store.schema import cleaned
@@ -165,16 +166,18 @@ class Requests(Repository):
         self,
         *,
         status: Status | None = None,
+        outcome: Outcome | None = None,
         endpoint_id: str | None = None,
+        kind: Kind | None = None,
+        owner: str = "",
         limit: int = 50,
         before: float | None = None,
     ) -> builtins.list[Request]:
         """Lists requests, newest first; `before` is the `created_at` of the last one seen."""
-        query = sa.select(*RECORD).order_by(table.c.created_at.desc(), table.c.place.desc()).limit(limit)
-        if status is not None:
-            query = query.where(table.c.status == status)
-        if endpoint_id is not None:
-            query = query.where(table.c.endpoint_id == endpoint_id)
+        query = sa.select(*RECORD).where(belongs_to(owner, table.c.key_id)).limit(limit)
+        query = query.order_by(table.c.created_at.desc(), table.c.place.desc())
+        wanted = {"status": status, "outcome": outcome, "endpoint_id": endpoint_id, "kind": kind}
+        query = query.where(*(table.c[name] == value for name, value in wanted.items() if value is not None))
         if before is not None:
             query = query.where(table.c.created_at < before)
         return [as_request(row) for row in await self._database.fetch(query)]

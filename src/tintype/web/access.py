@@ -27,7 +27,7 @@ _ALLOWED_HEADERS = ", ".join(
         "authorization", "content-type", "accept", "range", "if-range", "idempotency-key", "x-idempotency-key",
         "x-fal-target-url", "x-fal-queue-priority", "x-fal-request-timeout", "x-fal-runner-hint",
         "x-fal-object-lifecycle", "x-fal-object-lifecycle-preference", "x-fal-store-io", "x-fal-no-retry",
-        "x-fal-retry-config", "x-fal-tags", "x-fal-file-name", "x-app-fal-disable-fallback",
+        "x-fal-retry-config", "x-fal-tags", "x-fal-file-name", "x-app-fal-disable-fallback", "mcp-protocol-version",
     )
 )  # fmt: skip
 _EXPOSED_HEADERS = ", ".join(

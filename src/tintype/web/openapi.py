@@ -29,7 +29,7 @@ _VALUES = ("default", "enum", "const", "examples", "properties")  # what holds n
 _Model = tuple[type[BaseModel], Literal["validation", "serialization"]]
 
 _TEXT, _NUMBER, _URL = {"type": "string"}, {"type": "number", "nullable": True}, {"type": "string", "format": "uri"}
-_SHARED: Json = {
+SHARED: Json = {
     "QueueStatus": {
         "type": "object",
         "required": ["status", "request_id", "response_url", "status_url", "cancel_url", "logs", "metrics"],
@@ -136,7 +136,7 @@ def _document(info: Json, server: str, endpoints: Sequence[Endpoint], paths: Jso
                     "description": "Key <id>:<secret>",
                 }
             },
-            "schemas": {**_SHARED, **_schemas(endpoints)},
+            "schemas": {**SHARED, **_schemas(endpoints)},
         },
         "paths": paths,
         "servers": [{"url": server}],
@@ -152,19 +152,19 @@ def _queue_paths(prefix: str, name: str, endpoint: Endpoint) -> Json:
     one = f"{base}/requests/{{request_id}}"
     return {
         base: {"post": {**_input(endpoint, name), "parameters": [webhook], **_answers({"200": status})}},
-        one: {"get": {"parameters": [about], **_answers({"200": _name_of(endpoint, "Output")})}},
+        one: {"get": {"parameters": [about], **_answers({"200": name_of(endpoint, "Output")})}},
         f"{one}/status": {"get": {"parameters": [about, logs], **_answers({"200": status, "202": status})}},
         f"{one}/cancel": {"put": {"parameters": [about], **_answers({"202": "Cancellation", "400": "Cancellation"})}},
     }
 
 
 def _run_paths(name: str, endpoint: Endpoint) -> Json:
-    output = _answers({"200": _name_of(endpoint, "Output")})
+    output = _answers({"200": name_of(endpoint, "Output")})
     return {f"/run/{name}": {"post": {**_input(endpoint, name), **output}}}
 
 
 def _input(endpoint: Endpoint, name: str) -> Json:
-    content: Json = {"schema": {"$ref": _REF.format(model=_name_of(endpoint, "Input"))}}
+    content: Json = {"schema": {"$ref": _REF.format(model=name_of(endpoint, "Input"))}}
     if endpoint.examples:
         content["example"] = endpoint.examples[0]
     body = {"required": True, "content": {"application/json": content}}
@@ -201,7 +201,7 @@ def _route_operations(route: Route) -> Json:
     }
 
 
-def _name_of(endpoint: Endpoint, part: str) -> str:
+def name_of(endpoint: Endpoint, part: str) -> str:
     """Names a schema as fal does: the endpoint's id in camel case, without fal's own owner."""
     words = re.split(r"[^A-Za-z0-9]+", endpoint.id.removeprefix("fal-ai/"))
     return "".join(word[:1].upper() + word[1:] for word in words) + part
@@ -216,8 +216,8 @@ def _schemas(endpoints: Sequence[Endpoint]) -> Json:
     """Makes the schemas of all inputs and outputs, and of what they hold."""
     roots: dict[str, _Model] = {}
     for endpoint in endpoints:
-        roots[_name_of(endpoint, "Input")] = endpoint.input, "validation"
-        roots[_name_of(endpoint, "Output")] = endpoint.output, "serialization"
+        roots[name_of(endpoint, "Input")] = endpoint.input, "validation"
+        roots[name_of(endpoint, "Output")] = endpoint.output, "serialization"
     own, parts = _definitions(tuple(dict.fromkeys(roots.values())))
     return {**parts, **{name: {**own[model], "title": name} for name, model in roots.items()}}
 

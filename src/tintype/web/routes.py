@@ -17,7 +17,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Host, Mount, Route, Router, WebSocketRoute
 
 from tintype.fal import HOST_PATTERNS
-from tintype.web import auth, custom_models, downloads, llms, openapi, pages, run, status, submit, uploads, webhooks
+from tintype.web import (
+    auth,
+    custom_models,
+    downloads,
+    llms,
+    mcp,
+    openapi,
+    pages,
+    run,
+    status,
+    submit,
+    uploads,
+    webhooks,
+)
 from tintype.web.access import check_origin
 from tintype.web.auth import Credential
 from tintype.web.services import Call, Services
@@ -112,6 +125,7 @@ CDN = (
     Resource(_FILE, _OPEN, GET=downloads.download),
 )
 OURS = (
+    Resource("/mcp", POST=mcp.answer_message),
     Resource("/v1/custom-models", GET=custom_models.list_models),
     Resource(
         "/v1/custom-models/{id}",

@@ -33,7 +33,7 @@ async def run(call: Call) -> Response:
     with call.services.limits.open_stream(call.owner):
         request, digest = await accept(call, sync=True)
         with call.services.sync_runs.waiting(request.id, digest):
-            done = await _completed(call, request)
+            done = await completed(call, request)
         return await outcome(call, done)
 
 
@@ -69,10 +69,10 @@ async def _events(call: Call, request: Request, digest: str) -> AsyncIterator[by
             yield event({"error": failure.body.get("message"), **failure_body(failure, call.origin)})
 
 
-async def _completed(call: Call, request: Request) -> Request:
-    """Waits for the request to complete. Raises ClientDisconnect when the caller has gone."""
-    wait = _FIRST_WAIT
-    while request.status is not Status.COMPLETED:
+async def completed(call: Call, request: Request, *, within: float = float("inf")) -> Request:
+    """Waits for the request to complete, `within` so many seconds. Raises ClientDisconnect when the caller has gone."""
+    wait, ends = _FIRST_WAIT, anyio.current_time() + within
+    while request.status is not Status.COMPLETED and anyio.current_time() < ends:
         with anyio.move_on_after(wait):
             while (await call.http.receive())["type"] != "http.disconnect":
                 pass  # what was left of the body

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from tintype import catalog
 from tintype.catalog import Endpoint
 from tintype.catalog.custom_models import MakesModel, UsesModel
-from tintype.errors import NotFound
+from tintype.errors import Json, NotFound
 from tintype.files import internal_url, own_file
 from tintype.files.disk import check_room
 from tintype.store.records import CustomModel, NewModel, NewRequest, Request, Status
@@ -31,17 +31,20 @@ _LONGEST_AFFINITY = 1000  # characters
 async def submit(call: Call) -> Response:
     """Answers `POST /{endpoint id}` on the queue."""
     request, _ = await accept(call, sync=False)
-    return json_response(
-        {
-            "status": Status.IN_QUEUE,
-            "request_id": request.id,
-            "gateway_request_id": request.id,
-            "queue_position": await call.store.requests.position(request),
-            **request_urls(call.queue_url, request),
-            "logs": None,
-            "metrics": {},
-        }
-    )
+    return json_response(await describe_accepted(call, request))
+
+
+async def describe_accepted(call: Call, request: Request) -> Json:
+    """Describes a request that was accepted just now, and where to ask for it."""
+    return {
+        "status": Status.IN_QUEUE,
+        "request_id": request.id,
+        "gateway_request_id": request.id,
+        "queue_position": await call.store.requests.position(request),
+        **request_urls(call.queue_url, request),
+        "logs": None,
+        "metrics": {},
+    }
 
 
 async def endpoint_of(call: Call) -> Endpoint:
@@ -56,16 +59,18 @@ async def endpoint_of(call: Call) -> Endpoint:
     )
 
 
-async def accept(call: Call, *, sync: bool) -> tuple[Request, str]:
+async def accept(call: Call, *, sync: bool, body: Body | None = None) -> tuple[Request, str]:
     """Keeps the request that `call` makes, and names it in the response. Returns it with its digest, which is the
-    same for a POST that is sent again."""
+    same for a POST that is sent again. `body` is what was read already."""
     endpoint = await endpoint_of(call)
     call.services.limits.count_submit(call.owner)
     check_room(call.settings.data_dir, MOST_REST)  # for its row, and so that what runs already can end
+    if body is not None:
+        return await _keep(call, endpoint, body, sync=sync)
     if call.http.method == "GET":
         return await _keep(call, endpoint, query_body(call.http.query_params), sync=sync)
-    async with json_body(call) as body:
-        return await _keep(call, endpoint, body, sync=sync)
+    async with json_body(call) as read:
+        return await _keep(call, endpoint, read, sync=sync)
 
 
 async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, str]:
