@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from tests.support.web_server import WebServer
 
 from tintype import catalog
+from tintype.web.mcp_tools import TOOLS
 
 EXAMPLES = int(os.environ.get("TINTYPE_FUZZ_EXAMPLES", "60"))
 FUZZED = settings(
@@ -90,6 +91,30 @@ def test_no_input_whatever_it_holds_gives_a_500(
     if answer.status_code == 200:  # what is kept can be read again, and let go
         check(client.get(answer.json()["status_url"], params={"logs": "1"}))
         check(client.put(answer.json()["cancel_url"]))
+
+
+# Those that would wait for what is held, or fetch.
+CALLED = st.sampled_from(sorted(TOOLS.keys() - {"run_model", "inspect_dataset"}))
+FIELDS = st.sampled_from(
+    ["query", "limit", "cursor", "endpoint_id", "endpoint_ids", "input", "expiration_seconds", "store_payload",
+     "request_id", "status_url", "prepare_upload", "file_name", "file_size", "content_type", "data"]
+)  # fmt: skip
+
+
+@given(CALLED, st.dictionaries(FIELDS, VALUES, max_size=6) | VALUES, SENT, VALUES)
+@FUZZED
+def test_no_call_of_a_tool_gives_a_500(
+    client: httpx.Client, server: WebServer, tool: str, fields: Any, sent: Any, number: Any
+) -> None:
+    server.hold()
+    if isinstance(fields, dict):
+        fields = {"endpoint_id": sent[0], "input": sent[1], "request_id": "0"} | fields
+    for params in ({"name": tool, "arguments": fields}, fields):
+        message = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+        answer = client.post("/mcp", content=json.dumps(message))
+        assert answer.status_code in (200, 400), answer.text
+        assert answer.json()["jsonrpc"] == "2.0"
+    server.clear()
 
 
 HEADERS = st.sampled_from(
