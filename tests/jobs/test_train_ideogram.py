@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlparse
@@ -20,6 +21,7 @@ from tintype.jobs import train_custom_model, train_ideogram
 from tintype.jobs.local import LocalContext
 from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.read import read_lora
+from tintype.models.family import Features
 from tintype.models.ideogram4.captions import wrap
 from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.model import Ideogram4Family
@@ -114,6 +116,32 @@ def test_the_report_shows_captions_as_they_are_trained(trained: tuple[File, dict
     assert "non-commercial" in config["licence"].lower() or config["base"]["miniature"]
     assert len(config["checkpoints"]) == 1
     assert len(config["samples"]) == 2
+
+
+def test_samples_are_generated_from_words_that_were_trained(
+    models: ResidentModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With captions of their own for all images nothing is trained under the default caption."""
+    words = {f"_{number}": 'a jar that says "TEA"' if number else "a cup" for number in range(3)}
+    context, _ = context_in(tmp_path / "work", models)
+    family, read = models.family(Ideogram4Family), list[str]()
+    encode = family.encode_captions
+
+    def encode_and_remember(texts: Sequence[str]) -> Features:
+        read.extend(texts)
+        return encode(texts)
+
+    monkeypatch.setattr(family, "encode_captions", encode_and_remember)
+    monkeypatch.setattr(
+        "tintype.inference.ideogram4.writer_of", lambda family: pytest.fail("a language model was asked for")
+    )
+    url = context.offer(archive(tmp_path / "photos.zip", **words))
+    input = IdeogramTrainerInput.model_validate({"images_data_url": url, "rank": 1})
+    output = train_ideogram.run(input.model_copy(update={"steps": 1}), context)
+    config = told(output.config_file)
+    assert read[:2] == sorted({wrap(text).line() for text in words.values()}), "trained"
+    assert read[2:] == [wrap('a jar that says "TEA"').line()], "what most images were trained with"
+    assert (len(config["samples"]), config["not_made"]) == (1, {})
 
 
 def test_a_forced_caption_takes_the_place_of_all_others(models: ResidentModels, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.pairs import Pair
 from tintype.models.flux.model import FluxFamily
+from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.settings import load_settings
 from tintype.training.cache import encode_once
 
@@ -47,6 +48,32 @@ def test_nothing_is_encoded_twice(flux: FluxFamily, tmp_path: Path, monkeypatch:
     assert torch.equal(first.features.tokens, second.features.tokens)
     assert torch.equal(first.features.pooled, second.features.pooled)
     assert first.text_lengths == second.text_lengths
+
+
+def test_many_captions_are_encoded_eight_at_a_time(flux: FluxFamily, tmp_path: Path) -> None:
+    captions = [f"TOK in hat {number}" for number in range(19)]
+    together = flux.encode_captions(sorted(captions))
+    read: list[int] = []
+    hook = flux.load_encoders().text_encoder_2.register_forward_pre_hook(lambda _, given: read.append(len(given[0])))
+    try:
+        photos = [example(caption, caption, SIZES[:1]) for caption in captions]
+        found = encode_once(flux, Dataset(photos, DatasetReport()), tmp_path).features
+    finally:
+        hook.remove()
+    assert read == [8, 8, 3]
+    torch.testing.assert_close(found.tokens, together.tokens.float())
+    torch.testing.assert_close(found.pooled, together.pooled.float())
+
+
+def test_captions_of_different_lengths_become_one_table(tmp_path: Path) -> None:
+    """Ideogram fills each batch of captions up to its longest only."""
+    ideogram = ResidentModels(load_settings(ideogram4_base="miniature"), "cpu").family(Ideogram4Family)
+    captions = sorted(["a", *("word " * number for number in range(1, 10))])
+    photos = [example(caption, caption, SIZES[:1]) for caption in captions]
+    found = encode_once(ideogram, Dataset(photos, DatasetReport()), tmp_path).features
+    together = ideogram.encode_captions(captions)
+    torch.testing.assert_close(found.tokens, together.tokens)
+    assert torch.equal(found.pooled, together.pooled)
 
 
 def test_captions_are_read_by_the_bases_own_text_encoders(flux: FluxFamily, tmp_path: Path) -> None:

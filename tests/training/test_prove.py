@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tests.training.test_memory_plan import features_for
 
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import UnprovenAdapter
@@ -15,10 +16,12 @@ from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.read import read_lora
 from tintype.lora.write import write_lora
+from tintype.models.family import Family
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
+from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.settings import load_settings
-from tintype.training.cache import Cache, encode_once
+from tintype.training.cache import Cache, Item, encode_once
 from tintype.training.prove import prove
 
 HEADER = {"modelspec.title": "t"}
@@ -54,6 +57,30 @@ def test_every_tensor_arrives_and_does_what_was_trained(
     assert proof.keys == 2 * len(flux.adapter_targets)
     assert proof.change > 0.01
     assert proof.error < 0.02 * proof.change
+
+
+@pytest.mark.parametrize("kind", [FluxFamily, Ideogram4Family])
+def test_the_transformer_is_all_that_is_needed(
+    kind: type[Family], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that trained a LoRA may have no room for the text encoders, or a second transformer."""
+    family: Family = ResidentModels(load_settings(flux_base="miniature", ideogram4_base="miniature"), "cpu").family(
+        kind
+    )
+    transformer = family.load_transformer()
+    for loads in ("load_encoders", "load_unconditional"):
+        monkeypatch.setattr(
+            family, loads, lambda: pytest.fail("more than the transformer was asked for"), raising=False
+        )
+    targets, keys = family.adapter_targets, family.spec.lora_keys
+    made = Adapter.for_transformer(
+        transformer, targets, rank=2, seed=0, device=family.device, shared=family.fused_targets
+    )
+    made.weights.data += 0.05 * torch.randn(made.weights.shape, generator=torch.Generator().manual_seed(1))
+    item = Item("a", torch.randn(16, transformer.config.in_channels), 4, 4, 0, None)
+    path = write_lora(made.lora(), keys, tmp_path / "a.safetensors", form="diffusers", dtype=torch.float32, header={})
+    proof = prove(family, path, made.lora(), Cache([item], [""], features_for(transformer, 4, 1), "none"))
+    assert proof.keys == 2 * len(targets)
 
 
 def test_an_adapter_that_learned_nothing_is_not_handed_over(flux: FluxFamily, cache: Cache, tmp_path: Path) -> None:

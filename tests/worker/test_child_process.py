@@ -11,7 +11,7 @@ import pytest
 from tests.support.hostile import HOSTILE, is_harmless
 
 from tintype.processes import LARGEST_LOG
-from tintype.worker.child_process import ChildPlan, ChildProcess
+from tintype.worker.child_process import ChildPlan, ChildProcess, compute_threads
 
 pytestmark = pytest.mark.anyio
 
@@ -125,3 +125,12 @@ async def test_what_a_child_prints_commands_no_terminal(tmp_path: Path, text: st
     kept = (tmp_path / "logs" / "child.log").read_bytes().decode()
     assert kept
     assert is_harmless(kept)
+
+
+async def test_the_cores_are_shared_by_the_devices_of_a_machine(tmp_path: Path) -> None:
+    def threads(devices: int) -> int:
+        return int(ChildPlan("training", "cpu", "", tmp_path, devices=devices).environment["OMP_NUM_THREADS"])
+
+    assert threads(1) == compute_threads()
+    assert threads(2) == max(1, compute_threads() // 2)
+    assert threads(4096) == 1

@@ -23,6 +23,7 @@ from tintype.inference.presets import SPEEDS, Preset
 from tintype.inference.prompt_writer import NAME, PromptWriter, writer_of
 from tintype.inference.prompts import RULE, Prompt, against, prepare
 from tintype.models.family import Features, Latents
+from tintype.models.ideogram4.captions import canonical
 from tintype.models.ideogram4.model import SIGMA_MAX, SIGMA_MIN, Ideogram4Family
 
 #: Where guidance leads away from while a LoRA acts, unless someone chooses: docs/custom-models.md has the figures.
@@ -119,7 +120,8 @@ class IdeogramInference(ImageInference):
     def generate_sample(
         self, prompt: str, size: tuple[int, int], seed: int, check: Callable[[], None] = lambda: None
     ) -> Image.Image:
-        request = IdeogramImageRequest(prompt, *size)
+        # In the words that a training would be given: a language model would ask the LoRA for something else.
+        request = IdeogramImageRequest(canonical(prompt).text, *size, expand=False)
         return self.generate(request, self.prepare(request, check), [seed], lambda *_: check())[0]
 
     def _fits(self, text: str) -> bool:

@@ -41,4 +41,7 @@ class ImageInference(ABC):
     def generate_sample(
         self, prompt: str, size: tuple[int, int], seed: int, check: Callable[[], None] = lambda: None
     ) -> Image.Image:
-        """Generates an image as the endpoint does by default. `check` is called at every step and may raise."""
+        """Generates as the endpoint does by default, from a prompt in the words of a training's captions.
+
+        `check` is called at every step and may raise.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,7 @@ def train_on_ideogram(
     )
     caption = (input.default_caption or "").strip() or NEUTRAL
     dataset, size = _dataset(input, caption, count, family, context)
+    most_trained = Counter(example.caption for example in dataset.examples).most_common(1)[0][0]
     recipe = Recipe(
         endpoint,
         input,
@@ -54,7 +56,7 @@ def train_on_ideogram(
         title=title,
         trigger=None,
         resolution=str(size),
-        samples=Samples([caption], input.seed, IdeogramInference),
+        samples=Samples([most_trained], input.seed, IdeogramInference),
         effective={"resolution": str(size), "resolution_because": size.why, "default_caption": caption},
         pipeline_call=_pipeline_call(caption, family),
     )

@@ -17,6 +17,7 @@ from tintype.dataset import Dataset, DatasetOptions, open_dataset, write_page
 from tintype.errors import about_input
 from tintype.files.disk import check_room
 from tintype.job import JobContext
+from tintype.jobs.best_effort import BestEffort
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.training_config import write_config
 from tintype.lora.adapter import Adapter
@@ -43,8 +44,11 @@ class TrainedFiles:
 
 
 def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> TrainedFiles:
-    """Trains, exports in every form, proves the file, and publishes; raises UnprovenAdapter for one without effect."""
-    family, plan = recipe.family, recipe.plan
+    """Trains, exports in every form, proves the file, and publishes; raises UnprovenAdapter for one without effect.
+
+    Once there is a LoRA, nothing but a proof that fails keeps it from being published.
+    """
+    family, plan, effort = recipe.family, recipe.plan, BestEffort(context)
     cache = _encode(family, dataset, context)
     for remark in family.remarks:
         context.log(remark, "WARN")
@@ -55,21 +59,25 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
 
     context.log(_announcement(recipe, cache))
     snapshots = context.scratch / "kept"
-    on_snapshot = _on_snapshot(recipe, snapshots, context)
+    on_snapshot = _on_snapshot(recipe, snapshots, effort, context)
     trained = train(family, adapter, cache, plan, context, snapshot_dir=snapshots, on_snapshot=on_snapshot)
-    cost = step_cost_of(family, cache, plan, recipe.rank)
-    skipped = f" {trained.skipped} steps were skipped." if trained.skipped else ""
+    del adapter  # what follows may need its memory
+    cost = effort.attempt("operation counts", lambda: step_cost_of(family, cache, plan, recipe.rank))
+    skipped = f" {trained.skipped} steps were skipped. " if trained.skipped else " "
     pace = trained.steps_per_second
-    context.log(f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped} {cost.describe(pace)}")
+    context.log(
+        f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped}{cost.describe(pace) if cost else ''}"
+    )
 
     dtype = _file_dtype(family)
     exports = export_all(trained.lora, family.spec.lora_keys, context.scratch, dtype=dtype, header=_header(recipe))
-    proof = prove(family, exports["diffusers"], trained.lora, cache)
-    context.log(_proof(proof, exports))
+    if proof := effort.attempt("proof", lambda: prove(family, exports["diffusers"], trained.lora, cache)):
+        context.log(_proof(proof, exports))
 
     published = {form: context.publish(path, "application/octet-stream") for form, path in exports.items()}
-    files = {"exports": published, **_publish_rest(recipe, dataset, trained, exports["diffusers"], snapshots, context)}
-    config = write_config(recipe, dataset.report, trained, cost, proof, files, context)
+    rest = _publish_rest(recipe, dataset, trained, exports["diffusers"], snapshots, effort, context)
+    files = {"exports": published, **rest}
+    config = write_config(recipe, dataset.report, trained, cost, proof, files, effort.not_made, context)
     return TrainedFiles(published, context.publish(config, "application/json", "config.json"))
 
 
@@ -129,7 +137,7 @@ def _new_adapter(recipe: Recipe, context: JobContext) -> Adapter:
     return adapter
 
 
-def _on_snapshot(recipe: Recipe, folder: Path, context: JobContext) -> Callable[[int, Lora], None]:
+def _on_snapshot(recipe: Recipe, folder: Path, effort: BestEffort, context: JobContext) -> Callable[[int, Lora], None]:
     """What happens at a snapshot: the LoRA as it is by then, and what it generates. Files that are there stay."""
 
     def on_snapshot(step: int, lora: Lora) -> None:
@@ -137,28 +145,44 @@ def _on_snapshot(recipe: Recipe, folder: Path, context: JobContext) -> Callable[
         if not path.exists():
             dtype, facts = _file_dtype(family), _header(recipe, step)
             write_lora(lora, family.spec.lora_keys, path, form="diffusers", dtype=dtype, header=facts)
-        recipe.samples.generate(path, folder, f"sample-step-{step:05d}", context)
+        stem = f"sample-step-{step:05d}"
+        effort.attempt(f"samples at step {step}", lambda: recipe.samples.generate(path, folder, stem, context))
 
     return on_snapshot
 
 
 def _publish_rest(
-    recipe: Recipe, dataset: Dataset, trained: Trained, lora: Path, snapshots: Path, context: JobContext
+    recipe: Recipe,
+    dataset: Dataset,
+    trained: Trained,
+    lora: Path,
+    snapshots: Path,
+    effort: BestEffort,
+    context: JobContext,
 ) -> dict[str, Any]:
     """The files beside the LoRA, by what the config file calls them; samples of the finished LoRA come first."""
     report, every, steps = dataset.report, recipe.plan.keep_every, len(trained.losses)
     kept = range(every, steps + 1, every) if every else ()
-    curve = write_curve(trained.losses, context.scratch / "loss.svg", kept=kept)
-    samples = recipe.samples.generate(lora, context.scratch, "sample", context)
-    samples += sorted(snapshots.glob("sample-*.png"))
-    loras = sorted(snapshots.glob("*.safetensors"))
-    return {
-        "report": context.publish(report.write(context.scratch / "report.json"), "application/json"),
-        "report_html": context.publish(write_page(report, context.scratch / "report.html"), "text/html"),
-        "loss_curve": context.publish(curve, "image/svg+xml"),
-        "samples": [context.publish(path, "image/png") for path in samples],
-        "checkpoints": [context.publish(path, "application/octet-stream") for path in loras],
+    scratch, stem = context.scratch, "sample"
+    effort.attempt("samples", lambda: recipe.samples.generate(lora, scratch, stem, context))
+    samples = [path for path in recipe.samples.places(scratch, stem) if path.exists()]
+
+    def published(what: str, content_type: str, make: Callable[[], Path]) -> File | None:
+        return effort.attempt(what, lambda: context.publish(make(), content_type))
+
+    def all_published(content_type: str, paths: list[Path]) -> list[File]:
+        return [file for path in paths if (file := published(path.name, content_type, lambda path=path: path))]
+
+    files = {
+        "report": published("report", "application/json", lambda: report.write(scratch / "report.json")),
+        "report_html": published("report_html", "text/html", lambda: write_page(report, scratch / "report.html")),
+        "loss_curve": published(
+            "loss_curve", "image/svg+xml", lambda: write_curve(trained.losses, scratch / "loss.svg", kept=kept)
+        ),
+        "samples": all_published("image/png", samples + sorted(snapshots.glob("sample-*.png"))),
+        "checkpoints": all_published("application/octet-stream", sorted(snapshots.glob("*.safetensors"))),
     }
+    return {name: file for name, file in files.items() if file is not None}
 
 
 def _header(recipe: Recipe, step: int | None = None) -> dict[str, str]:

@@ -39,7 +39,8 @@ class ResidentModels:
             weights = resolve(self._settings, kind.spec.name)
             needed = sum(path.stat().st_size for path in weights.folder.glob("*/*.safetensors"))
             if needed > free_bytes(self._device):
-                self._release()
+                self.unload()
+                self._families.clear()
             kind.check_loadable(weights, self._device)
             self._families[kind] = kind(weights, self._device)
         return cast(AnyFamily, self._families[kind])
@@ -51,8 +52,10 @@ class ResidentModels:
             self._inferences[kind] = kind(family, keep=self._settings.resident_adapters)
         return cast(AnyInference, self._inferences[kind])
 
-    def _release(self) -> None:
-        self._families.clear()
+    def unload(self) -> None:
+        """Gives back all memory that models take; a family that someone holds loads again what is asked of it."""
+        for family in self._families.values():
+            family.unload()
         self._inferences.clear()
         gc.collect()
         if torch.cuda.is_available():

@@ -27,12 +27,16 @@ class Samples:
     seed: int
     inference: type[ImageInference]
 
+    def places(self, folder: Path, stem: str) -> list[Path]:
+        """Names the images' files."""
+        return [folder / f"{stem}-{number}.png" for number in range(len(self.prompts))]
+
     def generate(self, lora: Path, folder: Path, stem: str, context: JobContext) -> list[Path]:
         """Writes an image for each prompt, `stem`-0.png and so on; those that are there already stay.
 
         Raises Cancelled or Drained between two denoising steps.
         """
-        places = [folder / f"{stem}-{number}.png" for number in range(len(self.prompts))]
+        places = self.places(folder, stem)
         missing = [(prompt, place) for prompt, place in zip(self.prompts, places, strict=True) if not place.exists()]
         if missing:
             inference = resident_models(context).inference(self.inference)

@@ -32,12 +32,16 @@ def write_config(
     recipe: Recipe,
     report: DatasetReport,
     trained: Trained,
-    cost: StepCost,
-    proof: Proof,
+    cost: StepCost | None,
+    proof: Proof | None,
     files: Mapping[str, Any],
+    not_made: Mapping[str, str],
     context: JobContext,
 ) -> Path:
-    """Writes the config file into the scratch folder; `files` are what was published, by their names in it."""
+    """Writes the config file into the scratch folder; `files` are what was published, by their names in it.
+
+    `not_made` says why what is missing is.
+    """
     family = recipe.family
     config = {
         "endpoint": recipe.endpoint.id,
@@ -47,8 +51,9 @@ def write_config(
         "base": _base(family),
         "trigger_phrase": recipe.trigger,
         "dataset": report.summary(),
-        "training": figures(trained, family.device) | cost.figures(trained.steps_per_second),
-        "proof": asdict(proof),
+        "training": figures(trained, family.device) | (cost.figures(trained.steps_per_second) if cost else {}),
+        "proof": asdict(proof) if proof else f"not run: {not_made['proof']}",
+        "not_made": dict(not_made),
         **_absolute(files, context),
         "how_to_draw": {
             "from_pretrained": str(family.weights.folder) if family.weights.miniature else family.weights.source,

@@ -6,6 +6,7 @@ All that differs between FLUX, Ideogram and a miniature lies below here. Sizes a
 
 from __future__ import annotations
 
+import inspect
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from tintype.lora.keys import TEXT
 from tintype.lora.lora import Lora
 from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
+from tintype.models.products import has_matrix
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
 from tintype.models.sigmas import logit_normal
 from tintype.models.weights import BaseWeights
@@ -71,6 +73,7 @@ class Family(ABC):
     """One base model, resident in this process. `remarks` is what a person should know about its weights."""
 
     spec: ClassVar[FamilySpec]
+    pipeline_class: ClassVar[Any]  # of diffusers
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.weights = weights
@@ -111,6 +114,11 @@ class Family(ABC):
         if self.device.type == "cuda" and not self.weights.miniature and self._pipeline is None:
             self._encoders = None
             torch.cuda.empty_cache()
+
+    def unload(self) -> None:
+        """Gives back all memory that this base takes; what is needed is loaded again."""
+        self._unaltered.clear()
+        self._encoders = self._transformer = self._pipeline = None
 
     def load_transformer(self) -> Any:
         """Loads the bare transformer, without any adapter, frozen, onto the device."""
@@ -171,10 +179,22 @@ class Family(ABC):
 
     def fresh_pipeline(self) -> Any:
         """Makes a new pipeline of diffusers around the resident parts: nothing is read from disk twice."""
-        encoders = self.load_encoders()
-        pipeline = type(encoders)(**{**encoders.components, **self._networks()})
+        return self._pipeline_of(**{**self.load_encoders().components, **self._networks()})
+
+    def bare_pipeline(self) -> Any:
+        """Makes a new pipeline around the transformer alone, which is enough to load a LoRA."""
+        return self._pipeline_of(transformer=self._resident_transformer())
+
+    def _pipeline_of(self, **parts: Any) -> Any:
+        absent = dict.fromkeys(inspect.signature(self.pipeline_class).parameters)
+        pipeline = self.pipeline_class(**{**absent, **parts})
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+    def forward_for(self, wanted: Forward) -> Forward:
+        """Returns the order of work that the weights allow: our own multiplies by matrices, quantised layers do not."""
+        layers = map(self._resident_transformer().get_submodule, self.adapter_targets)
+        return wanted if wanted is not Forward.OWN or all(map(has_matrix, layers)) else Forward.DIFFUSERS
 
     @contextmanager
     def adapted(
@@ -185,7 +205,7 @@ class Family(ABC):
         The first `recomputed` blocks keep only their input for the backward pass. `rounded` makes our own products in
         bf16 where the weights are fp32.
         """
-        transformer = self.load_transformer()
+        transformer, forward = self.load_transformer(), self.forward_for(forward)
         if forward is Forward.OWN:
             yield self._own_forward(transformer, adapter, recomputed, rounded)
             return

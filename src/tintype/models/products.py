@@ -30,6 +30,13 @@ def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = N
     return F.linear(x, weight, bias)
 
 
+def has_matrix(layer: nn.Module) -> bool:
+    """Tells whether a layer is a plain product by its weight, not one of a quantised or otherwise wrapped weight."""
+    if type(layer) is not nn.Linear or type(layer.weight) is not nn.Parameter:
+        return False
+    return layer.weight.is_floating_point() and layer.weight.itemsize > 1  # numbers of eight bits have a scale besides
+
+
 def _dense(x: torch.Tensor) -> bool:
     """A slice of a wider matrix would fall to oneDNN's reference code, a hundred times slower."""
     return x.is_contiguous() or x.t().is_contiguous()
@@ -147,6 +154,7 @@ class OwnForward:
         parts = [
             Part(cast(nn.Linear, block.get_submodule(name)), *self._adapter.layers[f"{at}.{name}"]) for name in names
         ]
+        assert all(has_matrix(part.layer) for part in parts), f"{at} is quantised"
         scale = self._adapter.alpha / self._adapter.rank
         return AdaptedProduct(parts, self._adapter.weights, scale, merged=self._merged, precision=self._precision)
 

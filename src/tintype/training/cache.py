@@ -24,6 +24,8 @@ from tintype.dataset.subject import BACKGROUND_WEIGHT
 from tintype.lora.tensor_file import write_tensors
 from tintype.models.family import Family, Features, Latents
 
+_CAPTIONS_AT_ONCE = 8  # what the encoder keeps of more, a device may not hold
+
 
 @dataclass(frozen=True)
 class Item:
@@ -80,10 +82,15 @@ def _text(family: Family, captions: list[str], folder: Path) -> tuple[Features, 
     path = folder / f"text-{hashlib.sha256(seen.encode()).hexdigest()[:40]}.safetensors"
 
     def encode() -> dict[str, torch.Tensor]:
-        features = family.encode_captions(captions)
+        tokens: list[torch.Tensor] = []
+        pooled: list[torch.Tensor] = []
+        for start in range(0, len(captions), _CAPTIONS_AT_ONCE):
+            features = family.encode_captions(captions[start : start + _CAPTIONS_AT_ONCE])
+            tokens += features.tokens.float().cpu()
+            pooled += features.pooled.float().cpu()
         return {
-            "tokens": features.tokens.float().cpu().contiguous(),
-            "pooled": features.pooled.float().cpu().contiguous(),
+            "tokens": torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True),
+            "pooled": torch.stack(pooled),
             "lengths": torch.tensor([family.count_tokens(caption) for caption in captions]),
         }
 

@@ -29,20 +29,22 @@ class Shape:
     tokens: int
     batch: int
     bytes_per_value: int
-    weights: int  # parameters of the frozen base
+    weights: int  # bytes of the frozen base, as it is stored
     trained: int  # parameters of the adapter
 
     @classmethod
     def of(cls, transformer: Any, kept: tuple[float, ...], *, tokens: int, batch: int, trained: int) -> Shape:
         """Reads the shape off a transformer, which may be on any device, meta included."""
-        weight, config = next(transformer.parameters()), transformer.config
+        config, weights = transformer.config, list(transformer.parameters())
+        # Those of eight bits and less stand for others.
+        value = next(weight for weight in weights if weight.is_floating_point() and weight.itemsize > 1)
         return cls(
             width=config.num_attention_heads * config.attention_head_dim,
             kept=kept,
             tokens=tokens,
             batch=batch,
-            bytes_per_value=weight.element_size(),
-            weights=sum(parameter.numel() for parameter in transformer.parameters()),
+            bytes_per_value=value.element_size(),
+            weights=sum(map(stored_bytes, weights)),
             trained=trained,
         )
 
@@ -53,7 +55,7 @@ class Shape:
     @property
     def base_bytes(self) -> int:
         """Frozen weights, and the adapter with gradient, two moments, average, all in fp32."""
-        return self.weights * self.bytes_per_value + 5 * 4 * self.trained
+        return self.weights + 5 * 4 * self.trained
 
     def kept_bytes(self, recomputed: int = 0) -> int:
         """Predicts what the backward pass needs from the forward pass, at its fullest."""
@@ -105,9 +107,21 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     return MemoryPlan(recomputed, summary, shape.blocks)
 
 
+def stored_bytes(tensor: Any) -> int:
+    """Counts the bytes that a weight takes as it is stored, with the scales of a quantised one."""
+    if hasattr(tensor, "__tensor_flatten__"):  # torchao: a tensor of tensors, which gives the size it stands for
+        return sum(stored_bytes(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])
+    count: int = tensor.numel() * tensor.element_size()
+    state = getattr(tensor, "quant_state", None)  # bitsandbytes; scales may be quantised themselves
+    while state is not None:
+        count += stored_bytes(state.absmax)
+        state = getattr(state, "state2", None)
+    return count
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether memory ran out: CUDA has a class for it, the CPU's allocator says it in words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _share(recomputed: int, blocks: int) -> str:

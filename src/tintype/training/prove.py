@@ -1,8 +1,8 @@
 """Loads the written file back, the way a stranger would, before anyone is told that it works.
 
 The most frequent complaint about other trainers is a file that loads and does nothing. Here diffusers' own loader reads
-it into a fresh pipeline: every key must arrive, at scale 0 the base must be untouched, and at scale 1 the prediction
-must change, and change to what was trained.
+it into a fresh pipeline around the transformer, all that it needs: every key must arrive, at scale 0 the base must be
+untouched, and at scale 1 the prediction must change, and change to what was trained.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def prove(family: Family, path: Path, lora: Lora, cache: Cache) -> Proof:
     base = velocity(transformer)
     with attached(transformer, {name: pair.to(family.device) for name, pair in lora.pairs.items()}):
         wanted = velocity(transformer)
-    pipeline = family.fresh_pipeline()
+    pipeline = family.bare_pipeline()
     try:
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=_NAME, local_files_only=True)
         keys = _compare_keys(path, transformer)

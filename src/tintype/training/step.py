@@ -61,7 +61,7 @@ class Stepper:
     ) -> None:
         self._recomputed, self._log = recomputed, log
         long = family.device.type == "cuda" and plan.steps >= _STEPS_WORTH_COMPILING
-        self.forward = forward or (Forward.COMPILED if long else Forward.OWN)
+        self.forward = family.forward_for(forward or (Forward.COMPILED if long else Forward.OWN))
         self.family, self.adapter, self.cache, self.plan = family, adapter, cache, plan
         self.batches = Batches(cache.items, plan.batch_size, plan.seed)
         self.optimizer = new_optimizer(plan.optimizer, adapter.weights, plan.learning_rate, plan.weight_decay)
@@ -72,10 +72,10 @@ class Stepper:
     @contextmanager
     def prepared(self) -> Iterator[None]:
         """Steps are taken inside; afterwards the transformer is bare again, whatever happens."""
-        transformer = self.family.load_transformer()
-        transformer.requires_grad_(False)
+        # No name for the transformer here: what is unloaded in a pause must be free then.
+        self.family.load_transformer().requires_grad_(False)
         self.adapter.require_gradients()
-        self.memory = self._memory_plan(transformer)
+        self.memory = self._memory_plan(self.family.load_transformer())
         self._log(self.memory.summary + self._about_compiling())
         with ExitStack() as self._adapted:
             self._adapt()
@@ -115,7 +115,7 @@ class Stepper:
         if self._recomputed is not None:
             summary = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
             return MemoryPlan(self._recomputed, summary, shape.blocks)
-        return plan_memory(shape, free_bytes(self.family.device) + shape.weights * shape.bytes_per_value)
+        return plan_memory(shape, free_bytes(self.family.device) + shape.weights)
 
     def _about_compiling(self) -> str:
         if self.forward is Forward.COMPILED:

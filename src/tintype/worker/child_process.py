@@ -45,6 +45,7 @@ class ChildPlan:
     endpoints: str
     log_file: Path
     memory_bytes: int | None = None  # the most it may take; None for what is usual
+    devices: int = 1  # of this machine, which share its cores
 
     @property
     def command(self) -> list[str]:
@@ -56,7 +57,7 @@ class ChildPlan:
         """Fixes the number of compute threads: sums are formed in another order with another number, and a resumed
         training must give the same losses. Threads that wait sleep instead of spinning: where the lanes or other
         programs share the cores, spinning made both lanes some fifty times slower (docs/processes.md)."""
-        threads = str(compute_threads())
+        threads = str(compute_threads(self.devices))
         fixed = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE",
                  "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}  # fmt: skip
         return {**os.environ, **fixed}
@@ -177,11 +178,11 @@ class ChildProcess:
                 self.lacked_memory |= says_want(said)
 
 
-def compute_threads() -> int:
-    """Counts the cores that this process may use; hyperthreads share what arithmetic needs."""
+def compute_threads(devices: int = 1) -> int:
+    """Counts a device's share of the cores that this process may use; hyperthreads share what arithmetic needs."""
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
-    return max(1, min(physical, allowed))
+    return max(1, min(physical, allowed) // devices)
 
 
 def _open_log(path: Path) -> FileIO:

@@ -22,6 +22,7 @@ from functools import partial
 import structlog
 
 from tintype.catalog import Kind
+from tintype.devices import chosen_devices
 from tintype.errors import SettingsError
 from tintype.installation import device_lock
 from tintype.processes import (
@@ -53,6 +54,7 @@ class Supervisor:
         self._store = store
         self._log = structlog.get_logger().bind(device=device)
         self._stopping = asyncio.Event()
+        self._devices = len(chosen_devices(settings.device))
         self._lanes = [self._lane(kind, endpoints) for kind in LANES]
 
     def stop(self) -> None:
@@ -89,7 +91,7 @@ class Supervisor:
             state="idle",
         )
         log, memory = log_file(self._settings, self._device, kind), self._settings.child_memory_bytes
-        plan = ChildPlan(kind, self._device, endpoints, log, memory)
+        plan = ChildPlan(kind, self._device, endpoints, log, memory, self._devices)
         return Lane(worker, plan, self._store, self._settings)
 
     def _is_turn_of(self, place: int) -> bool:

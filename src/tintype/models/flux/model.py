@@ -48,6 +48,7 @@ class FluxFamily(Family):
     """A FLUX base in this process."""
 
     spec = FAMILY
+    pipeline_class = FluxPipeline
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)

@@ -54,6 +54,7 @@ class Ideogram4Family(Family):
     """
 
     spec = FAMILY
+    pipeline_class = Ideogram4Pipeline
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)
@@ -82,6 +83,10 @@ class Ideogram4Family(Family):
 
     def _read_transformer(self) -> Any:
         return read_transformer(self.weights.folder / "transformer", self.device, self.dtype)
+
+    def unload(self) -> None:
+        super().unload()
+        self._unconditional = None
 
     def _networks(self) -> dict[str, Any]:
         return {**super()._networks(), "unconditional_transformer": self.load_unconditional()}
