@@ -58,7 +58,7 @@ def train_on_ideogram(
         resolution=str(size),
         samples=Samples([most_trained], input.seed, IdeogramInference),
         effective={"resolution": str(size), "resolution_because": size.why, "default_caption": caption},
-        pipeline_call=_pipeline_call(caption, family),
+        pipeline_call=_pipeline_call(most_trained, family),
     )
     return train_lora(recipe, dataset, context)
 

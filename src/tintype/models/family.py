@@ -193,7 +193,7 @@ class Family(ABC):
 
     def forward_for(self, wanted: Forward) -> Forward:
         """Returns the order of work that the weights allow: our own multiplies by matrices, quantised layers do not."""
-        layers = map(self._resident_transformer().get_submodule, self.adapter_targets)
+        layers = map(self.load_transformer().get_submodule, self.adapter_targets)
         return wanted if wanted is not Forward.OWN or all(map(has_matrix, layers)) else Forward.DIFFUSERS
 
     @contextmanager
