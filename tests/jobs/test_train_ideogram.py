@@ -122,7 +122,7 @@ def test_samples_are_generated_from_words_that_were_trained(
     models: ResidentModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With captions of their own for all images nothing is trained under the default caption."""
-    words = {f"_{number}": 'a jar that says "TEA"' if number else "a cup" for number in range(3)}
+    cup, jar = "a cup", 'a jar that says "TEA"'
     context, _ = context_in(tmp_path / "work", models)
     family, read = models.family(Ideogram4Family), list[str]()
     encode = family.encode_captions
@@ -135,12 +135,12 @@ def test_samples_are_generated_from_words_that_were_trained(
     monkeypatch.setattr(
         "tintype.inference.ideogram4.writer_of", lambda family: pytest.fail("a language model was asked for")
     )
-    url = context.offer(archive(tmp_path / "photos.zip", **words))
+    url = context.offer(archive(tmp_path / "photos.zip", _0=cup, _1=jar, _2=jar))
     input = IdeogramTrainerInput.model_validate({"images_data_url": url, "rank": 1})
     output = train_ideogram.run(input.model_copy(update={"steps": 1}), context)
     config = told(output.config_file)
-    assert read[:2] == sorted({wrap(text).line() for text in words.values()}), "trained"
-    assert read[2:] == [wrap('a jar that says "TEA"').line()], "what most images were trained with"
+    assert read[:2] == sorted([wrap(cup).line(), wrap(jar).line()]), "trained"
+    assert read[2:] == [wrap(jar).line()], "what most images were trained with"
     assert (len(config["samples"]), config["not_made"]) == (1, {})
 
 

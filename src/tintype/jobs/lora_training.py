@@ -171,7 +171,7 @@ def _publish_rest(
         return effort.attempt(what, lambda: context.publish(make(), content_type))
 
     def all_published(content_type: str, paths: list[Path]) -> list[File]:
-        return [file for path in paths if (file := published(path.name, content_type, lambda path=path: path))]
+        return [file for path in paths if (file := published(path.name, content_type, path.absolute))]
 
     files = {
         "report": published("report", "application/json", lambda: report.write(scratch / "report.json")),
