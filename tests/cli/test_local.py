@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 from miniature.world import Subject, photograph, write_archive
 from PIL import Image
+from tests.support.tiny_ideogram import save_tiny_ideogram
 from typer.testing import CliRunner
 
 from tintype.cli import app
+from tintype.cli.data import with_store
+from tintype.files import Objects, internal_url, new_file_id
+from tintype.settings import Settings
+from tintype.store import NewModel, NewRequest, Store, StoredFile
 
 pytestmark = pytest.mark.slow
 
@@ -80,3 +85,37 @@ def test_what_is_not_there_and_what_is_out_of_range_is_said_before_anything_is_l
     same = runner.invoke(app, ["train", str(tmp_path), "--out", str(tmp_path / "x" / "..")])
     assert "Name another one" in str(same.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_other_base_and_a_custom_model(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_tiny_ideogram(tmp_path / "ideogram")
+    (folder / "miniature.json").write_text(json.dumps({"nominal_scale": 16, "token_pixels": 16}))
+    monkeypatch.setenv("TINTYPE_IDEOGRAM4_BASE", str(folder))
+    base, out, data_dir = ["--base", "ideogram4"], tmp_path / "lora", tmp_path / "data"
+    much = ["--steps", "100", "--rank", "4", "--learning-rate", "0.01"]
+    trained = runner.invoke(app, ["train", str(photos), *base, *much, "--out", str(out)])
+    assert trained.exit_code == 0, trained.output
+    assert json.loads((out / "config.json").read_text())["requested"]["rank"] == 4
+
+    async def keep(store: Store, settings: Settings) -> str:
+        request, _ = await store.requests.submit(NewRequest("t", "training", {}, makes_model=NewModel("My own style")))
+        claim = await store.leases.claim("worker", "training")
+        assert claim is not None
+        file = StoredFile(new_file_id(), "lora.safetensors", "", 1, 0.0)
+        Objects.open(settings.storage_url).put_path(file.key, out / "lora.safetensors")
+        output = {"diffusers_lora_file": {"url": internal_url(file.id, file.file_name)}}
+        await store.leases.complete(claim, output, [file])
+        return request.model_id or ""
+
+    data_dir.mkdir()
+    model_id = with_store(data_dir, keep)
+    pictures = []
+    lora = [*base, "--lora", str(out / "lora.safetensors")]
+    named = [["--model", name, "--data-dir", str(data_dir)] for name in ("My own style", model_id[:8])]
+    for number, which in enumerate((base, lora, *named)):
+        path = tmp_path / f"{number}.png"
+        command = ["generate", "a red hat", "--speed", "TURBO", "--seed", "1", "--out", str(path), *which]
+        drawn = runner.invoke(app, command)
+        assert drawn.exit_code == 0, drawn.output
+        pictures.append(Image.open(path).tobytes())
+    assert pictures[0] != pictures[1] == pictures[2] == pictures[3]

@@ -1,4 +1,4 @@
-"""The command line: `tintype serve`, `run`, `env`, `train`, `generate`, `keys`, `requests`, `models`, and more.
+"""The command line: `tintype serve`, `run`, `env`, `train`, `generate`, `watch`, `keys`, `requests`, and more.
 
 Nothing here imports torch at the top: commands that compute import it when they run, so that `--help` is instant.
 """
@@ -18,6 +18,7 @@ from tintype.cli.env import env
 from tintype.cli.gc import gc
 from tintype.cli.run import run
 from tintype.cli.serve import serve
+from tintype.cli.watch import watch
 from tintype.errors import TintypeError
 from tintype.files.disk import is_full, storage_full
 from tintype.processes import printable
@@ -33,6 +34,7 @@ app.command(context_settings={"ignore_unknown_options": True, "allow_intersperse
 app.command()(env)
 app.command()(local.train)
 app.command()(local.generate)
+app.command(epilog="Example: [bold]tintype watch 5b1c0000[/]")(watch)
 app.add_typer(keys.app, name="keys")
 app.add_typer(requests.app, name="requests")
 app.add_typer(webhooks.app, name="webhooks")

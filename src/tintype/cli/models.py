@@ -1,4 +1,4 @@
-"""`tintype models`: the custom models of this installation, whoever had them trained."""
+"""`tintype models`: what endpoints take, and the custom models of this installation, whoever had them trained."""
 
 from __future__ import annotations
 
@@ -6,21 +6,40 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tintype import catalog
 from tintype.catalog.custom_models import ModelStatus, checked_name
 from tintype.cli.data import SEARCHED, DataDir, only_one, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import say, show_json, show_table
-from tintype.errors import BadRequest
+from tintype.errors import BadRequest, NotFound
 from tintype.files import Objects
-from tintype.settings import Settings
+from tintype.installation import ServerInfo
+from tintype.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from tintype.store import CustomModel, Store
 
-app = typer.Typer(no_args_is_help=True, help="List, show, rename, archive and delete custom models.")
+app = typer.Typer(
+    no_args_is_help=True, help="Describe endpoints; list, show, rename, archive and delete custom models."
+)
 
 ModelId = Annotated[str, typer.Argument(help="Id of the model; its first characters are enough.")]
 LATEST = 50
+
+
+@app.command(epilog="Example: [bold]tintype models describe fal-ai/flux-lora[/]")
+def describe(endpoint_id: Annotated[str, typer.Argument(help="Id of an endpoint.")], data_dir: DataDir = None) -> None:
+    """Print what an endpoint takes and returns, and programs that call it: the page that its server has."""
+    from tintype.web import llms  # with all that answers over HTTP
+
+    endpoint = catalog.find(endpoint_id)
+    if endpoint is None:
+        known = ", ".join(one.id for one in catalog.ENDPOINTS)
+        raise NotFound(f"There is no endpoint {endpoint_id!r}.", remedy=f"There are: {known}.")
+    settings = load_settings(data_dir=data_dir)
+    serving = ServerInfo.read(settings.data_dir)
+    origin = settings.public_url or f"http://{serving.server if serving else f'{settings.host}:{settings.port}'}"
+    say(llms.describe(endpoint, endpoint_id.strip("/"), origin))
 
 
 @app.command("list", epilog="Example: [bold]tintype models list --status COMPLETED[/]")
@@ -40,7 +59,7 @@ def list_models(
 def show(model_id: ModelId, data_dir: DataDir = None) -> None:
     """Show one model whole, as JSON."""
 
-    model = with_store(data_dir, lambda store, _: _find(store, model_id))
+    model = with_store(data_dir, lambda store, _: find(store, model_id))
     show_json(
         {
             "model_id": model.id,
@@ -71,7 +90,7 @@ def rename(
             plain = checked_name(name)
         except ValueError as problem:
             raise BadRequest(str(problem)) from None
-        return await store.models.rename((await _find(store, model_id)).id, plain)
+        return await store.models.rename((await find(store, model_id)).id, plain)
 
     model = with_store(data_dir, work)
     if model is None:
@@ -84,7 +103,7 @@ def archive(model_id: ModelId, data_dir: DataDir = None) -> None:
     """Hide a model; it can no longer be generated with, its files are kept."""
 
     async def work(store: Store, _: Settings) -> str:
-        model = await _find(store, model_id)
+        model = await find(store, model_id)
         await store.models.archive(model.id)
         return model.id
 
@@ -106,15 +125,18 @@ def delete(
             await store.files.remove(file.id)
         return len(files)
 
-    model = with_store(data_dir, lambda store, _: _find(store, model_id))
+    model = with_store(data_dir, lambda store, _: find(store, model_id))
     if not yes:
         typer.confirm(f"Delete {model.name} ({model.id}) and its files for good?", abort=True)
     say(f"deleted {model.id} with {with_store(data_dir, work)} files")
 
 
-async def _find(store: Store, model_id: str) -> CustomModel:
+async def find(store: Store, model_id: str) -> CustomModel:
+    """Finds a model by its id, the first characters of it, its URI, or its name. Raises NotFound and BadRequest."""
     if exact := await store.models.find(model_id):
         return exact
     known = await store.models.list(limit=SEARCHED)
+    if named := [model for model in known if model_id in (model.name, model.uri)]:
+        return named[0]  # the newest of that name
     archived = await store.models.list(status=ModelStatus.ARCHIVED, limit=SEARCHED)
     return only_one([*known, *archived], model_id, "model")

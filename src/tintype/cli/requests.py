@@ -44,7 +44,7 @@ def show(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Show one request whole, as JSON: input, output or failure, and its attempts."""
 
     async def work(store: Store, _: Settings) -> dict[str, object]:
-        request = await _find(store, request_id)
+        request = await find(store, request_id)
         attempts = await store.requests.attempts(request.id)
         return {
             "id": request.id,
@@ -75,7 +75,7 @@ def logs(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Print a request's log."""
 
     async def work(store: Store, _: Settings) -> None:
-        request = await _find(store, request_id)
+        request = await find(store, request_id)
         for line in await store.requests.logs(request.id):
             message = line.message.replace("\n", "\n" + " " * 26)  # a line of its own has a time
             say(f"{when(line.at)} {line.level:5} {message}")
@@ -88,7 +88,7 @@ def cancel(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Cancel a request; one that runs stops at its next step."""
 
     async def work(store: Store, _: Settings) -> str:
-        request = await _find(store, request_id)
+        request = await find(store, request_id)
         if request.status is Status.COMPLETED:
             raise BadRequest(f"Request {request.id} has already ended ({_state(request)}).")
         changed = await store.requests.cancel(request.id)
@@ -102,7 +102,7 @@ def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Put a failed or cancelled request back in the queue, under its id, from its last checkpoint."""
 
     async def work(store: Store, _: Settings) -> str:
-        request = await _find(store, request_id)
+        request = await find(store, request_id)
         if request.outcome not in (Outcome.FAILED, Outcome.CANCELLED):
             raise BadRequest(
                 f"Request {request.id} is {_state(request)}; only failed or cancelled ones can be retried."
@@ -113,7 +113,8 @@ def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
     say(f"queued again: {with_store(data_dir, work)}")
 
 
-async def _find(store: Store, request_id: str) -> Request:
+async def find(store: Store, request_id: str) -> Request:
+    """Finds a request by its id or the first characters of it. Raises NotFound and BadRequest."""
     if exact := await store.requests.get(request_id):
         return exact
     return only_one(await store.requests.list(limit=SEARCHED), request_id, "request")
