@@ -57,6 +57,7 @@ guards: setup  ## Switch off each guard of docs/security.md, and show that its t
 
 bench: setup  ## Measure: the queue, intake, a training step and its operations, how well and how soon LoRAs learn
 	$(BIN)/python bench/queue_rates.py
+	$(BIN)/python bench/usage.py
 	$(BIN)/python bench/intake.py
 	$(BIN)/python bench/flops.py
 	$(BIN)/python bench/train_step.py

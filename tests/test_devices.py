@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import stat
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tintype.devices import chosen_devices, free_bytes, gpu_bytes, gpus, torch_device
+from tintype.devices import EnergyMeter, chosen_devices, free_bytes, gpu_bytes, gpus, torch_device
 
 
 @pytest.fixture
@@ -73,3 +75,57 @@ def test_the_cpu_has_the_memory_of_the_machine() -> None:
 def test_named_devices_are_taken_at_their_word() -> None:
     assert chosen_devices("cpu") == ["cpu"]
     assert chosen_devices("cuda:1, cuda:3") == ["cuda:1", "cuda:3"]
+
+
+class Driver:
+    """NVIDIA's library as far as it counts energy: GPU n has taken n + 1 thousand joules."""
+
+    def __init__(self, name: str) -> None:
+        assert name == "libnvidia-ml.so.1"
+
+    def nvmlInit_v2(self) -> int:
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, number: ctypes.c_uint, handle: Any) -> int:
+        handle._obj.value = number.value + 1
+        return 0 if number.value < 2 else 2
+
+    def nvmlDeviceGetHandleByUUID(self, name: bytes, handle: Any) -> int:
+        handle._obj.value = 9
+        return 0 if name.startswith(b"GPU-") else 2
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: ctypes.c_void_p, millijoules: Any) -> int:
+        millijoules._obj.value = (handle.value or 0) * 1_000_000
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "joules"),
+    [
+        (None, "cuda", 1000.0),
+        (None, "cuda:1", 2000.0),
+        (None, "cuda:7", None),
+        ("1", "cuda:0", 2000.0),
+        ("GPU-1234", "cuda:0", 9000.0),
+        ("MIG-1234", "cuda:0", None),
+        ("1", "cuda:1", None),
+        ("", "cuda:0", None),
+        (None, "cpu", None),
+    ],
+)
+def test_energy_is_that_of_the_gpu_that_is_meant(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, device: str, joules: float | None
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", Driver)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert EnergyMeter(device).joules() == joules
+
+
+def test_without_a_driver_energy_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert EnergyMeter("cuda:0").joules() is None

@@ -5,6 +5,7 @@ The control half asks the NVIDIA driver and never imports torch; the compute hal
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.metadata
 import os
@@ -81,6 +82,46 @@ def free_bytes(device: torch.device | str = "cpu") -> int:
 
     free, _ = torch.cuda.mem_get_info(device)
     return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+class EnergyMeter:
+    """Reads how much energy a device has taken, from the counter that the NVIDIA driver keeps of each GPU.
+
+    A GPU that several work on at once counts for each of them.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._handle: ctypes.c_void_p | None = None
+        kind, _, number = device.partition(":")
+        if kind != "cuda":
+            return
+        try:
+            self._driver = ctypes.CDLL("libnvidia-ml.so.1")
+            self._handle = _gpu_handle(self._driver, int(number or 0))
+        except (OSError, AttributeError, ValueError, IndexError):  # no driver, or one without the counter
+            return
+
+    def joules(self) -> float | None:
+        """Returns those since the driver was loaded; None where the device does not tell."""
+        if self._handle is None:
+            return None
+        millijoules = ctypes.c_ulonglong()
+        failed = self._driver.nvmlDeviceGetTotalEnergyConsumption(self._handle, ctypes.byref(millijoules))
+        return None if failed else millijoules.value / 1000
+
+
+def _gpu_handle(driver: ctypes.CDLL, number: int) -> ctypes.c_void_p | None:
+    """Finds the GPU that is the `number`th of those that are visible; the driver numbers all of them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    name = str(number) if visible is None else visible.split(",")[number].strip()
+    handle = ctypes.c_void_p()
+    if driver.nvmlInit_v2():
+        return None
+    if name.isdigit():
+        failed = driver.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(int(name)), ctypes.byref(handle))
+    else:
+        failed = driver.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(handle))
+    return None if failed else handle
 
 
 def _visible_gpus() -> int:

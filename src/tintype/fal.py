@@ -12,7 +12,8 @@ QUEUE_ORIGIN = "https://queue.fal.run"
 TARGET_HEADER = "x-fal-target-url"  # fal's proxy protocol: the URL that a request is really meant for
 FAL_PROXY_HEADER = "x-tintype-fal-proxy"  # ours: set on requests that were meant for fal and came by the fal proxy
 
-#: fal spreads its API over four hosts; on a server of ours they are four prefixes of one origin.
+#: fal spreads its API over four hosts; on a server of ours they are four prefixes of one origin. The platform API has a
+#: fifth, and needs no prefix: all its paths begin with /v1.
 PREFIXES = ("queue", "run", "rest", "cdn")
 #: The part of the API that a host name stands for, as patterns of Starlette's `Host`; the first one that fits counts.
 #: `queue.` means the same before a name of ours. `labels` are any number of labels, each with its dot.
@@ -21,6 +22,7 @@ HOST_PATTERNS: Mapping[str, str] = {
     "{labels:labels}fal.run": "run",
     "{labels:labels}falrun.com": "run",
     "rest.{labels:labels}fal.ai": "rest",
+    "api.{labels:labels}fal.ai": "api",
     "{labels:labels}fal.media": "cdn",
 }
 

@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     )  # fmt: skip
     webhook_retry_seconds: float = Field(5.0, gt=0, description="Wait before a webhook's second try; it doubles then.")
 
+    prices: Path | None = Field(None, description="TOML file of prices that are not fal's (docs/platform.md).")
+
     lease_seconds: float = Field(30.0, gt=0, description="How long a claimed request is held without a heartbeat.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")
     cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")

@@ -14,6 +14,7 @@ from tintype.settings import Settings
 from tintype.store import DeliveryState, Outcome, Status, Store
 from tintype.store.database import stored_version
 from tintype.store.schema import SCHEMA_VERSION
+from tintype.store.usage import Which
 
 pytestmark = pytest.mark.anyio
 
@@ -52,6 +53,24 @@ async def test_its_keys_open_and_have_their_owners(opened: Store, before: Previo
 async def test_its_requests_have_the_kinds_of_today(opened: Store) -> None:
     kinds = [request.kind for request in await opened.requests.list()]
     assert sorted(kinds) == ["inference", "inference", "training", "training", "training"]
+
+
+async def test_its_requests_count_with_what_they_took(opened: Store) -> None:
+    ended = [request for request in await opened.requests.list() if request.status is Status.COMPLETED]
+    assert ended
+    for request in ended:
+        attempts = await opened.requests.attempts(request.id)
+        took = sum((attempt.ended_at or attempt.started_at) - attempt.started_at for attempt in attempts)
+        assert request.device_seconds == pytest.approx(took)
+        assert (request.status_code == 200) is (request.outcome is Outcome.OK)
+    sums = await opened.usage.sums([(0.0, max(request.ended_at or 0.0 for request in ended) + 1)], Which())
+    assert sum(line.requests for line in sums) == len(ended)
+
+
+async def test_its_first_key_administers(opened: Store, before: PreviousVersion) -> None:
+    first = await opened.keys.check((before.data_dir / "key").read_text().strip())
+    ada = await opened.keys.check(before.keys["ada"])
+    assert [await opened.keys.is_admin(key.id) for key in (first, ada) if key is not None] == [True, False]
 
 
 async def test_its_requests_are_as_they_were(opened: Store, before: PreviousVersion) -> None:

@@ -18,7 +18,7 @@ from tintype.catalog import Kind
 from tintype.errors import Cancelled, Failure, LeaseLost
 from tintype.files import Objects, internal_url, new_file_id
 from tintype.settings import Settings
-from tintype.store.records import Claim, LogLine, Request, Status, StoredFile, Worker
+from tintype.store.records import Claim, LogLine, Request, Scope, Status, StoredFile, Worker
 from tintype.store.store import Store
 from tintype.web.app import create_app
 from tintype.web.server import BoundedProtocol
@@ -62,9 +62,9 @@ class WebServer:
         assert found is not None
         return found
 
-    def create_key(self, name: str) -> str:
+    def create_key(self, name: str, scope: Scope = Scope.API) -> str:
         """Returns a new key of that name."""
-        return self.call(lambda store: store.keys.create(name))[1]
+        return self.call(lambda store: store.keys.create(name, scope))[1]
 
     def clear(self) -> None:
         """Ends whatever a test has left unfinished, and lets the server forget that one sent headers of a proxy."""

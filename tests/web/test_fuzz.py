@@ -16,7 +16,10 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from tests.support.web_server import WebServer
 
 from tintype import catalog
+from tintype.store.records import Scope
 from tintype.web.mcp_tools import TOOLS
+from tintype.web.operation import Operation
+from tintype.web.routes import PLATFORM
 
 EXAMPLES = int(os.environ.get("TINTYPE_FUZZ_EXAMPLES", "60"))
 FUZZED = settings(
@@ -68,10 +71,16 @@ def bodies(endpoint: catalog.Endpoint) -> st.SearchStrategy[dict[str, Any]]:
 SENT = st.sampled_from(catalog.ENDPOINTS).flatmap(lambda endpoint: st.tuples(st.just(endpoint.id), bodies(endpoint)))
 
 
+def message_of(body: dict[str, Any]) -> str:
+    """The message of an error, in either of fal's shapes."""
+    message: str = (body["error"] if isinstance(body.get("error"), dict) else body)["message"]
+    return message
+
+
 def check(answer: httpx.Response) -> None:
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400:
-        assert answer.json()["message"]
+        assert message_of(answer.json())
     assert answer.headers["x-fal-request-id"]
 
 
@@ -138,7 +147,8 @@ SEGMENTS = st.sampled_from(
      "response", "storage", "upload", "initiate", "initiate-multipart", "auth", "token", "tokens", "multipart",
      "complete", "health", "ready", "docs", "errors", "parts", "..", ".", "", "%2e%2e", "%00", "%ff", "%2f", "1",
      "0", "99999999999999999999", "A" * 32, "x" * 3000, "0a2b0a2b-0a2b-0a2b-0a2b-0a2b0a2b0a2b", "workflows", "comfy",
-     "v1/storage/files/acl", "v1/storage/files/sign", "rest/storage/upload/initiate"]
+     "v1/storage/files/acl", "v1/storage/files/sign", "v1/keys", "v1/models/pricing/estimate", "v1/models/requests",
+     "payloads", "rest/storage/upload/initiate"]
 ) | ANY_TEXT.map(lambda text: quote(text.encode("utf-8", "surrogatepass")))  # fmt: skip
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=8).map(lambda parts: "/" + "/".join(parts))
 NAMES = st.sampled_from(
@@ -184,7 +194,7 @@ def test_no_request_whatever_its_path_headers_and_body_gives_a_5xx(
     status = int(said.split(b" ", 2)[1])
     assert status < 500, said[:2000]
     if status >= 400 and method != "HEAD":
-        assert json.loads(said.partition(b"\r\n\r\n")[2])["message"]
+        assert message_of(json.loads(said.partition(b"\r\n\r\n")[2]))
 
 
 def exchange(server: Any, request: bytes) -> bytes:
@@ -200,3 +210,49 @@ def exchange(server: Any, request: bytes) -> bytes:
                 if said:
                     break
         return said
+
+
+WORDS = st.sampled_from(
+    ["", "0", "1", "-1", "50", "9" * 9, "9" * 30, "1e3", "fal-ai/flux-lora", "a,b", "," * 60, "time_series", "summary",
+     "payloads", "request_count", "p50_duration", "auth_method", "credits", "openapi-3.0", "2026-11-01",
+     "2026-11-01T00:00:00Z", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-W05", "20261101T00", "UTC",
+     "Europe/Berlin", "Asia/Kathmandu", "America", "/etc/passwd", "..", "\0", "minute", "hour", "day", "week", "month",
+     "true", "false", "success", "duration"]
+) | ANY_TEXT  # fmt: skip
+OPERATIONS = st.sampled_from(
+    [
+        (route.path_format, sorted(handler.query.model_fields))
+        for route in PLATFORM
+        for handler in route.handlers.values()
+        if isinstance(handler, Operation) and handler.query is not None
+    ]
+)
+ASKED = OPERATIONS.flatmap(
+    lambda found: st.tuples(st.just(found[0]), st.lists(st.tuples(st.sampled_from(found[1]), WORDS), max_size=6))
+)
+FIELDS = st.sampled_from(["estimate_type", "endpoints", "alias", "expiration_duration_seconds", "initial_acl"])
+ESTIMATES = st.builds(
+    lambda kind, name, value: {"estimate_type": kind, "endpoints": {name: value}},
+    st.sampled_from(["input", "unit_price", "historical_api_price"]),
+    st.sampled_from(["fal-ai/flux-lora", "a/b"]),
+    st.dictionaries(st.sampled_from(["input", "call_quantity", "unit_quantity"]), VALUES, max_size=3),
+)
+
+
+@given(ASKED)
+@example(("/v1/models/usage", [("start", "9999-12-31"), ("end", "9999-12-31T23:59:59Z"), ("timeframe", "month")]))
+@example(("/v1/models/usage", [("start", "0001-01-01"), ("timeframe", "month"), ("timezone", "Asia/Kathmandu")]))
+@FUZZED
+def test_no_query_of_the_platform_api_gives_a_5xx(client: httpx.Client, sent: Any) -> None:
+    path, query = sent
+    text = "&".join(f"{name}={quote(value.encode('utf-8', 'surrogatepass'))}" for name, value in query)
+    check(client.get(f"{path}?{text}"))
+
+
+@given(st.dictionaries(FIELDS, VALUES, max_size=4) | ESTIMATES)
+@FUZZED
+def test_no_body_of_the_platform_api_gives_a_5xx(client: httpx.Client, server: WebServer, body: Any) -> None:
+    content, key = json.dumps(body).encode(), {"Authorization": f"Key {server.create_key('fuzz', Scope.ADMIN)}"}
+    check(client.post("/v1/models/pricing/estimate", content=content))
+    check(client.put("/v1/storage/settings", content=content, headers=key))
+    check(client.post("/v1/keys", content=content, headers=key))

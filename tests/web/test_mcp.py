@@ -88,7 +88,9 @@ async def test_a_schema_stands_by_itself_and_the_manual_can_be_searched(asked: A
     found = (await asked.call("search_docs", query="archive_file_count_below_minimum"))["results"]
     assert found[0]["title"] == "Error archive_file_count_below_minimum"
     priced = await asked.call("get_pricing", endpoint_ids=[FLUX_LORA.id])
-    assert [one["endpoint_id"] for one in priced["prices"]] == [FLUX_LORA.id]
+    assert [(one["endpoint_id"], one["unit"], one["unit_price"]) for one in priced["prices"]] == [
+        (FLUX_LORA.id, FLUX_LORA.price.unit, FLUX_LORA.price.price)
+    ]
 
 
 async def test_a_run_returns_its_result_and_a_recipe_that_is_one_line_of_it(

@@ -19,7 +19,8 @@ from tintype.catalog import Endpoint, EndpointInput
 from tintype.catalog.fields import FileUrl
 from tintype.errors import InputError
 from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN
-from tintype.web.routes import CDN, OURS, PAGES, REST
+from tintype.web.routes import CDN, OURS, PAGES, PLATFORM, REST
+from tintype.web.usage_schema import METRICS, UsageQuery
 
 ADDRESS = "/api/openapi/queue/openapi.json"
 ZIP = "https://example.com/photos.zip"
@@ -191,7 +192,7 @@ def test_one_document_describes_every_endpoint_and_every_other_route(stranger: h
                 described["paths"][f"/queue/{name}"]["post"]["requestBody"]
                 == (described["paths"][f"/run/{name}"]["post"]["requestBody"])
             )
-    for prefix, routes in {"": (*PAGES, *OURS), "/rest": REST, "/cdn": CDN}.items():
+    for prefix, routes in {"": (*PAGES, *PLATFORM, *OURS), "/rest": REST, "/cdn": CDN}.items():
         for route in routes:
             operations = described["paths"][prefix + route.path_format]
             assert {method.upper() for method in operations} == set(route.handlers)
@@ -238,3 +239,33 @@ def test_an_endpoint_that_is_declared_here_is_described(
         ):
             assert (problems(described, schema, body) == []) is taken, body
         assert "/queue/house/collage" in stranger.get("/openapi.json").json()["paths"]
+
+
+def test_the_platform_api_is_described_by_its_models(client: httpx.Client, stranger: httpx.Client) -> None:
+    described = stranger.get("/openapi.json").json()
+    usage = described["paths"]["/v1/models/usage"]["get"]
+    assert {parameter["name"] for parameter in usage["parameters"]} == set(UsageQuery.model_fields)
+    estimate = described["paths"]["/v1/models/pricing/estimate"]["post"]["requestBody"]["content"]["application/json"]
+    for body, taken in (
+        ({"estimate_type": "unit_price", "endpoints": {"a/b": {"unit_quantity": 1}}}, True),
+        ({"estimate_type": "unit_price", "endpoints": {"a/b": {"call_quantity": 1}}}, False),
+        ({"estimate_type": "guess", "endpoints": {}}, False),
+    ):
+        assert (problems(described, estimate["schema"], body) == []) is taken
+    for path, query, status in (
+        ("/v1/models", {"expand": "openapi-3.0,enterprise_status"}, 200),
+        ("/v1/models/pricing", {"endpoint_id": "fal-ai/flux-lora"}, 200),
+        ("/v1/models/usage", {"expand": "summary,time_series,auth_method,auth_method_structured"}, 200),
+        ("/v1/models/analytics", {"endpoint_id": "fal-ai/flux-lora", "expand": f"summary,{','.join(METRICS)}"}, 200),
+        ("/v1/models/requests/by-endpoint", {"endpoint_id": "fal-ai/flux-lora", "expand": "payloads"}, 200),
+        ("/v1/account/billing", {"expand": "credits"}, 200),
+        ("/v1/storage/settings", {}, 200),
+        ("/v1/meta", {}, 200),
+        ("/v1/models/pricing", {}, 400),
+        ("/v1/keys", {}, 403),
+    ):
+        responses = described["paths"][path]["get"]["responses"]
+        told = responses.get(str(status), responses["default"])["content"]["application/json"]["schema"]
+        answer = client.get(path, params=query)
+        assert answer.status_code == status
+        assert problems(described, told, answer.json()) == [], path

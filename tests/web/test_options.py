@@ -83,7 +83,7 @@ def test_retries_are_bounded_by_either_header() -> None:
         ("fal_webhook=http://xn--a.com/", {}), ("fal_webhook=http://h:port/", {}), ("fal_webhook=http:///x", {}),
         ("fal_webhook=http://[bad", {}), ("fal_webhook=http://h:99999/", {}), ("fal_webhook=http://h:0/", {}),
         ("fal_webhook=http://a%20b/", {}), ("fal_webhook=http://%2500/", {}),
-        ("", {"x_fal_object_lifecycle_preference": "soon"}), ("", {"x_fal_no_retry": "maybe"}),
+        ("", {"x_fal_no_retry": "maybe"}),
         ("", {"x_fal_store_io": "maybe"}), ("", {"x_fal_retry_config": "[]"}),
         ("", {"x_fal_retry_config": '{"server_error": 3}'}), ("", {"x_fal_retry_config": '{"eror": {"retries": 3}}'}),
         ("", {"x_fal_retry_config": '{"server_error": {"retries": -1}}'}),
@@ -101,13 +101,15 @@ PRIVATE = {"default": "forbid", "rules": [{"user": "ann", "decision": "allow"}]}
 @pytest.mark.parametrize(
     ("text", "lifetime"),
     [('{"expiration_duration_seconds": 60}', 60), ('{"expiration_duration_seconds": 0}', None),
-     ('{"expiration_duration_seconds": null}', None), ("{}", None), ("", None),
+     ('{"expiration_duration_seconds": null}', None), ("{}", None),
      ('{"expiration_duration_seconds": 1e300}', LONGEST_LIFETIME)],
 )  # fmt: skip
-def test_a_lifetime_is_read_from_either_header_and_nothing_means_for_ever(text: str, lifetime: Any) -> None:
+def test_a_lifetime_is_read_from_either_header(text: str, lifetime: Any) -> None:
     assert lifecycle_of(http(x_fal_object_lifecycle=text)).lifetime == lifetime
     assert lifecycle_of(http(x_fal_object_lifecycle_preference=text)).lifetime == lifetime
-    assert lifecycle_of(http()) == Lifecycle()
+    assert lifecycle_of(http()) is lifecycle_of(http(x_fal_object_lifecycle="")) is None  # as the sender's settings say
+    with pytest.raises(BadRequest):
+        lifecycle_of(http(x_fal_object_lifecycle_preference="soon"))
 
 
 def test_an_access_list_is_kept_in_full_and_one_that_keeps_nobody_out_is_none() -> None:

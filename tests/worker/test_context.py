@@ -9,9 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from tintype.catalog import INTERNAL_SCHEME
 from tintype.catalog.custom_models import ModelReference, ModelStatus
 from tintype.catalog.flux_lora import LoraWeight
 from tintype.errors import Cancelled, Drained, FileDownloadError, about_input
+from tintype.files import Objects
 from tintype.job import JobContext
 from tintype.jobs.images import lora_requests
 from tintype.settings import Settings
@@ -52,6 +54,17 @@ def test_progress_is_thinned_but_the_last_step_is_always_told(told: CachedRespon
     assert steps[0] == 1
     assert steps[-1] == 1000
     assert len(steps) < 100
+
+
+def test_what_an_attempt_published_that_came_to_no_result_goes_with_the_next_one(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "lora.safetensors").write_bytes(b"weights")
+    file = CachedResponse(settings).context.publish(tmp_path / "lora.safetensors", "application/octet-stream")
+    objects, key = Objects.open(settings.storage_url), file.url.removeprefix(INTERNAL_SCHEME)
+    assert objects.exists(key)
+    CachedResponse(settings, token=4)
+    assert not objects.exists(key)
 
 
 def test_cancelled_and_draining_are_heard_by_the_right_job_only(told: CachedResponse) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from tintype.catalog.price import FREE, Price
 from tintype.catalog.spelling import as_declared
 from tintype.errors import InputError, Json, detail, where
 
@@ -39,6 +40,10 @@ class EndpointOutput(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _not_counted(_input: EndpointInput) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """Declares a published endpoint. `job` is a dotted path `module:function`, resolved only in the compute child."""
@@ -55,6 +60,8 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()
+    price: Price = FREE  # at fal
+    operations: Callable[[Any], float] = _not_counted  # of a parsed input: see operations.py
 
     def parse(self, body: object) -> EndpointInput:
         """Validates a request body. Raises InputError with fal's `loc`, `msg`, `type`, `ctx` and `input`."""

@@ -142,3 +142,9 @@ class ImageSize(BaseModel):
 def pixels_of(size: ImageSize | str) -> tuple[int, int]:
     """Returns the nominal (width, height) of a size given by name or by sides."""
     return IMAGE_SIZES[size] if isinstance(size, str) else (size.width, size.height)
+
+
+def area_of(size: ImageSize | str) -> int:
+    """Returns the nominal pixels of an image."""
+    width, height = pixels_of(size)
+    return width * height

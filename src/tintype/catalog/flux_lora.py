@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
-from tintype.catalog.fields import FileUrl, Image, ImageSize, ImageSizeName, Seed
+from tintype.catalog.fields import FileUrl, Image, ImageSize, ImageSizeName, Seed, area_of
+from tintype.catalog.price import MEGAPIXEL, Price
 
 MOST_LORAS = 100  # fal says "any number"; every one of them is fetched and held in memory
 
@@ -45,6 +48,15 @@ class FluxLoraOutput(EndpointOutput):
     prompt: str
 
 
+def _megapixels(input: FluxLoraInput) -> float:
+    return float(input.num_images * math.ceil(area_of(input.image_size) / MEGAPIXEL))
+
+
+def _operations(input: FluxLoraInput) -> float:
+    steps, images = input.num_inference_steps, input.num_images
+    return operations.generating("flux", area_of(input.image_size), steps, images, guided=False)
+
+
 FLUX_LORA = Endpoint(
     id="fal-ai/flux-lora",
     title="Images from FLUX.1 [dev] with LoRAs",
@@ -56,5 +68,7 @@ FLUX_LORA = Endpoint(
     job="tintype.jobs.generate_flux:run",
     base="flux",
     tags=("lora", "personalization", "text-to-image"),
+    price=Price("megapixels", 0.035, "https://fal.ai/models/fal-ai/flux-lora", "2026-11-26", _megapixels),
+    operations=_operations,
     examples=({"prompt": "a portrait of TOK, blue shirt, yellow background, smiling", "image_size": "square_hd"},),
 )

@@ -6,9 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
 from tintype.catalog.fields import File, FileUrl, OptionalFileUrl, Seed
+from tintype.catalog.price import MEGAPIXEL, Price
 
+LEAST_BILLED_STEPS = 1000  # fal bills as many for a shorter run
+_MEAN_AREA = 0.6 * MEGAPIXEL  # pixels: of 512, 768 and 1024, each squared
 MOST_KEPT_CHECKPOINTS = 100  # each is a LoRA on the disk, and images to generate
 
 
@@ -66,6 +70,10 @@ class TrainerOutput(EndpointOutput):
     config_file: File = Field(description="The configuration of the run, with report, samples and other exports.")
 
 
+def _operations(input: PortraitTrainerInput) -> float:
+    return operations.training("flux", _MEAN_AREA if input.multiresolution_training else MEGAPIXEL, input.steps)
+
+
 PORTRAIT_TRAINER = Endpoint(
     id="fal-ai/flux-lora-portrait-trainer",
     title="Train a portrait LoRA on FLUX.1 [dev]",
@@ -77,6 +85,14 @@ PORTRAIT_TRAINER = Endpoint(
     job="tintype.jobs.train_portrait:run",
     base="flux",
     tags=("lora", "personalization", "portrait"),
+    price=Price(
+        "steps",
+        0.0024,
+        "three applications that call it, for want of a page",
+        "2026-09-03",
+        lambda input: float(max(input.steps, LEAST_BILLED_STEPS)),
+    ),
+    operations=_operations,
     examples=({"images_data_url": "", "learning_rate": 0.00009, "steps": 2500, "multiresolution_training": True,
                "subject_crop": True},),
 )  # fmt: skip

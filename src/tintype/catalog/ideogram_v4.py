@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
+from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput
-from tintype.catalog.fields import ImageSize, ImageSizeName, Seed, pixels_of
+from tintype.catalog.fields import ImageSize, ImageSizeName, Seed, area_of, pixels_of
 from tintype.catalog.flux_lora import FluxLoraOutput, LoraWeight
+from tintype.catalog.price import MEGAPIXEL, Price
 
 MOST_LORAS = 3
 
 RenderingSpeed = Literal["TURBO", "BALANCED", "QUALITY"]
+STEPS: Mapping[RenderingSpeed, int] = {"TURBO": 12, "BALANCED": 20, "QUALITY": 48}
+# A megapixel costs 0.03, 0.06 and 0.10 dollars, an expanded prompt 0.03: all of it in megapixels at TURBO.
+_UNITS: Mapping[RenderingSpeed, float] = {"TURBO": 1.0, "BALANCED": 2.0, "QUALITY": 10 / 3}
+_EXPANSION_UNITS = 1.0
 
 
 #: What guidance leads away from: the second network; the first one, with its LoRA, on the image alone; or the first
@@ -74,6 +81,16 @@ class IdeogramOutput(FluxLoraOutput):
     """Holds the published outputs, FLUX's; `prompt` is the expanded one."""
 
 
+def _units(input: IdeogramInput) -> float:
+    megapixels = input.num_images * area_of(input.image_size) / MEGAPIXEL
+    return megapixels * _UNITS[input.rendering_speed] + (_EXPANSION_UNITS if input.expands else 0.0)
+
+
+def _operations(input: IdeogramInput) -> float:
+    steps, images = STEPS[input.rendering_speed], input.num_images
+    return operations.generating("ideogram4", area_of(input.image_size), steps, images, guided=True)
+
+
 IDEOGRAM = Endpoint(
     id="ideogram/v4",
     title="Images from Ideogram 4",
@@ -85,6 +102,8 @@ IDEOGRAM = Endpoint(
     job="tintype.jobs.generate_ideogram:run",
     base="ideogram4",
     tags=("text-to-image", "typography"),
+    price=Price("megapixels", 0.03, "https://fal.ai/models/ideogram/v4/llms.txt", "2026-11-26", _units),
+    operations=_operations,
     examples=({"prompt": "a portrait of a person, blue shirt, yellow background", "rendering_speed": "BALANCED"},),
 )
 

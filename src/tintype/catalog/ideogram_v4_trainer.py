@@ -12,9 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput
 from tintype.catalog.fields import FileUrl, Seed
 from tintype.catalog.flux_lora_portrait_trainer import CheckpointEvery, TrainerOutput
+from tintype.catalog.price import MEGAPIXEL, Price
 from tintype.catalog.spelling import declared_word
 
 SIDE_STEP = 16  # pixels: a token's side
@@ -109,6 +111,12 @@ class IdeogramTrainerInput(IdeogramTraining):
     )
 
 
+def operations_of(input: IdeogramTraining) -> float:
+    """Counts those of a training; a size that the images decide counts as a megapixel."""
+    size = size_of(getattr(input, "resolution", AUTO))
+    return operations.training("ideogram4", size[0] * size[1] if size else MEGAPIXEL, input.steps)
+
+
 IDEOGRAM_TRAINER = Endpoint(
     id="ideogram/v4/trainer",
     aliases=("fal-ai/ideogram-v4-trainer",),
@@ -121,5 +129,13 @@ IDEOGRAM_TRAINER = Endpoint(
     job="tintype.jobs.train_ideogram:run",
     base="ideogram4",
     tags=("lora", "personalization"),
+    price=Price(
+        "steps",
+        0.00675,
+        "https://fal.ai/models/ideogram/v4/trainer/llms.txt",
+        "2026-11-26",
+        lambda input: float(input.steps),
+    ),
+    operations=operations_of,
     examples=({"images_data_url": "", "steps": 1000, "resolution": "auto", "learning_rate": 0.0001},),
 )

@@ -18,6 +18,7 @@ from tintype.cli.env import env
 from tintype.cli.gc import gc
 from tintype.cli.run import run
 from tintype.cli.serve import serve
+from tintype.cli.usage import forget, usage
 from tintype.cli.watch import watch
 from tintype.errors import TintypeError
 from tintype.files.disk import is_full, storage_full
@@ -40,6 +41,8 @@ app.add_typer(requests.app, name="requests")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(models.app, name="models")
 app.add_typer(weights.app, name="weights")
+app.command(epilog="Example: [bold]tintype usage --by month --days 365[/]")(usage)
+app.command(epilog="Example: [bold]tintype forget 5b1c0000[/]")(forget)
 app.command(epilog="Example: [bold]tintype doctor --data-dir ./tintype-data[/]")(doctor.doctor)
 app.command(epilog="Example: [bold]tintype gc --data-dir ./tintype-data[/]")(gc)
 

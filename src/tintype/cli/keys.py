@@ -13,6 +13,7 @@ from tintype.cli.listing import say, show_table
 from tintype.errors import BadRequest, NotFound
 from tintype.installation import key_file, write_secret
 from tintype.settings import Settings
+from tintype.store import Scope
 
 if TYPE_CHECKING:
     from tintype.store import Store
@@ -23,6 +24,9 @@ app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 @app.command(epilog="Example: [bold]export FAL_KEY=$(tintype keys create --name laptop)[/]")
 def create(
     name: Annotated[str, typer.Option("--name", help="Whose it is: keys of one name see the same requests.")],
+    scope: Annotated[
+        Scope, typer.Option(help="ADMIN keys also see what others did and make and revoke keys over HTTP.")
+    ] = Scope.API,
     data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it, alone, on standard output. Works before the first `serve` too."""
@@ -30,7 +34,7 @@ def create(
     if not name.strip():
         raise BadRequest("A key needs a name: whoever has a key of that name sees the same requests.")
 
-    say(with_store(data_dir, lambda store, _: store.keys.create(name), begins=True)[1])
+    say(with_store(data_dir, lambda store, _: store.keys.create(name, scope), begins=True)[1])
 
 
 @app.command("list", epilog="Example: [bold]tintype keys list[/]")
@@ -38,11 +42,11 @@ def list_keys(data_dir: DataDir = None) -> None:
     """List all keys, without their secrets."""
 
     rows = [
-        (key.id, key.name, when(key.created_at), when(key.last_used_at),
+        (key.id, key.name, key.scope, when(key.created_at), when(key.last_used_at),
          Text("revoked", "red") if key.revoked_at else Text("valid", "green"))
         for key in with_store(data_dir, lambda store, _: store.keys.list())
     ]  # fmt: skip
-    show_table(("id", "name", "made", "last used", "state"), rows)
+    show_table(("id", "name", "scope", "made", "last used", "state"), rows)
 
 
 @app.command(epilog="Example: [bold]tintype keys revoke laptop --keep-running[/]")
@@ -78,7 +82,7 @@ async def first_key(store: Store, settings: Settings) -> str | None:
         return path.read_text().strip()
     if await store.keys.list():
         return None
-    _, text = await store.keys.create("first start")
+    _, text = await store.keys.create("first start", Scope.ADMIN)
     write_secret(path, f"{text}\n".encode())
     return text
 

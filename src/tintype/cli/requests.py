@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tintype import catalog
 from tintype.cli.data import SEARCHED, DataDir, only_one, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import say, show_json, show_table
@@ -43,9 +44,10 @@ def list_requests(
 def show(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Show one request whole, as JSON: input, output or failure, and its attempts."""
 
-    async def work(store: Store, _: Settings) -> dict[str, object]:
-        request = await find(store, request_id)
+    async def work(store: Store, settings: Settings) -> dict[str, object]:
+        request = await find_request(store, request_id)
         attempts = await store.requests.attempts(request.id)
+        price = catalog.price_of(request.endpoint_id, catalog.read_prices(settings.prices))
         return {
             "id": request.id,
             "endpoint": request.endpoint_id,
@@ -60,6 +62,10 @@ def show(request_id: RequestId, data_dir: DataDir = None) -> None:
             "input": request.input,
             "output": render(request.output, request.origin) if request.output else None,
             "failure": request.failure.body if request.failure else None,
+            "units": request.units,
+            "dollars_at_fal": round(price.price * request.units, 6) if request.outcome is Outcome.OK else 0.0,
+            "device_seconds": round(request.device_seconds, 3),
+            "watt_hours": request.watt_hours,
             "attempts": [
                 {"number": a.number, "worker": a.worker_id, "started": when(a.started_at), "ended": when(a.ended_at),
                  "ending": a.ending, "cause": a.cause, "last_step": a.last_step, "checkpoint": a.checkpoint_step}
@@ -75,7 +81,7 @@ def logs(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Print a request's log."""
 
     async def work(store: Store, _: Settings) -> None:
-        request = await find(store, request_id)
+        request = await find_request(store, request_id)
         for line in await store.requests.logs(request.id):
             message = line.message.replace("\n", "\n" + " " * 26)  # a line of its own has a time
             say(f"{when(line.at)} {line.level:5} {message}")
@@ -88,7 +94,7 @@ def cancel(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Cancel a request; one that runs stops at its next step."""
 
     async def work(store: Store, _: Settings) -> str:
-        request = await find(store, request_id)
+        request = await find_request(store, request_id)
         if request.status is Status.COMPLETED:
             raise BadRequest(f"Request {request.id} has already ended ({_state(request)}).")
         changed = await store.requests.cancel(request.id)
@@ -102,7 +108,7 @@ def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Put a failed or cancelled request back in the queue, under its id, from its last checkpoint."""
 
     async def work(store: Store, _: Settings) -> str:
-        request = await find(store, request_id)
+        request = await find_request(store, request_id)
         if request.outcome not in (Outcome.FAILED, Outcome.CANCELLED):
             raise BadRequest(
                 f"Request {request.id} is {_state(request)}; only failed or cancelled ones can be retried."
@@ -113,8 +119,8 @@ def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
     say(f"queued again: {with_store(data_dir, work)}")
 
 
-async def find(store: Store, request_id: str) -> Request:
-    """Finds a request by its id or the first characters of it. Raises NotFound and BadRequest."""
+async def find_request(store: Store, request_id: str) -> Request:
+    """Finds a request by its id, or by its first characters. Raises NotFound and BadRequest."""
     if exact := await store.requests.get(request_id):
         return exact
     return only_one(await store.requests.list(limit=SEARCHED), request_id, "request")

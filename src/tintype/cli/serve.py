@@ -23,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from tintype import catalog
 from tintype.cli.data import DataDir, run_with_store
 from tintype.cli.keys import first_key
 from tintype.devices import chosen_devices
@@ -94,10 +95,12 @@ def run_server(
 
     With `while_in_use` also until no program that `tintype run` started is left.
 
-    Raises SettingsError when the address cannot be listened on, or nothing can be kept where data or files shall be.
+    Raises SettingsError when the address cannot be listened on, nothing can be kept where data or files shall be, or
+    the file of prices cannot be understood.
     """
     make_data_dir(settings)
     Objects.open(settings.storage_url)
+    catalog.read_prices(settings.prices)
     closed = close_to_others(settings)
     for device in chosen_devices(settings.device):  # supervisors refuse by themselves; this comes before the banner
         with device_lock(settings.data_dir, device, patience=PREDECESSOR_SECONDS):

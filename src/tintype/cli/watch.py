@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tintype.catalog import Endpoint
 from tintype.cli.data import DataDir, with_store
 from tintype.cli.listing import say
-from tintype.cli.requests import RequestId, find
+from tintype.cli.requests import RequestId, find_request
 from tintype.errors import BadRequest, SettingsError
 from tintype.files import render
 from tintype.installation import ServerInfo, key_file
@@ -36,7 +36,7 @@ def watch(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Follow a request: its log, how far it is, and the URLs of its result. Ctrl-C leaves it running."""
 
     async def work(store: Store, _: Settings) -> Request:
-        return await _followed(store, await find(store, request_id))
+        return await _followed(store, await find_request(store, request_id))
 
     try:
         request = with_store(data_dir, work)

@@ -18,7 +18,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -193,6 +193,21 @@ def remove_work(settings: Settings, request_id: str) -> None:
     objects = Objects.open(settings.checkpoint_url)
     for key in objects.under(request_id):
         objects.delete(key)
+
+
+def note_published(settings: Settings, request_id: str, key: str) -> None:
+    """Notes an object that an attempt is about to store, and that nothing speaks of until its result does."""
+    notes = settings.work_dir / request_id / "published"
+    notes.mkdir(parents=True, exist_ok=True)
+    (notes / key.partition("/")[0]).write_text(key)
+
+
+def remove_published(settings: Settings, request_id: str, known: Collection[str] = ()) -> None:
+    """Removes what attempts on this machine stored that came to no result; not files with a `known` id."""
+    for note in (settings.work_dir / request_id / "published").glob("*"):
+        if note.name not in known:
+            Objects.open(settings.storage_url).delete(note.read_text())
+        note.unlink()
 
 
 def _owner(names: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tintype.catalog.ideogram_custom_models import AspectRatio
-from tintype.catalog.ideogram_v4 import RenderingSpeed
+from tintype.catalog.ideogram_v4 import STEPS, RenderingSpeed
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Preset:
 
 
 SPEEDS: Mapping[RenderingSpeed, Preset] = {
-    "TURBO": Preset(steps=12, polished=1, mu=0.5, std=1.75),
-    "BALANCED": Preset(steps=20, polished=2, mu=0.0, std=1.75),
-    "QUALITY": Preset(steps=48, polished=3, mu=0.0, std=1.5),
+    "TURBO": Preset(STEPS["TURBO"], polished=1, mu=0.5, std=1.75),
+    "BALANCED": Preset(STEPS["BALANCED"], polished=2, mu=0.0, std=1.75),
+    "QUALITY": Preset(STEPS["QUALITY"], polished=3, mu=0.0, std=1.5),
 }
 
 #: Width and height in pixels.

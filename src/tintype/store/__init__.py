@@ -19,6 +19,7 @@ from tintype.store.records import (
     Outcome as Outcome,
     Priority as Priority,
     Request as Request,
+    Scope as Scope,
     SigningKey as SigningKey,
     Status as Status,
     StoredFile as StoredFile,

@@ -11,6 +11,7 @@ What differs between the two is settled here and nowhere else:
 - An in-memory database is one connection, so reads take turns as well.
 - A row that is looked up by its key in a SQLite file is there in microseconds; handing that to a thread costs a hundred
   times as much. So look_up, which every poll needs, reads on the spot.
+- What is deleted stays in the file until something else needs the room; secure_delete and `scrub` see to that.
 - Postgres has many writers: rows are locked where they are read for a change, and what spans rows (an idempotency key,
   the order of a lane) is held by an advisory lock until the transaction ends.
 """
@@ -146,6 +147,16 @@ class Database:
             result = await connection.execute(statement)
             return result.all() if result.returns_rows else ()
 
+    async def scrub(self) -> None:
+        """Has the files of the database give up rows as they were before they were changed or removed."""
+        if self._path is not None:  # what was freed is overwritten at once (secure_delete), but the log has it still
+            async with self._turn or nullcontext(), self._reader.connect() as connection:
+                await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        elif not self.sqlite:
+            async with self._reader.connect() as connection:
+                for table in metadata.tables:
+                    await connection.exec_driver_sql(f"VACUUM {table}")
+
     async def take_turns(self, connection: AsyncConnection, subject: str) -> None:
         """Holds up other transactions that name the same subject until this one ends. (SQLite writers always do.)"""
         if not self.sqlite:
@@ -244,6 +255,8 @@ def _connect(url: str) -> tuple[AsyncEngine, Path | None]:
         cursor.execute("PRAGMA foreign_keys=ON")
         # FULL: an answered request must survive a power cut, not only a crash of ours.
         cursor.execute("PRAGMA synchronous=FULL")
+        # What is deleted is overwritten with zeros: a photo or a prompt that a person had forgotten is gone.
+        cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
 
     @sa.event.listens_for(engine.sync_engine, "begin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,10 +20,13 @@ from tintype.store.database import Database
 from tintype.store.keys import Keys, of_same_owner
 from tintype.store.records import Request, StoredFile
 from tintype.store.repository import Clock, Repository, uninterrupted
+from tintype.store.schema import cleaned
 
 NO_ROOM = (
     "Delete custom models, or ask for `tintype gc --older-than`; X-Fal-Object-Lifecycle lets files go by themselves."
 )
+
+_SETTINGS = "SELECT file_lifetime, file_acl FROM storage_settings WHERE owner = :key"
 
 table = schema.files
 
@@ -89,6 +93,24 @@ class Files(Repository):
     async def set_acl(self, file_id: str, acl: Json | None) -> None:
         """Replaces who may read a file."""
         await self._database.execute(sa.update(table).where(table.c.id == file_id).values(acl=acl))
+
+    async def settings_of(self, owner: str) -> tuple[float | None, Json | None]:
+        """Tells how long a person's new files are kept (None: for ever), and who may read them (None: whoever knows
+        their URLs), where a request says nothing else."""
+        row = await self._database.look_up(_SETTINGS, cleaned(owner))  # with every upload and submit
+        if row is None:
+            return None, None
+        return row[0], json.loads(row[1]) if isinstance(row[1], str) else row[1]
+
+    @uninterrupted
+    async def set_settings(self, owner: str, lifetime: float | None, acl: Json | None) -> None:
+        """Replaces what `settings_of` tells."""
+        stored = schema.storage_settings
+        async with self._database.write() as connection:
+            await self._database.take_turns(connection, f"storage settings {owner}")
+            await connection.execute(sa.delete(stored).where(stored.c.owner == owner))
+            row = {"owner": owner, "file_lifetime": lifetime, "file_acl": acl}
+            await connection.execute(sa.insert(stored).values(row))
 
     async def remove(self, file_id: str) -> None:
         """Forgets a file; an unknown one is already forgotten."""

@@ -15,14 +15,16 @@ import hashlib
 import hmac
 import secrets as random
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tintype.store import schema
 from tintype.store.database import Database
-from tintype.store.records import ApiKey
+from tintype.store.records import ApiKey, Scope
 from tintype.store.repository import Clock, Repository, uninterrupted
 from tintype.store.schema import cleaned
 
@@ -31,7 +33,7 @@ REMEMBERED_SECONDS = 1.0  # how long another process's revocation may go unnotic
 LAST_USED_SECONDS = 60.0  # last_used_at is no more exact than this: it must not cost every poll a write
 
 table = schema.api_keys
-RECORD = (table.c.id, table.c.name, table.c.created_at, table.c.last_used_at, table.c.revoked_at)
+RECORD = (table.c.id, table.c.name, table.c.created_at, table.c.last_used_at, table.c.revoked_at, table.c.scope)
 _USABLE = f"SELECT digest, {', '.join(c.name for c in RECORD)} FROM api_keys WHERE id = :key AND revoked_at IS NULL"
 
 
@@ -42,13 +44,13 @@ class Keys(Repository):
         super().__init__(database, clock)
         self._remembered: dict[str, tuple[float, bytes, ApiKey]] = {}  # by id: until when, digest, key
         self._in_use: dict[str, tuple[float, bool]] = {}  # by id: until when
-        self._owners: dict[str, str] = {}  # by id; a key's name never changes
+        self._known: dict[str, ApiKey] = {}  # by id; a key's name and scope never change
 
-    async def create(self, name: str) -> tuple[ApiKey, str]:
+    async def create(self, name: str, scope: Scope = Scope.API) -> tuple[ApiKey, str]:
         """Makes a key and its secret text `<id>:<secret>`, which is kept only as a hash."""
         secret = random.token_hex(SECRET_BYTES)
-        key = ApiKey(str(uuid.uuid4()), name, self._now(), None, None)
-        row = {"id": key.id, "name": name, "digest": _digest(secret), "created_at": key.created_at}
+        key = ApiKey(str(uuid.uuid4()), name, self._now(), None, None, scope)
+        row = {"id": key.id, "name": name, "digest": _digest(secret), "created_at": key.created_at, "scope": scope}
         await self._database.execute(sa.insert(table).values(row))
         return key, f"{key.id}:{secret}"
 
@@ -65,8 +67,8 @@ class Keys(Repository):
             if row is None:
                 self._remembered.pop(key_id, None)
                 return None
-            digest, key = bytes(row[0]), ApiKey(*row[1:])
-            self._owners[key_id] = key.owner
+            digest, key = bytes(row[0]), _as_key(row[1:])
+            self._known[key_id] = key
             self._remembered[key_id] = (now + REMEMBERED_SECONDS, digest, key)
         if not hmac.compare_digest(digest, _digest(secret)):
             return None
@@ -91,28 +93,37 @@ class Keys(Repository):
     async def list(self) -> builtins.list[ApiKey]:
         """Lists all keys, revoked ones too, oldest first."""
         rows = await self._database.fetch(sa.select(*RECORD).order_by(table.c.created_at, table.c.id))
-        return [ApiKey(*row) for row in rows]
+        return [_as_key(row) for row in rows]
 
     async def owner_of(self, key_id: str) -> str:
         """Tells whose a key is, or was; "" where no key was asked for."""
-        if key_id and key_id not in self._owners:
+        key = await self._find(key_id)
+        return key.owner if key else key_id
+
+    async def is_admin(self, key_id: str) -> bool:
+        """Tells whether a key administers the installation; so does everybody where no key was asked for."""
+        key = await self._find(key_id)
+        return key.scope is Scope.ADMIN if key else not key_id
+
+    async def _find(self, key_id: str) -> ApiKey | None:
+        if key_id and key_id not in self._known:
             for row in await self._database.fetch(sa.select(*RECORD).where(table.c.id == key_id)):
-                self._owners[key_id] = ApiKey(*row).owner
-        return self._owners.get(key_id, key_id)
+                self._known[key_id] = _as_key(row)
+        return self._known.get(key_id)
 
     async def owns(self, owner: str, key_id: str) -> bool:
         """Tells whether what was made with a key is the owner's to see."""
         return not owner or not key_id or await self.owner_of(key_id) == owner
 
     @uninterrupted
-    async def revoke(self, name_or_id: str) -> builtins.list[ApiKey]:
-        """Ends a key by its id, or every key of a name; returns those that were in use."""
-        named = sa.or_(table.c.id == name_or_id, table.c.name == name_or_id)
+    async def revoke(self, name_or_id: str, *, by_name: bool = True) -> builtins.list[ApiKey]:
+        """Ends a key by its id, or, unless not asked for, every key of a name; returns those that were in use."""
+        named = sa.or_(table.c.id == name_or_id, table.c.name == name_or_id) if by_name else table.c.id == name_or_id
         statement = sa.update(table).where(named, table.c.revoked_at.is_(None)).values(revoked_at=self._now())
         rows = await self._database.execute(statement.returning(*RECORD))
         self._remembered.clear()
         self._in_use.clear()
-        return [ApiKey(*row) for row in rows]
+        return [_as_key(row) for row in rows]
 
     @uninterrupted
     async def secret(self, name: str, *, size: int = 32) -> bytes:
@@ -140,6 +151,11 @@ def of_same_owner(key_id: sa.ColumnElement[str], as_of: sa.ColumnElement[str]) -
     named = sa.select(table.c.name).where(table.c.id == as_of, table.c.name != "").scalar_subquery()
     same = sa.select(table.c.id).where(table.c.name == named)
     return key_id.in_(same.union_all(sa.select(as_of)))
+
+
+def _as_key(row: Sequence[Any]) -> ApiKey:
+    stored = dict(zip((column.name for column in RECORD), row, strict=True))
+    return ApiKey(**{**stored, "scope": Scope(stored["scope"])})
 
 
 def _digest(secret: str) -> bytes:

@@ -25,7 +25,7 @@ from tintype.store import files, models, schema
 from tintype.store.database import AnyRow, Database
 from tintype.store.records import RETRIED, Beat, Claim, Ending, LogLine, Request, Status, StoredFile
 from tintype.store.repository import Clock, Repository, finite, uninterrupted
-from tintype.store.requests import RECORD, append_logs, as_request, change, finish, may_run
+from tintype.store.requests import RECORD, append_logs, as_request, change, finish, may_run, outcome_of
 from tintype.store.schema import cleaned
 
 MOST_STRIKES = 3
@@ -108,25 +108,33 @@ class Leases(Repository):
 
     @uninterrupted
     async def complete(
-        self, claim: Claim, output: Json, files: Sequence[StoredFile], *, logs: Sequence[LogLine] = ()
+        self,
+        claim: Claim,
+        output: Json,
+        files: Sequence[StoredFile],
+        *,
+        logs: Sequence[LogLine] = (),
+        watt_hours: float | None = None,
     ) -> None:
-        """Stores result, files and log in one transaction. Raises LeaseLost."""
-        await self._end(claim, None, logs, output=output, stored=files)
+        """Stores result, files, log and what the attempt took in one transaction. Raises LeaseLost."""
+        await self._end(claim, None, logs, watt_hours, output=output, stored=files)
 
     @uninterrupted
-    async def fail(self, claim: Claim, failure: Failure, *, logs: Sequence[LogLine] = ()) -> None:
+    async def fail(
+        self, claim: Claim, failure: Failure, *, logs: Sequence[LogLine] = (), watt_hours: float | None = None
+    ) -> None:
         """Ends the request with an error (Cancelled's failure: outcome cancelled). Raises LeaseLost."""
-        await self._end(claim, failure, logs)
+        await self._end(claim, failure, logs, watt_hours)
 
     @uninterrupted
-    async def release(self, claim: Claim, ending: Ending, cause: str) -> Request:
+    async def release(self, claim: Claim, ending: Ending, cause: str, *, watt_hours: float | None = None) -> Request:
         """Gives a request back after a death or a drain: queued again at its old place, or ended when cancel was
         asked for, or, after three DIED in a row without a new checkpoint, ended as WorkerDied with the cause.
         The others neither count nor break the row. Where the sender bounded the retries, every ending of the kind
         counts, a row or not, and only they do. Raises LeaseLost."""
         async with self._database.write() as connection:
             held = await _held(connection, claim)
-            return await self._give_back(connection, claim, held, ending, cause)
+            return await self._give_back(connection, claim, held, ending, cause, watt_hours)
 
     @uninterrupted
     async def release_worker(self, worker_id: str, cause: str) -> int:
@@ -205,6 +213,7 @@ class Leases(Repository):
         claim: Claim,
         failure: Failure | None,
         logs: Sequence[LogLine],
+        watt_hours: float | None,
         output: Json | None = None,
         stored: Sequence[StoredFile] = (),
     ) -> None:
@@ -212,9 +221,15 @@ class Leases(Repository):
             await _held(connection, claim)
             await append_logs(connection, claim.request.id, logs)
             await files.insert(connection, await self._lasting(connection, claim, stored), claim.request)
-            ended = await finish(connection, claim.request.id, self._now(), failure, output=output)
-            ending = Ending(str(ended.outcome))  # a request's outcomes are endings of its last attempt
-            await connection.execute(_attempt(claim).values(ended_at=self._now(), ending=ending))
+            ending = Ending(str(outcome_of(failure)))  # a request's outcomes are endings of its last attempt
+            tried = await self._end_attempt(connection, claim, ending, "")
+            took = _took(tried, watt_hours)
+            await finish(connection, claim.request.id, self._now(), failure, output=output, **took)
+
+    async def _end_attempt(self, connection: AsyncConnection, claim: Claim, ending: Ending, cause: str) -> AnyRow:
+        statement = _attempt(claim).values(ended_at=self._now(), ending=ending, cause=cause)
+        tried: AnyRow = (await connection.execute(statement.returning(schema.attempts))).one()
+        return tried
 
     async def _lasting(
         self, connection: AsyncConnection, claim: Claim, stored: Sequence[StoredFile]
@@ -233,13 +248,18 @@ class Leases(Repository):
         return [replace(file, expires_at=ends, acl=wished.file_acl) for file in stored]
 
     async def _give_back(
-        self, connection: AsyncConnection, claim: Claim, held: AnyRow, ending: Ending, cause: str
+        self,
+        connection: AsyncConnection,
+        claim: Claim,
+        held: AnyRow,
+        ending: Ending,
+        cause: str,
+        watt_hours: float | None = None,
     ) -> Request:
         cause = cleaned(cause)
-        ended = {"ended_at": self._now(), "ending": ending, "cause": cause}
-        statement = _attempt(claim).values(ended).returning(schema.attempts.c.checkpoint_step)
-        advanced = (await connection.execute(statement)).scalar() is not None
-        strikes = held.strikes + (ending is Ending.DIED and not advanced)
+        tried = await self._end_attempt(connection, claim, ending, cause)
+        strikes = held.strikes + (ending is Ending.DIED and tried.checkpoint_step is None)
+        took = _took(tried, watt_hours)
         failure: Failure | None = None
         if held.cancel_requested:
             failure = Cancelled().failure()
@@ -249,9 +269,9 @@ class Leases(Repository):
                 remedy="Retry it once the cause is gone; it goes on from its last checkpoint, if it has one.",
             ).failure()
         if failure is not None:
-            return await finish(connection, claim.request.id, self._now(), failure, strikes=strikes)
+            return await finish(connection, claim.request.id, self._now(), failure, strikes=strikes, **took)
         back = {"status": Status.IN_QUEUE, "worker_id": None, "lease_until": None, "strikes": strikes}
-        return await change(connection, claim.request.id, **back)
+        return await change(connection, claim.request.id, **back, **took)
 
     async def _take_back(self, which: sa.ColumnElement[bool], ending: Ending, cause: str) -> int:
         """Releases every running request that fits; one transaction each, so that none waits for the others."""
@@ -309,6 +329,14 @@ async def _used_up(connection: AsyncConnection, claim: Claim, held: AnyRow, endi
     if ended <= held.retries[bounded]:
         return None
     return f"{ended} attempts ended with a {bounded}, and {held.retries[bounded]} retries were asked for."
+
+
+def _took(tried: AnyRow, watt_hours: float | None) -> dict[str, Any]:
+    """Makes the columns of a request that an attempt, just ended, adds to."""
+    took: dict[str, Any] = {"device_seconds": table.c.device_seconds + max(0.0, tried.ended_at - tried.started_at)}
+    if watt_hours is not None:
+        took["watt_hours"] = sa.func.coalesce(table.c.watt_hours, 0.0) + watt_hours
+    return took
 
 
 def _attempt(claim: Claim) -> sa.Update:

@@ -37,6 +37,13 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+class Scope(StrEnum):
+    """What a key may do beside what every key may."""
+
+    API = "API"
+    ADMIN = "ADMIN"  # make and revoke keys; see and forget what others did
+
+
 class Ending(StrEnum):
     """Why an attempt ended."""
 
@@ -89,6 +96,8 @@ class NewRequest:
     file_lifetime: float | None = None  # seconds that the files of the result are kept; None for ever
     file_acl: Json | None = None  # who may read the files of the result; None: whoever knows their URLs
     tags: dict[str, str] = field(default_factory=dict)
+    units: float = 0.0  # that fal would bill for it
+    operations: float = 0.0  # floating point, about; only their ratios are used
     notes: tuple[str, ...] = ()  # first log lines, e.g. about an unknown field that was ignored
     makes_model: NewModel | None = None  # registered together with the request
     model_id: str | None = None  # of the custom model that it uses
@@ -125,6 +134,11 @@ class Request:
     model_id: str | None  # of the custom model that it makes or uses
     store_io: bool
     tags: dict[str, str]
+    units: float = 0.0  # that fal would have billed, had it ended well
+    device_seconds: float = 0.0  # of all attempts that have ended
+    watt_hours: float | None = None  # that its device took meanwhile; None where it does not tell
+    status_code: int | None = None  # of its answer
+    receipt: Json | None = None  # of what was deleted when its payloads were forgotten
 
     @property
     def is_erased(self) -> bool:
@@ -271,6 +285,7 @@ class ApiKey:
     created_at: float
     last_used_at: float | None
     revoked_at: float | None
+    scope: Scope = Scope.API
 
     @property
     def owner(self) -> str:

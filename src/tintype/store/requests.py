@@ -41,6 +41,7 @@ MOST_LINES = 1000  # kept of a request's log: a job that prints in a loop must n
 DROPPED = f"Further lines were dropped: at most {MOST_LINES:,} are kept for a request."
 FETCHING_SECONDS = 3600.0  # how long a result that is not to be kept can be fetched
 FULL = "Send it again once one of yours has begun, or cancel one."
+OK_CODE = 200
 BATCH = 100  # requests that are erased in one transaction
 PRIORITIES = (Priority.NORMAL, Priority.LOW)  # the earlier runs first; stored as an index of this
 
@@ -158,7 +159,7 @@ class Requests(Repository):
                     "The input of this request was not kept (X-Fal-Store-IO: 0, sync_mode, or `tintype gc`).",
                     remedy="Send it again.",
                 )
-            unended = {"outcome": None, "failure": None, "ended_at": None, "start_deadline": None}
+            unended = {"outcome": None, "failure": None, "ended_at": None, "start_deadline": None, "status_code": None}
             afresh = {"cancel_requested": False, "strikes": 0, "overtaken": 0, "overtaken_since": None}
             return await change(connection, request_id, status=Status.IN_QUEUE, **unended, **afresh)
 
@@ -302,15 +303,21 @@ async def finish(
 ) -> Request:
     """Ends a request: well without a failure, as cancelled with that of errors.Cancelled, else as failed. Its webhook
     goes into the webhooks."""
-    outcome = Outcome.OK if failure is None else Outcome.FAILED
-    if failure is not None and failure.error_type == Cancelled.type:
-        outcome = Outcome.CANCELLED
+    outcome = outcome_of(failure)
     stored = finite(output)
     came_of_it = {"outcome": outcome, "output": stored, "failure": None if failure is None else failure.to_json()}
+    came_of_it["status_code"] = OK_CODE if failure is None else failure.status
     ended = {"status": Status.COMPLETED, "ended_at": at, "worker_id": None, "lease_until": None}
     request = await change(connection, request_id, **came_of_it, **ended, **values)
     await webhooks.enqueue_webhook(connection, request, encodable=stored == output)
     return request if request.store_io else await forget_input(connection, request, at)
+
+
+def outcome_of(failure: Failure | None) -> Outcome:
+    """Tells how a request ends with a failure, or without one."""
+    if failure is None:
+        return Outcome.OK
+    return Outcome.CANCELLED if failure.error_type == Cancelled.type else Outcome.FAILED
 
 
 async def forget_input(connection: AsyncConnection, request: Request, at: float) -> Request:

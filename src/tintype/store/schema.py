@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tintype.processes import printable
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0008"
+SCHEMA_VERSION = "0009"
 
 metadata = sa.MetaData()
 
@@ -87,6 +87,13 @@ requests = sa.Table(
     sa.Column("model_id", sa.Text),  # the custom model it makes, if it trains, or uses
     sa.Column("owner", sa.Text, nullable=False, default="", server_default=""),
     sa.Column("turn", sa.BigInteger, nullable=False, default=0, server_default="0"),
+    # What it takes, told from its input; what it took, over all attempts; and how it was answered.
+    sa.Column("units", sa.Double, nullable=False, default=0.0, server_default="0"),
+    sa.Column("operations", sa.Double, nullable=False, default=0.0, server_default="0"),
+    sa.Column("device_seconds", sa.Double, nullable=False, default=0.0, server_default="0"),
+    sa.Column("watt_hours", sa.Double),  # NULL where the device does not tell
+    sa.Column("status_code", sa.Integer),
+    sa.Column("receipt", _Json),  # of what was deleted when its owner had its payloads forgotten
     sa.UniqueConstraint("key_id", "idempotency_key", name="requests_idempotency"),
 )
 
@@ -94,13 +101,14 @@ requests = sa.Table(
 WAITING = requests.c.status == sa.literal_column("'IN_QUEUE'")
 RUNNING = requests.c.status == sa.literal_column("'IN_PROGRESS'")
 UNFINISHED = requests.c.status != sa.literal_column("'COMPLETED'")
+ANSWERED = requests.c.status_code.is_not(None)  # as are all that have ended
 TOOK_ITS_TURN = sa.or_(UNFINISHED, requests.c.started_at.is_not(None))  # not if cancelled before it began
 UNSTORED = ~requests.c.store_io
 HAS_START_DEADLINE = sa.and_(WAITING, requests.c.start_deadline.is_not(None), requests.c.started_at.is_(None))
 
 
 def _partial(name: str, condition: sa.ColumnElement[bool], *columns: sa.Column[object]) -> sa.Index:
-    """Makes an index that finished requests do not enter: its cost follows the work at hand, not the history."""
+    """Makes an index that only some requests enter: mostly its cost follows the work at hand, not the history."""
     return sa.Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
 
 
@@ -113,6 +121,9 @@ _partial("requests_deadline", HAS_START_DEADLINE, requests.c.start_deadline)
 _partial("requests_coalescing", UNFINISHED, requests.c.coalesce_key)
 _partial("requests_unstored", UNSTORED, requests.c.ended_at)
 sa.Index("requests_created", requests.c.created_at)
+# Holds all that sums over the history need: a row with its input and output would be read for each request else.
+_USED = ("endpoint_id", "ended_at", "owner", "key_id", "status_code", "units", "operations", "device_seconds")
+_partial("requests_used", ANSWERED, *(requests.c[name] for name in (*_USED, "watt_hours", "created_at", "started_at")))
 
 attempts = sa.Table(
     "attempts",
@@ -197,6 +208,15 @@ api_keys = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("last_used_at", sa.Double),
     sa.Column("revoked_at", sa.Double),
+    sa.Column("scope", sa.Text, nullable=False, default="API", server_default="API"),
+)
+
+storage_settings = sa.Table(
+    "storage_settings",
+    metadata,
+    sa.Column("owner", _Id, primary_key=True),
+    sa.Column("file_lifetime", sa.Double),  # seconds that files of this person's are kept; NULL for ever
+    sa.Column("file_acl", _Json),
 )
 
 deliveries = sa.Table(

@@ -15,8 +15,10 @@ from tintype.store.files import Files
 from tintype.store.keys import Keys
 from tintype.store.leases import Leases
 from tintype.store.models import Models
+from tintype.store.payloads import Payloads
 from tintype.store.repository import Clock
 from tintype.store.requests import Requests
+from tintype.store.usage import Usage
 from tintype.store.webhooks import Webhooks
 from tintype.store.workers import Workers
 
@@ -33,6 +35,8 @@ class Store:
         self.files = Files(database, clock, self.keys, limits)
         self.models = Models(database, clock)
         self.webhooks = Webhooks(database, clock)
+        self.payloads = Payloads(database, clock)
+        self.usage = Usage(database, clock)
 
     @classmethod
     async def open(

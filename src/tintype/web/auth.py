@@ -14,6 +14,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from tintype.errors import BadRequest, Forbidden, Unauthorized
+from tintype.store.records import Scope
 from tintype.web.body import json_object
 from tintype.web.responses import json_response
 from tintype.web.services import KEY_REMEDY, Call, Services
@@ -31,6 +32,7 @@ class Credential(Enum):
     KEY = auto()
     KEY_OR_UPLOAD_TOKEN = auto()
     KEY_OR_APP_TOKEN = auto()
+    ADMIN_KEY = auto()
 
 
 async def identify(http: HttpRequest, services: Services, asks: Credential = Credential.KEY) -> str:
@@ -53,6 +55,10 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     key = await services.store.keys.check(credential)
     if key is None:
         raise Unauthorized("This key is not known here, or was revoked.", remedy=KEY_REMEDY)
+    if asks is Credential.ADMIN_KEY and key.scope is not Scope.ADMIN:
+        raise Forbidden(
+            "This needs an ADMIN key.", remedy="`tintype keys create --scope ADMIN --name …` makes one on the server."
+        )
     return key.id
 
 

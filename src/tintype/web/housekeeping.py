@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from tintype.files.checkpoints import remove_work, work_of_requests
+from tintype.files.checkpoints import remove_published, remove_work, work_of_requests
 from tintype.files.uploads import STALE_SECONDS
 from tintype.files.urls import is_file_id
 from tintype.store.records import Outcome, Request, Status
@@ -111,12 +111,14 @@ async def remove_ended_work(services: Services) -> int:
         else:
             over = request.status is Status.COMPLETED and _is_past_retrying(request)
         if over:
+            known = {file.id for file in await services.store.files.of_request(request_id)}
+            await anyio.to_thread.run_sync(remove_published, settings, request_id, known)
             await anyio.to_thread.run_sync(remove_work, settings, request_id)
             removed += 1
     return removed
 
 
 def _is_past_retrying(request: Request) -> bool:
-    if request.outcome is Outcome.OK or not request.store_io:
+    if request.outcome is Outcome.OK or request.is_erased or not request.store_io:
         return True
     return time.time() - (request.ended_at or 0.0) > _RETRY_SECONDS

@@ -23,7 +23,7 @@ from tintype.errors import BadRequest, Json, TintypeError, where
 from tintype.files import render
 from tintype.files.spool import Spool
 from tintype.store.records import Outcome, Request, Status
-from tintype.web import mcp_files, openapi, status
+from tintype.web import mcp_files, openapi, platform, status
 from tintype.web.body import Body
 from tintype.web.llms import describe as page_of
 from tintype.web.mcp_call import Refusal, ToolCall, read
@@ -141,11 +141,9 @@ async def get_model_schema(asked: ToolCall, endpoint_id: EndpointId) -> Json:
 async def get_pricing(
     asked: ToolCall, endpoint_ids: Annotated[list[EndpointId], Field(min_length=1, max_length=50)]
 ) -> Json:
-    """Tells what models cost here: nothing, for they run on this server's own hardware."""
-    named = [_endpoint(name).id for name in endpoint_ids]
-    return {
-        "prices": [{"endpoint_id": name, "unit": "requests", "unit_price": 0.0, "currency": "USD"} for name in named]
-    }
+    """Tells what a unit of each model costs at fal; here nothing is charged, and the account stays at zero."""
+    named = ",".join(_endpoint(name).id for name in endpoint_ids)
+    return await asked.ask(platform.list_prices, query={"endpoint_id": named})
 
 
 @_tool

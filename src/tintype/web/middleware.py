@@ -26,8 +26,8 @@ from tintype.files.disk import is_full, storage_full
 from tintype.settings import Settings
 from tintype.web.access import check_host, check_origin, cors_headers, host_name, is_own_host, preflight_headers
 from tintype.web.directions import directions
-from tintype.web.responses import failure_response
-from tintype.web.routes import is_file
+from tintype.web.responses import failure_response, platform_failure_response
+from tintype.web.routes import is_file, is_platform
 
 _ADDED_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "x-real-ip")
 _PROBES = ("/health", "/ready")  # asked by machines that know an address rather than a name
@@ -86,19 +86,19 @@ class RequestMiddleware:
         except ClientDisconnect:
             return  # nobody is left to answer
         except TintypeError as problem:
-            await failure_response(problem.failure(), state["origin"])(scope, receive, send_named)
+            await _refusal(scope, problem)(scope, receive, send_named)
         except Exception as problem:
             if has_begun:
                 raise
             if is_full(problem):
-                await failure_response(storage_full().failure(), state["origin"])(scope, receive, send_named)
+                await _refusal(scope, storage_full())(scope, receive, send_named)
                 return
             log.exception(
                 "unforeseen error", request_id=state["request_id"], method=scope["method"], path=scope["path"]
             )
             remedy = f"Its log has more under {state['request_id']}."
-            fault = InternalError("The server made a mistake.", remedy=remedy).failure()
-            await failure_response(fault, state["origin"])(scope, receive, send_named)
+            fault = InternalError("The server made a mistake.", remedy=remedy)
+            await _refusal(scope, fault)(scope, receive, send_named)
 
     def _origin(self, scope: Scope, headers: Headers) -> str:
         """Tells where the caller reaches us: what URLs in responses start with."""
@@ -153,10 +153,18 @@ def plain_path(path: str) -> str:
     return "/" + (re.sub("/{2,}", "/", path) if "//" in path else path)
 
 
+def _refusal(scope: Scope, problem: TintypeError) -> Response:
+    """Makes the response to an error, in the one of fal's two shapes that its route has."""
+    failure, state = problem.failure(), scope["state"]
+    if is_platform(plain_path(scope["path"])):
+        return platform_failure_response(failure, state["origin"], state["request_id"])
+    return failure_response(failure, state["origin"])
+
+
 async def refuse(http: HttpRequest, problem: Exception) -> Response:
-    """Answers what a handler raised, in fal's shape."""
+    """Answers what a handler raised."""
     assert isinstance(problem, TintypeError)
-    return failure_response(problem.failure(), http.state.origin)
+    return _refusal(http.scope, problem)
 
 
 async def refuse_route(http: HttpRequest, problem: Exception) -> Response:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,6 +21,8 @@ from tintype import __version__, catalog
 from tintype.catalog import Endpoint
 from tintype.errors import BadRequest, Json, NotFound
 from tintype.web.directions import nearest_endpoint
+from tintype.web.operation import Operation
+from tintype.web.platform_schema import PlatformError
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 
@@ -96,6 +98,11 @@ async def endpoint_document(call: Call) -> Response:
     if endpoint is None:
         nearest = nearest_endpoint(name)
         raise NotFound(f"There is no endpoint {name[:200]!r}.", remedy=f"Did you mean {nearest}?" if nearest else "")
+    return json_response(queue_document(call, endpoint, name))
+
+
+def queue_document(call: Call, endpoint: Endpoint, name: str) -> Json:
+    """Describes one endpoint on the queue, under one of its names."""
     info = {
         "title": f"Queue OpenAPI for {name}",
         "version": __version__,
@@ -107,20 +114,22 @@ async def endpoint_document(call: Call) -> Response:
             "documentationUrl": f"{call.origin}/models/{name}/llms.txt",
         },
     }
-    return json_response(_document(info, call.queue_url, [endpoint], _queue_paths("", name, endpoint)))
+    return _document(info, call.queue_url, [endpoint], _queue_paths("", name, endpoint))
 
 
 def server_document(call: Call, described: Mapping[str, Sequence[Route]]) -> Response:
     """Describes the whole server: each endpoint on the queue and as a run, and other routes by their prefix."""
-    paths: Json = {}
+    paths, parts = Json(), Json()
     for prefix, routes in described.items():
         for route in routes:
-            paths[prefix + route.path_format] = _route_operations(route)
+            paths[prefix + route.path_format] = _route_operations(route, parts)
     for endpoint in catalog.ENDPOINTS:
         for name in (endpoint.id, *endpoint.aliases):
             paths |= _queue_paths("/queue", name, endpoint) | _run_paths(name, endpoint)
     info = {"title": "tintype", "version": __version__, "description": "A self-hosted fal for personalization."}
-    return json_response(_document(info, call.origin, catalog.ENDPOINTS, paths))
+    document = _document(info, call.origin, catalog.ENDPOINTS, paths)
+    document["components"]["schemas"] |= parts
+    return json_response(document)
 
 
 def _document(info: Json, server: str, endpoints: Sequence[Endpoint], paths: Json) -> Json:
@@ -184,8 +193,8 @@ def _answers(schemas: Mapping[str, str]) -> Json:
     }
 
 
-def _route_operations(route: Route) -> Json:
-    """Describes a route by what its handlers say of themselves."""
+def _route_operations(route: Route, parts: Json) -> Json:
+    """Describes a route by what its handlers say of themselves; schemas that they name are added to `parts`."""
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.param_convertors
     ]
@@ -196,9 +205,47 @@ def _route_operations(route: Route) -> Json:
             "parameters": parameters,
             "responses": {"default": {"description": "As the manual says."}},
             **({"security": []} if is_open else {}),
+            **(_declared(handler, parameters, parts) if isinstance(handler, Operation) else {}),
         }
         for method, handler in getattr(route, "handlers", {}).items()
     }
+
+
+def _declared(operation: Operation, parameters: Sequence[Json], parts: Json) -> Json:
+    """Describes what the models of an operation say; schemas that they name are added to `parts`."""
+    described: Json = {
+        "summary": " ".join((inspect.getdoc(operation.handler) or "").partition("\n\n")[0].split()),
+        "parameters": [*parameters, *_query(operation.query, parts)],
+        "responses": {"default": _content("Why not.", _schema(PlatformError, "serialization", parts))},
+    }
+    answered: Json = {"description": "Done."}
+    if operation.answer is not None:
+        answered = _content("What was asked for.", _schema(operation.answer, "serialization", parts))
+    described["responses"][str(operation.status)] = answered
+    if operation.body is not None:
+        described["requestBody"] = {"required": True, **_content("", _schema(operation.body, "validation", parts))}
+    return described
+
+
+def _query(model: type[BaseModel] | None, parts: Json) -> list[Json]:
+    schema = {} if model is None else _schema(model, "validation", parts)
+    return [
+        {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": part}
+        for name, part in schema.get("properties", {}).items()
+    ]
+
+
+def _content(description: str, schema: Json) -> Json:
+    told = {"description": description} if description else {}
+    return {**told, "content": {"application/json": {"schema": schema}}}
+
+
+def _schema(model: Any, mode: Literal["validation", "serialization"], parts: Json) -> Json:
+    """Makes the schema of a model, or of several that may stand for each other; what it names is added to `parts`."""
+    made = TypeAdapter(model).json_schema(ref_template=_REF, mode=mode)
+    parts |= {name: as_openapi(schema) for name, schema in made.pop("$defs", {}).items()}
+    schema: Json = as_openapi(made)
+    return schema
 
 
 def name_of(endpoint: Endpoint, part: str) -> str:
@@ -254,6 +301,8 @@ def as_openapi(schema: Any) -> Any:
         made["nullable"] = True
         if made.get("default", ...) is None:
             del made["default"]
+        if any("$ref" in part for part in choices):  # what is named does not allow it by itself
+            choices.append({"enum": [None]})
     if len(choices) == 1:
         made = {**({"allOf": choices} if "$ref" in choices[0] else choices[0]), **made}
     elif choices:

@@ -20,6 +20,7 @@ from tintype.errors import BadRequest, Json
 from tintype.files.acl import AccessList
 from tintype.files.addresses import parsed_url
 from tintype.store.records import RETRIED, Priority
+from tintype.web.services import Call
 
 LONGEST_LIFETIME = 100 * 365 * 86400.0  # seconds
 _LIFECYCLE_HEADERS = ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preference")  # the first one given counts
@@ -52,7 +53,6 @@ class Options:
     webhook_url: str | None = None
     max_queue_length: int | None = None
     store_io: bool = True
-    files: Lifecycle = field(default_factory=Lifecycle)  # of the result
     tags: dict[str, str] = field(default_factory=dict)
     retries: dict[str, int] | None = None  # see NewRequest
 
@@ -70,7 +70,6 @@ def options_of(http: HttpRequest) -> Options:
         webhook_url=_webhook(query["fal_webhook"]),
         max_queue_length=_length(query["fal_max_queue_length"]),
         store_io=_yes("x-fal-store-io", headers["x-fal-store-io"], otherwise=True),
-        files=lifecycle_of(http),
         tags=_tags(headers["x-fal-tags"]),
         retries=_retries(headers["x-fal-no-retry"], headers["x-fal-retry-config"]),
     )
@@ -173,11 +172,17 @@ def _tags(text: str | None) -> dict[str, str]:
     return {name: value.strip() for name, value in pairs[:_MOST_TAGS] if value.isprintable()}
 
 
-def lifecycle_of(http: HttpRequest) -> Lifecycle:
-    """Reads the lifecycle of an uploaded file, or of the files of a result. Raises BadRequest."""
+async def lifecycle_for(call: Call) -> Lifecycle:
+    """Tells the lifecycle of an uploaded file, or of the files of a result: as the request says, else as the caller's
+    settings do. Raises BadRequest."""
+    return lifecycle_of(call.http) or Lifecycle(*await call.store.files.settings_of(call.owner))
+
+
+def lifecycle_of(http: HttpRequest) -> Lifecycle | None:
+    """Reads what a request says of a lifecycle; None where it says nothing. Raises BadRequest."""
     name = next((name for name in _LIFECYCLE_HEADERS if http.headers.get(name)), "")
     if not name:
-        return Lifecycle()
+        return None
     try:
         given = json.loads(http.headers[name])
         lifetime = float(given.get("expiration_duration_seconds") or 0)

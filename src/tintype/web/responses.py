@@ -1,5 +1,7 @@
 """Responses: JSON that any client can read, and errors in exactly the shape fal's clients take apart.
 
+fal has two shapes for them: that of its queue, which jobs and files have too, and that of its platform API.
+
 JSON is always ASCII: one client decodes each network chunk by itself and would tear a longer character apart.
 """
 
@@ -42,6 +44,25 @@ def failure_response(failure: Failure, origin: str) -> Response:
     """Makes the response to a request that cannot be served, or whose job failed."""
     headers = {"X-Fal-Billable-Units": "0", **failure.headers}
     return json_response(failure_body(failure, origin), failure.status, headers)
+
+
+_PLATFORM_TYPES = {
+    401: "authorization_error", 403: "authorization_error", 404: "not_found", 429: "rate_limited",
+    501: "not_implemented",
+}  # fmt: skip
+
+
+def platform_failure_response(failure: Failure, origin: str, request_id: str) -> Response:
+    """Makes the response of the platform API to what cannot be served; wrong content is a 400 there."""
+    status = 400 if failure.status == 422 else failure.status
+    otherwise = "server_error" if status >= 500 else "validation_error"
+    body = {
+        "type": _PLATFORM_TYPES.get(status, otherwise),
+        "message": failure.body["message"],
+        "docs_url": f"{origin}/docs/errors",
+        "request_id": request_id,
+    }
+    return json_response({"error": body}, status, failure.headers)
 
 
 def failure_body(failure: Failure, origin: str) -> dict[str, Any]:

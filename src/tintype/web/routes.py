@@ -21,10 +21,13 @@ from tintype.web import (
     auth,
     custom_models,
     downloads,
+    forget,
     llms,
     mcp,
     openapi,
     pages,
+    platform,
+    platform_usage,
     run,
     status,
     submit,
@@ -53,7 +56,7 @@ class _Pattern(Convertor[str]):
 
 for _name, _regex in {
     "app": r"[^/]+(?:/[^/]+)*",
-    "endpoint": r"[^/]+(?:/[^/]+)+",
+    "endpoint": r"(?!v1/)[^/]+(?:/[^/]+)+",  # nothing below /v1 is one
     "part": r"[0-9]{1,6}",
     "labels": r"(?:[^.]+\.)*",
 }.items():
@@ -85,7 +88,7 @@ class Resource(Route):
 
 async def describe_server(call: Call) -> Response:
     """Answers `GET /openapi.json`: the whole server in one document."""
-    return openapi.server_document(call, {"": (*PAGES, *OURS), "/rest": REST, "/cdn": CDN})
+    return openapi.server_document(call, {"": (*PAGES, *PLATFORM, *OURS), "/rest": REST, "/cdn": CDN})
 
 
 _OPEN, _UPLOADS, _RUNS = Credential.NONE, Credential.KEY_OR_UPLOAD_TOKEN, Credential.KEY_OR_APP_TOKEN
@@ -136,6 +139,20 @@ OURS = (
     Resource("/v1/custom-models/{id}/archive", POST=custom_models.archive_model),
     Resource("/v1/requests/{id}/webhooks", GET=webhooks.list_deliveries),
     Resource("/v1/requests/{id}/webhooks/replay", POST=webhooks.replay_webhook),
+)
+PLATFORM = (
+    Resource("/v1/models", _OPEN, GET=platform.list_models),
+    Resource("/v1/models/pricing", GET=platform.list_prices),
+    Resource("/v1/models/pricing/estimate", POST=platform.estimate),
+    Resource("/v1/models/usage", GET=platform_usage.usage),
+    Resource("/v1/models/analytics", GET=platform_usage.analytics),
+    Resource("/v1/models/requests/by-endpoint", GET=platform_usage.list_requests),
+    Resource("/v1/models/requests/{id}/payloads", DELETE=forget.delete_payloads),
+    Resource("/v1/keys", Credential.ADMIN_KEY, GET=platform.list_keys, POST=platform.create_key),
+    Resource("/v1/keys/{id}", Credential.ADMIN_KEY, DELETE=platform.delete_key),
+    Resource("/v1/meta", _OPEN, GET=platform.meta),
+    Resource("/v1/account/billing", GET=platform.billing),
+    Resource("/v1/storage/settings", GET=platform.show_storage, PUT=platform.change_storage),
     Resource("/v1/storage/files/acl", GET=downloads.show_acl, PUT=downloads.change_acl),
     Resource("/v1/storage/files/sign", POST=downloads.sign_file),
 )
@@ -152,8 +169,9 @@ PAGES = (
 )
 
 _PARTS_OF_FAL: Mapping[str, Sequence[BaseRoute]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
+_HOSTS = {**_PARTS_OF_FAL, "api": (*PLATFORM, *OURS)}
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
-UNPREFIXED = (*PAGES, *OURS, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
+UNPREFIXED = (*PAGES, *PLATFORM, *OURS, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
 
 
 def _router(*routes: BaseRoute) -> Router:
@@ -164,13 +182,22 @@ ROUTES: Sequence[BaseRoute] = (
     WebSocketRoute("/{path:path}", run.refuse_websocket),
     # Prefixes count under any host name: the URLs in responses have them.
     *(Mount(f"/{prefix}", _router(*routes)) for prefix, routes in _PARTS_OF_FAL.items()),
-    *(Host(pattern, _router(*_PARTS_OF_FAL[part], *PAGES)) for pattern, part in HOST_PATTERNS.items()),
+    *(Host(pattern, _router(*_HOSTS[part], *PAGES)) for pattern, part in HOST_PATTERNS.items()),
     *UNPREFIXED,
 )
 
+# Of what lies below /v1, only fal's own parts have the platform's errors, those too that are not offered here.
+_IS_PLATFORM = re.compile(
+    r"/v1/(?:models|keys|meta|account|storage|assets|workflows|serverless|compute|organization)(?:/.*)?", re.DOTALL
+)
 _IS_FILE = re.compile(r"(?:/cdn)?/files/[^/]+/[^/]+")
 
 
 def is_file(path: str) -> bool:
     """Tells whether a path names a stored file; those may be read by any web page."""
     return _IS_FILE.fullmatch(path) is not None
+
+
+def is_platform(path: str) -> bool:
+    """Tells whether a path is of fal's platform API, which has a shape of errors of its own."""
+    return _IS_PLATFORM.fullmatch(path) is not None

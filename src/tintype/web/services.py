@@ -13,6 +13,8 @@ from weakref import WeakValueDictionary
 import anyio.to_thread
 from starlette.requests import Request as HttpRequest
 
+from tintype import catalog
+from tintype.catalog.price import Price, StatedPrices
 from tintype.errors import LimitReached, Unauthorized
 from tintype.fal import FAL_PROXY_HEADER, QUEUE_ORIGIN, is_fal_host
 from tintype.files import Objects
@@ -40,6 +42,7 @@ class Services:
     signer: Signer
     sync_runs: SyncRuns
     limits: PersonLimits
+    prices: StatedPrices
     statuses: StatusCache = field(default_factory=StatusCache)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -54,6 +57,7 @@ class Services:
             signer=Signer(await store.keys.secret("web-signing")),
             sync_runs=SyncRuns(store),
             limits=PersonLimits(settings.limits),
+            prices=catalog.read_prices(settings.prices),
         )
 
     @property
@@ -87,6 +91,10 @@ class Services:
         """Removes a file, its bytes before its row: what a crash leaves in between is found by the row."""
         await anyio.to_thread.run_sync(self.objects.delete, file.key)
         await self.store.files.remove(file.id)
+
+    def price_of(self, endpoint_id: str) -> Price:
+        """Returns what a unit of an endpoint costs at fal, or as the settings say."""
+        return catalog.price_of(endpoint_id, self.prices)
 
     def turn(self, name: str) -> asyncio.Lock:
         """Returns a lock that all who name the same thing share: one client's retry may overlap its first try."""

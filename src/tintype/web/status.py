@@ -17,6 +17,7 @@ import anyio
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from tintype.catalog.price import CURRENCY
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
 from tintype.files import render
 from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
@@ -128,7 +129,9 @@ async def outcome(call: Call, request: Request) -> Response:
             remedy="With X-Fal-Store-IO: 0 or sync_mode it is there for an hour, else until `tintype gc --older-than`.",
         )
     if request.outcome is Outcome.OK:
-        response = json_response(render(request.output, call.origin), headers={"X-Fal-Billable-Units": "0"})
+        response = json_response(
+            render(request.output, call.origin), headers={"X-Fal-Billable-Units": f"{request.units:.10g}"}
+        )
     else:
         response = failure_response(failure_of(request), call.origin)
     attempts = await attempts_of(call, request)
@@ -177,12 +180,28 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
         began = request.started_at if request.started_at is not None else request.ended_at
         body["metrics"] = {**request.progress, "inference_time": round((request.ended_at or 0.0) - (began or 0.0), 3)}
         body["ended_at"] = request.ended_at
+        body["usage"] = usage_of(call, request)
         body["eta"] = None
         if request.outcome is not Outcome.OK:
             failure = failure_of(request)
             body["error"] = str(failure.body.get("message") or failure.body.get("detail"))
             body["error_type"] = failure.error_type
     return body
+
+
+def usage_of(call: Call, request: Request) -> Json:
+    """Tells what a request took, and what fal would have charged for it."""
+    price = call.services.price_of(request.endpoint_id)
+    units = request.units if request.outcome is Outcome.OK else 0.0
+    return {
+        "billable_units": units,
+        "unit": price.unit,
+        "unit_price": price.price,
+        "cost_at_fal": round(units * price.price, 6),
+        "currency": CURRENCY,
+        "device_seconds": round(request.device_seconds, 3),
+        "kwh": None if request.watt_hours is None else round(request.watt_hours / 1000, 6),
+    }
 
 
 def code_of(request: Request) -> int:

@@ -20,7 +20,7 @@ from tintype.web.custom_models import usable_model
 from tintype.web.data_uri_extractor import MOST_REST
 from tintype.web.directions import directions, request_urls
 from tintype.web.inputs import InputFiles
-from tintype.web.options import options_of
+from tintype.web.options import lifecycle_for, options_of
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.webhook_sender import check_receiver
@@ -75,6 +75,7 @@ async def accept(call: Call, *, sync: bool, body: Body | None = None) -> tuple[R
 
 async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, str]:
     options = options_of(call.http)
+    lifecycle = await lifecycle_for(call)
     digest = _digest(call, body)
     request = await _left(call, digest) if sync else None
     if request is None:
@@ -107,9 +108,11 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
                 # With sync_mode the images are in the output itself.
                 store_io=options.store_io and not getattr(input, "sync_mode", False),
                 file_ids=tuple(file.id for file in files.kept),
-                file_lifetime=options.files.lifetime,
-                file_acl=options.files.acl,
+                file_lifetime=lifecycle.lifetime,
+                file_acl=lifecycle.acl,
                 tags=options.tags,
+                units=endpoint.price.units(input),
+                operations=endpoint.operations(input),
                 notes=_notes(endpoint, body.value),
                 makes_model=NewModel(input.model_name) if isinstance(input, MakesModel) else None,
                 model_id=model.id if model else None,

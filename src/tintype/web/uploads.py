@@ -25,7 +25,7 @@ from tintype.files.uploads import MOST_PARTS, STALE_SECONDS, Upload
 from tintype.files.urls import is_file_id
 from tintype.store.records import StoredFile
 from tintype.web.body import json_object, json_value
-from tintype.web.options import Lifecycle, lifecycle_of
+from tintype.web.options import Lifecycle, lifecycle_for
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.signing import TOKEN_SECONDS, UPLOAD_SECONDS
@@ -39,7 +39,7 @@ async def initiate_upload(call: Call) -> Response:
     """Answers `POST /rest/storage/upload/initiate`: where to PUT the bytes, and where they can then be read."""
     name, content_type = await _named(call)
     file_id = new_file_id()
-    lifecycle = lifecycle_of(call.http)
+    lifecycle = await lifecycle_for(call)
     signed = {
         "expires": str(int(time.time() + UPLOAD_SECONDS)),
         "type": content_type,
@@ -74,7 +74,7 @@ async def signed_upload(call: Call) -> Response:
 async def direct_upload(call: Call) -> Response:
     """Answers `POST /cdn/files/upload` of the bytes."""
     file_id, (name, content_type) = new_file_id(), _from_headers(call)
-    await _receive(call, file_id, name, content_type, lifecycle_of(call.http), call.key_id)
+    await _receive(call, file_id, name, content_type, await lifecycle_for(call), call.key_id)
     return json_response({"access_url": public_url(call.origin, file_id, name)})
 
 
@@ -166,7 +166,7 @@ async def _upload(call: Call) -> Upload:
 
 
 async def _begin(call: Call, name: str, content_type: str) -> Upload:
-    lifecycle = lifecycle_of(call.http)
+    lifecycle = await lifecycle_for(call)
     return await anyio.to_thread.run_sync(
         lambda: call.services.uploads.begin(
             file_name=name,

@@ -16,6 +16,7 @@ from typing import Any, assert_never
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from tintype.devices import EnergyMeter
 from tintype.errors import Cancelled, Failure, LeaseLost, StorageFull
 from tintype.settings import Settings
 from tintype.store import Claim, Ending, LogLine, Store, StoredFile
@@ -42,7 +43,7 @@ class AttemptEnd:
 class AttemptRun:
     """Carries one claim through one child."""
 
-    def __init__(self, claim: Claim, child: ChildProcess, store: Store, settings: Settings) -> None:
+    def __init__(self, claim: Claim, child: ChildProcess, store: Store, settings: Settings, meter: EnergyMeter) -> None:
         self._claim = claim
         self._child = child
         self._store = store
@@ -50,6 +51,8 @@ class AttemptRun:
         self._log = structlog.get_logger().bind(
             request_id=claim.request.id, endpoint=claim.request.endpoint_id, attempt=claim.attempt
         )
+        self._meter = meter
+        self._joules = meter.joules()  # before it began
         self._notes = ProgressNotes()
         self._lines: list[LogLine] = []
         self._step, self._total = claim.request.step, claim.request.total_steps
@@ -180,18 +183,26 @@ class AttemptRun:
         now = time.time()
         stored = [StoredFile(**file, created_at=now, request_id=request.id, key_id=request.key_id) for file in files]
         await self._tell_finally()
-        await self._insist(lambda: self._store.leases.complete(self._claim, output, stored, logs=self._lines))
+        logs, used = self._lines, self._watt_hours()
+        await self._insist(lambda: self._store.leases.complete(self._claim, output, stored, logs=logs, watt_hours=used))
         self._log.info("attempt succeeded", files=len(stored))
 
     async def _fail(self, failure: Failure) -> None:
         await self._tell_finally()
-        await self._insist(lambda: self._store.leases.fail(self._claim, failure, logs=self._lines))
+        logs, used = self._lines, self._watt_hours()
+        await self._insist(lambda: self._store.leases.fail(self._claim, failure, logs=logs, watt_hours=used))
         self._log.info("attempt failed", error_type=failure.error_type, detail=failure.body.get("message"))
 
     async def _release(self, ending: Ending, cause: str) -> None:
         await self._tell_finally()
-        await self._insist(lambda: self._store.leases.release(self._claim, ending, cause))
+        used = self._watt_hours()
+        await self._insist(lambda: self._store.leases.release(self._claim, ending, cause, watt_hours=used))
         self._log.info("attempt given back", ending=ending.value, cause=cause)
+
+    def _watt_hours(self) -> float | None:
+        """Tells what the device took since the attempt began."""
+        joules = self._meter.joules()
+        return None if joules is None or self._joules is None else max(0.0, joules - self._joules) / 3600
 
     async def _tell_finally(self) -> None:
         """Sends the last step, checkpoint and lines, which no later beat will carry."""

@@ -20,7 +20,7 @@ from tintype.catalog import File
 from tintype.catalog.custom_models import ModelReference
 from tintype.errors import Cancelled, Drained
 from tintype.files import Objects, fetch_input, internal_url, new_file_id, render, safe_file_name
-from tintype.files.checkpoints import open_checkpoints
+from tintype.files.checkpoints import note_published, open_checkpoints, remove_published
 from tintype.files.fetch import unknown_file
 from tintype.files.urls import is_internal
 from tintype.job import Level
@@ -82,6 +82,7 @@ class PipeContext:
         folder = settings.work_dir / self.request_id
         self.checkpoint = open_checkpoints(settings, self.request_id, run["token"], self._checkpoint_saved)
         shutil.rmtree(folder / "scratch", ignore_errors=True)  # what attempts that were killed left
+        remove_published(settings, self.request_id)
         self.scratch = folder / "scratch" / str(run["token"])
         self.scratch.mkdir(parents=True)
         self.lasting = folder / "lasting"
@@ -135,6 +136,7 @@ class PipeContext:
 
     def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
         file_id, name = new_file_id(), safe_file_name(file_name or path.name)
+        note_published(self.settings, self.request_id, f"{file_id}/{name}")
         size = self._objects.put_path(f"{file_id}/{name}", path)
         self.published.append({"id": file_id, "file_name": name, "content_type": content_type, "size": size})
         return File(url=internal_url(file_id, name), content_type=content_type, file_name=name, file_size=size)

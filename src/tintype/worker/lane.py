@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from tintype.catalog import Kind
-from tintype.devices import free_bytes
+from tintype.devices import EnergyMeter, free_bytes
 from tintype.errors import StorageUnavailable
 from tintype.files.checkpoints import remove_work
 from tintype.settings import GIB, Settings
@@ -38,6 +38,7 @@ class Lane:
         self._plan = plan
         self._store = store
         self._settings = settings
+        self._meter = EnergyMeter(worker.device)
         self._log = structlog.get_logger().bind(lane=self.kind)
         self._child: ChildProcess | None = None
         self._attempt: AttemptRun | None = None
@@ -99,7 +100,7 @@ class Lane:
         if self._child is None or not self._child.alive:
             await self._start_child()
         assert self._child is not None
-        self._attempt = AttemptRun(claim, self._child, self._store, self._settings)
+        self._attempt = AttemptRun(claim, self._child, self._store, self._settings, self._meter)
         if self._draining.is_set():  # asked for while the claim was under way
             self._attempt.drain()
         try:

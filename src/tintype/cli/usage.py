@@ -1,0 +1,95 @@
+"""`tintype usage` and `tintype forget`: what ran and what it would have cost, and the end of what a request held."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from tintype import catalog
+from tintype.catalog.price import CURRENCY
+from tintype.cli.data import DataDir, with_store
+from tintype.cli.listing import say, show_json, show_table
+from tintype.cli.requests import RequestId, find_request
+from tintype.settings import Settings
+
+if TYPE_CHECKING:
+    from tintype.store import Request, Store
+    from tintype.store.usage import UsageSum
+
+LONGEST_DAYS = 3660
+
+
+def usage(
+    by: Annotated[Literal["day", "month", "all"], typer.Option(help="What a line adds up.")] = "day",
+    days: Annotated[int, typer.Option(min=1, max=LONGEST_DAYS, help="How far back.")] = 31,
+    person: Annotated[str | None, typer.Option(help="Only what this person's keys did.", show_default=False)] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show what ran, how long devices worked for it, and what fal would have charged."""
+    since = _midnight(datetime.now()) - timedelta(days=days - 1)
+    starts = [since] if by == "all" else _starts(since, by)
+    bounds = [start.timestamp() for start in starts] + [time.time() + 1]
+
+    async def work(store: Store, settings: Settings) -> tuple[list[UsageSum], Settings]:
+        from tintype.store.usage import Which
+
+        which = Which(owners=None if person is None else [person])
+        return await store.usage.sums(list(itertools.pairwise(bounds)), which), settings
+
+    sums, settings = with_store(data_dir, work)
+    stated = catalog.read_prices(settings.prices)
+    rows, total = [], 0.0
+    for sum_ in sums:
+        price = catalog.price_of(sum_.endpoint_id, stated)
+        cost = sum_.units * price.price
+        total += cost
+        energy = "-" if sum_.watt_hours is None else f"{sum_.watt_hours / 1000:.3f}"
+        amount = f"{sum_.units:,.10g} {price.unit}"
+        when = starts[sum_.span].strftime("%Y-%m" if by == "month" else "%Y-%m-%d")
+        row = (when, sum_.endpoint_id, str(sum_.requests), str(sum_.ok), amount, f"{sum_.device_seconds:.1f}")
+        rows.append((*row, energy, f"{cost:.4f}"))
+    if by != "all" or not rows:
+        rows.append(("all", "", "", "", "", "", "", f"{total:.4f}"))
+    names = ("from", "endpoint", "requests", "ok", "units", "device seconds", "kWh", f"{CURRENCY} at fal")
+    show_table(names, rows)
+
+
+def forget(
+    request_id: RequestId,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete what a request was given and what it made: photos, checkpoints, its LoRA, its pictures. Prints a receipt.
+
+    Its row stays, with when it ran, what it took, and the hashes of what was deleted.
+    """
+    from tintype.web.forget import forget as forget_request
+    from tintype.web.services import Services
+
+    request: Request = with_store(data_dir, lambda store, _: find_request(store, request_id))
+    if not yes:
+        typer.confirm(f"Delete all that {request.id} ({request.endpoint_id}) was given and made?", abort=True)
+
+    async def work(store: Store, settings: Settings) -> dict[str, object]:
+        results, forgotten = await forget_request(await Services.open(settings, store), request)
+        kept = {file.id: problem for file, problem in results if problem is not None}
+        return {"request_id": forgotten.id, **(forgotten.receipt or {}), "kept": kept}
+
+    receipt = with_store(data_dir, work)
+    show_json(receipt)
+    if receipt["kept"]:
+        say("Not everything could go yet; run it again later.")
+        raise typer.Exit(1)
+
+
+def _midnight(at: datetime) -> datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _starts(since: datetime, by: str) -> list[datetime]:
+    days = [since + timedelta(days=number) for number in range((datetime.now() - since).days + 1)]
+    return [day for number, day in enumerate(days) if by == "day" or number == 0 or day.day == 1]

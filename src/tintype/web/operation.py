@@ -1,0 +1,89 @@
+"""A handler whose parameters and answer are Pydantic models: what it is sent is checked by them, and they describe it.
+
+The platform API is made of these, so that its OpenAPI document can be read off its routes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from starlette.datastructures import QueryParams
+from starlette.responses import Response
+
+from tintype.errors import BadRequest
+from tintype.web.body import json_value
+from tintype.web.responses import json_response
+from tintype.web.services import Call
+
+_MOST_PROBLEMS = 5  # told at once
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Is called as any handler; `query`, `body` and `answer` are its models, None where there is nothing."""
+
+    handler: Callable[..., Awaitable[BaseModel | None]]
+    query: type[BaseModel] | None
+    body: Any
+    answer: type[BaseModel] | None
+    status: int
+
+    @property
+    def __name__(self) -> str:
+        return self.handler.__name__
+
+    async def __call__(self, call: Call) -> Response:
+        given: dict[str, Any] = {}
+        if self.query is not None:
+            given["query"] = _checked(self.query, _values(self.query, call.http.query_params))
+        if self.body is not None:
+            given["body"] = _checked(self.body, await json_value(call), strict=True)
+        answer = await self.handler(call, **given)
+        if answer is None:
+            return Response(status_code=self.status)
+        return json_response(answer.model_dump(mode="json", exclude_unset=True), self.status)
+
+
+def operation(*, status: int = 200) -> Callable[[Callable[..., Awaitable[BaseModel | None]]], Operation]:
+    """Makes an operation of a handler, whose annotations name the models of its `query`, its `body` and its answer."""
+
+    def declare(handler: Callable[..., Awaitable[BaseModel | None]]) -> Operation:
+        hints = get_type_hints(handler, include_extras=True)
+        made = hints["return"]
+        answer = made if inspect.isclass(made) and issubclass(made, BaseModel) else None
+        return Operation(handler, hints.get("query"), hints.get("body"), answer, status)
+
+    return declare
+
+
+def _values(model: type[BaseModel], query: QueryParams) -> Mapping[str, Any]:
+    """Takes what a model names out of a query: all values for a list, the last one for anything else."""
+    return {
+        name: query.getlist(name) if _is_list(field.annotation) else query[name]
+        for name, field in model.model_fields.items()
+        if name in query
+    }
+
+
+def _is_list(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        return _is_list(get_args(annotation)[0])
+    return get_origin(annotation) is list or any(_is_list(part) for part in get_args(annotation))
+
+
+def _checked(model: Any, given: Any, *, strict: bool = False) -> Any:
+    try:
+        return TypeAdapter(model).validate_python(given, strict=strict)
+    except ValidationError as problem:
+        told = [_sentence(error) for error in problem.errors(include_url=False)[:_MOST_PROBLEMS]]
+        raise BadRequest(" ".join(told)) from None
+
+
+def _sentence(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"]) or "The body"
+    message = error["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{place[:100]}: {message}."
