@@ -53,6 +53,8 @@ class Answer(BaseModel):
 
 
 class Paged(Query):
+    """Holds where a list goes on, and how much of it is asked for."""
+
     limit: Annotated[int, Field(ge=1, description="Most items to return."), BeforeValidator(_clamped)] = MOST_ITEMS
     cursor: str | None = Field(None, pattern=r"^[0-9]{1,9}$", description="The next_cursor of the answer before.")
 
@@ -63,6 +65,8 @@ class Paged(Query):
 
 
 class Page(Answer):
+    """Tells where a list goes on."""
+
     next_cursor: str | None = Field(description="Cursor for the next page of results, null if no more pages")
     has_more: bool = Field(description="Whether more results are available")
 
@@ -74,6 +78,8 @@ def page_after(query: Paged, found: Sequence[Any]) -> dict[str, Any]:
 
 
 class ErrorDetails(Answer):
+    """Tells of what kind an error is, and what to do."""
+
     type: Literal[
         "authorization_error", "validation_error", "not_found", "rate_limited", "server_error", "not_implemented"
     ]
@@ -90,6 +96,8 @@ class PlatformError(Answer):
 
 # --- models -------------------------------------------------------------------------------------------------------
 class ModelsQuery(Paged):
+    """Holds what models are looked for by."""
+
     endpoint_id: Ids | None = Field(None, description="Endpoints to retrieve, 1 to 50.")
     q: str | None = Field(None, description="Words to find in name, description, category or tags.")
     category: str | None = Field(None, description="Filter by category, such as training.")
@@ -98,11 +106,15 @@ class ModelsQuery(Paged):
 
 
 class ModelGroup(Answer):
+    """Names the base model of an endpoint."""
+
     key: str
     label: str
 
 
 class ModelMetadata(Answer):
+    """Describes an endpoint for a gallery."""
+
     display_name: str
     category: str
     description: str
@@ -124,6 +136,8 @@ class ModelMetadata(Answer):
 
 
 class Model(Answer):
+    """Describes an endpoint, as far as was asked for."""
+
     endpoint_id: str
     metadata: ModelMetadata
     openapi: dict[str, Any] | None = None
@@ -131,15 +145,21 @@ class Model(Answer):
 
 
 class ModelsAnswer(Page):
+    """Lists endpoints."""
+
     models: list[Model]
 
 
 # --- prices -------------------------------------------------------------------------------------------------------
 class PricingQuery(Query):
+    """Names the endpoints whose prices are asked for."""
+
     endpoint_id: Ids
 
 
 class EndpointPrice(Answer):
+    """Tells what a unit of an endpoint costs at fal, and where that was read."""
+
     endpoint_id: str
     unit_price: Amount
     unit: str
@@ -149,18 +169,26 @@ class EndpointPrice(Answer):
 
 
 class PricingAnswer(Page):
+    """Lists prices."""
+
     prices: list[EndpointPrice]
 
 
 class CallQuantity(Body):
+    """Says how many calls are meant."""
+
     call_quantity: int = Field(ge=1, le=10**12, description="Number of calls, whatever their size.")
 
 
 class UnitQuantity(Body):
+    """Says how many units are meant."""
+
     unit_quantity: float = Field(ge=1e-6, le=1e15, description="Number of billing units, such as steps.")
 
 
 class InputOf(Body):
+    """Holds an input and how often it would be sent."""
+
     input: dict[str, Any] = Field(description="An input of the endpoint, as it would be submitted.")
     call_quantity: int = Field(1, ge=1, le=10**12)
 
@@ -203,6 +231,8 @@ class RunEstimate(Answer):
 
 
 class EstimateAnswer(Answer):
+    """Tells what all of it would cost at fal."""
+
     estimate_type: Literal["historical_api_price", "unit_price", "input"]
     total_cost: Amount
     currency: str = CURRENCY_CODE
@@ -211,10 +241,14 @@ class EstimateAnswer(Answer):
 
 # --- keys, account, installation ----------------------------------------------------------------------------------
 class KeysQuery(Paged):
+    """Says what of keys is asked for."""
+
     expand: Words = Field(default_factory=list, description="creator_info")
 
 
 class KeyItem(Answer):
+    """Describes a key without its secret."""
+
     key_id: str
     alias: str
     scope: Literal["API"]
@@ -223,24 +257,34 @@ class KeyItem(Answer):
 
 
 class KeysAnswer(Page):
+    """Lists keys."""
+
     keys: list[KeyItem]
 
 
 class NewKeyBody(Body):
+    """Names the person for whom a key is made."""
+
     alias: str = Field(min_length=1, max_length=255)
 
 
 class NewKeyAnswer(Answer):
+    """Holds a new key; its secret is never told again."""
+
     key_id: str
     key_secret: str
     key: str
 
 
 class MetaAnswer(Answer):
+    """Describes where webhooks come from."""
+
     webhook_ip_ranges: list[str]
 
 
 class AccessRule(BaseModel):
+    """Says what one person may do with a file."""
+
     model_config = ConfigDict(extra="forbid")
 
     user: str = Field(min_length=1)
@@ -248,6 +292,8 @@ class AccessRule(BaseModel):
 
 
 class AccessSettings(BaseModel):
+    """Says who may read files."""
+
     model_config = ConfigDict(extra="forbid")
 
     default: Literal["allow", "forbid", "hide"]
@@ -255,6 +301,8 @@ class AccessSettings(BaseModel):
 
 
 class StorageBody(BaseModel):
+    """Holds how long new files are kept, and who may read them."""
+
     model_config = ConfigDict(extra="forbid")
 
     expiration_duration_seconds: int | None = Field(None, ge=1)
@@ -262,19 +310,27 @@ class StorageBody(BaseModel):
 
 
 class StorageAnswer(Answer):
+    """Tells how long new files are kept, and who may read them."""
+
     expiration_duration_seconds: int | None
     initial_acl: AccessSettings | None
 
 
 class BillingQuery(Query):
+    """Says what of the account is asked for."""
+
     expand: Words = Field(default_factory=list, description="credits")
 
 
 class Credits(Answer):
+    """Tells a balance, which is always zero here."""
+
     current_balance: Amount
     currency: str = CURRENCY_CODE
 
 
 class BillingAnswer(Answer):
+    """Describes the account of the caller."""
+
     username: str
     credits: Credits | None = None

@@ -16,17 +16,23 @@ Timeframe = Literal["minute", "hour", "day", "week", "month"]
 
 
 class TimeRange(Paged):
+    """Holds the time that is asked about."""
+
     start: Moment | None = Field(None, description="ISO 8601 date or time; default: 24 hours ago.")
     end: Moment | None = Field(None, description="ISO 8601 date or time, exclusive; default: now.")
 
 
 class TimeSeriesQuery(TimeRange):
+    """Holds the time that is asked about, and into what it is divided."""
+
     timezone: str = Field("UTC", max_length=100, description="Where days begin, such as Europe/Berlin.")
     timeframe: Timeframe | None = None
     bound_to_timeframe: Literal["true", "false"] = Field("true", description="Whether start and end are widened to it.")
 
 
 class UsageQuery(TimeSeriesQuery):
+    """Says whose use of which endpoints is asked for."""
+
     endpoint_id: Ids | None = None
     api_key_id: Ids | None = None
     login_username: Ids | None = Field(None, description="Names of keys: a person is the name of a key.")
@@ -34,12 +40,16 @@ class UsageQuery(TimeSeriesQuery):
 
 
 class AuthMethod(Answer):
+    """Names the key with which something was used."""
+
     detail: str
     api_key_id: str = ""
     login_username: str = ""
 
 
 class UsageLine(Answer):
+    """Tells how much of an endpoint was used, and what fal would have charged."""
+
     endpoint_id: str
     unit: str
     quantity: Amount
@@ -58,21 +68,29 @@ class UsageLine(Answer):
 
 
 class UsageBucket(Answer):
+    """Tells what was used in a part of the time."""
+
     bucket: str
     results: list[UsageLine]
 
 
 class UsageAnswer(Page):
+    """Tells what was used, by parts of the time and in all."""
+
     time_series: list[UsageBucket] = Field(default_factory=list)
     summary: list[UsageLine] = Field(default_factory=list)
 
 
 class AnalyticsQuery(TimeSeriesQuery):
+    """Says which endpoints and metrics are asked for."""
+
     endpoint_id: Ids
     expand: Words = Field(["time_series", "request_count"], description="time_series, summary, and names of metrics")
 
 
 class AnalyticsLine(Answer):
+    """Tells counts and durations of an endpoint's requests."""
+
     endpoint_id: str
     request_count: int = 0
     success_count: int = 0
@@ -104,17 +122,23 @@ METRICS = frozenset(AnalyticsLine.model_fields) - {"endpoint_id"}
 
 
 class AnalyticsBucket(Answer):
+    """Tells them for a part of the time."""
+
     bucket: str
     results: list[AnalyticsLine]
 
 
 class AnalyticsAnswer(Page):
+    """Tells them by parts of the time and in all."""
+
     time_series: list[AnalyticsBucket] = Field(default_factory=list)
     summary: list[AnalyticsLine] = Field(default_factory=list)
 
 
 # --- requests -----------------------------------------------------------------------------------------------------
 class RequestsQuery(TimeRange):
+    """Says which requests of which endpoints are asked for."""
+
     limit: int = Field(50, ge=1, le=100)
     endpoint_id: Ids
     status: Literal["success", "error", "user_error"] | None = None
@@ -124,6 +148,8 @@ class RequestsQuery(TimeRange):
 
 
 class RequestItem(Answer):
+    """Describes a request that has ended."""
+
     request_id: str
     endpoint_id: str
     started_at: str
@@ -140,10 +166,14 @@ class RequestItem(Answer):
 
 
 class RequestsAnswer(Page):
+    """Lists requests."""
+
     items: list[RequestItem]
 
 
 class DeletedFile(Answer):
+    """Names a file, and what kept it from being deleted."""
+
     link: str
     exception: str | None
 
@@ -157,6 +187,8 @@ class DeletedThing(Answer):
 
 
 class ForgetAnswer(Answer):
+    """Lists what was deleted, and what could not be."""
+
     cdn_delete_results: list[DeletedFile]
     receipt: list[DeletedThing] = Field([], description="Everything that was deleted (an extension of tintype).")
     deleted_at: str = Field("", description="When (an extension of tintype).")

@@ -9,5 +9,6 @@ down_revision = "0006"
 
 
 def upgrade() -> None:
+    """Names the lanes as the glossary does."""
     op.execute("UPDATE requests SET kind = 'inference' WHERE kind = 'drawing'")
     op.execute("UPDATE workers SET lane = 'inference' WHERE lane = 'drawing'")

@@ -8,6 +8,7 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
+    """Adds owners and their turns."""
     op.add_column("requests", sa.Column("owner", sa.Text(), nullable=False, server_default=""))
     op.add_column("requests", sa.Column("turn", sa.BigInteger(), nullable=False, server_default="0"))
     owner = "(SELECT name FROM api_keys WHERE api_keys.id = requests.key_id AND name != '')"

@@ -13,6 +13,7 @@ _USED = [
 
 
 def upgrade() -> None:
+    """Adds what each request used, scopes of keys and settings of storage."""
     for name in ("units", "operations", "device_seconds"):
         op.add_column("requests", sa.Column(name, sa.Double(), nullable=False, server_default="0"))
     op.add_column("requests", sa.Column("watt_hours", sa.Double()))
