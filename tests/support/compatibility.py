@@ -14,8 +14,8 @@ PAGE = ROOT / "docs" / "compatibility.md"
 _BEGINNING = """# What people send, and what happens
 
 Each row was met by somebody with a trainer or a client, or is a sibling of such a case; the source is a public thread.
-The tests named hold it. What differs from fal on purpose is in [differences.md](differences.md), all that an archive may
-hold in [intake.md](intake.md), all that a LoRA file may hold in [lora-files.md](lora-files.md).
+The tests named hold it. What differs from fal on purpose is in [differences.md](differences.md), all that an archive
+may hold in [intake.md](intake.md), all that a LoRA file may hold in [lora-files.md](lora-files.md).
 """
 
 
