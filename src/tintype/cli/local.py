@@ -196,7 +196,8 @@ def _deliver(answer: FluxLoraOutput | CustomModelGenerateOutput, made: Path, out
         target = out if number == 0 else out.with_stem(f"{out.stem}-{number + 1}")
         with writing(target.parent, image.file_size or 0):
             shutil.move(made / str(image.file_name), target)
-        say(f"{target}  seed {(answer.seed + number) % SEEDS}")
+        size = f"{image.width} x {image.height}, " if isinstance(image, Image) else ""
+        say(f"{target}  {size}seed {(answer.seed + number) % SEEDS}")
 
 
 def _body(endpoint: Endpoint, options: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:

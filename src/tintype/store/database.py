@@ -34,6 +34,7 @@ from tintype.store.schema import SCHEMA_VERSION, cleaned, metadata
 
 BUSY_SECONDS = 30.0  # how long a writer waits for another process before it gives up
 POOL_SIZE = 5
+SCRUBS = 50  # tries, a tenth of a second apart
 FULL_NAMES = ("SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE")  # what SQLite makes of a quota
 FULL_WORDS = frozenset({"full", "space"})  # "database or disk is full"; Postgres: "No space left on device"
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -151,7 +152,10 @@ class Database:
         """Has the files of the database give up rows as they were before they were changed or removed."""
         if self._path is not None:  # what was freed is overwritten at once (secure_delete), but the log has it still
             async with self._turn or nullcontext(), self._reader.connect() as connection:
-                await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                for _ in range(SCRUBS):  # whoever reads or writes just then, in another process, keeps it from its end
+                    if not (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).scalar():
+                        return
+                    await asyncio.sleep(0.1)
         elif not self.sqlite:
             async with self._reader.connect() as connection:
                 for table in metadata.tables:
