@@ -63,6 +63,11 @@ class Endpoint:
     price: Price = FREE  # at fal
     operations: Callable[[Any], float] = _not_counted  # of a parsed input: see operations.py
 
+    def has_words(self, words: str) -> bool:
+        """Tells whether all of these words stand in what the endpoint says of itself, in any case."""
+        told = " ".join((self.id, self.title, self.description, self.category, *self.tags)).lower()
+        return all(word in told for word in words.lower().split())
+
     def parse(self, body: object) -> EndpointInput:
         """Validates a request body. Raises InputError with fal's `loc`, `msg`, `type`, `ctx` and `input`."""
         if not isinstance(body, Mapping):

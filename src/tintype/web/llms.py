@@ -55,13 +55,10 @@ async def site_text(call: Call) -> Response:
 async def gallery(call: Call) -> Response:
     """Answers `GET /api/models?page=&size=&keywords=&categories=`, which programs list fal's models by."""
     given = call.http.query_params
-    words = (given.get("keywords") or given.get("query") or "").lower().split()
+    words = given.get("keywords") or given.get("query") or ""
     categories = {name.strip() for name in given.get("categories", "").split(",")} - {""}
     found = [
-        one
-        for one in catalog.ENDPOINTS
-        if (not categories or one.category in categories)
-        and all(word in f"{one.id} {one.title} {one.description} {' '.join(one.tags)}".lower() for word in words)
+        one for one in catalog.ENDPOINTS if (not categories or one.category in categories) and one.has_words(words)
     ]
     size = _number(given.get("size") or given.get("total"), _MOST_ITEMS, most=_MOST_ITEMS)
     page = _number(given.get("page"), 1, most=10**6)

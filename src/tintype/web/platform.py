@@ -163,8 +163,7 @@ def _fits(endpoint: Endpoint, query: schema.ModelsQuery) -> bool:
         return False
     if query.status == "deprecated" or query.category not in (None, endpoint.category):
         return False
-    text = " ".join((endpoint.id, endpoint.title, endpoint.description, endpoint.category, *endpoint.tags)).lower()
-    return all(word in text for word in (query.q or "").lower().split())
+    return endpoint.has_words(query.q or "")
 
 
 async def _model(call: Call, endpoint: Endpoint, expand: list[str]) -> schema.Model:
