@@ -71,6 +71,8 @@ def test_an_endpoint_is_described_as_on_its_page(tmp_path: Path, endpoint: catal
 
 def test_an_unknown_endpoint_is_told_which_there_are(tmp_path: Path) -> None:
     assert "fal-ai/flux-lora" in str(runner.invoke(app, ["models", "describe", "x"]).exception)
+    near = runner.invoke(app, ["models", "describe", "fal-ai/flux-krea-lora"]).exception
+    assert str(near).endswith("model is not one of this server's. The nearest here is fal-ai/flux-lora.")
 
 
 @pytest.mark.parametrize(

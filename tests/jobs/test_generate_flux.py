@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput
+from tintype.catalog.flux_lora import FluxInput, FluxLoraInput, FluxLoraOutput
 from tintype.errors import Cancelled, UnusableAdapter
 from tintype.jobs.generate_flux import run
 from tintype.jobs.local import LocalContext
@@ -60,6 +60,12 @@ def test_each_picture_of_a_batch_is_that_of_its_own_seed_to_the_byte(context: Lo
     both = run(order(seed=5, num_images=2, output_format="png"), context)
     second = run(order(seed=6, output_format="png", sync_mode=True), context)
     assert (np.asarray(picture(both, 1)) == np.asarray(picture(second))).all()
+
+
+def test_without_loras_the_image_is_that_of_flux_lora_with_none(context: LocalContext) -> None:
+    given = {"prompt": "a portrait", "image_size": "square", "num_inference_steps": 2, "seed": 5, "sync_mode": True}
+    lone = run(FluxInput.model_validate({**given, "loras": [{"path": "https://example.com/ignored"}]}), context)
+    assert lone.images[0].url == run(FluxLoraInput.model_validate(given), context).images[0].url
 
 
 def test_sync_mode_answers_with_data_and_keeps_nothing(context: LocalContext) -> None:

@@ -17,6 +17,7 @@ from tests.support.images import encoded, example_picture, person, zipped
 
 from tintype.catalog.fields import File
 from tintype.catalog.flux_lora import FluxLoraInput
+from tintype.catalog.flux_lora_fast_training import FastTrainingInput
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput, TrainerOutput
 from tintype.dataset import DatasetOptions
 from tintype.dataset.subject import find_face, whole
@@ -25,7 +26,7 @@ from tintype.jobs import generate_flux as draw_flux
 from tintype.jobs.local import LocalContext
 from tintype.jobs.lora_training import open_photos
 from tintype.jobs.resident_models import ResidentModels
-from tintype.jobs.train_portrait import plan_of, run
+from tintype.jobs.train_portrait import plan_of, run, run_fast
 from tintype.lora.read import read_lora
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
@@ -264,3 +265,38 @@ def _base64(path: Path) -> str:
     import base64
 
     return base64.b64encode(path.read_bytes()).decode()
+
+
+@pytest.mark.parametrize(
+    ("given", "crop", "masks"),
+    [
+        ({}, True, True),
+        ({"create_masks": False}, True, False),
+        ({"is_style": True}, False, False),
+        ({"is_input_format_already_preprocessed": True}, False, False),
+    ],
+)
+def test_fast_training_is_the_portrait_trainer_with_its_choices_made(
+    given: dict[str, Any], crop: bool, masks: bool
+) -> None:
+    asked = FastTrainingInput.model_validate(
+        {"images_data_url": "data:,", "trigger_word": "ohwx", "data_archive_format": "tar", **given}
+    ).as_portrait()
+    assert (asked.images_data_url, asked.trigger_phrase, asked.data_archive_format) == ("data:,", "ohwx", "tar")
+    assert (asked.steps, asked.subject_crop, asked.create_masks) == (1000, crop, masks)
+    usual = PortraitTrainerInput(images_data_url="data:,")
+    assert asked.steps * asked.learning_rate == pytest.approx(usual.steps * usual.learning_rate)
+
+
+def test_fast_training_hands_over_what_fals_does(models: ResidentModels, tmp_path: Path) -> None:
+    context = LocalContext(tmp_path, load_settings(), resident_models=models)
+    url = context.offer(archive(tmp_path / "photos.zip"))
+    given = {"images_data_url": url, "trigger_word": "drawn by TOK", "steps": 2, "is_style": True}
+    output = run_fast(FastTrainingInput.model_validate(given), context)
+    assert output.debug_preprocessed_output is None
+    assert read_lora(local(output.diffusers_lora_file), FLUX_KEYS).pairs
+    config = json.loads(local(output.config_file).read_text())
+    assert config["endpoint"] == "fal-ai/flux-lora-fast-training"
+    assert (config["requested"]["is_style"], config["trigger_phrase"]) == (True, "drawn by TOK")
+    report = json.loads(local(File(**config["report"])).read_text())
+    assert [entry["caption"] for entry in report["kept"]] == ["drawn by TOK smiling", "drawn by TOK", "drawn by TOK"]

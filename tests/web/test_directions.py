@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable
@@ -119,6 +120,59 @@ def test_a_guessed_url_of_an_endpoint_is_answered_with_the_true_one_which_works(
     assert answer.status_code == 404, answer.text
     assert urls_in(answer) == [f"{server.origin}{meant}."]
     assert client.post(meant, json={}).status_code == 422  # which says what it lacks
+
+
+DOORS = [
+    ("POST", "/queue/{id}", {}),
+    ("POST", "/{id}", {}),
+    ("POST", "/run/{id}", {}),
+    ("GET", "/run/{id}", {}),
+    ("POST", "/run/{id}/stream", {}),
+    ("GET", "/models/{id}/llms.txt", {}),
+    ("GET", "/api/openapi/queue/openapi.json?endpoint_id={id}", {}),
+    ("GET", "/v1/models?endpoint_id={id}", {}),
+    ("GET", "/v1/models/pricing?endpoint_id={id}", {}),
+    ("POST", "/v1/models/pricing/estimate",
+     {"estimate_type": "unit_price", "endpoints": {"{id}": {"unit_quantity": 1}}}),
+    ("POST", "/mcp", {"name": "get_model_schema", "arguments": {"endpoint_id": "{id}"}}),
+    ("POST", "/mcp", {"name": "submit_job", "arguments": {"endpoint_id": "{id}", "input": {}}}),
+    ("POST", "/mcp", {"name": "inspect_dataset", "arguments": {"endpoint_id": "{id}", "images_data_url": "data:,"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("endpoint_id", "told"),
+    [
+        ("fal-ai/flux-lora/inpainting", "generated from words alone. The nearest here is fal-ai/flux-lora."),
+        (
+            "fal-ai/flux-krea-trainer",
+            "The nearest here are fal-ai/flux-lora-portrait-trainer and fal-ai/flux-lora-fast",
+        ),
+        ("fal-ai/kling-video/v2/master", "not found. Only images are made here."),
+        ("fal-ai/flux-loras", "Did you mean fal-ai/flux-lora?"),
+        ("who/knows", "There are: fal-ai/flux-lora-portrait-trainer, "),
+    ],
+)
+@pytest.mark.parametrize(("method", "path", "body"), DOORS)
+def test_every_door_says_why_there_is_no_such_endpoint_and_what_is_nearest(
+    client: httpx.Client, method: str, path: str, body: dict[str, Any], endpoint_id: str, told: str
+) -> None:
+    sent = json.loads(json.dumps(body).replace("{id}", endpoint_id))
+    if path == "/mcp":
+        sent = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": sent}
+    answer = client.request(method, path.format(id=endpoint_id), json=sent if method == "POST" else None)
+    said = answer.json()
+    if path == "/mcp":
+        assert said["result"]["isError"]
+        said = said["result"]["structuredContent"]
+    else:
+        assert answer.status_code == 404
+    if path.startswith("/v1/"):
+        assert said["error"]["type"] == "not_found"
+        assert told in said["error"]["message"]
+    else:
+        assert (said["status"], said["error_type"], said["detail"]) == ("NOT_FOUND", "not_found", said["message"])
+        assert told in said["message"]
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/cdn/files/x", "/rest/nothing", "/v1", "/queue", "/queue/one"])

@@ -108,7 +108,7 @@ def items(client: httpx.Client, **given: Any) -> list[str]:
 def test_the_gallery_is_searched_and_paged(stranger: httpx.Client) -> None:
     every = [endpoint.id for endpoint in catalog.ENDPOINTS]
     assert items(stranger) == items(stranger, total=100) == every
-    assert [item for page in (1, 2, 3, 4) for item in items(stranger, page=page, size=2)] == every
+    assert [item for page in range(1, 9) for item in items(stranger, page=page, size=2)] == every
     assert items(stranger, page=99) == []
     assert items(stranger, categories="training") == [one.id for one in catalog.ENDPOINTS if one.category == "training"]
     assert items(stranger, keywords="custom model GENERATES") == [GENERATE]

@@ -72,7 +72,7 @@ def test_models_are_listed_searched_and_paged(client: httpx.Client) -> None:
     ("query", "found"),
     [
         ({"q": "Portrait LORA"}, {TRAINER}),
-        ({"category": "training", "q": "flux"}, {TRAINER}),
+        ({"category": "training", "q": "flux person"}, {TRAINER, "fal-ai/flux-lora-fast-training"}),
         ({"endpoint_id": f"{FLUX},{TRAINER}"}, {FLUX, TRAINER}),
         ({"endpoint_id": [FLUX, "no/such"]}, {FLUX}),
         ({"endpoint_id": "fal-ai/ideogram-v4-trainer"}, {"ideogram/v4/trainer"}),  # by an alias

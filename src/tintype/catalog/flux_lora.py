@@ -1,8 +1,9 @@
-"""`fal-ai/flux-lora`: images from FLUX.1 [dev] with any number of LoRAs, or none."""
+"""`fal-ai/flux/dev` and `fal-ai/flux-lora`: images from FLUX.1 [dev], with any number of LoRAs, or none."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -22,20 +23,25 @@ class LoraWeight(BaseModel):
     scale: float = Field(1.0, ge=0, le=4, allow_inf_nan=False, description="How strongly it is applied.")
 
 
-class FluxLoraInput(EndpointInput):
+class FluxInput(EndpointInput):
     """Holds fal's published inputs and defaults."""
 
     prompt: str = Field(max_length=10_000, description="What to generate.")
     image_size: ImageSizeName | ImageSize = Field("landscape_4_3", description="A size by name, or width and height.")
     num_inference_steps: int = Field(28, ge=1, le=50, description="Steps of the sampler.")
     seed: Seed | None = Field(None, description="Same seed, prompt and model: same image; -1 is chance.")
-    loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
     guidance_scale: float = Field(3.5, ge=0, le=35, description="How closely to follow the prompt.")
     sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
     num_images: int = Field(1, ge=1, le=4, description="How many images to generate.")
     enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
     output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the images.")
     acceleration: Literal["none", "regular", "high"] = Field("none", description="Accepted for compatibility.")
+
+
+class FluxLoraInput(FluxInput):
+    """Holds the same inputs, and LoRAs."""
+
+    loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
 
 
 class FluxLoraOutput(EndpointOutput):
@@ -48,11 +54,11 @@ class FluxLoraOutput(EndpointOutput):
     prompt: str
 
 
-def _megapixels(input: FluxLoraInput) -> float:
+def _megapixels(input: FluxInput) -> float:
     return float(input.num_images * math.ceil(area_of(input.image_size) / MEGAPIXEL))
 
 
-def _operations(input: FluxLoraInput) -> float:
+def _operations(input: FluxInput) -> float:
     steps, images = input.num_inference_steps, input.num_images
     return operations.generating("flux", area_of(input.image_size), steps, images, guided=False)
 
@@ -71,4 +77,15 @@ FLUX_LORA = Endpoint(
     price=Price("megapixels", 0.035, "https://fal.ai/models/fal-ai/flux-lora", "2026-11-26", _megapixels),
     operations=_operations,
     examples=({"prompt": "a portrait of TOK, blue shirt, yellow background, smiling", "image_size": "square_hd"},),
+)
+
+FLUX_DEV = replace(
+    FLUX_LORA,
+    id="fal-ai/flux/dev",
+    aliases=("fal-ai/flux-1/dev",),
+    title="Images from FLUX.1 [dev]",
+    description="Generates images from a prompt with FLUX.1 [dev].",
+    input=FluxInput,
+    tags=("text-to-image",),
+    price=Price("megapixels", 0.025, "https://fal.ai/models/fal-ai/flux-1/dev/llms.txt", "2026-11-27", _megapixels),
 )

@@ -12,7 +12,7 @@ from tintype.catalog.fields import File, FileUrl, OptionalFileUrl, Seed
 from tintype.catalog.price import MEGAPIXEL, Price
 
 LEAST_BILLED_STEPS = 1000  # fal bills as many for a shorter run
-_MEAN_AREA = 0.6 * MEGAPIXEL  # pixels: of 512, 768 and 1024, each squared
+MEAN_AREA = 0.6 * MEGAPIXEL  # pixels: of 512, 768 and 1024, each squared
 MOST_KEPT_CHECKPOINTS = 100  # each is a LoRA on the disk, and images to generate
 
 
@@ -26,6 +26,7 @@ def _kept_within_bounds(every: int | None, info: ValidationInfo) -> int | None:
 
 
 CheckpointEvery = Annotated[int, Field(ge=1, le=40_000), AfterValidator(_kept_within_bounds)]
+ArchiveFormat = Literal["zip", "tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"]
 SamplePrompt = Annotated[str, Field(max_length=10_000)]
 
 
@@ -44,9 +45,7 @@ class PortraitTrainerInput(EndpointInput):
     multiresolution_training: bool = Field(True, description="Train on 512, 768 and 1024 px areas of each photo.")
     subject_crop: bool = Field(True, description="Crop each photo to its subject.")
     create_masks: bool = Field(False, description="Weigh the loss to the subject rather than the background.")
-    data_archive_format: Literal["zip", "tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"] | None = Field(
-        None, description="Format of the archive; inferred when absent."
-    )
+    data_archive_format: ArchiveFormat | None = Field(None, description="Format of the archive; inferred when absent.")
     resume_from_checkpoint: OptionalFileUrl = Field("", description="URL of an earlier LoRA to go on from.")
     rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
     seed: Seed = Field(0, description="Seed of the run; -1 is chance (an extension of tintype).")
@@ -71,7 +70,7 @@ class TrainerOutput(EndpointOutput):
 
 
 def _operations(input: PortraitTrainerInput) -> float:
-    return operations.training("flux", _MEAN_AREA if input.multiresolution_training else MEGAPIXEL, input.steps)
+    return operations.training("flux", MEAN_AREA if input.multiresolution_training else MEGAPIXEL, input.steps)
 
 
 PORTRAIT_TRAINER = Endpoint(

@@ -11,7 +11,7 @@ from tintype.catalog.custom_models import ModelStatus, checked_name
 from tintype.cli.data import SEARCHED, DataDir, only_one, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import say, show_json, show_table
-from tintype.errors import BadRequest, NotFound
+from tintype.errors import BadRequest
 from tintype.files import Objects
 from tintype.installation import ServerInfo
 from tintype.settings import Settings, load_settings
@@ -32,10 +32,7 @@ def describe(endpoint_id: Annotated[str, typer.Argument(help="Id of an endpoint.
     """Print what an endpoint takes and returns, and programs that call it: the page that its server has."""
     from tintype.web import llms  # with all that answers over HTTP
 
-    endpoint = catalog.find(endpoint_id)
-    if endpoint is None:
-        known = ", ".join(one.id for one in catalog.ENDPOINTS)
-        raise NotFound(f"There is no endpoint {endpoint_id!r}.", remedy=f"There are: {known}.")
+    endpoint = catalog.get(endpoint_id)
     settings = load_settings(data_dir=data_dir)
     serving = ServerInfo.read(settings.data_dir)
     origin = settings.public_url or f"http://{serving.server if serving else f'{settings.host}:{settings.port}'}"

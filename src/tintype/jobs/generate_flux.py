@@ -1,19 +1,20 @@
-"""`fal-ai/flux-lora`: images from FLUX with LoRAs or without."""
+"""`fal-ai/flux/dev` and `fal-ai/flux-lora`: images from FLUX without LoRAs or with them."""
 
 from __future__ import annotations
 
 from tintype.catalog.fields import pixels_of
-from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput
+from tintype.catalog.flux_lora import FluxInput, FluxLoraInput, FluxLoraOutput
 from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.job import JobContext
 from tintype.jobs.images import answered, lora_requests, seeds_for, timed
 from tintype.jobs.resident_models import resident_models
 
 
-def run(input: FluxLoraInput, context: JobContext) -> FluxLoraOutput:
+def run(input: FluxInput, context: JobContext) -> FluxLoraOutput:
     """Generates `num_images` images; image k is that of seed + k alone."""
     flux = resident_models(context).inference(FluxInference)
-    remarks = flux.apply_loras(lora_requests(input.loras, context))
+    loras = input.loras if isinstance(input, FluxLoraInput) else []
+    remarks = flux.apply_loras(lora_requests(loras, context))
     for remark in (*remarks, *flux.family.remarks):
         context.log(remark, "WARN")
 

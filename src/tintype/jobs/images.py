@@ -14,7 +14,7 @@ import PIL.Image
 
 from tintype.catalog import File, Image
 from tintype.catalog.fields import CHANCE_SEEDS, SEEDS
-from tintype.catalog.flux_lora import FluxLoraInput, FluxLoraOutput, LoraWeight
+from tintype.catalog.flux_lora import FluxInput, FluxLoraOutput, LoraWeight
 from tintype.catalog.ideogram_v4 import IdeogramInput
 from tintype.errors import about_input
 from tintype.files.disk import write_file
@@ -85,7 +85,7 @@ def as_image(file: File, image: PIL.Image.Image) -> Image:
 
 def answered(
     kind: type[AnyOutput],
-    input: FluxLoraInput | IdeogramInput,
+    input: FluxInput | IdeogramInput,
     generated: tuple[list[PIL.Image.Image], float],
     seeds: Sequence[int],
     prompt: str,

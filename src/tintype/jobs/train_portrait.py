@@ -1,9 +1,11 @@
-"""`fal-ai/flux-lora-portrait-trainer`: photos of a person in, a LoRA that shows them out."""
+"""`fal-ai/flux-lora-portrait-trainer`, and `fal-ai/flux-lora-fast-training`: photos in, a LoRA of FLUX out."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tintype.catalog import Endpoint, EndpointInput
+from tintype.catalog.flux_lora_fast_training import FAST_TRAINING, FastTrainingInput, FastTrainingOutput
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput, TrainerOutput
 from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions
 from tintype.errors import about_input
@@ -22,21 +24,35 @@ from tintype.training.plan import Plan
 
 
 def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
-    """Trains, exports, proves, and only then answers."""
+    """Trains a portrait, exports, proves, and only then answers."""
+    prompt = f"a portrait of {input.trigger_phrase or 'a person'}"
+    title = f"Portrait of {input.trigger_phrase}" if input.trigger_phrase else "Portrait"
+    return _train(PORTRAIT_TRAINER, input, input, prompt, title, context)
+
+
+def run_fast(input: FastTrainingInput, context: JobContext) -> FastTrainingOutput:
+    """Trains a person, a thing or a style, likewise."""
+    prompt = input.trigger_word or "a photo"
+    trained = _train(FAST_TRAINING, input, input.as_portrait(), prompt, input.trigger_word or "LoRA", context)
+    return FastTrainingOutput(**dict(trained))
+
+
+def _train(
+    endpoint: Endpoint, asked: EndpointInput, input: PortraitTrainerInput, prompt: str, title: str, context: JobContext
+) -> TrainerOutput:
     flux = resident_models(context).family(FluxFamily)
     context.log(f"Base model: {flux.name}; {flux.weights.why}.")
     plan = plan_of(input, flux)
     with about_input("optimizer"):
         check_usable(plan.optimizer, flux.device)
-    prompt = f"a portrait of {input.trigger_phrase or 'a person'}"
     recipe = Recipe(
-        PORTRAIT_TRAINER,
-        input,
+        endpoint,
+        asked,
         flux,
         plan,
         rank=input.rank,
         learning_rate=input.learning_rate,
-        title=f"Portrait of {input.trigger_phrase}" if input.trigger_phrase else "Portrait",
+        title=title,
         trigger=input.trigger_phrase,
         resolution="1024x1024",
         samples=Samples(input.sample_prompts or [prompt], input.seed, FluxInference),

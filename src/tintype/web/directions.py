@@ -7,7 +7,6 @@ Whether there is a request of that id is told to its owner alone.
 
 from __future__ import annotations
 
-import difflib
 import re
 
 from starlette.requests import Request as HttpRequest
@@ -31,7 +30,6 @@ _ASKED = {
     "logs": ("GET", "/status?logs=1"),
     "status": ("GET", "/status"),
 }
-_LONGEST_PATH = 200  # characters that are compared
 _ANY_APP = "{owner}/{alias}"
 
 
@@ -41,14 +39,25 @@ def request_urls(queue_url: str, request: Request) -> dict[str, str]:
     return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
 
 
-async def directions(http: HttpRequest) -> str:
-    """Says what a URL that leads nowhere was probably meant for, and where that is; "" where nobody can know."""
+async def directions(http: HttpRequest, endpoint_id: str = "") -> str:
+    """Says what a URL that leads nowhere was probably meant for, and where that is; "" where nobody can know.
+
+    Where it was to hold an endpoint's id, also what is merely near that.
+    """
     path = http.scope["path"]
     request_id = next((found[1] for pattern in _IDS if (found := pattern.search(path))), None)
     if request_id is None:
-        nearest = nearest_endpoint(path)
-        part = "run" if "run" in path.split("/") else "queue"
-        return f"Did you mean {nearest}? It takes POST {http.state.origin}/{part}/{nearest}." if nearest else ""
+        parts = path.strip("/").split("/")
+        name = endpoint_id or "/".join(parts[parts[0] in PREFIXES :])
+        near = catalog.nearest(name)
+        if catalog.find(name) or not (near.is_meant or endpoint_id):
+            return ""
+        if not near.endpoints:
+            return near.sentence
+        part = "run" if "run" in parts else "queue"
+        first = near.endpoints[0].id
+        takes = "It" if len(near.endpoints) == 1 else first
+        return f"{near.sentence} {takes} takes POST {http.state.origin}/{part}/{first}."
     words = path.split("/")
     method, suffix = next((_ASKED[word] for word in _ASKED if word in words), ("GET", ""))
     if http.method == "DELETE":
@@ -57,16 +66,6 @@ async def directions(http: HttpRequest) -> str:
     app = await _app_of_own(http, request_id) or next(iter(named), _ANY_APP)
     said = f"Did you mean {method} {_base(queue_url_of(http, http.state.origin), app, request_id)}{suffix}?"
     return said if app != _ANY_APP else f"{said} {_ANY_APP} are the first two parts of its endpoint's id."
-
-
-def nearest_endpoint(path: str) -> str:
-    """Finds the endpoint whose id or alias a path holds, or else resembles; "" for none, and for the id itself."""
-    parts = path.strip("/").split("/")
-    name = "/".join(parts[parts[0] in PREFIXES :])[:_LONGEST_PATH]
-    held = [known for known in _names() if f"/{known}/" in f"/{name}/"]
-    if name in held:
-        return ""
-    return max(held, key=len, default="") or next(iter(difflib.get_close_matches(name, _names(), n=1)), "")
 
 
 def _names() -> list[str]:

@@ -125,7 +125,7 @@ async def recommend_model(asked: ToolCall, task: Words) -> Json:
 async def get_model_schema(asked: ToolCall, endpoint_id: EndpointId) -> Json:
     """Tells what a model takes and returns, as JSON schemas, with an example of its input."""
     document = await asked.ask(openapi.endpoint_document, query={"endpoint_id": endpoint_id})
-    endpoint, schemas = _endpoint(endpoint_id), document["components"]["schemas"]
+    endpoint, schemas = catalog.get(endpoint_id), document["components"]["schemas"]
     names = {part: openapi.name_of(endpoint, part) for part in ("Input", "Output")}
     return {
         **_brief(endpoint),
@@ -142,7 +142,7 @@ async def get_pricing(
     asked: ToolCall, endpoint_ids: Annotated[list[EndpointId], Field(min_length=1, max_length=50)]
 ) -> Json:
     """Tells what a unit of each model costs at fal; here nothing is charged, and the account stays at zero."""
-    named = ",".join(_endpoint(name).id for name in endpoint_ids)
+    named = ",".join(catalog.get(name).id for name in endpoint_ids)
     return await asked.ask(platform.list_prices, query={"endpoint_id": named})
 
 
@@ -239,7 +239,7 @@ async def inspect_dataset(
 ) -> Json:
     """Tells what a training would make of an archive of photos, before it is trained: what is kept, left out and
     repaired, captions, faces, and what a person should know. Costs seconds, not minutes."""
-    given = _endpoint(endpoint_id).parse({**input, "images_data_url": images_data_url})
+    given = catalog.get(endpoint_id).parse({**input, "images_data_url": images_data_url})
     return await mcp_files.inspect_archive(asked, given)
 
 
@@ -311,14 +311,6 @@ def _id(request_id: str, url: str) -> str:
     if not request_id and named is None:
         raise BadRequest("No request is named.", remedy="Send the request_id that submit_job returned.")
     return request_id or (named[1] if named else "")
-
-
-def _endpoint(name: str) -> Endpoint:
-    endpoint = catalog.find(name)
-    if endpoint is None:
-        known = ", ".join(one.id for one in catalog.ENDPOINTS)
-        raise BadRequest(f"There is no model {name[:200]!r}.", remedy=f"There are: {known}.")
-    return endpoint
 
 
 def _brief(endpoint: Endpoint) -> Json:

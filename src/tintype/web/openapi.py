@@ -19,8 +19,7 @@ from starlette.routing import Route
 
 from tintype import __version__, catalog
 from tintype.catalog import Endpoint
-from tintype.errors import BadRequest, Json, NotFound
-from tintype.web.directions import nearest_endpoint
+from tintype.errors import BadRequest, Json
 from tintype.web.operation import Operation
 from tintype.web.platform_schema import PlatformError
 from tintype.web.responses import json_response
@@ -94,11 +93,7 @@ async def endpoint_document(call: Call) -> Response:
     name = call.http.query_params.get("endpoint_id", "").strip().strip("/")
     if not name:
         raise BadRequest("No endpoint is named.", remedy=f"Send ?endpoint_id={catalog.ENDPOINTS[0].id}.")
-    endpoint = catalog.find(name)
-    if endpoint is None:
-        nearest = nearest_endpoint(name)
-        raise NotFound(f"There is no endpoint {name[:200]!r}.", remedy=f"Did you mean {nearest}?" if nearest else "")
-    return json_response(queue_document(call, endpoint, name))
+    return json_response(queue_document(call, catalog.get(name), name))
 
 
 def queue_document(call: Call, endpoint: Endpoint, name: str) -> Json:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from tintype import catalog
 from tintype.catalog import Endpoint
 from tintype.catalog.price import CURRENCY
-from tintype.errors import BadRequest, Forbidden, Json, NotFound
+from tintype.errors import BadRequest, Forbidden, Json
 from tintype.store.records import Scope
 from tintype.web import platform_schema as schema
 from tintype.web.openapi import queue_document
@@ -26,6 +26,8 @@ _RELEASED = datetime(2026, 11, 1, tzinfo=UTC).timestamp()  # of the endpoints: n
 async def list_models(call: Call, query: schema.ModelsQuery) -> schema.ModelsAnswer:
     """Answers `GET /v1/models`."""
     _only(query.expand, {"openapi-3.0", "enterprise_status"})
+    if query.endpoint_id and not any(map(catalog.find, query.endpoint_id)):
+        catalog.get(query.endpoint_id[0])
     found = [endpoint for endpoint in catalog.ENDPOINTS if _fits(endpoint, query)]
     shown = found[query.offset : query.offset + query.limit]
     return schema.ModelsAnswer(
@@ -37,7 +39,7 @@ async def list_models(call: Call, query: schema.ModelsQuery) -> schema.ModelsAns
 @operation()
 async def list_prices(call: Call, query: schema.PricingQuery) -> schema.PricingAnswer:
     """Answers `GET /v1/models/pricing`."""
-    prices = [_price(call, _endpoint(name)) for name in dict.fromkeys(query.endpoint_id)]
+    prices = [_price(call, catalog.get(name)) for name in dict.fromkeys(query.endpoint_id)]
     return schema.PricingAnswer(prices=prices, next_cursor=None, has_more=False)
 
 
@@ -48,12 +50,14 @@ async def estimate(call: Call, body: schema.EstimateBody) -> schema.EstimateAnsw
     total = 0.0
     if isinstance(body, schema.UnitEstimate):
         for name, units in body.endpoints.items():
-            total += units.unit_quantity * call.services.price_of(_endpoint(name).id).price
+            total += units.unit_quantity * call.services.price_of(catalog.get(name).id).price
     elif isinstance(body, schema.HistoricalEstimate):
         for name, calls in body.endpoints.items():
-            total += calls.call_quantity * await _usual_cost(call, _endpoint(name))
+            total += calls.call_quantity * await _usual_cost(call, catalog.get(name))
     else:
-        runs = {name: await estimate_run(call, _endpoint(name), given.input) for name, given in body.endpoints.items()}
+        runs = {
+            name: await estimate_run(call, catalog.get(name), given.input) for name, given in body.endpoints.items()
+        }
         total = sum(run.cost * body.endpoints[name].call_quantity for name, run in runs.items())
         told["estimates"] = list(runs.values())
     return schema.EstimateAnswer(**told, total_cost=round(total, 6))
@@ -206,13 +210,6 @@ def _price(call: Call, endpoint: Endpoint) -> schema.EndpointPrice:
         source=price.source,
         date=price.date,
     )
-
-
-def _endpoint(name: str) -> Endpoint:
-    endpoint = catalog.find(name)
-    if endpoint is None:
-        raise NotFound(f"There is no endpoint {name[:200]!r}.", remedy="GET /v1/models lists them.")
-    return endpoint
 
 
 def _only(expand: list[str], known: set[str]) -> None:

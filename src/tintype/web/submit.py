@@ -10,7 +10,7 @@ from starlette.responses import Response
 from tintype import catalog
 from tintype.catalog import Endpoint
 from tintype.catalog.custom_models import MakesModel, UsesModel
-from tintype.errors import Json, NotFound
+from tintype.errors import Json
 from tintype.files import internal_url, own_file
 from tintype.files.disk import check_room
 from tintype.store.records import CustomModel, NewModel, NewRequest, Request, Status
@@ -50,13 +50,9 @@ async def describe_accepted(call: Call, request: Request) -> Json:
 async def endpoint_of(call: Call) -> Endpoint:
     """Finds the endpoint of a URL. Raises NotFound, saying what was probably meant."""
     name = call.params["endpoint"]
-    endpoint = catalog.find(name)
-    if endpoint is not None:
+    if endpoint := catalog.find(name):
         return endpoint
-    known = ", ".join(endpoint.id for endpoint in catalog.ENDPOINTS)
-    raise NotFound(
-        f"Application {name[:200]!r} not found.", remedy=await directions(call.http) or f"There are: {known}."
-    )
+    raise catalog.not_found(name, await directions(call.http, name))
 
 
 async def accept(call: Call, *, sync: bool, body: Body | None = None) -> tuple[Request, str]:
