@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,8 @@ from tests.support.shared import started_once
 os.umask(
     0o077
 )  # as make_data_dir does here sooner or later; servers that tests start get 022, and see to it themselves
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in a shell's background: what tests start has to hear it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:  # one worker for each core, so one thread for each, in child processes as well
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

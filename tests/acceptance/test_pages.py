@@ -70,7 +70,13 @@ def fetched(printed: str, name: str) -> bytes:
     return httpx.get(url[0], trust_env=False).raise_for_status().content
 
 
-@pytest.mark.parametrize("trainer", TRAINERS)
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        pytest.param(PORTRAIT, id=PORTRAIT.page),
+        pytest.param(IDEOGRAM, id=IDEOGRAM.page, marks=pytest.mark.long),  # a hundred steps, as other tests take
+    ],
+)
 def test_a_trainers_page_trains(trainer: Trainer, paste: Paste, dataset: str) -> None:
     printed = paste(node(), trainer.with_dataset("subscribe", dataset, steps=trainer.least_steps))
     assert "diffusers_lora_file" in printed

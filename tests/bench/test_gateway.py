@@ -14,7 +14,8 @@ def test_polls_and_submits_are_answered_counted_and_told_what_they_cost(tmp_path
     with gateway.serving(tmp_path, 0.3, alone=True) as served:
         request_id = served.store(gateway.running_request)
         status = f"{gateway.TRAINER}/requests/{request_id}/status?logs="
-        polls = served.load(served.head("GET", status + "true"))
+        tries = (served.load(served.head("GET", status + "true")) for _ in range(20))
+        polls = next(answered for answered in tries if answered["codes"])  # moments may pass on a busy machine
         assert polls["codes"].keys() == {"202"}
         assert polls["bytes"] > served.load(served.head("GET", status + "false"))["bytes"] + gateway.LINES * 100
         bodies = [json.dumps({"images_data_url": "https://example.com/a.zip", "steps": 20 + n}) for n in range(20)]
