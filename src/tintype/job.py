@@ -16,6 +16,7 @@ from tintype.catalog.custom_models import ModelReference
 from tintype.settings import Settings
 
 Level = Literal["DEBUG", "INFO", "WARN", "ERROR"]
+DRAIN_SECONDS = 20.0  # for a job to reach its next step and write a checkpoint, once this machine is being stopped
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from tests.support.wiretap import Wiretap, tapping
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    start = lambda: running(tmp_path_factory.mktemp("installation"), TLS_PORT="0")  # noqa: E731
+    start = lambda: running(  # noqa: E731
+        tmp_path_factory.mktemp("installation"), TLS_PORT="0", CHECKPOINT_SECONDS="5"
+    )
     with started_once(tmp_path_factory, "server", start) as started:
         yield started
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from tintype.training.checkpoint import TrainingState, restore, save
+from tintype.training.checkpoint import TrainingState, copy_state, restore
 
 
 def stepped(seed: int) -> tuple[torch.nn.Parameter, torch.optim.Optimizer, TrainingState]:
@@ -22,7 +22,7 @@ def stepped(seed: int) -> tuple[torch.nn.Parameter, torch.optim.Optimizer, Train
 
 def test_the_next_step_is_the_same_as_without_the_interruption(tmp_path: Path) -> None:
     weights, optimizer, state = stepped(0)
-    save(tmp_path, "mine", state, optimizer, tmp_path / "none")
+    copy_state("mine", state, optimizer, tmp_path / "none").write(tmp_path)
     other = torch.nn.Parameter(torch.zeros(50))
     again, fresh = torch.optim.AdamW([other], lr=0.1, fused=True), TrainingState.new(other.data)
     assert restore(tmp_path, "mine", fresh, again, tmp_path / "kept")
@@ -37,7 +37,7 @@ def test_the_next_step_is_the_same_as_without_the_interruption(tmp_path: Path) -
 
 def test_a_strangers_checkpoint_changes_nothing(tmp_path: Path) -> None:
     _, optimizer, state = stepped(0)
-    save(tmp_path, "mine", state, optimizer, tmp_path / "none")
+    copy_state("mine", state, optimizer, tmp_path / "none").write(tmp_path)
     other, again, fresh = stepped(1)
     before = other.detach().clone()
     assert not restore(tmp_path, "another", fresh, again, tmp_path / "kept")
@@ -49,5 +49,5 @@ def test_a_run_whose_every_step_was_skipped_can_be_kept_too(tmp_path: Path) -> N
     weights = torch.nn.Parameter(torch.ones(5))
     optimizer = torch.optim.AdamW([weights], lr=0.1, fused=True)
     state = TrainingState.new(weights.data)
-    save(tmp_path, "mine", state, optimizer, tmp_path / "none")
+    copy_state("mine", state, optimizer, tmp_path / "none").write(tmp_path)
     assert restore(tmp_path, "mine", state, optimizer, tmp_path / "kept")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
 from tintype.training.loop import Plan, Trained, train
 
-PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2, checkpoint_seconds=1e9)
+PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2)
 SIZES = (Bucket(512, 512), Bucket(512, 256))
 
 
@@ -71,6 +72,7 @@ def run(
     plan: Plan = PLAN,
     *,
     kill_after: int | None = None,
+    checkpoint_seconds: float = 1e9,
     **signals: int,
 ) -> tuple[Trained, LocalContext]:
     """Trains a new adapter in `folder`; `kill_after`, `cancel_after`, `drain_after` name steps."""
@@ -81,7 +83,8 @@ def run(
         if step == kill_after:
             raise Killed
 
-    context = LocalContext(folder, load_settings(), resident_models=models, on_progress=on_progress)
+    settings = load_settings(checkpoint_seconds=checkpoint_seconds)
+    context = LocalContext(folder, settings, resident_models=models, on_progress=on_progress)
     flux = models.family(FluxFamily)
     return train(flux, adapter_for(flux), cache, plan, context, snapshot_dir=folder / "kept"), context
 
@@ -155,6 +158,39 @@ def test_an_attempt_that_finds_all_steps_done_says_so(models: ResidentModels, ca
         snapshot_dir=tmp_path / "kept",
     )
     assert told == [(PLAN.steps, PLAN.steps)]
+
+
+def test_a_slow_disk_does_not_slow_the_steps(
+    models: ResidentModels, cache: Cache, unbroken: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first checkpoint is not written before three more steps were taken."""
+    taken, held, put_path = threading.Event(), [], Objects.put_path
+
+    def slowly(self: Objects, key: str, path: Path, *, move: bool = False) -> int:
+        held.append(taken.wait(60))
+        return put_path(self, key, path, move=move)
+
+    monkeypatch.setattr(Objects, "put_path", slowly)
+    context = LocalContext(
+        tmp_path,
+        load_settings(),
+        resident_models=models,
+        on_progress=lambda step, *_: taken.set() if step == 7 else None,
+    )
+    flux, plan = models.family(FluxFamily), replace(PLAN, checkpoint_steps=4)
+    trained = train(flux, adapter_for(flux), cache, plan, context, snapshot_dir=tmp_path / "kept")
+    assert held[0], "steps were taken meanwhile"
+    assert torch.equal(weights_of(trained), weights_of(unbroken))
+    found = context.checkpoint.latest()
+    assert found is not None
+    assert found.step == PLAN.steps, "the last one was waited for"
+
+
+def test_time_alone_makes_a_checkpoint_due(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(models, cache, tmp_path, checkpoint_seconds=0, kill_after=4)
+    resumed, _ = run(models, cache, tmp_path)
+    assert 1 <= resumed.resumed_from <= 3
 
 
 class OnFullDisk(ObjectCheckpoints):

@@ -6,8 +6,10 @@ There is no random state to keep: batches and noise are functions of seed and st
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -42,16 +44,41 @@ class TrainingState:
         return cls(weights, weights.clone())
 
 
-def save(
-    folder: Path, identity: str, state: TrainingState, optimizer: torch.optim.Optimizer, snapshot_dir: Path
-) -> None:
-    """Writes into an empty folder, files of `snapshot_dir` included; whoever calls makes it appear atomically."""
+@dataclass(frozen=True)
+class StateCopy:
+    """A run's state as it was at one step, while steps go on. `copied` has happened once the tensors are complete."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: str
+    snapshots: list[Path]
+    copied: Any = None
+
+    def write(self, folder: Path) -> None:
+        """Writes into an empty folder, snapshots included; whoever calls makes it appear atomically."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        write_tensors(self.tensors, folder / _TENSORS)
+        write_file(folder / _FACTS, self.facts)
+        _link_all(self.snapshots, folder / _SNAPSHOTS)
+
+
+def copy_state(identity: str, state: TrainingState, optimizer: torch.optim.Optimizer, snapshot_dir: Path) -> StateCopy:
+    """Copies what a checkpoint holds into this computer's memory; a GPU copies by itself, before its next step."""
     moments = {f"{_OPTIMIZER}{name}": tensor for name, tensor in to_tensors(optimizer).items()}
     tensors = {"weights": state.weights, "average": state.average, **moments}
-    write_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
-    facts = {"identity": identity, **{name: getattr(state, name) for name in _COUNTED}}
-    write_file(folder / _FACTS, json.dumps(facts))
-    _link_all(snapshot_dir, folder / _SNAPSHOTS)
+    copies = {name: _copied(tensor.detach()) for name, tensor in tensors.items()}
+    facts = json.dumps({"identity": identity, **{name: getattr(state, name) for name in _COUNTED}})
+    copied = torch.cuda.current_stream(state.weights.device).record_event() if state.weights.is_cuda else None
+    return StateCopy(copies, facts, [*snapshot_dir.glob("*")], copied)
+
+
+def _copied(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_cuda:
+        return tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
+    try:
+        return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+    except RuntimeError:  # not so much memory can be pinned
+        return tensor.cpu().contiguous()
 
 
 def restore(
@@ -66,15 +93,15 @@ def restore(
     state.average.copy_(tensors["average"])
     for name in _COUNTED:
         setattr(state, name, facts[name])
-    _link_all(folder / _SNAPSHOTS, snapshot_dir)
+    _link_all((folder / _SNAPSHOTS).glob("*"), snapshot_dir)
     moments = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
     from_tensors(optimizer, {name.removeprefix(_OPTIMIZER): tensor for name, tensor in moments.items()})
     return True
 
 
-def _link_all(source: Path, target: Path) -> None:
+def _link_all(files: Iterable[Path], target: Path) -> None:
     """Files never change once written, so a second name is as good as a copy, and free."""
     target.mkdir(exist_ok=True)
-    for path in source.glob("*"):
+    for path in files:
         if not (target / path.name).exists():
             (target / path.name).hardlink_to(path)

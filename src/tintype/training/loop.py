@@ -16,19 +16,21 @@ from pathlib import Path
 
 import torch
 
-from tintype.errors import Drained, NonFiniteLoss, StorageFull, StorageUnavailable
-from tintype.job import JobContext
+from tintype.errors import Drained, NonFiniteLoss
+from tintype.job import DRAIN_SECONDS, JobContext
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
 from tintype.models.family import Family
 from tintype.training.cache import Cache
-from tintype.training.checkpoint import TrainingState, restore, save
+from tintype.training.checkpoint import TrainingState, copy_state, restore
+from tintype.training.checkpoint_writer import CheckpointWriter
 from tintype.training.plan import Plan
 from tintype.training.step import Stepper
 
 __all__ = ["MOST_BAD_STEPS", "Plan", "Trained", "train"]
 
 MOST_BAD_STEPS = 5  # non-finite losses in a row that end the run
+_DRAIN_SHARE = 0.75  # of the time to drain, for writing; a step may be under way before
 
 
 @dataclass
@@ -71,20 +73,22 @@ def train(
     started_at = run.state.step
     if started_at:
         context.progress(started_at, plan.steps)  # perhaps no step is left that would say so
-    try:
-        with run.stepper.prepared():
-            while True:
-                run.snapshot_if_due(on_snapshot)
-                run.checkpoint_if_due()
-                if run.state.step >= plan.steps:
-                    break
-                context.raise_if_cancelled()
-                rate = run.stepper.learning_rate(run.state.step)
-                loss = run.step()
-                context.progress(run.state.step, plan.steps, loss=loss, learning_rate=rate)
-    except Drained:
-        run.checkpoint()  # the request goes on elsewhere, from here
-        raise
+    with run.writer:
+        try:
+            with run.stepper.prepared():
+                while True:
+                    run.snapshot_if_due(on_snapshot)
+                    run.checkpoint_if_due()
+                    if run.state.step >= plan.steps:
+                        break
+                    context.raise_if_cancelled()
+                    rate = run.stepper.learning_rate(run.state.step)
+                    loss = run.step()
+                    context.progress(run.state.step, plan.steps, loss=loss, learning_rate=rate)
+        except Drained:
+            run.last_checkpoint()  # the request goes on elsewhere, from here
+            raise
+        run.writer.wait()
     return Trained(adapter.lora(run.state.average), run.state.losses, run.state.skipped, run.state.seconds, started_at)
 
 
@@ -99,8 +103,7 @@ class _Run:
         self.identity = _identity(family, adapter, cache, plan)
         self.state = TrainingState.new(adapter.weights.data)
         self.bad_in_a_row = 0
-        self.saved_at = time.monotonic()
-        self.saved_step = 0
+        self.writer = CheckpointWriter(context.checkpoint, context.settings.checkpoint_seconds, context.log)
         if (kept := context.checkpoint.latest()) is not None:
             if restore(kept.path, self.identity, self.state, self.stepper.optimizer, snapshot_dir):
                 context.log(f"Training goes on from step {self.state.step}.")
@@ -108,7 +111,7 @@ class _Run:
                 context.log(
                     "Training starts from the beginning: the checkpoint is of other photos, settings or weights."
                 )
-            self.saved_step = self.state.step
+            self.writer.saved_step = self.state.step
 
     def step(self) -> float:
         """Takes one optimiser step; returns its loss (NaN when it was skipped)."""
@@ -141,34 +144,30 @@ class _Run:
                 on_snapshot(step, self.adapter.lora(self.state.average))
 
     def checkpoint_if_due(self) -> None:
-        """Saves every so many steps or seconds, and after the last step: what follows takes minutes too."""
+        """Saves when it is time, and after the last step: what follows takes minutes too."""
         plan, step = self.plan, self.state.step
-        late = time.monotonic() - self.saved_at >= plan.checkpoint_seconds
-        if late or step % plan.checkpoint_steps == 0 or step >= plan.steps:
+        counted = plan.checkpoint_steps is not None and step % plan.checkpoint_steps == 0
+        if self.writer.is_due() or counted or step >= plan.steps:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Saves where the run is, unless that is kept already.
+        """Saves where the run is, while it goes on."""
+        state = self.state
+        self.writer.begin(
+            state.step, lambda: copy_state(self.identity, state, self.stepper.optimizer, self.snapshot_dir)
+        )
 
-        A full disk, or a bucket that is away, costs the checkpoint, not the run: it may be over by the next one.
-        """
-        if self.state.step == self.saved_step:
-            return
-        try:
-            self.context.checkpoint.save(
-                self.state.step,
-                lambda folder: save(folder, self.identity, self.state, self.stepper.optimizer, self.snapshot_dir),
-            )
-            self.saved_step = self.state.step
-        except (StorageFull, StorageUnavailable) as problem:
-            self.context.log(f"Step {self.state.step}: {problem.message} Training goes on without it.", "WARN")
-        self.saved_at = time.monotonic()
+    def last_checkpoint(self) -> None:
+        """Saves where the run is, if there is time for that, and waits for what is being saved."""
+        if self.writer.can_end_within(_DRAIN_SHARE * DRAIN_SECONDS):
+            self.checkpoint()
+        self.writer.wait()
 
 
 def _identity(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> str:
     """Of everything that decides what a step does: base, data, start, and settings. A checkpoint belongs to one."""
     start = hashlib.sha256(adapter.weights.detach().cpu().numpy().tobytes()).hexdigest()[:16]
-    cadence = {"checkpoint_steps", "checkpoint_seconds", "keep_every"}
+    cadence = {"checkpoint_steps", "keep_every"}
     if plan.decay_power == 0:
         cadence.add("steps")  # no step depends on how many there are
     settings = {name: value for name, value in plan.to_json().items() if name not in cadence}

@@ -71,7 +71,7 @@ def usable(device: torch.device) -> list[str]:
 
 
 def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Gives all that the optimiser knows, numbers included, as tensors on the CPU.
+    """Gives all that the optimiser knows, numbers included, as tensors, its own where it has them.
 
     Before its first step these are numbers only. Prodigy keeps its distance estimate beside the learning rate, so that
     numbers of the group are kept too.
@@ -80,7 +80,7 @@ def to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     found = {f"group.{name}": _number(value) for name, value in kept["param_groups"][0].items() if _is_number(value)}
     for name, value in kept["state"].get(0, {}).items():
         if isinstance(value, torch.Tensor):
-            found[f"state.{name}"] = value.detach().cpu().contiguous()
+            found[f"state.{name}"] = value.detach()
         elif _is_number(value):
             found[f"number.{name}"] = _number(value)
     return found

@@ -11,7 +11,7 @@ class Plan:
     """How to train. `learning_rate` is the effective one at its highest; 1 - (share of the run that is done), to the
     power `decay_power`, is what is left of it.
 
-    A checkpoint comes after `checkpoint_steps` or `checkpoint_seconds`, whichever is first.
+    A checkpoint comes when it is time (`checkpoint_writer`), and every `checkpoint_steps` where that is given.
     """
 
     steps: int
@@ -26,8 +26,7 @@ class Plan:
     ema_decay: float = 0.99
     autocast: bool = False
     optimizer: str = "adamw"
-    checkpoint_steps: int = 250
-    checkpoint_seconds: float = 30.0
+    checkpoint_steps: int | None = None
     keep_every: int | None = None
 
     def to_json(self) -> dict[str, Any]:

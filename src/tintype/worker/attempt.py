@@ -18,9 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tintype.devices import EnergyMeter
 from tintype.errors import Cancelled, Failure, LeaseLost, StorageFull
+from tintype.job import DRAIN_SECONDS
 from tintype.settings import Settings
 from tintype.store import Claim, Ending, LogLine, Store, StoredFile
-from tintype.worker.child_process import DRAIN_SECONDS, ChildProcess
+from tintype.worker.child_process import ChildProcess
 from tintype.worker.memory import too_little
 from tintype.worker.messages import AskFile, Cancel, FileAnswer, FromChild, Run, Stop
 from tintype.worker.progress import ProgressNotes

@@ -29,7 +29,6 @@ from tintype.worker.messages import FromChild, Stop, ToChild
 LONGEST_LINE = 1 << 30  # bytes; pictures returned as data URIs travel in one message
 TAIL_LINES = 20
 HEADING = b"--- "  # begins the line with which a child heads what a job prints
-DRAIN_SECONDS = 20.0  # for a job to reach its next step and write a checkpoint
 EXIT_SECONDS = 5.0  # for a child without work to end by itself
 
 # A person waits for a picture, nobody for one step of a training: under contention the picture goes first.

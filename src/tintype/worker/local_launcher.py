@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from tintype.job import DRAIN_SECONDS
 from tintype.processes import Lifeline
-from tintype.worker.child_process import DRAIN_SECONDS, EXIT_SECONDS
+from tintype.worker.child_process import EXIT_SECONDS
 from tintype.worker.launcher import LaunchPlan
 from tintype.worker.managed_process import ManagedProcess
 
