@@ -258,13 +258,14 @@ def test_of_connections_without_a_head_the_oldest_goes(
     start: Callable[..., WebServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "MOST_UNFINISHED", 20)
+    monkeypatch.setattr(server_module, "HEAD_SECONDS", 600.0)  # nothing goes for having taken long
     server = start(data_dir=tmp_path, auth="off")
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(connect(server)) for _ in range(60)]
         for connection in silent[-20:]:
             connection.sendall(b"GET /health HTTP/1.1\r\n")
         assert httpx.get(server.origin + "/health", trust_env=False).status_code == 200
-        silent[0].settimeout(30)
+        silent[0].settimeout(20)
         assert silent[0].recv(1) == b""
         silent[-1].sendall(b"Host: localhost\r\n\r\n")
         silent[-1].settimeout(30)
