@@ -23,6 +23,7 @@ HOST_PATTERNS: Mapping[str, str] = {
     "{labels:labels}falrun.com": "run",
     "rest.{labels:labels}fal.ai": "rest",
     "api.{labels:labels}fal.ai": "api",
+    "docs.{labels:labels}fal.ai": "docs",
     "{labels:labels}fal.media": "cdn",
 }
 

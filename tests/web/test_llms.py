@@ -99,6 +99,37 @@ def test_a_page_of_nothing_names_the_nearest(stranger: httpx.Client) -> None:
     assert "fal-ai/flux-lora" in answer.text
 
 
+def test_a_page_has_its_markdown_at_its_own_address_and_beside_it(stranger: httpx.Client) -> None:
+    pages = {
+        f"/models/{name}": f"/models/{name}/llms.txt" for one in catalog.ENDPOINTS for name in (one.id, *one.aliases)
+    }
+    for page, twin in {**pages, "/models": "/llms.txt"}.items():
+        assert (
+            text(stranger, f"{page}.md") == text(stranger, page) == text(stranger, f"{page}/") == text(stranger, twin)
+        )
+    for page, twin in {"/": "/llms.txt", "/docs/errors": "/docs/errors.md"}.items():
+        asked = stranger.get(page, headers={"Accept": "text/markdown, text/plain;q=0.8"})
+        assert (asked.text, asked.headers["content-type"]) == (text(stranger, twin), "text/markdown; charset=utf-8")
+        browser = stranger.get(page, headers={"Accept": "text/html,*/*;q=0.8"})
+        assert browser.text.startswith("<!doctype html>")
+    shown = stranger.get(f"/models/{PORTRAIT}", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert shown.headers["content-type"] == "text/plain; charset=utf-8", "a browser saves what it cannot show"
+
+
+def test_the_errors_page_says_the_same_in_markdown(stranger: httpx.Client) -> None:
+    told = text(stranger, "/docs/errors.md")
+    explained = re.findall(r"^- \*\*`(\w+)`\*\*: \S", told, re.MULTILINE)
+    assert explained == re.findall(r"<dt id='(\w+)'>", stranger.get("/docs/errors").text)
+    assert "<" not in told
+
+
+def test_a_page_of_no_endpoint_is_told_which_is_nearest(stranger: httpx.Client) -> None:
+    for address in ("/models/fal-ai/flux-krea-lora", "/models/fal-ai/flux-krea-lora.md"):
+        answer = stranger.get(address)
+        assert answer.status_code == 404
+        assert "The nearest here is fal-ai/flux-lora." in answer.json()["message"]
+
+
 def items(client: httpx.Client, **given: Any) -> list[str]:
     answer = client.get("/api/models", params=given).json()
     assert set(answer) == {"items", "total", "page", "size", "pages"}
@@ -113,5 +144,8 @@ def test_the_gallery_is_searched_and_paged(stranger: httpx.Client) -> None:
     assert items(stranger, categories="training") == [one.id for one in catalog.ENDPOINTS if one.category == "training"]
     assert items(stranger, keywords="custom model GENERATES") == [GENERATE]
     assert items(stranger, keywords="nothing-like-it") == []
+    trainers = items(stranger, categories="training")
+    for word in ("train", "Training", "trainer", "fine-tune", "finetuning"):
+        assert set(trainers) <= set(items(stranger, keywords=word))
     for odd in ("0", "-1", "x", "1e9", "9" * 30):
         assert stranger.get("/api/models", params={"page": odd, "size": odd}).status_code == 200

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 from tests.support.images import archive_of, blots
 from tests.support.mcp_client import Assistant, assistant
 from tests.support.server import upload
@@ -54,6 +59,39 @@ async def test_an_assistant_needs_a_key_in_either_form(server: WebServer, scheme
         ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
         refused = await stranger.post("/mcp", json=ping, headers={"Authorization": f"{scheme} nobody:x"})
         assert (refused.status_code, refused.json()["error_type"]) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("address", [("docs.fal.ai", "/mcp"), ("fal.ai", "/docs/mcp")])
+async def test_the_manual_is_searched_without_a_key_as_fals_documentation_is(
+    server: WebServer, address: tuple[str, str]
+) -> None:
+    accepted = {"Host": address[0], "Accept": "application/json, text/event-stream"}
+    called = {"name": "search_fal", "arguments": {"query": "how to use LoRA"}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": called}
+    async with httpx.AsyncClient(base_url=server.origin, trust_env=False) as stranger:
+        answer = await stranger.post(address[1], json=message, headers=accepted)
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        data = next(line for line in answer.text.split("\n") if line.startswith("data: "))
+        texts = [part["text"] for part in json.loads(data[6:])["result"]["content"]]
+        assert len(texts) == 5
+        assert all(re.match(r"Title: .+\nLink: http.+\nContent: \S", text) for text in texts)
+        assert "LoRA" in texts[0]
+        other = {**message, "params": {"name": "list_loras"}}
+        refused = (await stranger.post(address[1], json=other, headers={"Host": address[0]})).json()
+        assert refused["error"]["code"] == -32602
+        large = {**message, "params": {"name": "search_fal", "arguments": {"query": "x" * 2_000_000}}}
+        assert (await stranger.post(address[1], json=large, headers=accepted)).status_code == 413
+
+
+async def test_the_search_of_the_manual_speaks_the_protocol(server: WebServer) -> None:
+    async with (
+        httpx2.AsyncClient(trust_env=False) as http,
+        Client(streamable_http_client(f"{server.origin}/docs/mcp", http_client=http)) as client,
+    ):
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["search_fal"]
+        found = await client.call_tool("search_fal", {"query": "archive_file_count_below_minimum"})
+        assert not found.is_error
+        assert found.structured_content["results"][0]["title"] == "Error archive_file_count_below_minimum"
 
 
 async def test_models_are_found_by_words_by_category_and_page_by_page(asked: Assistant) -> None:

@@ -55,6 +55,13 @@ def check(described: Json, path: str, answer: httpx.Response) -> None:
     assert problems(described, described["components"]["schemas"][name], answer.json()) == []
 
 
+def test_no_document_has_the_word_by_which_scripts_tell_a_failure(stranger: httpx.Client) -> None:
+    for endpoint in catalog.ENDPOINTS:
+        text = stranger.get(ADDRESS, params={"endpoint_id": endpoint.id}).text
+        assert '"error"' not in text
+        assert '"detail":"' not in text
+
+
 @ENDPOINTS
 def test_each_endpoint_is_described_to_anybody_in_fals_form(
     stranger: httpx.Client, server: WebServer, endpoint: Endpoint

@@ -188,7 +188,7 @@ def test_only_what_carries_its_own_permission_is_open() -> None:
         "front", "health", "ready", "error_page", "describe_server", "endpoint_document",
         "download", "signed_upload", "upload_part", "part_url",
         "complete_parts", "webhook_keys", "refuse_over_http", "site_text", "model_text", "gallery",
-        "list_models", "meta",
+        "list_models", "meta", "errors_text", "answer_reader",
     }  # fmt: skip
     part = find("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/1")
     assert part.resource.asks is Credential.KEY_OR_UPLOAD_TOKEN

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from tintype.catalog.spelling import as_declared
 from tintype.errors import InputError, Json, detail, where
 
 Kind = Literal["training", "inference"]
+
+
+_TRAINING = re.compile("training|trainer|trained|fine-?tun(?:e|ed|ing)")
 
 
 class EndpointInput(BaseModel):
@@ -64,9 +68,12 @@ class Endpoint:
     operations: Callable[[Any], float] = _not_counted  # of a parsed input: see operations.py
 
     def has_words(self, words: str) -> bool:
-        """Tells whether all of these words stand in what the endpoint says of itself, in any case."""
+        """Tells whether all of these words stand in what the endpoint says of itself, in any case.
+
+        However training is called, it is one word.
+        """
         told = " ".join((self.id, self.title, self.description, self.category, *self.tags)).lower()
-        return all(word in told for word in words.lower().split())
+        return all(_TRAINING.sub("train", word) in told for word in words.lower().split())
 
     def parse(self, body: object) -> EndpointInput:
         """Validates a request body. Raises InputError with fal's `loc`, `msg`, `type`, `ctx` and `input`."""

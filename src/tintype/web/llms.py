@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from tintype import catalog
 from tintype.catalog import Endpoint
@@ -23,33 +23,27 @@ from tintype.errors import Json
 from tintype.web import openapi
 from tintype.web.responses import json_response
 from tintype.web.services import Call
-from tintype.web.submit import endpoint_of
 
 _TEMPLATES = Path(__file__).parent / "html"
 _TYPES = {"number": "float", "array": "list"}
 _MOST_ITEMS = 100  # of a page of the gallery
-_TEXT = "text/markdown"
 
 
-async def model_text(call: Call) -> Response:
-    """Answers `GET /models/{endpoint id}/llms.txt`: what the endpoint takes and returns, and programs that call it."""
-    return PlainTextResponse(describe(await endpoint_of(call), call.params["endpoint"], call.origin), media_type=_TEXT)
-
-
-async def site_text(call: Call) -> Response:
-    """Answers `GET /llms.txt`: what there is, each with the address of its own page."""
+def describe_site(origin: str) -> str:
+    """Writes what there is as Markdown, each with the address of its own page."""
     said = [
         "# tintype",
         "> Trains LoRAs of people, styles and products from a few photos, and generates with them, behind fal's HTTP "
         "API. Everything stays on this machine.",
         "## Models",
         "\n".join(
-            f"- [{one.title}]({call.origin}/models/{one.id}/llms.txt): {one.description}" for one in catalog.ENDPOINTS
+            f"- [{one.title}]({origin}/models/{one.id}/llms.txt): {one.description}" for one in catalog.ENDPOINTS
         ),
         "## API",
-        f"- [OpenAPI of the whole server]({call.origin}/openapi.json)\n- [Errors]({call.origin}/docs/errors)",
+        f"- [OpenAPI of the whole server]({origin}/openapi.json)\n- [Errors]({origin}/docs/errors.md)\n"
+        f"- [MCP server]({origin}/mcp), with a key; [search of these pages by MCP]({origin}/docs/mcp), without",
     ]
-    return PlainTextResponse("\n\n".join(said) + "\n", media_type=_TEXT)
+    return "\n\n".join(said) + "\n"
 
 
 async def gallery(call: Call) -> Response:

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from tintype import __version__
 from tintype.errors import InputError, Json
 from tintype.files.spool import Spool
-from tintype.web.body import json_body
-from tintype.web.mcp_tools import TOOLS, call_tool, describe
+from tintype.web import manual
+from tintype.web.body import json_body, json_value
+from tintype.web.mcp_tools import READER_TOOLS, TOOLS, Tool, call_tool, describe
 from tintype.web.responses import json_response, to_json
 from tintype.web.services import Call
 
@@ -35,17 +36,27 @@ async def answer_message(call: Call) -> Response:
     """Answers `POST /mcp`: one JSON-RPC message of an assistant."""
     try:
         async with json_body(call) as body:
-            message = body.value
-            if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-                return _error(None, _INVALID_REQUEST, "Send one JSON-RPC 2.0 message, not a batch.")
-            if "id" not in message or "method" not in message:
-                return Response(status_code=202)  # a notification, or the answer to a question that nobody asked
-            return await _answer(call, message, body.spools)
+            return await _answer(call, body.value, body.spools, TOOLS)
     except InputError as problem:
         return _error(None, _PARSE_ERROR, problem.message)
 
 
-async def _answer(call: Call, message: Json, spools: Mapping[str, Spool]) -> Response:
+async def answer_reader(call: Call) -> Response:
+    """Answers `POST /docs/mcp`, where anybody may search the manual; as an event, for so fal's answer is read."""
+    try:
+        answer = await _answer(call, await json_value(call), {}, READER_TOOLS)
+    except InputError as problem:
+        return _error(None, _PARSE_ERROR, problem.message)
+    if answer.status_code != 200 or "text/event-stream" not in call.http.headers.get("accept", ""):
+        return answer
+    return Response(b"event: message\ndata: " + bytes(answer.body) + b"\n\n", media_type="text/event-stream")
+
+
+async def _answer(call: Call, message: Any, spools: Mapping[str, Spool], tools: Mapping[str, Tool]) -> Response:
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        return _error(None, _INVALID_REQUEST, "Send one JSON-RPC 2.0 message, not a batch.")
+    if "id" not in message or "method" not in message:
+        return Response(status_code=202)  # a notification, or the answer to a question that nobody asked
     number, method, params = message["id"], message["method"], message.get("params") or {}
     if type(number) not in (str, int):
         return _error(None, _INVALID_REQUEST, "The id of a message is a text or a whole number.")
@@ -56,15 +67,17 @@ async def _answer(call: Call, message: Json, spools: Mapping[str, Spool]) -> Res
     if method == "ping":
         return _result(number, {})
     if method == "tools/list":
-        return _result(number, {"tools": [describe(tool) for tool in TOOLS.values()]})
+        return _result(number, {"tools": [describe(tool) for tool in tools.values()]})
     if method != "tools/call":
         return _error(number, _METHOD_NOT_FOUND, f"There is no method {str(method)[:100]!r}.")
     name, arguments = params.get("name"), params.get("arguments") or {}
-    if not isinstance(name, str) or name not in TOOLS:
+    if not isinstance(name, str) or name not in tools:
         return _error(number, _INVALID_PARAMS, f"There is no tool {str(name)[:100]!r}; tools/list names them.")
-    answer, failed = await call_tool(call, TOOLS[name], arguments, spools)
-    text = [{"type": "text", "text": to_json(answer).decode()}]  # for clients that do not read the structured form
-    return _result(number, {"content": text, "structuredContent": answer, "isError": failed})
+    answer, failed = await call_tool(call, tools[name], arguments, spools)
+    # What is in `content` is for clients that do not read the structured form.
+    texts = [to_json(answer).decode()] if failed or tools is TOOLS else map(manual.as_text, answer["results"])
+    content = [{"type": "text", "text": text} for text in texts]
+    return _result(number, {"content": content, "structuredContent": answer, "isError": failed})
 
 
 def _introduction(version: object) -> Json:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import html
 import inspect
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, create_model
@@ -23,11 +22,9 @@ from tintype.errors import BadRequest, Json, TintypeError, where
 from tintype.files import render
 from tintype.files.spool import Spool
 from tintype.store.records import Outcome, Request, Status
-from tintype.web import mcp_files, openapi, platform, status
+from tintype.web import manual, mcp_files, openapi, platform, status
 from tintype.web.body import Body
-from tintype.web.llms import describe as page_of
 from tintype.web.mcp_call import Refusal, ToolCall, read
-from tintype.web.pages import ERRORS_PAGE
 from tintype.web.responses import failure_body, to_json
 from tintype.web.run import completed
 from tintype.web.services import Call
@@ -41,7 +38,6 @@ _POLL_SECONDS = {"inference": 3, "training": 15}
 _MOST_LINES = 30  # of a log: the newest, so that an assistant is not told a training's whole story at every look
 _LONGEST_RECIPE = 8 * 1024  # bytes of an input that is repeated
 _ID_IN_URL = re.compile(r"/requests/([A-Za-z0-9-]{1,64})(?=[/?]|$)")
-_SMALL_WORDS = frozenset({"a", "an", "and", "for", "from", "in", "into", "me", "my", "of", "on", "the", "to", "with"})
 
 
 def _tool(function: Tool) -> Tool:
@@ -149,10 +145,15 @@ async def get_pricing(
 @_tool
 async def search_docs(asked: ToolCall, query: Words) -> Json:
     """Finds the parts of this server's manual that speak of something: models, their inputs, programs, errors."""
-    words = _words(query)
-    scored = [(_score(words, f"{title} {text}"), title, url, text) for title, url, text in _manual(asked.call.origin)]
-    best = sorted((one for one in scored if one[0]), key=lambda one: -one[0])[:5]
-    return {"results": [{"title": title, "url": url, "text": text[:2000]} for _, title, url, text in best]}
+    return {"results": manual.search(query, asked.call.origin)}
+
+
+async def search_fal(asked: ToolCall, query: Words) -> Json:
+    """Finds the parts of this server's manual that speak of something, by the name that fal's documentation has."""
+    return await search_docs(asked, query)
+
+
+READER_TOOLS: dict[str, Tool] = {search_fal.__name__: search_fal}
 
 
 @_tool
@@ -253,7 +254,7 @@ async def explain_failure(asked: ToolCall, request_id: RequestId) -> Json:
         "request_id": told["request_id"],
         "error_type": told["error_type"],
         "error": told["error"],
-        "meaning": dict(_error_types()).get(told["error_type"], ""),
+        "meaning": dict(manual.error_types()).get(told["error_type"], ""),
         "documentation_url": f"{asked.call.origin}/docs/errors#{told['error_type']}",
         "step": told["step"],
         "total_steps": told["total_steps"],
@@ -324,36 +325,13 @@ def _brief(endpoint: Endpoint) -> Json:
 
 def _by_words(query: str) -> Sequence[Endpoint]:
     """Lists the endpoints that have something of what is looked for, those that have most of it first."""
-    words = _words(query)
+    words = manual.words(query)
     if not words:
         return catalog.ENDPOINTS
     scores = {
-        one.id: _score(words, f"{one.id} {one.title} {one.category} {one.kind} {one.description} {' '.join(one.tags)}")
+        one.id: len(
+            words & manual.words(f"{one.id} {one.title} {one.category} {one.kind} {one.description} {one.tags}")
+        )
         for one in catalog.ENDPOINTS
     }
     return sorted((one for one in catalog.ENDPOINTS if scores[one.id]), key=lambda one: -scores[one.id])
-
-
-def _words(text: str) -> set[str]:
-    """Takes the words that may tell something, and their beginnings: training and train are to meet, if not as well."""
-    words = set(re.findall(r"\w+", text.lower())) - _SMALL_WORDS
-    return words | {word[:5].rstrip("s") for word in words}
-
-
-def _score(words: set[str], text: str) -> int:
-    return len(words & _words(text))
-
-
-def _manual(origin: str) -> Iterator[tuple[str, str, str]]:
-    """Yields title, URL and text of each part: the sections of every model's page, and what each error means."""
-    for endpoint in catalog.ENDPOINTS:
-        for section in page_of(endpoint, endpoint.id, origin).split("\n## ")[1:]:
-            title, _, text = section.partition("\n")
-            yield f"{endpoint.title}: {title}", f"{origin}/models/{endpoint.id}/llms.txt", text.strip()
-    for name, text in _error_types():
-        yield f"Error {name}", f"{origin}/docs/errors#{name}", text
-
-
-def _error_types() -> Iterator[tuple[str, str]]:
-    for name, text in re.findall(r"<dt id='(\w+)'>.*?</dt>\s*<dd>(.*?)</dd>", ERRORS_PAGE, re.DOTALL):
-        yield name, html.unescape(re.sub(r"<[^>]+>", "", text))

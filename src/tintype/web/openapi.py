@@ -52,8 +52,8 @@ SHARED: Json = {
             "metrics": {"type": "object", "additionalProperties": True},
             "progress": {**_NUMBER, "description": "From 0 to 1."},
             "eta": {**_NUMBER, "description": "Seconds."},
-            "error": {**_TEXT, "description": "How a completed request failed."},
-            "error_type": _TEXT,
+            # Scripts look for the word in quotes to tell a failure from a document, and fal's has no such property.
+            "error_type": {**_TEXT, "description": "How a completed request failed; `error` says it in a sentence."},
         },
     },
     "Cancellation": {

@@ -23,6 +23,7 @@ from tintype.web import (
     downloads,
     forget,
     llms,
+    manual,
     mcp,
     openapi,
     pages,
@@ -57,6 +58,7 @@ class _Pattern(Convertor[str]):
 for _name, _regex in {
     "app": r"[^/]+(?:/[^/]+)*",
     "endpoint": r"(?!v1/)[^/]+(?:/[^/]+)+",  # nothing below /v1 is one
+    "model": r"(?!.*/requests/)[^/]+(?:/[^/]+)+",  # a page's, of which requests are none
     "part": r"[0-9]{1,6}",
     "labels": r"(?:[^.]+\.)*",
 }.items():
@@ -157,19 +159,22 @@ PLATFORM = (
     Resource("/v1/storage/files/sign", POST=downloads.sign_file),
 )
 PAGES = (
-    Resource("/", _OPEN, GET=pages.front),
+    Resource("/", _OPEN, GET=manual.front),
     Resource("/health", _OPEN, GET=pages.health),
     Resource("/ready", _OPEN, GET=pages.ready),
-    Resource("/docs/errors", _OPEN, GET=pages.error_page),
+    Resource("/docs/errors", _OPEN, GET=manual.error_page),
+    Resource("/docs/errors.md", _OPEN, GET=manual.errors_text),
     Resource("/openapi.json", _OPEN, GET=describe_server),
-    Resource("/llms.txt", _OPEN, GET=llms.site_text),
-    Resource("/models/{endpoint:endpoint}/llms.txt", _OPEN, GET=llms.model_text),
+    *(Resource(path, _OPEN, GET=manual.site_text) for path in ("/llms.txt", "/models", "/models.md")),
+    *(Resource(f"/models/{{endpoint:model}}{end}", _OPEN, GET=manual.model_text) for end in ("/llms.txt", ".md", "")),
+    Resource("/docs/mcp", _OPEN, POST=mcp.answer_reader),
     Resource("/api/models", _OPEN, GET=llms.gallery),
     Resource("/api/openapi/queue/openapi.json", _OPEN, GET=openapi.endpoint_document),
 )
+DOCS = (Resource("/mcp", _OPEN, POST=mcp.answer_reader),)
 
 _PARTS_OF_FAL: Mapping[str, Sequence[BaseRoute]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
-_HOSTS = {**_PARTS_OF_FAL, "api": (*PLATFORM, *OURS)}
+_HOSTS = {**_PARTS_OF_FAL, "api": (*PLATFORM, *OURS), "docs": DOCS}
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
 UNPREFIXED = (*PAGES, *PLATFORM, *OURS, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
 
