@@ -123,7 +123,7 @@ class Bench:
         counter = FlopCounterMode(display=False)
         way = Way("counted", recomputed=recomputed or 0)
         with _stepper(counted, self.cache(side), way) as stepper, counter:
-            loss = stepper.loss(stepper.batches.at(0), 0)
+            loss = stepper.loss(stepper.inputs.at(0))
             if recomputed is not None:
                 loss.backward()  # type: ignore[no-untyped-call]
         return counter.get_total_flops() / 1e12

@@ -45,7 +45,8 @@ from tintype.training.batches import Batches
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
 from tintype.training.plan import Plan
-from tintype.training.step import Stepper, seed_of
+from tintype.training.step import Stepper
+from tintype.training.step_inputs import seed_of
 
 Trained = FluxFamily | Ideogram4Family
 AREAS = (512, 768, 1024)

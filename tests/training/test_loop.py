@@ -29,7 +29,7 @@ from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
 from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
-from tintype.training.loop import Plan, Trained, train
+from tintype.training.loop import MOST_BAD_STEPS, Plan, Trained, train
 
 PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2)
 SIZES = (Bucket(512, 512), Bucket(512, 256))
@@ -247,6 +247,54 @@ def test_one_bad_loss_is_skipped_and_counted(models: ResidentModels, cache: Cach
     trained, _ = run(models, replace(cache, items=[spoilt, *cache.items[1:]]), tmp_path, plan)
     assert trained.skipped == 1
     assert torch.isfinite(weights_of(trained)).all()
+
+
+def test_losses_that_are_read_late_change_nothing(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:
+    """As on a GPU: bad steps are skipped where they are computed, and counted when somebody looks."""
+    spoilt = replace(cache.items[0], latents=torch.full_like(cache.items[0].latents, math.nan))
+    some_spoilt = replace(cache, items=[spoilt, *cache.items[1:]])
+    flux, plan = models.family(FluxFamily), replace(PLAN, batch_size=1, steps=24, checkpoint_steps=7)
+    trained, told = [], []
+    for every in (1, 10):
+        steps: list[int] = []
+        context = LocalContext(
+            tmp_path / str(every),
+            load_settings(),
+            resident_models=models,
+            on_progress=lambda step, *_, steps=steps: steps.append(step),
+        )
+        adapter, kept = adapter_for(flux), tmp_path / f"kept-{every}"
+        trained.append(train(flux, adapter, some_spoilt, plan, context, snapshot_dir=kept, steps_a_reading=every))
+        told.append(steps)
+    one, other = trained
+    assert one.skipped == other.skipped > 1
+    assert torch.equal(weights_of(one), weights_of(other))
+    assert [str(loss) for loss in one.losses] == [str(loss) for loss in other.losses]
+    assert told == [[*range(1, 25)], [7, 14, 21, 24]], "also before each checkpoint"
+
+
+def test_a_loss_that_stays_bad_is_noticed_when_losses_are_read(
+    models: ResidentModels, cache: Cache, tmp_path: Path
+) -> None:
+    spoilt = [replace(item, latents=torch.full_like(item.latents, math.inf)) for item in cache.items]
+    taken: list[int] = []
+    flux, adapter = models.family(FluxFamily), adapter_for(models.family(FluxFamily))
+    context = LocalContext(
+        tmp_path, load_settings(), resident_models=models, on_log=lambda *said: taken.append("skipped" in said[1])
+    )
+    before = adapter.weights.detach().clone()
+    with pytest.raises(NonFiniteLoss, match=f"{MOST_BAD_STEPS} times in a row, up to step {MOST_BAD_STEPS}"):
+        train(
+            flux,
+            adapter,
+            replace(cache, items=spoilt),
+            replace(PLAN, steps=50),
+            context,
+            snapshot_dir=tmp_path / "kept",
+            steps_a_reading=10,
+        )
+    assert torch.equal(adapter.weights, before)
+    assert sum(taken) == MOST_BAD_STEPS
 
 
 def test_a_loss_that_stays_bad_ends_the_run_with_a_remedy(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:

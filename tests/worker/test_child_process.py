@@ -134,3 +134,18 @@ async def test_the_cores_are_shared_by_the_devices_of_a_machine(tmp_path: Path) 
     assert threads(1) == compute_threads()
     assert threads(2) == max(1, compute_threads() // 2)
     assert threads(4096) == 1
+
+
+def test_a_gpus_memory_grows_in_one_piece_unless_the_person_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(device: str) -> dict[str, str]:
+        environment = ChildPlan("training", device, "", tmp_path).environment
+        return {name: value for name, value in environment.items() if name.endswith("ALLOC_CONF")}
+
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    assert told("cpu") == {}
+    assert told("cuda") == told("cuda:1") == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:128")
+    assert told("cuda:0") == {"PYTORCH_CUDA_ALLOC_CONF": "max_split_size_mb:128"}

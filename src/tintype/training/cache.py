@@ -55,8 +55,11 @@ class Cache:
 
     def features_of(self, items: list[Item]) -> Features:
         """Returns the features of these items' captions."""
-        chosen = torch.tensor([item.caption for item in items])
-        return Features(self.features.tokens[chosen], self.features.pooled[chosen])
+        chosen = [item.caption for item in items]
+        tokens, pooled = (
+            torch.stack([part[n] for n in chosen]) for part in (self.features.tokens, self.features.pooled)
+        )
+        return Features(tokens, pooled)
 
 
 def encode_once(

@@ -25,7 +25,7 @@ from tintype.training.cache import Cache
 from tintype.training.checkpoint import TrainingState, copy_state, restore
 from tintype.training.checkpoint_writer import CheckpointWriter
 from tintype.training.plan import Plan
-from tintype.training.step import Stepper
+from tintype.training.step import Outcome, Stepper
 
 __all__ = ["MOST_BAD_STEPS", "Plan", "Trained", "train"]
 
@@ -59,17 +59,18 @@ def train(
     *,
     snapshot_dir: Path,
     on_snapshot: Callable[[int, Lora], None] = lambda step, lora: None,
+    steps_a_reading: int | None = None,
 ) -> Trained:
     """Trains `adapter` in place and returns the LoRA of its averaged weights.
 
     `on_snapshot` gets (step, that LoRA) every `plan.keep_every` steps, with the transformer bare, so that it may
     generate. What it writes into `snapshot_dir` is part of every later checkpoint and is there again after resuming; it
     is called again for a step whose work may be unfinished, and finds what it wrote. Whatever ends the process after
-    the last step, the next attempt finds all steps done. Raises Cancelled within a step of being asked, and
-    NonFiniteLoss when the loss stays non-finite.
+    the last step, the next attempt finds all steps done. Losses are read every `steps_a_reading` steps, by itself ten
+    on a GPU. Raises Cancelled within a step of being asked, and NonFiniteLoss when the loss stays non-finite.
     """
     snapshot_dir.mkdir(parents=True, exist_ok=True)
-    run = _Run(family, adapter, cache, plan, context, snapshot_dir)
+    run = _Run(family, adapter, cache, plan, context, snapshot_dir, steps_a_reading)
     started_at = run.state.step
     if started_at:
         context.progress(started_at, plan.steps)  # perhaps no step is left that would say so
@@ -82,9 +83,7 @@ def train(
                     if run.state.step >= plan.steps:
                         break
                     context.raise_if_cancelled()
-                    rate = run.stepper.learning_rate(run.state.step)
-                    loss = run.step()
-                    context.progress(run.state.step, plan.steps, loss=loss, learning_rate=rate)
+                    run.step()
         except Drained:
             run.last_checkpoint()  # the request goes on elsewhere, from here
             raise
@@ -96,12 +95,21 @@ class _Run:
     """One attempt: its state, and what happens around a step."""
 
     def __init__(
-        self, family: Family, adapter: Adapter, cache: Cache, plan: Plan, context: JobContext, snapshot_dir: Path
+        self,
+        family: Family,
+        adapter: Adapter,
+        cache: Cache,
+        plan: Plan,
+        context: JobContext,
+        snapshot_dir: Path,
+        steps_a_reading: int | None = None,
     ) -> None:
         self.adapter, self.plan, self.context, self.snapshot_dir = adapter, plan, context, snapshot_dir
         self.stepper = Stepper(family, adapter, cache, plan, log=context.log)
         self.identity = _identity(family, adapter, cache, plan)
         self.state = TrainingState.new(adapter.weights.data)
+        self.steps_a_reading = steps_a_reading or self.stepper.steps_a_reading
+        self.unread: list[Outcome] = []
         self.bad_in_a_row = 0
         self.writer = CheckpointWriter(context.checkpoint, context.settings.checkpoint_seconds, context.log)
         if (kept := context.checkpoint.latest()) is not None:
@@ -113,26 +121,36 @@ class _Run:
                 )
             self.writer.saved_step = self.state.step
 
-    def step(self) -> float:
-        """Takes one optimiser step; returns its loss (NaN when it was skipped)."""
+    def step(self) -> None:
+        """Takes one optimiser step, and now and then looks how those before came out."""
         began = time.monotonic()
-        outcome = self.stepper.take(self.state)
-        self.state.seconds += time.monotonic() - began
-        self.bad_in_a_row = 0 if outcome.taken else self.bad_in_a_row + 1
-        if not outcome.taken:
-            self._skip(outcome.loss)
-        value = outcome.loss if outcome.taken else math.nan
-        self.state.losses.append(value)
+        self.unread.append(self.stepper.take(self.state))
         self.state.step += 1
-        return value
+        self.state.seconds += time.monotonic() - began
+        if len(self.unread) >= self.steps_a_reading or self.state.step >= self.plan.steps:
+            self.read()
+
+    def read(self) -> None:
+        """Keeps the books of the steps that were taken since: their losses, NaN for those that were skipped."""
+        state, unread, self.unread = self.state, self.unread, []
+        began = time.monotonic()
+        for outcome in unread:
+            state.losses.append(outcome.loss if outcome.taken else math.nan)
+            self.bad_in_a_row = 0 if outcome.taken else self.bad_in_a_row + 1
+            if not outcome.taken:
+                self._skip(outcome.loss)
+        state.seconds += time.monotonic() - began
+        if unread:
+            rate = self.stepper.learning_rate(state.step - 1)
+            self.context.progress(state.step, self.plan.steps, loss=state.losses[-1], learning_rate=rate)
 
     def _skip(self, value: float) -> None:
+        step = len(self.state.losses)
         self.state.skipped += 1
-        self.context.log(f"Step {self.state.step + 1}: the loss is {value}; the step is skipped.", "WARN")
+        self.context.log(f"Step {step}: the loss is {value}; the step is skipped.", "WARN")
         if self.bad_in_a_row >= MOST_BAD_STEPS:
             raise NonFiniteLoss(
-                f"Training diverged: the loss was not finite {MOST_BAD_STEPS} times in a row, up to step "
-                f"{self.state.step + 1}.",
+                f"Training diverged: the loss was not finite {MOST_BAD_STEPS} times in a row, up to step {step}.",
                 remedy="Lower learning_rate.",
             )
 
@@ -152,6 +170,7 @@ class _Run:
 
     def checkpoint(self) -> None:
         """Saves where the run is, while it goes on."""
+        self.read()
         state = self.state
         self.writer.begin(
             state.step, lambda: copy_state(self.identity, state, self.stepper.optimizer, self.snapshot_dir)

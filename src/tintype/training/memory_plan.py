@@ -7,13 +7,14 @@ recomputation does not fit, the base would have to be quantised.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 _WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
+_BELIEVED = (0.25, 4.0)  # measured, as a share of what was predicted; beyond, something else was measured
 _HEADROOM = 0.92  # of what is free; the rest is fragmentation
 
 
@@ -57,14 +58,27 @@ class Shape:
         """Frozen weights, and the adapter with gradient, two moments, average, all in fp32."""
         return self.weights + 5 * 4 * self.trained
 
+    @property
+    def stream_bytes(self) -> int:
+        """What goes from one block to the next."""
+        return self.batch * self.tokens * self.width * self.bytes_per_value
+
     def kept_bytes(self, recomputed: int = 0) -> int:
         """Predicts what the backward pass needs from the forward pass, at its fullest."""
-        stream = self.batch * self.tokens * self.width * self.bytes_per_value
-        each = [values * stream for values in self.kept]
-        kept = sum(each[recomputed:]) + recomputed * stream
+        kept = sum(self.kept[recomputed:])
         if recomputed:  # one recomputed block is whole again while its backward runs
-            kept += max(each[:recomputed])
-        return int(kept)
+            kept += max(self.kept[:recomputed])
+        return int((kept + recomputed) * self.stream_bytes)
+
+    def measured_against(self, taken: int, recomputed: int) -> float:
+        """Compares what the blocks of a step of this shape took with the prediction; inputs of blocks are certain."""
+        inputs = recomputed * self.stream_bytes
+        low, high = _BELIEVED
+        return min(high, max(low, (taken - inputs) / (self.kept_bytes(recomputed) - inputs)))
+
+    def scaled(self, factor: float) -> Shape:
+        """Returns one whose blocks keep so much more."""
+        return replace(self, kept=tuple(values * factor for values in self.kept))
 
     def total_bytes(self, recomputed: int = 0) -> int:
         """Predicts what a step takes in all."""
@@ -105,6 +119,22 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     if needed > room:
         summary += f" Even so it may not fit: {_gib(needed)} predicted. {_quantising()}"
     return MemoryPlan(recomputed, summary, shape.blocks)
+
+
+class PeakMeter:
+    """Measures the most memory that a GPU takes at once, beyond what it had taken before."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before = 0
+
+    def begin(self) -> None:
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._before = torch.cuda.memory_allocated(self._device)
+
+    def taken(self) -> int:
+        """Returns how many bytes more than at `begin` were taken at the fullest, work that is under way included."""
+        return torch.cuda.max_memory_allocated(self._device) - self._before
 
 
 def stored_bytes(tensor: Any) -> int:

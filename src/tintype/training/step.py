@@ -1,7 +1,6 @@
-"""One step of training: make noise, predict, compare, and move the adapter. It knows no jobs, logs or checkpoints.
+"""One step of training: predict, compare, and move the adapter. It knows no jobs, logs or checkpoints.
 
-Every random choice is a function of seed and step, so that a step can be taken again after a crash and gives the very
-same bits.
+Nothing in a step waits for the device: whether it is taken is decided there, and its figures are read by whoever asks.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -17,35 +17,52 @@ import torch
 from tintype.devices import free_bytes
 from tintype.errors import OutOfMemory
 from tintype.lora.adapter import Adapter
-from tintype.models.family import Family, Forward, Latents
-from tintype.training.batches import Batches
-from tintype.training.cache import Cache, Item
+from tintype.models.family import Family, Forward
+from tintype.training.cache import Cache
 from tintype.training.checkpoint import TrainingState
-from tintype.training.memory_plan import MemoryPlan, Shape, is_out_of_memory, plan_memory
+from tintype.training.memory_plan import MemoryPlan, PeakMeter, Shape, is_out_of_memory, plan_memory
 from tintype.training.optimizers import new_optimizer
 from tintype.training.plan import Plan
+from tintype.training.step_inputs import StepInput, StepInputs
 
 _STEPS_WORTH_COMPILING = 300  # compiling takes minutes, and saves tenths of a second a step
 _EMA_RAMP = 10  # steps after which the average is as slow as it will be, roughly
+_STEPS_A_READING = 10  # of a GPU's figures; reading them waits for all it has been given to do
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a step came to. It was `taken` only if loss and gradient were finite."""
+    """What a step came to. It was `taken` only if loss and gradient were finite.
 
-    loss: float
-    gradient_size: float
+    figures: (2,), loss and size of the gradient, on the device; the first look at one of them waits for the step.
+    """
+
+    figures: torch.Tensor
+
+    @cached_property
+    def _read(self) -> list[float]:
+        figures: list[float] = self.figures.tolist()
+        return figures
+
+    @property
+    def loss(self) -> float:
+        return self._read[0]
+
+    @property
+    def gradient_size(self) -> float:
+        return self._read[1]
 
     @property
     def taken(self) -> bool:
-        return math.isfinite(self.loss) and math.isfinite(self.gradient_size)
+        return all(map(math.isfinite, self._read))
 
 
 class Stepper:
     """Takes one optimiser step after another on an adapter of a family's transformer.
 
     How many blocks are recomputed follows from the memory at hand unless `recomputed` says it; the order of work, from
-    device and plan unless `forward` does. `log` hears what was chosen.
+    device and plan unless `forward` does. What the first step really took corrects the former, where `meter` can tell.
+    `log` hears what was chosen.
     """
 
     def __init__(
@@ -57,16 +74,25 @@ class Stepper:
         *,
         recomputed: int | None = None,
         forward: Forward | None = None,
+        meter: PeakMeter | None = None,
         log: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._recomputed, self._log = recomputed, log
         long = family.device.type == "cuda" and plan.steps >= _STEPS_WORTH_COMPILING
         self.forward = family.forward_for(forward or (Forward.COMPILED if long else Forward.OWN))
         self.family, self.adapter, self.cache, self.plan = family, adapter, cache, plan
-        self.batches = Batches(cache.items, plan.batch_size, plan.seed)
+        self.inputs = StepInputs(family, cache, plan)
         self.optimizer = new_optimizer(plan.optimizer, adapter.weights, plan.learning_rate, plan.weight_decay)
+        # Fused ones leave everything as it is where a flag on the device says so.
+        self._skips_on_device = getattr(self.optimizer, "_step_supports_amp_scaling", False)
+        on_gpu = family.device.type == "cuda"
+        self.steps_a_reading = _STEPS_A_READING if on_gpu and self._skips_on_device else 1
+        self._meter = meter or (PeakMeter(family.device) if on_gpu else None)
+        self._ahead: StepInput | None = None
+        self._first = self.forward is Forward.COMPILED  # a step that compiles takes other memory than those after it
         self._adapted = ExitStack()
         self.memory = MemoryPlan(0, "", 0)
+        self._free = 0  # bytes that the plan was made for
         self._network: Any = None
 
     @contextmanager
@@ -75,14 +101,14 @@ class Stepper:
         # No name for the transformer here: what is unloaded in a pause must be free then.
         self.family.load_transformer().requires_grad_(False)
         self.adapter.require_gradients()
-        self.memory = self._memory_plan(self.family.load_transformer())
+        self.memory = self._memory_plan()
         self._log(self.memory.summary + self._about_compiling())
         with ExitStack() as self._adapted:
             self._adapt()
             try:
                 yield
             finally:
-                self._network = None
+                self._network = self._ahead = None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -101,21 +127,37 @@ class Stepper:
         )
         self._network = self._adapted.enter_context(adapted)
 
-    def _memory_plan(self, transformer: Any) -> MemoryPlan:
-        """For the largest image of the run."""
-        text = self.cache.features.tokens.shape[1]
-        tokens = text + max(rows * columns for rows, columns in {item.shape for item in self.cache.items})
-        shape = Shape.of(
-            transformer,
+    def _shape(self, tokens: int) -> Shape:
+        """Of a step whose images have so many tokens, text included."""
+        return Shape.of(
+            self.family.load_transformer(),
             self.family.kept_values(self.forward),
             tokens=tokens,
             batch=self.plan.batch_size,
             trained=self.adapter.weights.numel(),
         )
+
+    def _largest_shape(self) -> Shape:
+        text = self.cache.features.tokens.shape[1]
+        return self._shape(text + max(rows * columns for rows, columns in {item.shape for item in self.cache.items}))
+
+    def _memory_plan(self) -> MemoryPlan:
+        """For the largest image of the run."""
+        shape = self._largest_shape()
         if self._recomputed is not None:
             summary = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
             return MemoryPlan(self._recomputed, summary, shape.blocks)
-        return plan_memory(shape, free_bytes(self.family.device) + shape.weights)
+        self._free = free_bytes(self.family.device) + shape.weights
+        return plan_memory(shape, self._free)
+
+    def _correct_plan(self, step: StepInput, taken: int) -> None:
+        """Plans again, once, by what a step really took beyond what was there before it."""
+        factor = self._shape(step.tokens).measured_against(taken, self.memory.recomputed)
+        corrected = plan_memory(self._largest_shape().scaled(factor), self._free)
+        if corrected.recomputed != self.memory.recomputed:
+            self.memory = corrected
+            self._log(f"The first step took {factor:.0%} of the memory that was predicted. {corrected.summary}")
+            self._adapt()
 
     def _about_compiling(self) -> str:
         if self.forward is Forward.COMPILED:
@@ -136,73 +178,76 @@ class Stepper:
         loss = self._differentiated(step)
         gradient = self.adapter.weights.grad
         assert gradient is not None
-        outcome = Outcome(loss.item(), gradient.norm().item())
-        if outcome.taken:
-            if outcome.gradient_size > plan.largest_gradient:
-                gradient.mul_(plan.largest_gradient / outcome.gradient_size)
+        size = gradient.norm()
+        outcome = Outcome(torch.stack([loss, size]))
+        taken = outcome.figures.isfinite().all()
+        if self._skips_on_device:
+            self.optimizer.found_inf = (~taken).float()  # type: ignore[attr-defined]
+        if self._skips_on_device or outcome.taken:
+            gradient.mul_(torch.where(size > plan.largest_gradient, plan.largest_gradient / size, 1.0))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate(step)
             self.optimizer.step()
             decay = min(plan.ema_decay, (step + 1) / (step + _EMA_RAMP))
-            state.average.lerp_(self.adapter.weights.data, 1 - decay)
+            state.average.lerp_(self.adapter.weights.data, torch.where(taken, 1 - decay, 0.0))
         gradient.zero_()
+        if step + 1 < plan.steps:
+            self._ahead = self.inputs.at(step + 1)
         return outcome
 
     def _differentiated(self, step: int) -> torch.Tensor:
         """The loss, its gradient in the adapter's buffer; once again with more recomputed if memory runs out."""
         try:
-            return self.differentiate(step)
+            return self._measured(step)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             if self._recomputed is not None or not self.memory.can_step_down:
                 raise OutOfMemory(
                     "A training step does not fit into memory, even with every block recomputed.",
-                    remedy="Free memory on the device, or train without multiresolution_training.",
+                    remedy="Free memory on the device, ask for a lower rank, or train smaller pictures: none is "
+                    "enlarged, so scale them down, or name a smaller resolution where the endpoint takes one.",
                 ) from error
         # Outside the handler: its traceback holds on to the tensors that did not fit.
         assert self.adapter.weights.grad is not None
         self.adapter.weights.grad.zero_()
-        self.memory = self.memory.stepped_down()
+        self.memory, self._meter = self.memory.stepped_down(), None
         self._log(self.memory.summary)
         self._adapt()
         if self.family.device.type == "cuda":
             torch.cuda.empty_cache()
         return self._differentiated(step)
 
+    def _measured(self, step: int) -> torch.Tensor:
+        """The loss as `differentiate` computes it; of the first step with whatever is compiled, its memory too."""
+        first, self._first = self._first, False
+        if first or self._meter is None or self._recomputed is not None:
+            return self.differentiate(step)
+        meter, self._meter = self._meter, None
+        input = self._input(step)
+        meter.begin()
+        loss = self.differentiate(step)
+        self._correct_plan(input, meter.taken())
+        return loss
+
+    def _input(self, step: int) -> StepInput:
+        if self._ahead is None or self._ahead.step != step:
+            self._ahead = self.inputs.at(step)
+        return self._ahead
+
     def differentiate(self, step: int) -> torch.Tensor:
         """Computes the loss of a step; its gradient is added to the adapter's."""
-        loss = self.loss(self.batches.at(step), step)
+        loss = self.loss(self._input(step))
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def loss(self, items: list[Item], step: int) -> torch.Tensor:
+    def loss(self, input: StepInput) -> torch.Tensor:
         """Computes the mean squared error of the predicted velocity, weighted by token where an image has a mask."""
-        family, device = self.family, self.family.device
-        # On the CPU whatever the device: the same seed gives the same noise everywhere.
-        generator = torch.Generator().manual_seed(seed_of(self.plan.seed, step))
-        clean = torch.stack([item.latents for item in items])
-        noise = torch.randn(clean.shape, generator=generator)
-        rows, columns = items[0].shape
-        sigma = family.sample_sigmas(len(items), rows, columns, generator)
-        wide = sigma[:, None, None]
-        noisy = Latents(torch.lerp(clean, noise, wide).to(device), rows, columns)
-        features = self.cache.features_of(items)
         # Our own order of work knows by itself which product is rounded.
         autocast = self.plan.autocast and self.forward is not Forward.OWN
-        with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
-            predicted = family.predict_velocity(self._network, noisy, sigma, features, self.plan.guidance)
-        error = (predicted.float() - (noise - clean).to(device)).square().mean(-1)  # (batch, tokens)
-        weights = [item.weights for item in items]
-        if any(weight is not None for weight in weights):
-            flat = torch.ones(clean.shape[1])
-            error = error * torch.stack([flat if weight is None else weight for weight in weights]).to(device)
-        return error.mean()
-
-
-def seed_of(seed: int, step: int) -> int:
-    """Makes a seed for one step; neighbours share nothing (splitmix64)."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-    return (mixed ^ (mixed >> 31)) >> 1
+        with torch.autocast(self.family.device.type, torch.bfloat16) if autocast else nullcontext():
+            predicted = self.family.predict_velocity(
+                self._network, input.noisy, input.sigma, input.features, self.plan.guidance
+            )
+        error = (predicted.float() - input.target).square().mean(-1)  # (batch, tokens)
+        return (error if input.weights is None else error * input.weights).mean()

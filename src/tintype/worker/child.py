@@ -165,7 +165,7 @@ def _failure_of(problem: Exception, device: str) -> Failure:
     if _is_out_of_memory(problem):
         return OutOfMemory(
             f"The job does not fit the memory of {device}.",
-            remedy="Ask for smaller pictures or a lower rank, or free memory on that machine.",
+            remedy="Free memory on that machine. Where its models fit, smaller pictures or a lower rank need less.",
         ).failure()
     if is_full(problem):
         return storage_full().failure()

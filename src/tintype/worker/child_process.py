@@ -31,6 +31,8 @@ TAIL_LINES = 20
 HEADING = b"--- "  # begins the line with which a child heads what a job prints
 EXIT_SECONDS = 5.0  # for a child without work to end by itself
 
+_ALLOCATOR = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"}  # what a person may have set
+
 # A person waits for a picture, nobody for one step of a training: under contention the picture goes first.
 NICENESS: dict[Kind, int] = {"training": 3, "inference": 0}
 
@@ -59,6 +61,9 @@ class ChildPlan:
         threads = str(compute_threads(self.devices))
         fixed = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE",
                  "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}  # fmt: skip
+        # Images of dozens of sizes would leave holes in a GPU's memory that no later one fits.
+        if self.device.startswith("cuda") and not _ALLOCATOR & os.environ.keys():
+            fixed["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
         return {**os.environ, **fixed}
 
 
