@@ -13,9 +13,8 @@ from tintype.cli import app
 
 
 def commands(command: Any, *names: str) -> Iterator[tuple[str, ...]]:
+    yield names
     parts: dict[str, Any] = getattr(command, "commands", {})  # a group's
-    if not parts:
-        yield names
     for name, part in parts.items():
         yield from commands(part, *names, name)
 

@@ -69,6 +69,11 @@ def test_an_endpoint_is_described_as_on_its_page(tmp_path: Path, endpoint: catal
         assert shown.rstrip("\n") == describe(endpoint, name, "http://127.0.0.1:8787").rstrip("\n")
 
 
+def test_without_an_id_all_endpoints_are_listed(tmp_path: Path) -> None:
+    shown = runner.invoke(app, ["models", "describe", "--data-dir", str(tmp_path)]).output
+    assert all(f"/models/{one.id}/llms.txt): {one.description}" in shown for one in catalog.ENDPOINTS)
+
+
 def test_an_unknown_endpoint_is_told_which_there_are(tmp_path: Path) -> None:
     assert "fal-ai/flux-lora" in str(runner.invoke(app, ["models", "describe", "x"]).exception)
     near = runner.invoke(app, ["models", "describe", "fal-ai/flux-krea-lora"]).exception

@@ -46,11 +46,11 @@ def node() -> list[str]:
     return [node_here(), "--input-type=module", "-"]
 
 
-def paste(text: str, command: list[str], place: Path, server: Server, **given: str) -> str:
+def paste(text: str, command: list[str], place: Path, server: Server, seconds: float = SECONDS, **given: str) -> str:
     """Runs a block in a folder; returns what it printed."""
     environment = without("TINTYPE_", "FAL_") | {"TINTYPE_FLUX_BASE": "miniature"} | given
     done = subprocess.run(
-        command, input=here(text, server), cwd=place, env=environment, capture_output=True, text=True, timeout=SECONDS,
+        command, input=here(text, server), cwd=place, env=environment, capture_output=True, text=True, timeout=seconds,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,13 +58,15 @@ def paste(text: str, command: list[str], place: Path, server: Server, **given: s
     return done.stdout
 
 
-def paste_as_printed(program: str, command: list[str], place: Path, server: Server, **given: str) -> str:
+def paste_as_printed(
+    program: str, command: list[str], place: Path, server: Server, seconds: float = 3 * SECONDS, **given: str
+) -> str:
     """Runs a program of fal's pages by `tintype run`, after their line for the key; returns what it printed."""
     script = KEY + 'exec "$@"'
     turned = [sys.executable, "-m", "tintype", "run", "--data-dir", str(server.data_dir), "--", *command]
     done = subprocess.run(
         ["sh", "-c", script, "sh", *turned], input=program, cwd=place, env=without("TINTYPE_", "FAL_") | given,
-        capture_output=True, text=True, timeout=3 * SECONDS, check=False,
+        capture_output=True, text=True, timeout=seconds, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -28,7 +28,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
-    help="Your own fal for personalization: trains LoRAs on your hardware and draws with them.",
+    help="Your own fal for personalization: trains LoRAs on your hardware and generates images with them.",
+    epilog="Example: [bold]tintype run -- python app.py[/] (a program written for fal, unchanged)\n\n"
+    "Example: [bold]tintype train photos/ --trigger ohwx --out my-lora[/]",
 )
 app.command()(serve)
 app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run)

@@ -18,7 +18,10 @@ from tintype.store import Scope
 if TYPE_CHECKING:
     from tintype.store import Store
 
-app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+app = typer.Typer(
+    no_args_is_help=True, help="Make, list and revoke API keys.",
+    epilog="Example: [bold]export FAL_KEY=$(tintype keys create --name laptop)[/]",
+)  # fmt: skip
 
 
 @app.command(epilog="Example: [bold]export FAL_KEY=$(tintype keys create --name laptop)[/]")

@@ -20,23 +20,27 @@ if TYPE_CHECKING:
     from tintype.store import CustomModel, Store
 
 app = typer.Typer(
-    no_args_is_help=True, help="Describe endpoints; list, show, rename, archive and delete custom models."
-)
+    no_args_is_help=True, help="Describe endpoints; list, show, rename, archive and delete custom models.",
+    epilog="Example: [bold]tintype models describe fal-ai/flux-lora[/]",
+)  # fmt: skip
 
 ModelId = Annotated[str, typer.Argument(help="Id of the model; its first characters are enough.")]
 LATEST = 50
 
 
 @app.command(epilog="Example: [bold]tintype models describe fal-ai/flux-lora[/]")
-def describe(endpoint_id: Annotated[str, typer.Argument(help="Id of an endpoint.")], data_dir: DataDir = None) -> None:
+def describe(
+    endpoint_id: Annotated[str, typer.Argument(help="Id of an endpoint; without one, all are listed.")] = "",
+    data_dir: DataDir = None,
+) -> None:
     """Print what an endpoint takes and returns, and programs that call it: the page that its server has."""
     from tintype.web import llms  # with all that answers over HTTP
 
-    endpoint = catalog.get(endpoint_id)
+    endpoint = catalog.get(endpoint_id) if endpoint_id else None
     settings = load_settings(data_dir=data_dir)
     serving = ServerInfo.read(settings.data_dir)
     origin = settings.public_url or f"http://{serving.server if serving else f'{settings.host}:{settings.port}'}"
-    say(llms.describe(endpoint, endpoint_id.strip("/"), origin))
+    say(llms.describe(endpoint, endpoint_id.strip("/"), origin) if endpoint else llms.describe_site(origin))
 
 
 @app.command("list", epilog="Example: [bold]tintype models list --status COMPLETED[/]")

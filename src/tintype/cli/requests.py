@@ -18,7 +18,10 @@ from tintype.store import Outcome, Status
 if TYPE_CHECKING:
     from tintype.store import Request, Store
 
-app = typer.Typer(no_args_is_help=True, help="List, inspect, cancel and retry requests.")
+app = typer.Typer(
+    no_args_is_help=True, help="List, inspect, cancel and retry requests.",
+    epilog="Example: [bold]tintype requests logs 5b1c0000[/]",
+)  # fmt: skip
 
 RequestId = Annotated[str, typer.Argument(help="Id of the request; its first characters are enough.")]
 LATEST = 50

@@ -10,7 +10,10 @@ from tintype.cli.data import DataDir, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import say, show_table
 
-app = typer.Typer(no_args_is_help=True, help="List and replay webhooks; change the key that signs them.")
+app = typer.Typer(
+    no_args_is_help=True, help="List and replay webhooks; change the key that signs them.",
+    epilog="Example: [bold]tintype webhooks replay 5b1c0000[/]",
+)  # fmt: skip
 
 LATEST = 50
 

@@ -20,7 +20,10 @@ from tintype.models.registry import FamilySpec, family_spec, family_specs
 from tintype.models.weights import cached_snapshot, summary
 from tintype.settings import BASE_MODELS, GIB, load_settings
 
-app = typer.Typer(no_args_is_help=True, help="List base models and fetch their weights.")
+app = typer.Typer(
+    no_args_is_help=True, help="List base models and fetch their weights.",
+    epilog="Example: [bold]tintype weights pull flux[/]",
+)  # fmt: skip
 
 # Which files of a base model's repository are needed; what it needs besides is fetched whole.
 _NEEDED = ["*.json", "*.txt", "*.model", "*.jinja", "*/*.safetensors", "LICENSE*"]

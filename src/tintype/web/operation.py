@@ -80,7 +80,7 @@ def _checked(model: Any, given: Any, *, strict: bool = False) -> Any:
         return TypeAdapter(model).validate_python(given, strict=strict)
     except ValidationError as problem:
         told = [_sentence(error) for error in problem.errors(include_url=False)[:_MOST_PROBLEMS]]
-        raise BadRequest(" ".join(told)) from None
+        raise BadRequest(" ".join(told), remedy="/openapi.json says what this route takes.") from None
 
 
 def _sentence(error: Any) -> str:
