@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from tintype.catalog.fields import File
 from tintype.catalog.ideogram_custom_models import CustomModelInput
 from tintype.catalog.ideogram_v4_trainer import IdeogramTrainerInput
 from tintype.errors import InputError, TooFewFiles
+from tintype.inference.ideogram4 import IdeogramInference
 from tintype.jobs import train_custom_model, train_ideogram
 from tintype.jobs.local import LocalContext
 from tintype.jobs.resident_models import ResidentModels
@@ -142,6 +144,63 @@ def test_samples_are_generated_from_words_that_were_trained(
     assert read[:2] == sorted([wrap(cup).line(), wrap(jar).line()]), "trained"
     assert read[2:] == [wrap(jar).line()], "what most images were trained with"
     assert (len(config["samples"]), config["not_made"]) == (1, {})
+
+
+def test_encoders_leave_after_encoding_and_after_every_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where a miniature would stay too; the second training finds what the first one's samples loaded."""
+    models = ResidentModels(load_settings(ideogram4_base="miniature"), "cpu")
+    family, loaded = models.family(Ideogram4Family), list[weakref.ref[torch.nn.Module]]()
+    family.keeps_all = False
+    read = family._read_encoders
+
+    def read_and_remember() -> Any:
+        encoders = read()
+        loaded.append(weakref.ref(encoders.text_encoder))
+        return encoders
+
+    monkeypatch.setattr(family, "_read_encoders", read_and_remember)
+    steps: list[int] = []
+
+    def on_progress(step: int, total: int, metrics: dict[str, float]) -> None:
+        steps.append(step)
+        assert [encoder() for encoder in loaded] == [None] * len(loaded)
+        assert family._unconditional is None
+
+    for folder in ("first", "second"):
+        context = LocalContext(
+            tmp_path / folder,
+            load_settings(ideogram4_base="miniature"),
+            resident_models=models,
+            on_progress=on_progress,
+        )
+        url = context.offer(archive(tmp_path / "photos.zip"))
+        input = IdeogramTrainerInput.model_validate({"images_data_url": url, "rank": 1})
+        config = told(
+            train_ideogram.run(input.model_copy(update={"steps": 4, "checkpoint_every": 2}), context).config_file
+        )
+        assert (len(config["samples"]), config["not_made"]) == (3, {})
+        models.inference(IdeogramInference).apply_loras([])  # a pipeline is there, as after generating
+    assert steps == [1, 2, 3, 4] * 2
+    assert len(loaded) >= 6
+
+
+def test_samples_that_will_not_fit_are_said_before_and_load_nothing(
+    models: ResidentModels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context, said = context_in(tmp_path / "work", models)
+    family = models.family(Ideogram4Family)
+    transformer = family.load_transformer()
+    monkeypatch.setattr(family, "keeps_all", False)
+    monkeypatch.setattr("tintype.jobs.samples.free_bytes", lambda device: 1)
+    monkeypatch.setattr(models, "unload", lambda: pytest.fail("nothing is to be unloaded"))
+    url = context.offer(archive(tmp_path / "photos.zip"))
+    input = IdeogramTrainerInput.model_validate({"images_data_url": url, "rank": 1})
+    output = train_ideogram.run(input.model_copy(update={"steps": 2, "checkpoint_every": 1}), context)
+    config = told(output.config_file)
+    assert config["not_made"].keys() == {"samples at step 1", "samples at step 2", "samples"}
+    assert all("more than is loaded, and 0 MiB are free" in why for why in config["not_made"].values())
+    assert any(line.startswith("The LoRAs on the way will have no samples. Generating takes ") for line in said)
+    assert family.load_transformer() is transformer
 
 
 def test_a_forced_caption_takes_the_place_of_all_others(models: ResidentModels, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tintype.files.disk import check_room
 from tintype.job import JobContext
 from tintype.jobs.best_effort import BestEffort
 from tintype.jobs.recipe import Recipe
+from tintype.jobs.resident_models import resident_models
 from tintype.jobs.training_config import write_config
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
@@ -58,6 +59,8 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     check_room(context.scratch, adapter.weights.nbytes * (_ADAPTERS + kept))
 
     context.log(_announcement(recipe, cache))
+    if plan.keep_every and (lacking := recipe.samples.lacking(family)):
+        context.log(f"The LoRAs on the way will have no samples. {lacking}", "WARN")
     snapshots = context.scratch / "kept"
     on_snapshot = _on_snapshot(recipe, snapshots, effort, context)
     trained = train(family, adapter, cache, plan, context, snapshot_dir=snapshots, on_snapshot=on_snapshot)
@@ -115,7 +118,7 @@ def _encode(family: Family, dataset: Dataset, context: JobContext) -> Cache:
             context.log(f"A caption is longer than the model reads; left out: {cut}", "WARN")
     with family.reading_ahead():
         cache = encode_once(family, dataset, context.lasting / "encoded", each=lambda *_: context.raise_if_cancelled())
-    family.release_encoders()
+    resident_models(context).release_encoders(family)
     return cache
 
 
@@ -146,9 +149,19 @@ def _on_snapshot(recipe: Recipe, folder: Path, effort: BestEffort, context: JobC
             dtype, facts = _file_dtype(family), _header(recipe, step)
             write_lora(lora, family.spec.lora_keys, path, form="diffusers", dtype=dtype, header=facts)
         stem = f"sample-step-{step:05d}"
-        effort.attempt(f"samples at step {step}", lambda: recipe.samples.generate(path, folder, stem, context))
+        _generate_samples(recipe, path, (folder, stem), f"samples at step {step}", effort, context)
 
     return on_snapshot
+
+
+def _generate_samples(
+    recipe: Recipe, lora: Path, place: tuple[Path, str], what: str, effort: BestEffort, context: JobContext
+) -> None:
+    """Generates them if it can; the encoders stay no longer than that."""
+    try:
+        effort.attempt(what, lambda: recipe.samples.generate(lora, *place, context))
+    finally:
+        resident_models(context).release_encoders(recipe.family)
 
 
 def _publish_rest(
@@ -164,7 +177,7 @@ def _publish_rest(
     report, every, steps = dataset.report, recipe.plan.keep_every, len(trained.losses)
     kept = range(every, steps + 1, every) if every else ()
     scratch, stem = context.scratch, "sample"
-    effort.attempt("samples", lambda: recipe.samples.generate(lora, scratch, stem, context))
+    _generate_samples(recipe, lora, (scratch, stem), "samples", effort, context)
     samples = [path for path in recipe.samples.places(scratch, stem) if path.exists()]
 
     def published(what: str, content_type: str, make: Callable[[], Path]) -> File | None:

@@ -52,17 +52,27 @@ class ResidentModels:
             self._inferences[kind] = kind(family, keep=self._settings.resident_adapters)
         return cast(AnyInference, self._inferences[kind])
 
+    def release_encoders(self, family: Family) -> None:
+        """Lets go of all of a base but its bare transformer, where memory is scarce, and of what generates with it."""
+        if family.release_encoders():
+            self._inferences = {kind: one for kind, one in self._inferences.items() if one.family is not family}
+            _collect()
+
     def unload(self) -> None:
         """Gives back all memory that models take; a family that someone holds loads again what is asked of it."""
         for family in self._families.values():
             family.unload()
         self._inferences.clear()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _collect()
 
 
 def resident_models(context: JobContext) -> ResidentModels:
     """Returns the context's, with its type: contexts are also made where the models must not be imported."""
     assert isinstance(context.resident_models, ResidentModels)
     return context.resident_models
+
+
+def _collect() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -9,12 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tintype.devices import free_bytes
+from tintype.errors import OutOfMemory
 from tintype.files.disk import write_file
 from tintype.inference.images import ImageInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
 from tintype.jobs.images import encoded
 from tintype.jobs.resident_models import resident_models
+from tintype.models.family import Family
+from tintype.training.memory_plan import gib
 
 _SIZE = (1024, 1024)  # nominal pixels
 
@@ -31,15 +35,25 @@ class Samples:
         """Names the images' files."""
         return [folder / f"{stem}-{number}.png" for number in range(len(self.prompts))]
 
+    def lacking(self, family: Family) -> str:
+        """Says how much memory is lacking to generate beside what is loaded; empty where it fits."""
+        missing, free = family.missing_bytes(), free_bytes(family.device)
+        if missing <= free:
+            return ""
+        return f"Generating takes {gib(missing)} more than is loaded, and {gib(free)} are free."
+
     def generate(self, lora: Path, folder: Path, stem: str, context: JobContext) -> list[Path]:
         """Writes an image for each prompt, `stem`-0.png and so on; those that are there already stay.
 
-        Raises Cancelled or Drained between two denoising steps.
+        Raises Cancelled or Drained between two denoising steps, and OutOfMemory before any model is loaded.
         """
         places = self.places(folder, stem)
         missing = [(prompt, place) for prompt, place in zip(self.prompts, places, strict=True) if not place.exists()]
         if missing:
-            inference = resident_models(context).inference(self.inference)
+            models = resident_models(context)
+            if lacking := self.lacking(models.family(self.inference.family_class)):
+                raise OutOfMemory(lacking, remedy="Free memory on the device, or leave out checkpoint_every.")
+            inference = models.inference(self.inference)
             inference.apply_loras([LoraRequest(lora)])
             for prompt, place in missing:
                 image = inference.generate_sample(prompt, _SIZE, self.seed, context.raise_if_cancelled)

@@ -92,6 +92,7 @@ class Family(ABC):
         self._transformer: Any = None
         self._pipeline: Any = None
         self._unaltered: dict[tuple[Any, str], Any] = {}  # a module's part by its name: what it was
+        self.keeps_all = weights.miniature or device.type != "cuda"  # memory is not scarce
 
     @property
     def name(self) -> str:
@@ -109,11 +110,26 @@ class Family(ABC):
             self._encoders.set_progress_bar_config(disable=True)
         return self._encoders
 
-    def release_encoders(self) -> None:
-        """Gives the encoders' memory back to the device where it is scarce; a miniature keeps them."""
-        if self.device.type == "cuda" and not self.weights.miniature and self._pipeline is None:
-            self._encoders = None
-            torch.cuda.empty_cache()
+    def release_encoders(self) -> bool:
+        """Lets go of all but the bare transformer where memory is scarce; returns whether it did."""
+        if not self.keeps_all:
+            if self._pipeline is not None:
+                self._pipeline.unload_lora_weights()
+            self.alter({})
+            self._encoders = self._pipeline = None
+        return not self.keeps_all
+
+    def missing_bytes(self) -> int:
+        """Counts what generating would load beside what is loaded, going by the files."""
+        loaded, missing = self._loaded(), 0
+        for path in self.weights.folder.glob("*/*.safetensors"):
+            if loaded.get(path.parent.name, self._encoders) is None:
+                missing += path.stat().st_size
+        return missing
+
+    def _loaded(self) -> dict[str, Any]:
+        """The networks by their folders' names, None for one that is not loaded."""
+        return {"transformer": self._transformer}
 
     def unload(self) -> None:
         """Gives back all memory that this base takes; what is needed is loaded again."""

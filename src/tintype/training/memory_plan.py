@@ -112,12 +112,12 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
         if (needed := shape.total_bytes(recomputed)) <= room:
             break
     summary = (
-        f"Memory: {_gib(shape.total_bytes())} for a step that recomputes nothing, {_gib(free)} free; "
+        f"Memory: {gib(shape.total_bytes())} for a step that recomputes nothing, {gib(free)} free; "
         f"{_share(recomputed, shape.blocks)} recomputed"
     )
-    summary += f" ({_gib(needed)})." if recomputed else "."
+    summary += f" ({gib(needed)})." if recomputed else "."
     if needed > room:
-        summary += f" Even so it may not fit: {_gib(needed)} predicted. {_quantising()}"
+        summary += f" Even so it may not fit: {gib(needed)} predicted. {_quantising()}"
     return MemoryPlan(recomputed, summary, shape.blocks)
 
 
@@ -160,7 +160,8 @@ def _share(recomputed: int, blocks: int) -> str:
     return "all blocks are" if recomputed == blocks else f"{recomputed} of {blocks} blocks are"
 
 
-def _gib(count: int) -> str:
+def gib(count: int) -> str:
+    """Writes a size in memory for a person."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**28 else f"{count / 2**20:.0f} MiB"
 
 

@@ -84,9 +84,18 @@ class Ideogram4Family(Family):
     def _read_transformer(self) -> Any:
         return read_transformer(self.weights.folder / "transformer", self.device, self.dtype)
 
+    def release_encoders(self) -> bool:
+        released = super().release_encoders()
+        if released:
+            self._unconditional = None
+        return released
+
     def unload(self) -> None:
         super().unload()
         self._unconditional = None
+
+    def _loaded(self) -> dict[str, Any]:
+        return {**super()._loaded(), "unconditional_transformer": self._unconditional}
 
     def _networks(self) -> dict[str, Any]:
         return {**super()._networks(), "unconditional_transformer": self.load_unconditional()}
