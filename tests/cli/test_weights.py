@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from tintype.cli import app
@@ -16,7 +17,7 @@ runner = CliRunner()
 
 @pytest.fixture(autouse=True)
 def _empty_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TINTYPE_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "250")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead
+from huggingface_hub import constants
 from llguidance import LLMatcher
 from tests.support.captions import verify
 from tests.support.tiny_ideogram import save_tiny_ideogram
@@ -107,7 +108,7 @@ def test_without_a_head_or_with_another_models_there_is_no_writer(family: Ideogr
 def test_the_head_that_writes_prompts_is_found_beside_the_model_or_in_the_hub(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     base = BaseWeights("ideogram4", tmp_path / "base", "random", "a test")
     assert prompt_head(base) is None
     apart = tmp_path / "hub" / f"models--{PROMPT_HEAD_REPOSITORY.replace('/', '--')}" / "snapshots" / "abc"

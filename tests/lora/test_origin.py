@@ -12,11 +12,10 @@ import torch
 from tests.support.peer_loras import factors, keyed, written
 
 from tintype.errors import UnusableAdapter
-from tintype.lora.keys import LoraKeys
+from tintype.lora.keys import Entry, LoraKeys
 from tintype.lora.lora import linear_shapes
 from tintype.lora.origin import MODELS, declared, guess
 from tintype.lora.read import read_lora
-from tintype.lora.tensor_file import Entry
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 

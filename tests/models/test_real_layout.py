@@ -18,9 +18,11 @@ from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from safetensors.torch import load_file
 
+from tintype.catalog.flux_lora import FluxInput
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput
+from tintype.jobs.generate_flux import run as generate
 from tintype.jobs.local import LocalContext
-from tintype.jobs.resident_models import ResidentModels
+from tintype.jobs.resident_models import ResidentModels, resident_models
 from tintype.jobs.train_portrait import run
 from tintype.models.flux.model import FluxFamily
 from tintype.settings import Settings, load_settings
@@ -29,6 +31,12 @@ from tintype.settings import Settings, load_settings
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings that name a folder with a narrow FLUX in it."""
+    folder = tmp_path_factory.mktemp("narrow")
+    narrow_pipeline().save_pretrained(folder)
+    return load_settings(flux_base=str(folder), device="cpu")
+
+
+def narrow_pipeline(guidance: bool = True) -> FluxPipeline:
     torch.manual_seed(0)
     small = ResidentModels(load_settings(flux_base="miniature"), "cpu").family(FluxFamily).fresh_pipeline()
     vae = AutoencoderKL(
@@ -52,12 +60,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         num_attention_heads=2,
         joint_attention_dim=small.text_encoder_2.config.d_model,
         pooled_projection_dim=small.text_encoder.config.hidden_size,
-        guidance_embeds=True,
+        guidance_embeds=guidance,
         axes_dims_rope=(4, 6, 6),
     )
-    folder = tmp_path_factory.mktemp("narrow")
-    FluxPipeline(**{**small.components, "vae": vae, "transformer": transformer}).save_pretrained(folder)
-    return load_settings(flux_base=str(folder), device="cpu")
+    return FluxPipeline(**{**small.components, "vae": vae, "transformer": transformer})
 
 
 def test_sizes_are_true_pixels_in_steps_of_a_token(settings: Settings) -> None:
@@ -109,3 +115,17 @@ def test_a_portrait_is_trained_at_the_rate_that_was_asked_for(
     assert "Non-Commercial" in config["licence"]
     tensors = load_file(unquote(urlparse(output.diffusers_lora_file.url).path))
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+
+
+def test_schnell_is_known_by_its_configuration_and_generates_as_it_was_made_to(tmp_path: Path) -> None:
+    narrow_pipeline(guidance=False).save_pretrained(tmp_path / "base")
+    context = LocalContext(tmp_path, load_settings(flux_base=str(tmp_path / "base"), device="cpu"))
+    order = {"prompt": "a cat", "image_size": {"width": 64, "height": 64}, "seed": 1}
+    drawn = []
+    for given in ({}, {"num_inference_steps": 4}, {"num_inference_steps": 3}):
+        image = generate(FluxInput.model_validate(order | given), context).images[0]
+        drawn.append(Image.open(unquote(urlparse(image.url).path)).tobytes())
+    assert drawn[0] == drawn[1] != drawn[2]
+    flux = resident_models(context).family(FluxFamily)
+    assert (flux.max_sequence_length, flux.guidance_scale) == (256, 0.0)
+    assert "Apache-2.0" in flux.weights.licence

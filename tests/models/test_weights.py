@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from tintype.errors import WeightsMissing
 from tintype.models import flux, ideogram4, weights
@@ -15,12 +18,14 @@ from tintype.models.weights import cached_snapshot, describe, resolve
 from tintype.settings import GIB, load_settings
 
 
-def snapshot(hub: Path, repository: str = flux.FAMILY.repository, missing: str = "") -> Path:
+def snapshot(
+    hub: Path, repository: str = flux.FAMILY.repository, missing: str = "", kind: str = "FluxPipeline"
+) -> Path:
     """A complete-looking download, but for one file."""
     home = hub / f"models--{repository.replace('/', '--')}"
     folder = home / "snapshots" / "abc"
     files = {
-        "model_index.json": "{}",
+        "model_index.json": json.dumps({"_class_name": kind}),
         "vae/diffusion_pytorch_model.safetensors": "",
         "text_encoder/model.safetensors": "",
         "text_encoder_2/model-1.safetensors": "",
@@ -42,7 +47,7 @@ def snapshot(hub: Path, repository: str = flux.FAMILY.repository, missing: str =
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     return tmp_path
 
 
@@ -111,8 +116,123 @@ def test_ideogram_4_is_chosen_by_its_own_setting(ideogram_folder: Path) -> None:
 
 
 def test_an_ideogram_download_needs_both_transformers(hub: Path) -> None:
-    folder = snapshot(hub, "a/b", missing="text_encoder_2/model-1.safetensors")
+    folder = snapshot(hub, "a/b", missing="text_encoder_2/model-1.safetensors", kind="Ideogram4Pipeline")
     assert cached_snapshot(ideogram4.FAMILY, "a/b") is None
     (folder / "unconditional_transformer").mkdir()
     (folder / "unconditional_transformer" / "model.safetensors").write_text("")
     assert cached_snapshot(ideogram4.FAMILY, "a/b") == folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("Flux2Pipeline", "FLUX.2"),
+        ("Flux2KleinPipeline", "FLUX.2"),
+        ("FluxKontextPipeline", "FLUX.1 Kontext"),
+        ("FluxFillPipeline", "FLUX.1 Fill"),
+        ("StableDiffusionPipeline", "Stable Diffusion 1.5 or 2"),
+        ("StableDiffusionXLPipeline", "Stable Diffusion XL"),
+        ("StableDiffusion3Pipeline", "Stable Diffusion 3"),
+        ("QwenImagePipeline", "Qwen-Image"),
+        ("ZImagePipeline", "Z-Image"),
+        ("ChromaPipeline", "Chroma"),
+        ("WanPipeline", "Wan"),
+        ("KolorsPipeline", "a KolorsPipeline"),
+        ("Ideogram4Pipeline", "Ideogram 4"),
+    ],
+)
+def test_another_model_is_named_wherever_it_lies(hub: Path, kind: str, model: str) -> None:
+    folder = snapshot(hub, "me/mine", kind=kind)
+    snapshot(hub, "me/begun", missing="text_encoder_2/model-1.safetensors", kind=kind)
+    for named in ("me/mine", "me/begun", str(folder)):
+        with pytest.raises(WeightsMissing, match=re.escape(model)) as problem:
+            resolve(load_settings(flux_base=named))
+        assert kind in problem.value.message
+        assert "not on this machine" not in problem.value.message
+        assert "TINTYPE_FLUX_BASE" in problem.value.message
+
+
+@pytest.mark.parametrize(
+    ("repository", "model"),
+    [
+        ("black-forest-labs/FLUX.2-dev", "FLUX.2 [dev]"),
+        ("black-forest-labs/FLUX.1-Kontext-dev", "FLUX.1 Kontext [dev]"),
+        ("black-forest-labs/FLUX.1-Fill-dev", "FLUX.1 Fill [dev]"),
+        ("black-forest-labs/FLUX.1-Depth-dev", "FLUX.1 Canny or Depth [dev]"),
+        ("stabilityai/stable-diffusion-xl-base-1.0", "Stable Diffusion XL"),
+        ("stabilityai/stable-diffusion-3.5-large", "Stable Diffusion 3.5 Large"),
+        ("Qwen/Qwen-Image", "Qwen-Image"),
+        ("ideogram-ai/ideogram-4-nf4", "Ideogram 4"),
+    ],
+)
+def test_nobody_is_told_to_fetch_one_model_for_another(hub: Path, repository: str, model: str) -> None:
+    with pytest.raises(WeightsMissing, match=re.escape(f"holds {model}: another model than FLUX.1 [dev]")):
+        resolve(load_settings(flux_base=repository))
+
+
+def test_a_network_with_more_channels_is_not_taken(hub: Path) -> None:
+    folder = snapshot(hub)
+    (folder / "transformer" / "config.json").write_text('{"_class_name": "FluxTransformer2DModel", "in_channels": 384}')
+    (folder / "vae" / "config.json").write_text('{"latent_channels": 16}')
+    with pytest.raises(WeightsMissing, match="384 input channels"):
+        resolve(load_settings(flux_base=str(folder)))
+
+
+def test_the_cache_is_found_as_the_hubs_library_finds_it(tmp_path: Path) -> None:
+    code = (
+        "from tintype.models.weights import resolve; from tintype.settings import load_settings;"
+        "print(resolve(load_settings(flux_base='a/b')).folder)"
+    )
+    for variable, place in (
+        ("XDG_CACHE_HOME", "huggingface/hub"), ("HUGGINGFACE_HUB_CACHE", ""), ("HF_HOME", "hub"), ("HF_HUB_CACHE", "")
+    ):  # fmt: skip
+        home = tmp_path / variable
+        folder = snapshot(home / place, "a/b")
+        unset = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
+        environment = {name: value for name, value in os.environ.items() if name not in unset}
+        found = subprocess.run(
+            [sys.executable, "-c", code], env=environment | {variable: str(home)}, check=True, capture_output=True
+        )
+        assert found.stdout.decode().strip() == str(folder)
+
+
+def test_what_a_download_lacks_is_named(hub: Path) -> None:
+    snapshot(hub, "a/b", missing="transformer/t-2.safetensors")
+    with pytest.raises(WeightsMissing, match=r"missing are transformer/t-2\.safetensors.*--repository a/b"):
+        resolve(load_settings(flux_base="a/b"))
+    snapshot(hub, missing="text_encoder/model.safetensors")
+    with pytest.raises(WeightsMissing, match=r"missing are text_encoder\.") as problem:
+        resolve(load_settings(flux_base=flux.FAMILY.repository))
+    assert "--repository" not in problem.value.message
+
+
+@pytest.mark.parametrize(
+    ("repository", "configuration", "version", "licence"),
+    [
+        ("black-forest-labs/FLUX.1-Krea-dev", {"guidance_embeds": True}, "flux1-krea-dev", "Non-Commercial"),
+        ("ostris/Flex.1-alpha", {"guidance_embeds": True}, "flex1-alpha", "Apache-2.0"),
+        ("black-forest-labs/FLUX.1-schnell", {"guidance_embeds": False}, "flux1-schnell", "Apache-2.0"),
+        ("a/copy", {"guidance_embeds": False}, "flux1-schnell", "Apache-2.0"),
+        (
+            "someone/portraits",
+            {"guidance_embeds": True},
+            "flux1 (someone/portraits)",
+            "huggingface.co/someone/portraits",
+        ),
+        (flux.FAMILY.repository, {"guidance_embeds": True}, None, "Non-Commercial"),
+    ],
+)
+def test_editions_and_fine_tunes_are_named_in_what_is_trained_on_them(
+    hub: Path, repository: str, configuration: dict[str, bool], version: str | None, licence: str
+) -> None:
+    folder = snapshot(hub, repository)
+    (folder / "transformer" / "config.json").write_text(json.dumps(configuration))
+    chosen = resolve(load_settings(flux_base=repository))
+    assert chosen.facts.get("ss_base_model_version") == version
+    assert repository in chosen.facts.get("modelspec.description", repository)
+    assert licence in chosen.licence
+    assert chosen.own_traits == ({} if version != "flux1-schnell" else flux.EDITIONS[0].traits)
+
+
+def test_a_folder_is_named_without_the_way_there(hub: Path) -> None:
+    assert resolve(load_settings(flux_base=str(snapshot(hub)))).name == "abc"

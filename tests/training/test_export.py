@@ -22,6 +22,7 @@ from tintype.lora.keys import METADATA_KEY
 from tintype.lora.lora import linear_shapes
 from tintype.lora.read import read_lora
 from tintype.lora.write import write_lora
+from tintype.models.flux import EDITIONS
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily, adapter_targets
 from tintype.settings import load_settings
@@ -36,6 +37,7 @@ HEADER = header(
     licence="free",
     resolution="1024x1024",
     settings={"learning_rate": 9e-5, "seed": 7, "sigma": "logit-normal"},
+    facts={},
 )
 
 
@@ -47,6 +49,17 @@ def adapter() -> Adapter:
 def filled(adapter: Adapter, spread: float = 1.0) -> Adapter:
     adapter.weights.data.normal_(std=spread, generator=torch.Generator().manual_seed(0))
     return adapter
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_edition_of_the_base_is_named_in_each_form(adapter: Adapter, tmp_path: Path, form: str) -> None:
+    facts = HEADER | dict(EDITIONS[0].facts)
+    path = export_all(adapter.lora(), FLUX_KEYS, tmp_path, dtype=torch.float32, header=facts)[form]
+    with safe_open(path, "pt") as opened:
+        told = opened.metadata()
+    assert told["modelspec.architecture"] == "flux-1-schnell/lora"
+    assert told["ss_base_model_version"] == "flux1-schnell"
+    assert told["ss_network_module"] == "networks.lora_flux"
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -6,6 +6,7 @@ resumes where it was interrupted.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,12 +43,17 @@ def list_weights() -> None:
 @app.command(epilog="Example: [bold]HF_TOKEN=hf_… tintype weights pull flux[/]")
 def pull(
     name: Annotated[str, typer.Argument(help=f"Which model: {', '.join(BASE_MODELS)}.")],
+    repository: Annotated[
+        str | None, typer.Option(help="Another repository of it on the hub, in diffusers' layout.", show_default=False)
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without being asked.")] = False,
 ) -> None:
     """Fetch a base model's weights (gated: needs a token of someone who accepted the licence)."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     spec = family_spec(name)
+    if repository:
+        spec = replace(spec, repository=repository)
     console = Console()
     console.print(f"[bold]{spec.repository}[/]\n{escape(spec.licence)}")
     console.print("Accept the terms on the model's own page first; set HF_TOKEN to a token of that account.\n")

@@ -12,9 +12,6 @@ from PIL import Image
 from tintype.inference.images import EachStep, ImageInference
 from tintype.models.flux.model import FluxFamily
 
-DEFAULT_STEPS = 28
-DEFAULT_GUIDANCE = 3.5
-
 
 @dataclass(frozen=True)
 class FluxImageRequest:
@@ -23,8 +20,8 @@ class FluxImageRequest:
     prompt: str
     width: int
     height: int
-    steps: int = DEFAULT_STEPS
-    guidance: float = DEFAULT_GUIDANCE
+    steps: int = 28
+    guidance: float = 3.5
 
 
 class FluxInference(ImageInference):
@@ -66,4 +63,5 @@ class FluxInference(ImageInference):
     def generate_sample(
         self, prompt: str, size: tuple[int, int], seed: int, check: Callable[[], None] = lambda: None
     ) -> Image.Image:
-        return self.generate(FluxImageRequest(prompt, *size), [seed], lambda *_: check())[0]
+        request = FluxImageRequest(prompt, *size, steps=self.family.steps, guidance=self.family.guidance_scale)
+        return self.generate(request, [seed], lambda *_: check())[0]

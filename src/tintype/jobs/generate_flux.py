@@ -20,7 +20,11 @@ def run(input: FluxInput, context: JobContext) -> FluxLoraOutput:
 
     seeds = seeds_for(input.seed, input.num_images)
     width, height = pixels_of(input.image_size)
-    request = FluxImageRequest(input.prompt, width, height, input.num_inference_steps, input.guidance_scale)
+    steps = input.num_inference_steps
+    if steps == FluxInput.model_fields["num_inference_steps"].default != flux.family.steps:
+        steps = flux.family.steps  # the endpoint's default is that of another model
+        context.log(f"{flux.family.name} generates in {steps} steps: the endpoint's default is for FLUX.1 [dev].")
+    request = FluxImageRequest(input.prompt, width, height, steps, input.guidance_scale)
     if cut := flux.family.cut_off(input.prompt):
         context.log(f"The prompt is longer than the model reads; left out: {cut}", "WARN")
     images, seconds = timed(lambda each_step: flux.generate(request, seeds, each_step), context)

@@ -51,7 +51,8 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     """
     family, plan, effort = recipe.family, recipe.plan, BestEffort(context)
     cache = _encode(family, dataset, context)
-    for remark in family.remarks:
+    edition = family.weights.edition
+    for remark in (*family.remarks, *([edition.caution] if edition and edition.caution else [])):
         context.log(remark, "WARN")
         dataset.report.warnings.append(remark)
     adapter = _new_adapter(recipe, context)
@@ -203,11 +204,12 @@ def _header(recipe: Recipe, step: int | None = None) -> dict[str, str]:
     return header(
         title=recipe.title,
         trigger=recipe.trigger or "",
-        base=family.weights.source,
+        base=family.weights.name,
         steps=plan.steps if step is None else step,
         licence=family.weights.licence,
         resolution=recipe.resolution,
         settings={**plan.to_json(), "rank": recipe.rank, "alpha": float(recipe.rank)},
+        facts=family.weights.facts,
     )
 
 

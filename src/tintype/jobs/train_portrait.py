@@ -9,7 +9,7 @@ from tintype.catalog.flux_lora_fast_training import FAST_TRAINING, FastTrainingI
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput, TrainerOutput
 from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions
 from tintype.errors import about_input
-from tintype.inference.flux import DEFAULT_STEPS, FluxInference
+from tintype.inference.flux import FluxInference
 from tintype.job import JobContext
 from tintype.jobs.images import MOST_LORA_BYTES
 from tintype.jobs.lora_training import open_photos, train_lora
@@ -116,7 +116,7 @@ def _pipeline_call(prompt: str, flux: FluxFamily) -> dict[str, Any]:
         "prompt": prompt,
         "width": width,
         "height": height,
-        "num_inference_steps": DEFAULT_STEPS,
+        "num_inference_steps": flux.steps,
         "guidance_scale": flux.guidance_scale,
         "max_sequence_length": flux.max_sequence_length,
     }

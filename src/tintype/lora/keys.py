@@ -51,6 +51,14 @@ _FORMS = (
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A tensor as a file's header tells it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Place:
     """The transformer's layers, by diffusers' names, whose outputs a file's layer stacks, in that order."""
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from tintype.lora.keys import PREFIX, LoraKeys, some
+from tintype.lora.keys import PREFIX, Entry, LoraKeys, some
 from tintype.lora.origin import declared, guess
 from tintype.lora.pairs import Pair
-from tintype.lora.tensor_file import Entry, unusable
+from tintype.lora.tensor_file import unusable
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from tintype.lora.keys import KEY, LoraKeys, is_text, plain
-from tintype.lora.tensor_file import Entry
+from tintype.lora.keys import KEY, Entry, LoraKeys, is_text, plain
 
 TEXT_ONLY = "text encoders only"
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z]|3P)")  # StableDiffusion3Pipeline: where its words begin
 _HEADER = ("modelspec.architecture", "ss_base_model_version")  # where trainers name the model
 _UNET = r"^(down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block)_"
 _TEXT_WIDTH = _UNET + r"\w*attn2_to_[kv]_"
@@ -39,7 +39,8 @@ MODELS = (
     Model("Stable Diffusion 1.5", _TEXT_WIDTH, 768, r"stable-diffusion-v1|\bsd_?(v1|1\.)"),
     Model("Stable Diffusion 2", _TEXT_WIDTH, 1024, r"stable-diffusion-v2|\bsd_?(v2|2\.)"),
     Model("Stable Diffusion XL", _UNET + r"\w*transformer_blocks_[1-9]|^up_blocks_0_attentions|^output_blocks_[01]_1_"),
-    Model("Stable Diffusion 1.5 or 2", r"^(down_blocks_0|up_blocks_3)_attent|^(input_blocks_[12]|output_blocks_9)_1_"),
+    Model("Stable Diffusion 1.5 or 2", r"^(down_blocks_0|up_blocks_3)_attent|^(input_blocks_[12]|output_blocks_9)_1_",
+          0, r"stable-diffusion-(inpaint-|img-2-img-)?pipeline"),
     Model("Stable Cascade", r"^lora_prior_|^(down|up)_blocks_\d_\d+_attention_attn_", 0, "cascade"),
     Model("Stable Diffusion XL, 1.5 or 2", _UNET),
     # One stream that looks at the text.
@@ -128,7 +129,12 @@ def guess(entries: Mapping[str, Entry], known: Iterable[LoraKeys] = (), header: 
 
 def declared(header: Mapping[str, str]) -> str:
     """Names the model that a file's header says it is for, if it is in the table."""
-    said = " ".join(header.get(entry, "") for entry in _HEADER).lower()
+    return named(" ".join(header.get(entry, "") for entry in _HEADER))
+
+
+def named(text: str) -> str:
+    """Names the model of the table that a text speaks of: a header, a repository's name, or a class of diffusers."""
+    said = _HUMP.sub("-", text).lower()
     return next((model.name for model in MODELS if model.header and re.search(model.header, said)), "")
 
 

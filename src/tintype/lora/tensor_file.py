@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from tintype.errors import UnusableAdapter
 from tintype.files.disk import writing
-from tintype.lora.keys import REMEDY, shown
+from tintype.lora.keys import REMEDY, Entry, shown
 
 _LONGEST_HEADER = 16 * 1024 * 1024  # bytes; a LoRA of every layer of FLUX needs 250 kB
 _LONGEST_REMARK = 200  # characters of a library's complaint that are passed on
@@ -50,14 +50,6 @@ def write_tensors(tensors: dict[str, torch.Tensor], path: Path, header: dict[str
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A tensor as the header tells it."""
-
-    dtype: str
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)

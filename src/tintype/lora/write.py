@@ -31,8 +31,8 @@ def write_lora(
     wanted = keys.form(form)
     tensors = _tensors(lora.pairs, keys, wanted, dtype)
     facts = {
-        **header,
         **keys.facts,
+        **header,
         # Rank and alpha as kohya's tools show them: the layers' own, not those of the fused.
         "ss_network_dim": _only(str(pair.rank) for pair in lora.pairs.values()),
         "ss_network_alpha": _only(f"{pair.alpha:g}" for pair in lora.pairs.values()),

@@ -30,6 +30,7 @@ from tintype.lora.keys import TEXT
 from tintype.lora.lora import Lora
 from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
+from tintype.models.contents import check_pipeline, check_readable
 from tintype.models.products import has_matrix
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
 from tintype.models.sigmas import logit_normal
@@ -81,7 +82,7 @@ class Family(ABC):
         # A miniature is exact and cheap in fp32; the real models are published in bf16, and overflow in fp16.
         small = weights.miniature or device.type == "cpu"
         self.dtype = dtype or (torch.float32 if small else torch.bfloat16)
-        traits = self.traits = dict(weights.traits)
+        traits = self.traits = {**weights.own_traits, **weights.traits}
         self.nominal_scale = int(traits.get("nominal_scale", 1))
         self.token_pixels = int(traits.get("token_pixels", 16))
         self.max_sequence_length = int(traits.get("max_sequence_length", self.spec.text_window))
@@ -99,9 +100,12 @@ class Family(ABC):
         """What the log and the config file call this base."""
         return f"the built-in miniature of {self.spec.title}" if self.weights.miniature else self.weights.source
 
-    @staticmethod  # noqa: B027
-    def check_loadable(weights: BaseWeights, device: torch.device) -> None:
+    @classmethod
+    def check_loadable(cls, weights: BaseWeights, device: torch.device) -> None:
         """Raises WeightsMissing, before anything is loaded, for weights that cannot be read on this device."""
+        check_pipeline(cls.spec, weights.folder, weights.source)
+        networks = {part: weights.folder / part for part in cls.spec.parts}
+        check_readable(cls.spec, networks, device.type)
 
     def load_encoders(self) -> Any:
         """Loads the pipeline without its networks: tokenizers, text encoders, autoencoder, scheduler."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tintype import settings
 from tintype.errors import NotFound
@@ -42,6 +44,28 @@ class TrainingDefaults:
 
 
 @dataclass(frozen=True)
+class Edition:
+    """A published model of a base model's very architecture, and what is its own: name, licence, how it generates.
+
+    It is known by its name in a hub id or a folder's, and where `configuration` is stated by the network's alone.
+    """
+
+    title: str
+    named: str  # a pattern
+    licence: str
+    facts: Mapping[str, str]  # of the header of LoRAs that are trained on it
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    traits: Mapping[str, Any] = field(default_factory=dict)  # as a miniature's
+    caution: str = ""  # what whoever trains it should know
+
+    def is_of(self, name: str, configuration: Mapping[str, Any]) -> bool:
+        """Tells whether weights of this name and configuration are of this edition."""
+        if self.configuration:
+            return self.configuration.items() <= configuration.items()
+        return re.search(self.named, name, re.IGNORECASE) is not None
+
+
+@dataclass(frozen=True)
 class FamilySpec:
     """What a base model declares about itself. `implementation` is the `module:Class` of its `Family`."""
 
@@ -55,6 +79,10 @@ class FamilySpec:
     text_window: int  # tokens of a text that it reads
     implementation: str
     lora_keys: LoraKeys  # what its LoRA files call its layers
+    pipeline: str = ""  # class of diffusers that a folder of it names; empty: any
+    network: str = ""  # class of its transformer
+    readable: str = "Use a folder in diffusers' layout."  # says which weights do
+    editions: tuple[Edition, ...] = ()
     further_repositories: tuple[str, ...] = ()  # fetched along with it
     training_defaults: TrainingDefaults = field(default_factory=TrainingDefaults)
 

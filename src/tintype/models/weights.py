@@ -8,21 +8,23 @@ both ask here.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 from tintype.devices import gpu_bytes
 from tintype.errors import WeightsMissing
-from tintype.models.registry import FamilySpec, family_spec
+from tintype.lora.keys import some
+from tintype.models.contents import INDEX, absent_files, another, check_pipeline, class_of, model_named, read_json
+from tintype.models.registry import Edition, FamilySpec, family_spec
 from tintype.settings import GIB, Settings
 
 MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
 _MINIATURE = Path(__file__).parent / "miniature" / "weights"
-_INDEX = "model_index.json"
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,48 @@ class BaseWeights:
         seen = [(str(path.relative_to(self.folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
         return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
+    @cached_property
+    def edition(self) -> Edition | None:
+        """Which published model it is, where it is not the base model itself."""
+        configuration = read_json(self.folder / "transformer" / "config.json")
+        editions = () if self.miniature else family_spec(self.family).editions
+        return next((edition for edition in editions if edition.is_of(self.source, configuration)), None)
+
+    @property
+    def own_traits(self) -> Mapping[str, Any]:
+        """How its edition generates."""
+        return self.edition.traits if self.edition else {}
+
+    @property
+    def name(self) -> str:
+        """What a LoRA's file calls it: a hub id, or the name of a folder or file without the way there."""
+        return self.source if _is_hub_id(self.source) else Path(self.source).name
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Header entries of LoRAs trained on it: which model it is, where it is not the base model itself."""
+        spec = family_spec(self.family)
+        if self.miniature or (self.edition is None and not self._unknown):
+            return {}
+        version = f"{spec.lora_keys.facts.get('ss_base_model_version', spec.name)} ({self.name})"
+        own = self.edition.facts if self.edition else {"ss_base_model_version": version}
+        title = f"{self.edition.title} ({self.name})" if self.edition else self.name
+        return {**own, "modelspec.description": f"A LoRA of {title}."}
+
+    @property
+    def _unknown(self) -> bool:
+        """Whether someone else's repository is named: a model that may be trained further."""
+        return _is_hub_id(self.source) and self.source != family_spec(self.family).repository
+
     @property
     def licence(self) -> str:
-        return MINIATURE_LICENCE if self.miniature else family_spec(self.family).licence
+        if self.miniature:
+            return MINIATURE_LICENCE
+        spec = family_spec(self.family)
+        stated = self.edition.licence if self.edition else spec.licence
+        if self.edition or not self._unknown:
+            return stated
+        return f"That of https://huggingface.co/{self.source}; of what is made from {spec.title}: {stated}"
 
     @property
     def caution(self) -> str:
@@ -70,21 +111,47 @@ def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
         return _miniature(spec, f"{spec.setting} asks for it")
     if asked == "auto":
         return _automatic(settings, spec)
-    folder = Path(asked).expanduser()
-    if (folder / _INDEX).is_file():
-        return BaseWeights(family, folder.resolve(), asked, f"{spec.setting} names this folder", _traits(folder))
-    if folder.exists() or asked.count("/") != 1 or asked.startswith((".", "/", "~")):
+    path = Path(asked).expanduser()
+    if path.exists() or not _is_hub_id(asked):
+        return _named_path(spec, path, asked)
+    return _named_repository(spec, asked)
+
+
+def _named_path(spec: FamilySpec, folder: Path, asked: str) -> BaseWeights:
+    if not (folder / INDEX).is_file():
         raise WeightsMissing(
-            f"{asked} is no folder of a diffusers pipeline ({_INDEX} is missing).",
+            f"{asked} is no folder of a diffusers pipeline ({INDEX} is missing).",
             remedy=f"Set {spec.setting} to auto, miniature, a hub id, or a folder written by save_pretrained.",
         )
+    check_pipeline(spec, folder, folder.name)
+    return BaseWeights(spec.name, folder.resolve(), asked, f"{spec.setting} names this folder", _traits(folder))
+
+
+def _named_repository(spec: FamilySpec, asked: str) -> BaseWeights:
     cached = cached_snapshot(spec, asked)
-    if cached is None:
+    if cached is not None:
+        check_pipeline(spec, cached, asked)
+        return BaseWeights(spec.name, cached, asked, f"{spec.setting} names it", _traits(cached))
+    begun = next((folder for folder in snapshots_of(asked) if folder.is_dir()), None)
+    if begun is not None and class_of(begun):
+        check_pipeline(spec, begun, asked)
+    elif model_named(asked) not in ("", spec.title, *(edition.title for edition in spec.editions)):
+        raise another(spec, asked, model_named(asked))
+    pull = f"tintype weights pull {spec.name}" + (f" --repository {asked}" if asked != spec.repository else "")
+    if begun is None:
         raise WeightsMissing(
             f"The weights of {asked} are not on this machine.",
-            remedy=f"Fetch them with `tintype weights pull {family}`, or set {spec.setting}=miniature.",
+            remedy=f"Fetch them with `{pull}`, or set {spec.setting}=miniature.",
         )
-    return BaseWeights(family, cached, asked, f"{spec.setting} names it", _traits(cached))
+    absent = some(([INDEX] if not (begun / INDEX).is_file() else []) + absent_files(begun, spec.parts))
+    raise WeightsMissing(
+        f"The weights of {asked} are not on this machine as a whole; missing are {absent}.",
+        remedy=f"`{pull}` fetches what is missing.",
+    )
+
+
+def _is_hub_id(source: str) -> bool:
+    return source.count("/") == 1 and not source.startswith((".", "/", "~"))
 
 
 def summary(settings: Settings, family: str) -> str:
@@ -116,29 +183,16 @@ def _way_to_real(spec: FamilySpec) -> str:
 def cached_snapshot(spec: FamilySpec, repository: str = "") -> Path | None:
     """Finds the complete local snapshot of a base model, or None; looks on the disk only."""
     found = snapshots_of(repository or spec.repository)
-    return next((snapshot for snapshot in found if _complete(snapshot, spec.parts)), None)
+    return next(
+        (folder for folder in found if (folder / INDEX).is_file() and not absent_files(folder, spec.parts)), None
+    )
 
 
 def snapshots_of(repository: str) -> tuple[Path, ...]:
     """Lists the local snapshots of a hub repository, the current one first."""
-    hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub"
-    home = Path(hub).expanduser() / f"models--{repository.replace('/', '--')}"
+    home = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
     heads = [home / "snapshots" / ref.read_text().strip() for ref in sorted(home.glob("refs/main"))]
     return (*heads, *sorted(home.glob("snapshots/*")))
-
-
-def _complete(snapshot: Path, parts: Sequence[str]) -> bool:
-    """Whether every part has its weights: all shards an index names, or a single file."""
-    if not (snapshot / _INDEX).is_file():
-        return False
-    for folder in (snapshot / part for part in parts):
-        for index in folder.glob("*.safetensors.index.json"):
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            if not all((folder / shard).exists() for shard in shards):
-                return False
-        if not any(folder.glob("*.safetensors")):
-            return False
-    return True
 
 
 def _automatic(settings: Settings, spec: FamilySpec) -> BaseWeights:
@@ -159,7 +213,7 @@ def _automatic(settings: Settings, spec: FamilySpec) -> BaseWeights:
 def _miniature(spec: FamilySpec, why: str) -> BaseWeights:
     folder = _MINIATURE / spec.name
     traits = _traits(folder)
-    if not traits or not (folder / _INDEX).is_file():
+    if not traits or not (folder / INDEX).is_file():
         raise WeightsMissing(
             "The built-in miniature's weights are missing from this installation.",
             remedy=f"Install tintype again, or build them: python -m miniature.build --model {spec.name}.",
@@ -169,8 +223,4 @@ def _miniature(spec: FamilySpec, why: str) -> BaseWeights:
 
 def _traits(folder: Path) -> dict[str, Any]:
     """What a miniature says about itself; empty for a real model."""
-    path = folder / "miniature.json"
-    if not path.is_file():
-        return {}
-    traits: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return traits
+    return read_json(folder / "miniature.json")

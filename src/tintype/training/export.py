@@ -59,11 +59,19 @@ def check_written(path: Path, lora: Lora, keys: LoraKeys, *, dtype: torch.dtype)
 
 
 def header(
-    *, title: str, trigger: str, base: str, steps: int, licence: str, resolution: str, settings: Mapping[str, Any]
+    *,
+    title: str,
+    trigger: str,
+    base: str,
+    steps: int,
+    licence: str,
+    resolution: str,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, str],
 ) -> dict[str, str]:
     """Gathers what a file says about itself: modelspec 1.0.1, which galleries read, and what kohya's tools do.
 
-    `settings`: how it was trained; those that kohya's tools show get their names too.
+    `settings`: how it was trained; those that kohya's tools show get their names too. `facts`: what names the base.
     """
     return {
         "modelspec.sai_model_spec": "1.0.1",
@@ -78,4 +86,5 @@ def header(
         "tintype.base": base,
         "tintype.steps": str(steps),
         "tintype.settings": json.dumps(dict(settings), sort_keys=True),
+        **facts,
     }

@@ -13,7 +13,9 @@ from diffusers import Ideogram4Transformer2DModel
 from safetensors.torch import load_file, save_file
 
 from tintype.errors import WeightsMissing
-from tintype.models.ideogram4.layouts import check_loadable, read_text_projection, read_transformer
+from tintype.models.ideogram4.layouts import read_text_projection, read_transformer
+from tintype.models.ideogram4.model import Ideogram4Family
+from tintype.models.weights import BaseWeights
 
 CPU = torch.device("cpu")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -136,7 +138,12 @@ def of_another_kind(folder: Path) -> None:
     ("change", "said"),
     [
         (of_another_kind, "holds a FluxPipeline"),
-        (lambda folder: (folder / "model_index.json").unlink(), "no model_index.json"),
+        (
+            lambda folder: [
+                path.unlink() for path in (folder / "model_index.json", folder / "transformer" / "config.json")
+            ],
+            "no model_index.json",
+        ),
         (lambda folder: (folder / "unconditional_transformer" / WEIGHTS).unlink(), "no safetensors"),
         (quantised("sdnq"), "quantised with sdnq"),
         (quantised("bitsandbytes"), "NVIDIA GPUs only"),
@@ -147,15 +154,9 @@ def test_what_cannot_be_read_is_refused_with_what_can(
 ) -> None:
     folder = tmp_path / "base"
     shutil.copytree(ideogram_folder, folder)
-    check_loadable(folder, CPU)
+    weights = BaseWeights("ideogram4", folder, str(folder), "a test")
+    Ideogram4Family.check_loadable(weights, CPU)
     change(folder)
     with pytest.raises(WeightsMissing, match=said) as problem:
-        check_loadable(folder, CPU)
+        Ideogram4Family.check_loadable(weights, CPU)
     assert "bf16" in problem.value.message
-
-
-def test_a_single_file_is_one_part_only(tmp_path: Path) -> None:
-    path = tmp_path / "ideogram4_fp8_scaled.safetensors"
-    path.write_bytes(b"")
-    with pytest.raises(WeightsMissing, match="one part of six"):
-        check_loadable(path, CPU)

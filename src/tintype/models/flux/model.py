@@ -53,6 +53,7 @@ class FluxFamily(Family):
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)
         self.guidance_scale = float(self.traits.get("guidance_scale", 3.5))
+        self.steps = int(self.traits.get("steps", 28))  # in which a picture is generated
         self._scheduler: Any = None
 
     def _read_encoders(self) -> Any:

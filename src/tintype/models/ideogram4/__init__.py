@@ -23,6 +23,10 @@ FAMILY = FamilySpec(
     text_window=2048,
     implementation="tintype.models.ideogram4.model:Ideogram4Family",
     lora_keys=IDEOGRAM_KEYS,
+    pipeline="Ideogram4Pipeline",
+    network="Ideogram4Transformer2DModel",
+    readable="Use a folder in diffusers' layout with bf16 weights, with bitsandbytes nf4 (on a GPU), or with fp8 e4m3 "
+    "weights and their scales.",
     further_repositories=(PROMPT_HEAD_REPOSITORY,),
     training_defaults=TrainingDefaults(sigma_std=1.5),
 )

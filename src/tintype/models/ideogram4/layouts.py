@@ -7,8 +7,6 @@ cannot be read is refused before gigabytes are, with a sentence that says what c
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,11 @@ from safetensors import safe_open
 from torch import nn
 
 from tintype.errors import WeightsMissing
+from tintype.models.contents import quantisation, read_json
+from tintype.models.ideogram4 import FAMILY
 from tintype.models.ideogram4.network import pin_rotary
 
-_READABLE = (
-    "Use a folder in diffusers' layout with bf16 weights, with bitsandbytes nf4 (on a GPU), or with fp8 e4m3 weights "
-    "and their scales."
-)
+_READABLE = FAMILY.readable
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "conditional_transformer.", "transformer.")
 _SCALE_NAMES = (".weight_scale", ".scale_weight", ".weight_scale_inv")
 _STRAYS = (".input_scale", "scaled_fp8", ".comfy_quant")  # of other programs; weights do not depend on them
@@ -41,47 +38,9 @@ class TextProjection(nn.Module):
         self.llm_cond_proj = nn.Linear(width, hidden)
 
 
-def check_loadable(folder: Path, device: torch.device) -> None:
-    """Raises WeightsMissing, before anything is loaded, for weights that cannot be read on this device."""
-    if folder.is_file():
-        raise WeightsMissing(f"{folder.name} is a single file, one part of six.", remedy=_READABLE)
-    kind = _json(folder / "model_index.json").get("_class_name", "")
-    if kind != "Ideogram4Pipeline":
-        found = f"holds a {kind}" if kind else "has no model_index.json"
-        raise WeightsMissing(f"{folder} {found}, not an Ideogram4Pipeline.", remedy=_READABLE)
-    for part in ("transformer", "unconditional_transformer", "text_encoder"):
-        if not list((folder / part).glob("*.safetensors")):
-            raise WeightsMissing(f"{folder / part} has no safetensors files.", remedy=_READABLE)
-        _check_quantisation(part, _quantisation(folder / part), device)
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _quantisation(folder: Path) -> str:
-    """The method a part says it was quantised with; empty for none."""
-    settings = _json(folder / "config.json").get("quantization_config") or {}
-    return str(settings.get("quant_method", "unknown")) if settings else ""
-
-
-def _check_quantisation(part: str, method: str, device: torch.device) -> None:
-    if not method or method == "fp8":
-        return
-    if method != "bitsandbytes":
-        raise WeightsMissing(f"The {part} is quantised with {method}, which is not read here.", remedy=_READABLE)
-    if device.type != "cuda":
-        raise WeightsMissing(f"The {part} is in bitsandbytes nf4, which runs on NVIDIA GPUs only.", remedy=_READABLE)
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise WeightsMissing(
-            f"The {part} is in bitsandbytes nf4, and bitsandbytes is not installed.",
-            remedy="pip install bitsandbytes, or use bf16 weights.",
-        )
-
-
 def read_transformer(folder: Path, device: torch.device, dtype: torch.dtype) -> Ideogram4Transformer2DModel:
     """Reads the frozen network onto the device. Raises WeightsMissing for files in a layout that is not known."""
-    if _quantisation(folder) == "bitsandbytes":
+    if quantisation(folder) == "bitsandbytes":
         network = Ideogram4Transformer2DModel.from_pretrained(folder, dtype=dtype, device_map={"": device})
     elif _plain(folder):
         network = Ideogram4Transformer2DModel.from_pretrained(folder, dtype=dtype, local_files_only=True).to(device)
@@ -95,7 +54,7 @@ def read_transformer(folder: Path, device: torch.device, dtype: torch.dtype) -> 
 def read_text_projection(folder: Path, device: torch.device, dtype: torch.dtype) -> TextProjection | None:
     """Reads the text projection alone, or None where it is quantised and comes with the whole network only."""
     names = ("llm_cond_norm.weight", "llm_cond_proj.weight", "llm_cond_proj.bias")
-    if _quantisation(folder) == "bitsandbytes":
+    if quantisation(folder) == "bitsandbytes":
         return None
     found = dict(diffusers_tensors(folder, dtype, only=names))
     hidden, width = found["llm_cond_proj.weight"].shape
@@ -117,7 +76,7 @@ def _plain(folder: Path) -> bool:
 
 
 def _converted(folder: Path, dtype: torch.dtype) -> Ideogram4Transformer2DModel:
-    config = _json(folder / "config.json")
+    config = read_json(folder / "config.json")
     config.pop("quantization_config", None)
     with torch.device("meta"):
         network = Ideogram4Transformer2DModel.from_config(config)

@@ -20,7 +20,7 @@ from tintype.lora.adapter import Adapter
 from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.ideogram4 import FAMILY
 from tintype.models.ideogram4.forward import IdeogramForward
-from tintype.models.ideogram4.layouts import check_loadable, read_text_projection, read_transformer
+from tintype.models.ideogram4.layouts import read_text_projection, read_transformer
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.models.ideogram4.statistics import settle_statistics
 from tintype.models.sigmas import logit_normal
@@ -61,10 +61,6 @@ class Ideogram4Family(Family):
         #: Guidance g counts as 1 + strength · (g - 1).
         self.guidance_strength = float(self.traits.get("guidance_strength", 1.0))
         self._unconditional: Any = None
-
-    @staticmethod
-    def check_loadable(weights: BaseWeights, device: torch.device) -> None:
-        check_loadable(weights.folder, device)
 
     def _read_encoders(self) -> Any:
         parts = Ideogram4Pipeline.from_pretrained(
