@@ -57,7 +57,7 @@ def _someone(rng: random.Random) -> Person:
     return Subject.from_seed(rng.randrange(1 << 20)).pose(rng) if rng.random() < 0.45 else Person.sample(rng)
 
 
-def _spoiled(image: Image.Image, rng: random.Random) -> Image.Image:
+def spoiled(image: Image.Image, rng: random.Random) -> Image.Image:
     """Spoils a picture by a little blur, JPEG, noise or change of light."""
     for _ in range(rng.choice((0, 1, 1, 2))):
         kind = rng.randrange(5)
@@ -123,11 +123,11 @@ def _batch(
             answers.append(_nobody())
         elif kind < 0.4:
             image, right = rng.choice(tripped)
-            images.append(_spoiled(image, rng) if rng.random() < 0.3 else image)
+            images.append(spoiled(image, rng) if rng.random() < 0.3 else image)
             answers.append(right)
         else:
             person = _someone(rng)
-            images.append(_spoiled(draw(person, *rng.choice(_SIZES)), rng))
+            images.append(spoiled(draw(person, *rng.choice(_SIZES)), rng))
             answers.append(answers_of(person))
     return to_tensor(images), torch.tensor(answers)
 

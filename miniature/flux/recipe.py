@@ -8,6 +8,7 @@ from typing import ClassVar
 from miniature.flux.parts import Parts, encode_captions, new_parts, pipeline
 from miniature.flux.task import FluxTask
 from miniature.flux.vocabulary import WINDOW
+from miniature.identity_training import train_identity
 from miniature.judge_training import train_judge
 from miniature.recipe import Recipe
 from miniature.release import release
@@ -16,6 +17,7 @@ from miniature.transformer_training import train_transformer
 from miniature.weights import FLUX_WEIGHTS, JUDGE_WEIGHTS
 from miniature.word_training import Reader, WordTask, train_words
 from miniature.world.captions import caption
+from tintype.likeness.portrait_world import WEIGHTS as IDENTITY_WEIGHTS
 
 #: Measured on the released weights; see docs/miniature-build.md.
 TRAITS = {
@@ -26,6 +28,13 @@ TRAITS = {
     "batch_size": 4,
     "training_guidance": 1.0,
     "guidance_scale": 3.5,
+    # What candidates of a training are drawn from: other words than the tests' prompts, of the same world.
+    "scoring_prompts": [
+        "a photo of {}, green shirt, blue background, serious",
+        "{} wearing a purple shirt, orange background, sunglasses",
+        "a portrait of {}, black shirt, pink background, sad",
+        "close-up of {}, yellow shirt, white background, smiling",
+    ],
 }
 
 
@@ -38,6 +47,7 @@ class FluxRecipe(Recipe):
         "latent_reader": 1.5,
         "transformer": 70,
         "judge": 8,
+        "identity": 9,
         "release": 0,
     }
     WEIGHTS = FLUX_WEIGHTS
@@ -66,6 +76,11 @@ class FluxRecipe(Recipe):
         """Trains the judge; it goes to its place, or beside a pipeline that goes elsewhere."""
         out = JUDGE_WEIGHTS if self.out == FLUX_WEIGHTS else self.out.with_name(JUDGE_WEIGHTS.name)
         train_judge(self.vae, self.work / "judge.pt", self.minutes["judge"], out)
+
+    def identity(self) -> None:
+        """Trains what tells subjects apart; it goes to its place, or beside a pipeline that goes elsewhere."""
+        out = IDENTITY_WEIGHTS if self.out == FLUX_WEIGHTS else self.out.with_name("identity.safetensors")
+        train_identity(self.vae, self.work / "identity.pt", self.minutes["identity"], out)
 
     def release(self) -> None:
         parts = new_parts(self.device)  # the tokenizers that training used would keep its padding in their files

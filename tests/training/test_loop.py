@@ -307,10 +307,11 @@ def test_kept_files_survive_a_kill_with_the_checkpoint(models: ResidentModels, c
     plan = replace(PLAN, checkpoint_steps=4, keep_every=2)
     kept = tmp_path / "first"
 
-    def on_snapshot(step: int, lora: Lora) -> None:
+    def on_snapshot(step: int, lora: Lora) -> bool:
         if step == 6:
             raise Killed
         (kept / f"{step}.png").write_text("x")
+        return False
 
     context = LocalContext(tmp_path, load_settings(), resident_models=models)
     with pytest.raises(Killed):
@@ -349,7 +350,7 @@ def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_
     context = LocalContext(tmp_path, load_settings(), resident_models=models)
     flux, adapter = models.family(FluxFamily), adapter_for(models.family(FluxFamily))
 
-    def on_snapshot(step: int, lora: Lora) -> None:
+    def on_snapshot(step: int, lora: Lora) -> bool:
         if step == 6 and 6 not in drawn:
             drawn.append(step)
             raise Drained()
@@ -359,6 +360,7 @@ def test_drawing_at_a_kept_checkpoint_leaves_the_training_alone_and_is_taken_up_
         inference.apply_loras([LoraRequest(path)])
         inference.generate(FluxImageRequest("TOK", 512, 512, steps=1), [0])
         drawn.append(step)
+        return False
 
     with pytest.raises(Drained):
         train(flux, adapter, cache, plan, context, snapshot_dir=tmp_path / "kept", on_snapshot=on_snapshot)

@@ -43,6 +43,7 @@ class FastTrainingInput(EndpointInput):
             subject_crop=not is_whole,
             create_masks=self.create_masks and not is_whole,
             data_archive_format=self.data_archive_format,
+            checkpoint="last",  # it may be a thing or a style, which nothing here recognises
         )
 
 

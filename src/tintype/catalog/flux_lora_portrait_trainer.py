@@ -13,6 +13,7 @@ from tintype.catalog.price import MEGAPIXEL, Price
 
 LEAST_BILLED_STEPS = 1000  # fal bills as many for a shorter run
 MEAN_AREA = 0.6 * MEGAPIXEL  # pixels: of 512, 768 and 1024, each squared
+STOPPABLE_STEPS = 500
 MOST_KEPT_CHECKPOINTS = 100  # each is a LoRA on the disk, and images to generate
 
 
@@ -31,7 +32,7 @@ SamplePrompt = Annotated[str, Field(max_length=10_000)]
 
 
 class PortraitTrainerInput(EndpointInput):
-    """Holds the page's eight inputs, `create_masks`, and five of our own (marked so)."""
+    """Holds the page's eight inputs, `create_masks`, and seven of our own (marked so)."""
 
     images_data_url: FileUrl = Field(
         description="Archive of photos of one person, 10 or more if you can. A .txt file of a photo's name holds its "
@@ -59,6 +60,16 @@ class PortraitTrainerInput(EndpointInput):
     )
     sample_prompts: list[SamplePrompt] = Field(
         default_factory=list, max_length=8, description="Images to generate at kept checkpoints and when done (ours)."
+    )
+    checkpoint: Literal["best", "last"] = Field(
+        "best",
+        description="Which LoRA is handed over: the one that scores best against photos that were held out, or that of "
+        "the last step, trained on every photo (an extension of tintype).",
+    )
+    stop: Literal["auto", "off"] = Field(
+        "auto",
+        description=f"Whether a run of more than {STOPPABLE_STEPS} steps ends once its LoRA has stopped to get better "
+        "(an extension of tintype).",
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tintype.files.disk import write_file
 
-_UNSEEN = ("thumbnail", "mask_overlay")  # for the page; a JSON reader has no use for them
+_UNSEEN = ("thumbnail", "mask_overlay", "pictures")  # for the page; a JSON reader has no use for them
 
 
 @dataclass
@@ -56,8 +56,21 @@ class FileNote:
 
 
 @dataclass
+class ScoredStep:
+    """Describes the LoRA of one step of the training, as it was scored; None: not measured."""
+
+    step: int
+    likeness: float | None
+    adherence: float | None
+    originality: float | None
+    total: float
+    is_chosen: bool
+    pictures: list[bytes]  # PNG
+
+
+@dataclass
 class DatasetReport:
-    """Tells everything about the intake of one dataset.
+    """Tells everything about the intake of one dataset, and which step of the training was chosen.
 
     Every file is in one of `kept`, `captions` (read for what they say), `dropped` and `ignored` (that nobody meant to
     send). `name_encoding` is how names were decoded where the archive does not say.
@@ -71,6 +84,13 @@ class DatasetReport:
     face_finder: str | None = None
     captions: list[FileNote] = field(default_factory=list)
     name_encoding: str | None = None
+    alike: list[tuple[str, str]] = field(default_factory=list)  # of the kept: look much alike
+    scored: list[ScoredStep] = field(default_factory=list)
+
+    @property
+    def held_out(self) -> list[str]:
+        """Names the photos that are kept, and never trained on."""
+        return [image.name for image in self.kept if not image.trained]
 
     @property
     def buckets(self) -> dict[str, int]:
@@ -92,6 +112,7 @@ class DatasetReport:
         """Gives the counts alone, for places that have no room for every name."""
         return {
             "kept": len(self.kept),
+            "held_out": self.held_out,
             "repaired": len(self.repaired),
             "dropped": len(self.dropped),
             "ignored": len(self.ignored),

@@ -33,7 +33,9 @@ def render(report: DatasetReport) -> str:
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     pages.filters |= {"data": _data, "placed": _placed}
     repairs = {image.name: "" for image in report.kept} | {note.name: note.what for note in report.repaired}
-    return pages.get_template("report.html").render(report=report, repairs=repairs, sources=_SOURCES)
+    return pages.get_template("report.html").render(
+        report=report, repairs=repairs, sources=_SOURCES, held_out=report.held_out
+    )
 
 
 def _data(content: bytes, form: str) -> Markup:

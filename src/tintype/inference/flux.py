@@ -12,6 +12,8 @@ from PIL import Image
 from tintype.inference.images import EachStep, ImageInference
 from tintype.models.flux.model import FluxFamily
 
+_DRAFT_STEPS = 12
+
 
 @dataclass(frozen=True)
 class FluxImageRequest:
@@ -61,7 +63,14 @@ class FluxInference(ImageInference):
         return images
 
     def generate_sample(
-        self, prompt: str, size: tuple[int, int], seed: int, check: Callable[[], None] = lambda: None
+        self,
+        prompt: str,
+        size: tuple[int, int],
+        seed: int,
+        check: Callable[[], None] = lambda: None,
+        *,
+        is_draft: bool = False,
     ) -> Image.Image:
-        request = FluxImageRequest(prompt, *size, steps=self.family.steps, guidance=self.family.guidance_scale)
+        steps = min(_DRAFT_STEPS, self.family.steps) if is_draft else self.family.steps
+        request = FluxImageRequest(prompt, *size, steps=steps, guidance=self.family.guidance_scale)
         return self.generate(request, [seed], lambda *_: check())[0]

@@ -118,10 +118,17 @@ class IdeogramInference(ImageInference):
         return images
 
     def generate_sample(
-        self, prompt: str, size: tuple[int, int], seed: int, check: Callable[[], None] = lambda: None
+        self,
+        prompt: str,
+        size: tuple[int, int],
+        seed: int,
+        check: Callable[[], None] = lambda: None,
+        *,
+        is_draft: bool = False,
     ) -> Image.Image:
         # In the words that a training would be given: a language model would ask the LoRA for something else.
-        request = IdeogramImageRequest(canonical(prompt).text, *size, expand=False)
+        speed: RenderingSpeed = "TURBO" if is_draft else "BALANCED"
+        request = IdeogramImageRequest(canonical(prompt).text, *size, speed=speed, expand=False)
         return self.generate(request, self.prepare(request, check), [seed], lambda *_: check())[0]
 
     def _fits(self, text: str) -> bool:

@@ -39,9 +39,15 @@ class ImageInference(ABC):
 
     @abstractmethod
     def generate_sample(
-        self, prompt: str, size: tuple[int, int], seed: int, check: Callable[[], None] = lambda: None
+        self,
+        prompt: str,
+        size: tuple[int, int],
+        seed: int,
+        check: Callable[[], None] = lambda: None,
+        *,
+        is_draft: bool = False,
     ) -> Image.Image:
         """Generates as the endpoint does by default, from a prompt in the words of a training's captions.
 
-        `check` is called at every step and may raise.
+        A draft takes fewer steps. `check` is called at every step and may raise.
         """

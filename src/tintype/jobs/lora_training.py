@@ -18,11 +18,13 @@ from tintype.errors import about_input
 from tintype.files.disk import check_room
 from tintype.job import JobContext
 from tintype.jobs.best_effort import BestEffort
+from tintype.jobs.candidates import Candidates
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.resident_models import resident_models
 from tintype.jobs.training_config import write_config
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
+from tintype.lora.read import read_lora
 from tintype.lora.write import write_lora
 from tintype.models.family import Family
 from tintype.training.cache import Cache, encode_once
@@ -50,6 +52,9 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     Once there is a LoRA, nothing but a proof that fails keeps it from being published.
     """
     family, plan, effort = recipe.family, recipe.plan, BestEffort(context)
+    snapshots = context.scratch / "kept"
+    candidates = _candidates(recipe, dataset, snapshots, effort, context)
+    dataset = candidates.dataset if candidates else dataset
     cache = _encode(family, dataset, context)
     edition = family.weights.edition
     for remark in (*family.remarks, *([edition.caution] if edition and edition.caution else [])):
@@ -62,10 +67,12 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     context.log(_announcement(recipe, cache))
     if plan.keep_every and (lacking := recipe.samples.lacking(family)):
         context.log(f"The LoRAs on the way will have no samples. {lacking}", "WARN")
-    snapshots = context.scratch / "kept"
-    on_snapshot = _on_snapshot(recipe, snapshots, effort, context)
+    on_snapshot = _on_snapshot(recipe, snapshots, candidates, effort, context)
     trained = train(family, adapter, cache, plan, context, snapshot_dir=snapshots, on_snapshot=on_snapshot)
     del adapter  # what follows may need its memory
+    lora = _chosen(recipe, trained, candidates, context)
+    if candidates:
+        dataset.report.scored = candidates.report()
     cost = effort.attempt("operation counts", lambda: step_cost_of(family, cache, plan, recipe.rank))
     skipped = f" {trained.skipped} steps were skipped. " if trained.skipped else " "
     pace = trained.steps_per_second
@@ -74,14 +81,15 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     )
 
     dtype = _file_dtype(family)
-    exports = export_all(trained.lora, family.spec.lora_keys, context.scratch, dtype=dtype, header=_header(recipe))
-    if proof := effort.attempt("proof", lambda: prove(family, exports["diffusers"], trained.lora, cache)):
+    exports = export_all(lora, family.spec.lora_keys, context.scratch, dtype=dtype, header=_header(recipe))
+    if proof := effort.attempt("proof", lambda: prove(family, exports["diffusers"], lora, cache)):
         context.log(_proof(proof, exports))
 
     published = {form: context.publish(path, "application/octet-stream") for form, path in exports.items()}
     rest = _publish_rest(recipe, dataset, trained, exports["diffusers"], snapshots, effort, context)
-    files = {"exports": published, **rest}
-    config = write_config(recipe, dataset.report, trained, cost, proof, files, effort.not_made, context)
+    files = {"exports": published, **rest, **_publish_last(recipe, trained, lora, effort, context)}
+    chosen = candidates.figures() if candidates else None
+    config = write_config(recipe, dataset.report, trained, cost, proof, files, chosen, effort.not_made, context)
     return TrainedFiles(published, context.publish(config, "application/json", "config.json"))
 
 
@@ -141,16 +149,34 @@ def _new_adapter(recipe: Recipe, context: JobContext) -> Adapter:
     return adapter
 
 
-def _on_snapshot(recipe: Recipe, folder: Path, effort: BestEffort, context: JobContext) -> Callable[[int, Lora], None]:
-    """What happens at a snapshot: the LoRA as it is by then, and what it generates. Files that are there stay."""
+def _candidates(
+    recipe: Recipe, dataset: Dataset, folder: Path, effort: BestEffort, context: JobContext
+) -> Candidates | None:
+    """What scores the LoRA of some steps; None where nothing is scored."""
+    identity = recipe.identity
+    if identity is None or not recipe.plan.score_at:
+        return None
+    return effort.attempt("choice of the best step", lambda: Candidates(recipe, dataset, identity, folder, context))
 
-    def on_snapshot(step: int, lora: Lora) -> None:
-        family, path = recipe.family, folder / f"lora-step-{step:05d}.safetensors"
-        if not path.exists():
-            dtype, facts = _file_dtype(family), _header(recipe, step)
-            write_lora(lora, family.spec.lora_keys, path, form="diffusers", dtype=dtype, header=facts)
-        stem = f"sample-step-{step:05d}"
-        _generate_samples(recipe, path, (folder, stem), f"samples at step {step}", effort, context)
+
+def _on_snapshot(
+    recipe: Recipe, folder: Path, candidates: Candidates | None, effort: BestEffort, context: JobContext
+) -> Callable[[int, Lora], bool]:
+    """What happens at a snapshot: the LoRA as it is by then, what it generates, and its scores. Files that are there
+    stay."""
+    plan = recipe.plan
+
+    def on_snapshot(step: int, lora: Lora) -> bool:
+        enough = False
+        if plan.keep_every and step % plan.keep_every == 0:
+            path = _write(recipe, lora, folder / f"lora-step-{step:05d}.safetensors", step)
+            stem = f"sample-step-{step:05d}"
+            _generate_samples(recipe, path, (folder, stem), f"samples at step {step}", effort, context)
+        if candidates and step in plan.score_at:
+            path = _write(recipe, lora, candidates.lora(step), step)
+            enough = bool(effort.attempt(f"scores at step {step}", lambda: candidates.take(step)))
+            resident_models(context).release_encoders(recipe.family)
+        return enough
 
     return on_snapshot
 
@@ -163,6 +189,38 @@ def _generate_samples(
         effort.attempt(what, lambda: recipe.samples.generate(lora, *place, context))
     finally:
         resident_models(context).release_encoders(recipe.family)
+
+
+def _write(recipe: Recipe, lora: Lora, path: Path, step: int) -> Path:
+    """Writes the LoRA of a step, unless that was done before a kill."""
+    if not path.exists():
+        dtype, facts = _file_dtype(recipe.family), _header(recipe, step)
+        write_lora(lora, recipe.family.spec.lora_keys, path, form="diffusers", dtype=dtype, header=facts)
+    return path
+
+
+def _chosen(recipe: Recipe, trained: Trained, candidates: Candidates | None, context: JobContext) -> Lora:
+    """The LoRA that is handed over: of the best step where steps were scored, else of the last."""
+    done, best = len(trained.losses), candidates.best if candidates else None
+    if candidates is None or best is None or best.step == done:
+        return trained.lora
+    context.log(f"Handed over is the LoRA of step {best.step} of {done}: {best.scores}.")
+    return read_lora(candidates.lora(best.step), recipe.family.spec.lora_keys)
+
+
+def _publish_last(
+    recipe: Recipe, trained: Trained, lora: Lora, effort: BestEffort, context: JobContext
+) -> dict[str, File]:
+    """The LoRA of the last step, where another one is handed over."""
+    if lora is trained.lora:
+        return {}
+
+    def publish() -> File:
+        path = _write(recipe, trained.lora, context.scratch / "lora-last.safetensors", len(trained.losses))
+        return context.publish(path, "application/octet-stream")
+
+    file = effort.attempt("LoRA of the last step", publish)
+    return {"last": file} if file else {}
 
 
 def _publish_rest(
@@ -194,7 +252,7 @@ def _publish_rest(
             "loss_curve", "image/svg+xml", lambda: write_curve(trained.losses, scratch / "loss.svg", kept=kept)
         ),
         "samples": all_published("image/png", samples + sorted(snapshots.glob("sample-*.png"))),
-        "checkpoints": all_published("application/octet-stream", sorted(snapshots.glob("*.safetensors"))),
+        "checkpoints": all_published("application/octet-stream", sorted(snapshots.glob("lora-step-*.safetensors"))),
     }
     return {name: file for name, file in files.items() if file is not None}
 

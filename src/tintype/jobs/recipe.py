@@ -8,6 +8,7 @@ from typing import Any
 
 from tintype.catalog import Endpoint, EndpointInput
 from tintype.jobs.samples import Samples
+from tintype.likeness.identity import Identity
 from tintype.lora.lora import Lora
 from tintype.models.family import Family
 from tintype.models.registry import TrainingDefaults
@@ -35,6 +36,8 @@ class Recipe:
     effective: Mapping[str, Any]
     pipeline_call: Mapping[str, Any]
     start_from: Lora | None = None
+    identity: Identity | None = None  # what candidates are scored by
+    may_stop: bool = False  # before all steps are done, once candidates are no better
 
 
 def plan_for(
@@ -45,6 +48,7 @@ def plan_for(
     seed: int,
     keep_every: int | None,
     optimizer: str = "adamw",
+    score_at: tuple[int, ...] = (),
 ) -> Plan:
     """Puts what was asked for and the defaults of the base into numbers. `learning_rate` is the effective one."""
     return Plan(
@@ -60,4 +64,5 @@ def plan_for(
         autocast=defaults.autocast,
         optimizer=optimizer,
         keep_every=keep_every,
+        score_at=score_at,
     )

@@ -6,16 +6,23 @@ from typing import Any
 
 from tintype.catalog import Endpoint, EndpointInput
 from tintype.catalog.flux_lora_fast_training import FAST_TRAINING, FastTrainingInput, FastTrainingOutput
-from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, PortraitTrainerInput, TrainerOutput
+from tintype.catalog.flux_lora_portrait_trainer import (
+    PORTRAIT_TRAINER,
+    STOPPABLE_STEPS,
+    PortraitTrainerInput,
+    TrainerOutput,
+)
 from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions
 from tintype.errors import about_input
 from tintype.inference.flux import FluxInference
 from tintype.job import JobContext
+from tintype.jobs.candidates import candidate_steps, identity_for
 from tintype.jobs.images import MOST_LORA_BYTES
 from tintype.jobs.lora_training import open_photos, train_lora
 from tintype.jobs.recipe import Recipe, plan_for
 from tintype.jobs.resident_models import resident_models
 from tintype.jobs.samples import Samples
+from tintype.likeness.identity import Identity
 from tintype.lora.lora import Lora
 from tintype.models.flux.model import FluxFamily
 from tintype.models.registry import TrainingDefaults
@@ -25,27 +32,40 @@ from tintype.training.plan import Plan
 
 def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
     """Trains a portrait, exports, proves, and only then answers."""
+    return _train(portrait_recipe(input, context), input, context)
+
+
+def portrait_recipe(input: PortraitTrainerInput, context: JobContext) -> Recipe:
+    """Says how a portrait is trained."""
     prompt = f"a portrait of {input.trigger_phrase or 'a person'}"
     title = f"Portrait of {input.trigger_phrase}" if input.trigger_phrase else "Portrait"
-    return _train(PORTRAIT_TRAINER, input, input, prompt, title, context)
+    return _recipe(PORTRAIT_TRAINER, input, input, prompt, title, context)
 
 
 def run_fast(input: FastTrainingInput, context: JobContext) -> FastTrainingOutput:
     """Trains a person, a thing or a style, likewise."""
     prompt = input.trigger_word or "a photo"
-    trained = _train(FAST_TRAINING, input, input.as_portrait(), prompt, input.trigger_word or "LoRA", context)
+    portrait = input.as_portrait()
+    recipe = _recipe(FAST_TRAINING, input, portrait, prompt, input.trigger_word or "LoRA", context)
+    trained = _train(recipe, portrait, context)
     return FastTrainingOutput(**dict(trained))
 
 
-def _train(
+def _train(recipe: Recipe, input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
+    trained = train_lora(recipe, open_portraits(recipe, input, context), context)
+    return TrainerOutput(diffusers_lora_file=trained.exports["diffusers"], config_file=trained.config)
+
+
+def _recipe(
     endpoint: Endpoint, asked: EndpointInput, input: PortraitTrainerInput, prompt: str, title: str, context: JobContext
-) -> TrainerOutput:
+) -> Recipe:
     flux = resident_models(context).family(FluxFamily)
     context.log(f"Base model: {flux.name}; {flux.weights.why}.")
-    plan = plan_of(input, flux)
+    identity = _identity(input, flux, context)
+    plan = plan_of(input, flux, scored=identity is not None)
     with about_input("optimizer"):
         check_usable(plan.optimizer, flux.device)
-    recipe = Recipe(
+    return Recipe(
         endpoint,
         asked,
         flux,
@@ -59,21 +79,21 @@ def _train(
         effective={"area_sides": list(_area_sides(input)), "max_sequence_length": flux.max_sequence_length},
         pipeline_call=_pipeline_call(prompt, flux),
         start_from=_earlier(input, flux, context),
+        identity=identity,
+        may_stop=input.stop == "auto" and input.steps > STOPPABLE_STEPS,
     )
-    trained = train_lora(recipe, _dataset(input, flux, context), context)
-    return TrainerOutput(diffusers_lora_file=trained.exports["diffusers"], config_file=trained.config)
 
 
-def _dataset(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Dataset:
-    """The photos as they are trained, with what the person should know about them in the log."""
+def open_portraits(recipe: Recipe, input: PortraitTrainerInput, context: JobContext) -> Dataset:
+    """Makes a dataset of the photos, with what the person should know about them in the log."""
     options = DatasetOptions(
         trigger=input.trigger_phrase,
         area_sides=_area_sides(input),
         subject_crop=input.subject_crop,
         create_masks=input.create_masks,
-        size_step=flux.size_step,
+        size_step=recipe.family.size_step,
     )
-    return open_photos(flux, input.images_data_url, options, context, input.data_archive_format)
+    return open_photos(recipe.family, input.images_data_url, options, context, input.data_archive_format)
 
 
 def _area_sides(input: PortraitTrainerInput) -> tuple[int, ...]:
@@ -90,7 +110,16 @@ def _earlier(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext)
     return lora
 
 
-def plan_of(input: PortraitTrainerInput, flux: FluxFamily) -> Plan:
+def _identity(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Identity | None:
+    """What candidates are scored by; None where the last one is handed over."""
+    if input.checkpoint == "last":
+        return None
+    if (identity := identity_for(flux)) is None:
+        context.log("Likeness is not measured, so the last step's LoRA is handed over: pip install 'tintype[faces]'.")
+    return identity
+
+
+def plan_of(input: PortraitTrainerInput, flux: FluxFamily, *, scored: bool = False) -> Plan:
     """Puts what was asked for and the defaults of the base into numbers."""
     return plan_for(
         flux.training_defaults,
@@ -99,6 +128,7 @@ def plan_of(input: PortraitTrainerInput, flux: FluxFamily) -> Plan:
         seed=input.seed,
         optimizer=input.optimizer,
         keep_every=input.checkpoint_every,
+        score_at=candidate_steps(input.steps, flux.training_defaults.batch_size) if scored else (),
     )
 
 

@@ -35,12 +35,13 @@ def write_config(
     cost: StepCost | None,
     proof: Proof | None,
     files: Mapping[str, Any],
+    candidates: Mapping[str, Any] | None,
     not_made: Mapping[str, str],
     context: JobContext,
 ) -> Path:
     """Writes the config file into the scratch folder; `files` are what was published, by their names in it.
 
-    `not_made` says why what is missing is.
+    `candidates` tells how the step was chosen, `not_made` says why what is missing is.
     """
     family = recipe.family
     config = {
@@ -53,6 +54,7 @@ def write_config(
         "dataset": report.summary(),
         "training": figures(trained, family.device) | (cost.figures(trained.steps_per_second) if cost else {}),
         "proof": asdict(proof) if proof else f"not run: {not_made['proof']}",
+        **({"candidates": candidates} if candidates else {}),
         "not_made": dict(not_made),
         **_absolute(files, context),
         "how_to_draw": {

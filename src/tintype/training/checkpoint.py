@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,10 @@ def restore(
 
 
 def _link_all(files: Iterable[Path], target: Path) -> None:
-    """Files never change once written, so a second name is as good as a copy, and free."""
+    """Files never change once written, so a second name is as good as a copy, and free. What is gone by now was
+    superseded by a later step, which will be taken again."""
     target.mkdir(exist_ok=True)
     for path in files:
         if not (target / path.name).exists():
-            (target / path.name).hardlink_to(path)
+            with suppress(FileNotFoundError):
+                (target / path.name).hardlink_to(path)

@@ -58,16 +58,17 @@ def train(
     context: JobContext,
     *,
     snapshot_dir: Path,
-    on_snapshot: Callable[[int, Lora], None] = lambda step, lora: None,
+    on_snapshot: Callable[[int, Lora], bool] = lambda step, lora: False,
     steps_a_reading: int | None = None,
 ) -> Trained:
     """Trains `adapter` in place and returns the LoRA of its averaged weights.
 
-    `on_snapshot` gets (step, that LoRA) every `plan.keep_every` steps, with the transformer bare, so that it may
-    generate. What it writes into `snapshot_dir` is part of every later checkpoint and is there again after resuming; it
-    is called again for a step whose work may be unfinished, and finds what it wrote. Whatever ends the process after
-    the last step, the next attempt finds all steps done. Losses are read every `steps_a_reading` steps, by itself ten
-    on a GPU. Raises Cancelled within a step of being asked, and NonFiniteLoss when the loss stays non-finite.
+    `on_snapshot` gets (step, that LoRA) every `plan.keep_every` steps and at `plan.score_at`, with the transformer
+    bare, so that it may generate; where it returns True, the run ends there. What it writes into `snapshot_dir` is part
+    of every later checkpoint and is there again after resuming; it is called again for a step whose work may be
+    unfinished, and finds what it wrote. Whatever ends the process after the last step, the next attempt finds all steps
+    done. Losses are read every `steps_a_reading` steps, by itself ten on a GPU. Raises Cancelled within a step of being
+    asked, and NonFiniteLoss when the loss stays non-finite.
     """
     snapshot_dir.mkdir(parents=True, exist_ok=True)
     run = _Run(family, adapter, cache, plan, context, snapshot_dir, steps_a_reading)
@@ -78,9 +79,9 @@ def train(
         try:
             with run.stepper.prepared():
                 while True:
-                    run.snapshot_if_due(on_snapshot)
-                    run.checkpoint_if_due()
-                    if run.state.step >= plan.steps:
+                    enough = run.snapshot_if_due(on_snapshot)
+                    run.checkpoint_if_due(enough)
+                    if enough or run.state.step >= plan.steps:
                         break
                     context.raise_if_cancelled()
                     run.step()
@@ -154,18 +155,19 @@ class _Run:
                 remedy="Lower learning_rate.",
             )
 
-    def snapshot_if_due(self, on_snapshot: Callable[[int, Lora], None]) -> None:
-        """Hands over the LoRA as it is every so many steps."""
+    def snapshot_if_due(self, on_snapshot: Callable[[int, Lora], bool]) -> bool:
+        """Hands over the LoRA as it is every so many steps; tells whether it is good enough."""
         step, every = self.state.step, self.plan.keep_every
-        if every and step and step % every == 0:
+        if (every and step and step % every == 0) or step in self.plan.score_at:
             with self.stepper.paused():
-                on_snapshot(step, self.adapter.lora(self.state.average))
+                return on_snapshot(step, self.adapter.lora(self.state.average))
+        return False
 
-    def checkpoint_if_due(self) -> None:
+    def checkpoint_if_due(self, is_last: bool) -> None:
         """Saves when it is time, and after the last step: what follows takes minutes too."""
         plan, step = self.plan, self.state.step
         counted = plan.checkpoint_steps is not None and step % plan.checkpoint_steps == 0
-        if self.writer.is_due() or counted or step >= plan.steps:
+        if self.writer.is_due() or counted or is_last or step >= plan.steps:
             self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -186,7 +188,7 @@ class _Run:
 def _identity(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> str:
     """Of everything that decides what a step does: base, data, start, and settings. A checkpoint belongs to one."""
     start = hashlib.sha256(adapter.weights.detach().cpu().numpy().tobytes()).hexdigest()[:16]
-    cadence = {"checkpoint_steps", "keep_every"}
+    cadence = {"checkpoint_steps", "keep_every", "score_at"}
     if plan.decay_power == 0:
         cadence.add("steps")  # no step depends on how many there are
     settings = {name: value for name, value in plan.to_json().items() if name not in cadence}

@@ -28,6 +28,7 @@ class Plan:
     optimizer: str = "adamw"
     checkpoint_steps: int | None = None
     keep_every: int | None = None
+    score_at: tuple[int, ...] = ()  # steps after which the LoRA is a candidate
 
     def to_json(self) -> dict[str, Any]:
         """Gives every setting by its name."""
