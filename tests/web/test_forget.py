@@ -18,6 +18,7 @@ from tintype.files import Objects, new_file_id
 from tintype.files.checkpoints import note_published, open_checkpoints
 from tintype.settings import Settings
 from tintype.web.forget import IN_USE
+from tintype.web.kept_answers import KEPT_SECONDS, KeptAnswers
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 FLUX = "/queue/fal-ai/flux-lora"
@@ -118,6 +119,30 @@ def test_nothing_is_left_of_what_it_was_given_and_made(
         assert status["usage"]["device_seconds"] > 0, "what it took is still known"
         again = forgotten(client, request_id)
         assert (again["receipt"], again["cdn_delete_results"]) == (receipt["receipt"], [])
+
+
+def test_a_deletion_that_is_sent_again_with_its_key_is_answered_again(client: httpx.Client, server: WebServer) -> None:
+    request_id = sent(client, FLUX, {"prompt": "a"})
+    ended(client, request_id)
+    url = f"/v1/models/requests/{request_id}/payloads"
+    first = client.delete(url, headers={"Idempotency-Key": "once"})
+    again = client.delete(url, headers={"Idempotency-Key": "once"})
+    assert len(first.json()["cdn_delete_results"]) == 1
+    assert (again.json(), again.headers["content-type"]) == (first.json(), first.headers["content-type"])
+    assert client.delete(url, headers={"Idempotency-Key": "twice"}).json()["cdn_delete_results"] == []
+    stranger = {"Idempotency-Key": "once", "Authorization": f"Key {server.create_key('a stranger')}"}
+    assert client.delete(url, headers=stranger).status_code == 404
+
+
+def test_an_answer_is_kept_for_ten_minutes_and_no_longer() -> None:
+    kept = KeptAnswers()
+    kept.put(("a",), 200, b"{}", 1000.0)
+    assert kept.get(("a",), 1000.0 + KEPT_SECONDS - 1) == (200, b"{}")
+    assert kept.get(("a",), 1000.0 + KEPT_SECONDS) is None
+    for number in range(1000):
+        kept.put((str(number),), 204, b"", 1000.0)
+    assert kept.get(("a",), 1000.0) is None, "the oldest makes room"
+    assert kept.get(("0",), 1000.0) == (204, b"")
 
 
 def test_a_request_that_runs_is_not_forgotten(client: httpx.Client, server: WebServer) -> None:

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from tintype.errors import BadRequest, Forbidden, Unauthorized
 from tintype.store.records import Scope
 from tintype.web.body import json_object
+from tintype.web.operation import answers
 from tintype.web.responses import json_response
 from tintype.web.services import KEY_REMEDY, Call, Services
 
@@ -62,6 +63,7 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     return key.id
 
 
+@answers(str, body={"allowed_apps": list[str], "token_expiration": float})
 async def issue_token(call: Call) -> Response:
     """Answers `POST /rest/tokens/`: a bare JSON string."""
     given = await json_object(call)

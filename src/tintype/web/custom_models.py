@@ -6,6 +6,7 @@ A model that belongs to another key is answered like one that was never there.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from starlette.responses import Response
 
@@ -14,10 +15,16 @@ from tintype.errors import BadRequest, InputError, Json, NotFound, about_input
 from tintype.files import render
 from tintype.store.records import CustomModel
 from tintype.web.body import json_object
+from tintype.web.operation import answers
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 
 _USUAL, _MOST = 50, 1000  # models in one answer
+_MODEL = {
+    **dict.fromkeys(("model_id", "name", "custom_model_uri", "request_id"), str),
+    **{"status": ModelStatus, "error": str | None, "is_available_for_generation": bool, "files": dict[str, Any]},
+    **{"created_at": float, "ended_at": float | None, "deleted_at": float | None},
+}
 
 
 async def usable_model(call: Call, input: UsesModel) -> CustomModel:
@@ -29,6 +36,7 @@ async def usable_model(call: Call, input: UsesModel) -> CustomModel:
     return model
 
 
+@answers({"models": [_MODEL], "next": float | None}, query={"limit": int, "before": float, "status": ModelStatus})
 async def list_models(call: Call) -> Response:
     """Answers `GET /v1/custom-models`: newest first. `before` takes the `next` of the answer before."""
     given = call.http.query_params
@@ -45,11 +53,13 @@ async def list_models(call: Call) -> Response:
     return json_response({"models": [describe(call, model) for model in models], "next": more})
 
 
+@answers(_MODEL)
 async def show_model(call: Call) -> Response:
     """Answers `GET /v1/custom-models/{id}`; a deleted one answers too."""
     return _answer(call, await call.store.models.find(call.params["id"], owner=call.owner))
 
 
+@answers(_MODEL, body={"name": str})
 async def rename_model(call: Call) -> Response:
     """Answers `PATCH /v1/custom-models/{id}` with {"name": …}: the display name alone, not the URI."""
     name = (await json_object(call)).get("name")
@@ -63,11 +73,13 @@ async def rename_model(call: Call) -> Response:
     return _answer(call, await call.store.models.rename(call.params["id"], name, owner=call.owner))
 
 
+@answers(_MODEL)
 async def archive_model(call: Call) -> Response:
     """Answers `POST /v1/custom-models/{id}/archive`: hidden, files kept."""
     return _answer(call, await call.store.models.archive(call.params["id"], owner=call.owner))
 
 
+@answers(_MODEL)
 async def delete_model(call: Call) -> Response:
     """Answers `DELETE /v1/custom-models/{id}`: the files of its training are gone, the id answers ARCHIVED."""
     model, files = await call.store.models.delete(call.params["id"], owner=call.owner) or (None, [])

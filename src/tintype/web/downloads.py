@@ -22,7 +22,9 @@ from tintype.files.acl import AccessList, Decision
 from tintype.store.records import StoredFile
 from tintype.web.auth import identify
 from tintype.web.body import json_object, json_value
+from tintype.web.operation import answers
 from tintype.web.options import acl_of
+from tintype.web.platform_schema import AccessSettings
 from tintype.web.responses import json_response
 from tintype.web.services import Call, Services
 
@@ -36,6 +38,7 @@ _RANGE = re.compile(r"\s*([0-9]{0,99})\s*-\s*([0-9]{0,99})\s*")
 Span = tuple[int, int]  # first byte, and the one past the last
 
 
+@answers("*/*", status=(200, 206), empty=(304,))
 async def download(call: Call) -> Response:
     """Answers `GET` and `HEAD /cdn/files/{id}/{name}`."""
     file = await call.store.files.find(call.params["file_id"])
@@ -230,6 +233,7 @@ def _signed_parts(file: StoredFile, expires: str, key_id: str) -> list[str]:
     return [file.id, expires, key_id] if key_id else [file.id, expires]
 
 
+@answers({"signed_url": str}, query={"url": str}, body={"expiration_seconds": int})
 async def sign_file(call: Call) -> Response:
     """Answers `POST /v1/storage/files/sign?url=…`: a URL that opens a file for a while, whatever its list says."""
     given = (await json_object(call)).get("expiration_seconds")
@@ -242,11 +246,13 @@ async def sign_file(call: Call) -> Response:
     return json_response({"signed_url": f"{public_url(call.origin, file.id, file.file_name)}?{query}"})
 
 
+@answers(AccessSettings, query={"url": str})
 async def show_acl(call: Call) -> Response:
     """Answers `GET /v1/storage/files/acl?url=…`."""
     return json_response((await _own(call)).acl or _PUBLIC)
 
 
+@answers(AccessSettings, query={"url": str}, body=AccessSettings)
 async def change_acl(call: Call) -> Response:
     """Answers `PUT /v1/storage/files/acl?url=…` with the whole list."""
     value = await json_value(call)

@@ -25,7 +25,7 @@ from tintype.files.checkpoints import remove_published, remove_work
 from tintype.settings import Settings
 from tintype.store.records import Request, StoredFile
 from tintype.web import usage_schema as schema
-from tintype.web.operation import operation
+from tintype.web.operation import IDEMPOTENCY_KEY, operation
 from tintype.web.services import Call, Services
 from tintype.web.status import id_of, unknown_request
 from tintype.web.time_spans import moment
@@ -36,7 +36,7 @@ _PIECE = 1024 * 1024
 log = structlog.get_logger("tintype.web")
 
 
-@operation()
+@operation(headers=(IDEMPOTENCY_KEY,))
 async def delete_payloads(call: Call) -> schema.ForgetAnswer:
     """Answers `DELETE /v1/models/requests/{id}/payloads`, for whoever sent it and for ADMIN keys. Sent again it answers
     with the receipt."""

@@ -21,6 +21,7 @@ from tintype.catalog import Endpoint
 from tintype.catalog.fields import is_file
 from tintype.errors import Json
 from tintype.web import openapi
+from tintype.web.operation import answers
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 
@@ -46,6 +47,10 @@ def describe_site(origin: str) -> str:
     return "\n\n".join(said) + "\n"
 
 
+@answers(
+    {"items": [dict[str, Any]], "total": int, "page": int, "size": int, "pages": int},
+    query={"page": int, "size": int, "total": int, "keywords": str, "query": str, "categories": str},
+)
 async def gallery(call: Call) -> Response:
     """Answers `GET /api/models?page=&size=&keywords=&categories=`, which programs list fal's models by."""
     given = call.http.query_params

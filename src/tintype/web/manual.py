@@ -15,9 +15,11 @@ from starlette.responses import PlainTextResponse, Response
 from tintype import catalog
 from tintype.errors import Json
 from tintype.web import llms, pages
+from tintype.web.operation import answers
 from tintype.web.services import Call
 from tintype.web.submit import endpoint_of
 
+_TEXT = ("text/markdown", "text/plain")
 _MOST_FOUND = 5
 _LONGEST = 2000  # characters of a part that are told
 _SMALL_WORDS = frozenset(
@@ -26,27 +28,32 @@ _SMALL_WORDS = frozenset(
 )  # fmt: skip
 
 
+@answers(_TEXT)
 async def model_text(call: Call) -> Response:
     """Answers `GET /models/{endpoint id}`, `….md` and `…/llms.txt`: what it takes and returns, and programs."""
     return _markdown(call, llms.describe(await endpoint_of(call), call.params["endpoint"], call.origin))
 
 
+@answers(_TEXT)
 async def site_text(call: Call) -> Response:
     """Answers `GET /llms.txt`, `/models` and `/models.md`: what there is, each with the address of its own page."""
     return _markdown(call, llms.describe_site(call.origin))
 
 
+@answers((pages.FRONT_JSON, "text/html", *_TEXT))
 async def front(call: Call) -> Response:
     """Answers `GET /`: what this is, for people, programs and assistants."""
     return await (site_text(call) if _accepts_markdown(call) else pages.front(call))
 
 
+@answers(_TEXT)
 async def errors_text(call: Call) -> Response:
     """Answers `GET /docs/errors.md`: what each type of error means."""
     told = "\n".join(f"- **`{name}`**: {text}" for name, text in error_types())
     return _markdown(call, f"# Errors\n\n{told}\n")
 
 
+@answers(("text/html", *_TEXT))
 async def error_page(call: Call) -> Response:
     """Answers `GET /docs/errors`, where the `url` of every error leads."""
     return await (errors_text(call) if _accepts_markdown(call) else pages.error_page(call))
@@ -90,9 +97,7 @@ def _parts(origin: str) -> Iterator[tuple[str, str, str]]:
 def _markdown(call: Call, text: str) -> Response:
     """Answers with Markdown; a browser would save what is called so, and shows it as plain text."""
     is_browser = "text/html" in call.http.headers.get("accept", "")
-    return PlainTextResponse(
-        text, media_type="text/plain" if is_browser else "text/markdown", headers={"Vary": "Accept"}
-    )
+    return PlainTextResponse(text, media_type=_TEXT[is_browser], headers={"Vary": "Accept"})
 
 
 def _accepts_markdown(call: Call) -> bool:

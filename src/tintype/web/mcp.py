@@ -18,6 +18,7 @@ from tintype.files.spool import Spool
 from tintype.web import manual
 from tintype.web.body import json_body, json_value
 from tintype.web.mcp_tools import READER_TOOLS, TOOLS, Tool, call_tool, describe
+from tintype.web.operation import answers
 from tintype.web.responses import json_response, to_json
 from tintype.web.services import Call
 
@@ -32,6 +33,7 @@ _INSTRUCTIONS = (
 )
 
 
+@answers(dict[str, Any], body=dict[str, Any], status=(200, 400), empty=(202,))
 async def answer_message(call: Call) -> Response:
     """Answers `POST /mcp`: one JSON-RPC message of an assistant."""
     try:
@@ -41,6 +43,7 @@ async def answer_message(call: Call) -> Response:
         return _error(None, _PARSE_ERROR, problem.message)
 
 
+@answers((dict[str, Any], "text/event-stream"), body=dict[str, Any], status=(200, 400), empty=(202,))
 async def answer_reader(call: Call) -> Response:
     """Answers `POST /docs/mcp`, where anybody may search the manual; as an event, for so fal's answer is read."""
     try:

@@ -26,8 +26,8 @@ from tintype.files.disk import is_full, storage_full
 from tintype.settings import Settings
 from tintype.web.access import check_host, check_origin, cors_headers, host_name, is_own_host, preflight_headers
 from tintype.web.directions import directions
-from tintype.web.responses import failure_response, platform_failure_response
-from tintype.web.routes import is_file, is_platform
+from tintype.web.responses import failure_response, is_platform, platform_failure_response
+from tintype.web.routes import is_file
 
 _ADDED_BY_PROXIES = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "x-real-ip")
 _PROBES = ("/health", "/ready")  # asked by machines that know an address rather than a name

@@ -20,16 +20,27 @@ from starlette.routing import Route
 from tintype import __version__, catalog
 from tintype.catalog import Endpoint
 from tintype.errors import BadRequest, Json
-from tintype.web.operation import Operation
+from tintype.web.operation import Declaration, answers
+from tintype.web.options import OPTIONS
 from tintype.web.platform_schema import PlatformError
-from tintype.web.responses import json_response
+from tintype.web.responses import is_platform, json_response
 from tintype.web.services import Call
 
 _REF = "#/components/schemas/{model}"
 _VALUES = ("default", "enum", "const", "examples", "properties")  # what holds no schema itself
-_Model = tuple[type[BaseModel], Literal["validation", "serialization"]]
+_Mode = Literal["validation", "serialization"]
+_Model = tuple[type[BaseModel], _Mode]
+_JSON, _EVENTS = "application/json", "text/event-stream"
 
 _TEXT, _NUMBER, _URL = {"type": "string"}, {"type": "number", "nullable": True}, {"type": "string", "format": "uri"}
+_EVENT: Json = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {**_TEXT, "description": "JSON: a status; after the last one of a run, its output."}},
+}
+_ERROR: Json = {"$ref": _REF.format(model="Error")}
+_ABOUT: Json = {"name": "request_id", "in": "path", "required": True, "schema": _TEXT}
+_LOGS: Json = {"name": "logs", "in": "query", "schema": {"type": "integer", "enum": [0, 1]}}
 SHARED: Json = {
     "QueueStatus": {
         "type": "object",
@@ -88,6 +99,7 @@ SHARED: Json = {
 }
 
 
+@answers(dict[str, Any], query={"endpoint_id": str})
 async def endpoint_document(call: Call) -> Response:
     """Answers `GET /api/openapi/queue/openapi.json?endpoint_id=…`: one endpoint on the queue, as fal describes it."""
     name = call.http.query_params.get("endpoint_id", "").strip().strip("/")
@@ -117,10 +129,14 @@ def server_document(call: Call, described: Mapping[str, Sequence[Route]]) -> Res
     paths, parts = Json(), Json()
     for prefix, routes in described.items():
         for route in routes:
-            paths[prefix + route.path_format] = _route_operations(route, parts)
+            path = prefix + route.path_format
+            paths[path] = {
+                method.lower(): _operation(path, route, handler, parts)
+                for method, handler in getattr(route, "handlers", {}).items()
+            }
     for endpoint in catalog.ENDPOINTS:
         for name in (endpoint.id, *endpoint.aliases):
-            paths |= _queue_paths("/queue", name, endpoint) | _run_paths(name, endpoint)
+            paths |= _queue_paths("/queue", name, endpoint) | _more_paths(name, endpoint)
     info = {"title": "tintype", "version": __version__, "description": "A self-hosted fal for personalization."}
     document = _document(info, call.origin, catalog.ENDPOINTS, paths)
     document["components"]["schemas"] |= parts
@@ -149,22 +165,26 @@ def _document(info: Json, server: str, endpoints: Sequence[Endpoint], paths: Jso
 
 
 def _queue_paths(prefix: str, name: str, endpoint: Endpoint) -> Json:
-    about: Json = {"name": "request_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    logs: Json = {"name": "logs", "in": "query", "schema": {"type": "integer", "enum": [0, 1]}}
-    webhook: Json = {"name": "fal_webhook", "in": "query", "schema": {"type": "string"}}
     base, status = f"{prefix}/{name}", "QueueStatus"
     one = f"{base}/requests/{{request_id}}"
     return {
-        base: {"post": {**_input(endpoint, name), "parameters": [webhook], **_answers({"200": status})}},
-        one: {"get": {"parameters": [about], **_answers({"200": name_of(endpoint, "Output")})}},
-        f"{one}/status": {"get": {"parameters": [about, logs], **_answers({"200": status, "202": status})}},
-        f"{one}/cancel": {"put": {"parameters": [about], **_answers({"202": "Cancellation", "400": "Cancellation"})}},
+        base: {"post": {**_input(endpoint, name), **_answers({"200": status})}},
+        one: {"get": {"parameters": [_ABOUT], **_answers({"200": name_of(endpoint, "Output")})}},
+        f"{one}/status": {"get": {"parameters": [_ABOUT, _LOGS], **_answers({"200": status, "202": status})}},
+        f"{one}/cancel": {"put": {"parameters": [_ABOUT], **_answers({"202": "Cancellation", "400": "Cancellation"})}},
     }
 
 
-def _run_paths(name: str, endpoint: Endpoint) -> Json:
+def _more_paths(name: str, endpoint: Endpoint) -> Json:
+    """Describes what fal's document of an endpoint does not have: runs, and streams."""
+    one, run = f"/queue/{name}/requests/{{request_id}}", f"/run/{name}"
     output = _answers({"200": name_of(endpoint, "Output")})
-    return {f"/run/{name}": {"post": {**_input(endpoint, name), **output}}}
+    return {
+        run: {"post": {**_input(endpoint, name), **output}},
+        f"{run}/stream": {"post": {**_input(endpoint, name), **_answers({"200": _EVENTS})}},
+        f"{one}/response": {"get": {"parameters": [_ABOUT], **output}},
+        f"{one}/status/stream": {"get": {"parameters": [_ABOUT, _LOGS], **_answers({"200": _EVENTS})}},
+    }
 
 
 def _input(endpoint: Endpoint, name: str) -> Json:
@@ -172,57 +192,45 @@ def _input(endpoint: Endpoint, name: str) -> Json:
     if endpoint.examples:
         content["example"] = endpoint.examples[0]
     body = {"required": True, "content": {"application/json": content}}
-    return {"summary": endpoint.title, "tags": [name], "requestBody": body}
+    said = [{"in": place, "name": option, "schema": schema} for place, option, schema in OPTIONS]
+    return {"summary": endpoint.title, "tags": [name], "requestBody": body, "parameters": said}
 
 
-def _answers(schemas: Mapping[str, str]) -> Json:
-    described = {**schemas, "default": "Error"}
-    return {
-        "responses": {
-            status: {
-                "description": schema,
-                "content": {"application/json": {"schema": {"$ref": _REF.format(model=schema)}}},
-            }
-            for status, schema in described.items()
-        }
-    }
+def _answers(named: Mapping[str, str]) -> Json:
+    """Describes answers by status: each is named by its schema, or is a stream of events."""
+    schemas = {status: {"$ref": _REF.format(model=name)} for status, name in named.items() if name != _EVENTS}
+    described = {status: _content(_JSON, schema) for status, schema in schemas.items()}
+    streams = {status: _content(_EVENTS, _EVENT) for status, name in named.items() if name == _EVENTS}
+    return {"responses": {**described, **streams, **_errors(_ERROR)}}
 
 
-def _route_operations(route: Route, parts: Json) -> Json:
-    """Describes a route by what its handlers say of themselves; schemas that they name are added to `parts`."""
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in route.param_convertors
-    ]
-    is_open = getattr(route, "is_open", False)
-    return {
-        method.lower(): {
-            "summary": " ".join((inspect.getdoc(handler) or "").partition("\n\n")[0].split()),
-            "parameters": parameters,
-            "responses": {"default": {"description": "As the manual says."}},
-            **({"security": []} if is_open else {}),
-            **(_declared(handler, parameters, parts) if isinstance(handler, Operation) else {}),
-        }
-        for method, handler in getattr(route, "handlers", {}).items()
-    }
+def _errors(schema: Json) -> Json:
+    return dict.fromkeys(("4XX", "5XX"), _content(_JSON, schema, "Why not, and what to do."))
 
 
-def _declared(operation: Operation, parameters: Sequence[Json], parts: Json) -> Json:
-    """Describes what the models of an operation say; schemas that they name are added to `parts`."""
+def _operation(path: str, route: Route, handler: Any, parts: Json) -> Json:
+    """Describes a handler by what it says of itself; schemas that it names are added to `parts`."""
+    told: Declaration = handler.declaration
+    summary = (inspect.getdoc(getattr(handler, "handler", handler)) or "").partition("\n\n")[0]
+    error = _schema(PlatformError, "serialization", parts) if is_platform(path) else _ERROR
+    place = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in route.param_convertors]
+    headers = [{"name": name, "in": "header", "schema": {**_TEXT, "maxLength": 255}} for name in told.headers]
     described: Json = {
-        "summary": " ".join((inspect.getdoc(operation.handler) or "").partition("\n\n")[0].split()),
-        "parameters": [*parameters, *_query(operation.query, parts)],
-        "responses": {"default": _content("Why not.", _schema(PlatformError, "serialization", parts))},
+        "summary": " ".join(summary.split()),
+        "parameters": [*place, *_query(told.query, parts), *headers],
+        "responses": {
+            **{str(status): _contents(told.answer, "serialization", parts) for status in told.status},
+            **{str(status): {"description": "Done."} for status in told.empty},
+            **_errors(error),
+        },
     }
-    answered: Json = {"description": "Done."}
-    if operation.answer is not None:
-        answered = _content("What was asked for.", _schema(operation.answer, "serialization", parts))
-    described["responses"][str(operation.status)] = answered
-    if operation.body is not None:
-        described["requestBody"] = {"required": True, **_content("", _schema(operation.body, "validation", parts))}
-    return described
+    if told.body is not None:
+        body = _contents(told.body, "validation", parts)
+        described["requestBody"] = {"required": True, "content": body["content"]}
+    return described | ({"security": []} if getattr(route, "is_open", False) else {})
 
 
-def _query(model: type[BaseModel] | None, parts: Json) -> list[Json]:
+def _query(model: Any, parts: Json) -> list[Json]:
     schema = {} if model is None else _schema(model, "validation", parts)
     return [
         {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": part}
@@ -230,14 +238,29 @@ def _query(model: type[BaseModel] | None, parts: Json) -> list[Json]:
     ]
 
 
-def _content(description: str, schema: Json) -> Json:
-    told = {"description": description} if description else {}
-    return {**told, "content": {"application/json": {"schema": schema}}}
+def _contents(declared: Any, mode: _Mode, parts: Json) -> Json:
+    """Describes what may be sent or answered: JSON of a schema, and other media types by their names."""
+    described: Json = {"description": "What was asked for.", "content": {}}
+    for one in declared if isinstance(declared, tuple) else (declared,):
+        media = one if isinstance(one, str) else _JSON
+        plain = {_JSON: one, _EVENTS: _EVENT}.get(media, {**_TEXT, "format": "binary"})
+        described["content"][media] = {"schema": _schema(one, mode, parts) if media == _JSON else plain}
+    return described
 
 
-def _schema(model: Any, mode: Literal["validation", "serialization"], parts: Json) -> Json:
-    """Makes the schema of a model, or of several that may stand for each other; what it names is added to `parts`."""
-    made = TypeAdapter(model).json_schema(ref_template=_REF, mode=mode)
+def _content(media: str, schema: Json, description: str = "What was asked for.") -> Json:
+    return {"description": description, "content": {media: {"schema": schema}}}
+
+
+def _schema(declared: Any, mode: _Mode, parts: Json) -> Json:
+    """Makes the schema of a type, of several that may stand for each other, or of a shape; what it names is added to
+    `parts`."""
+    if isinstance(declared, Mapping):
+        made: Json = {"type": "object", "properties": {n: _schema(part, mode, parts) for n, part in declared.items()}}
+        return made | ({"required": [*declared], "additionalProperties": False} if mode == "serialization" else {})
+    if isinstance(declared, list):
+        return {"type": "array", "items": _schema(declared[0], mode, parts)}
+    made = TypeAdapter(declared).json_schema(ref_template=_REF, mode=mode)
     parts |= {name: as_openapi(schema) for name, schema in made.pop("$defs", {}).items()}
     schema: Json = as_openapi(made)
     return schema
@@ -249,7 +272,7 @@ def name_of(endpoint: Endpoint, part: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in words) + part
 
 
-def schema_of(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> Json:
+def schema_of(model: type[BaseModel], mode: _Mode) -> Json:
     """Makes the schema of an input or an output, with references to what it holds."""
     return _definitions(((model, mode),))[0][model, mode]
 

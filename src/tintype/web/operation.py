@@ -1,14 +1,16 @@
-"""A handler whose parameters and answer are Pydantic models: what it is sent is checked by them, and they describe it.
+"""What a handler says of itself, of which the OpenAPI document is made: what it is sent, and what it answers.
 
-The platform API is made of these, so that its OpenAPI document can be read off its routes.
+An Operation is a handler whose parameters and answer are Pydantic models, which check what it is sent as well; the
+platform API is made of these.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import QueryParams
@@ -19,7 +21,34 @@ from tintype.web.body import json_value
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 
+IDEMPOTENCY_KEY = "Idempotency-Key"  # of operations that name this header
 _MOST_PROBLEMS = 5  # told at once
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Says what is sent and answered: each is a type, a shape such as {"name": str}, or a media type; None for nothing.
+
+    A tuple of several means any of them, as the caller prefers.
+    """
+
+    answer: Any = None
+    query: Any = None
+    body: Any = None
+    headers: Sequence[str] = ()
+    status: Sequence[int] = (200,)
+    empty: Sequence[int] = ()  # statuses that come without content
+
+
+def answers(answer: Any, **more: Any) -> Callable[[_Handler], _Handler]:
+    """Has a handler say what it answers, and whatever else a Declaration has."""
+
+    def declare(handler: _Handler) -> _Handler:
+        handler.__dict__["declaration"] = Declaration(answer, **more)
+        return handler
+
+    return declare
 
 
 @dataclass(frozen=True)
@@ -31,12 +60,30 @@ class Operation:
     body: Any
     answer: type[BaseModel] | None
     status: int
+    headers: Sequence[str]
 
     @property
     def __name__(self) -> str:
         return self.handler.__name__
 
+    @property
+    def declaration(self) -> Declaration:
+        """Says what its models say."""
+        told = {"status": (self.status,)} if self.answer else {"status": (), "empty": (self.status,)}
+        return Declaration(self.answer, self.query, self.body, self.headers, **told)
+
     async def __call__(self, call: Call) -> Response:
+        key = call.http.headers.get(IDEMPOTENCY_KEY, "") if IDEMPOTENCY_KEY in self.headers else ""
+        if not key:
+            return await self._answer(call)
+        asked, kept = (call.key_id, call.http.method, call.http.url.path, key[:255]), call.services.kept_answers
+        if told := kept.get(asked, time.monotonic()):
+            return Response(told[1], told[0], media_type="application/json" if told[1] else None)
+        response = await self._answer(call)
+        kept.put(asked, response.status_code, bytes(response.body), time.monotonic())
+        return response
+
+    async def _answer(self, call: Call) -> Response:
         given: dict[str, Any] = {}
         if self.query is not None:
             given["query"] = _checked(self.query, _values(self.query, call.http.query_params))
@@ -48,14 +95,16 @@ class Operation:
         return json_response(answer.model_dump(mode="json", exclude_unset=True), self.status)
 
 
-def operation(*, status: int = 200) -> Callable[[Callable[..., Awaitable[BaseModel | None]]], Operation]:
+def operation(
+    *, status: int = 200, headers: Sequence[str] = ()
+) -> Callable[[Callable[..., Awaitable[BaseModel | None]]], Operation]:
     """Makes an operation of a handler, whose annotations name the models of its `query`, its `body` and its answer."""
 
     def declare(handler: Callable[..., Awaitable[BaseModel | None]]) -> Operation:
         hints = get_type_hints(handler, include_extras=True)
         made = hints["return"]
         answer = made if inspect.isclass(made) and issubclass(made, BaseModel) else None
-        return Operation(handler, hints.get("query"), hints.get("body"), answer, status)
+        return Operation(handler, hints.get("query"), hints.get("body"), answer, status, headers)
 
     return declare
 

@@ -28,6 +28,21 @@ _SHORTEST_TIMEOUT = 0.1  # seconds
 _MOST_TAGS = 10
 _MOST_RETRIES = 10  # as many as fal's own
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_SWITCH: Json = {"type": "string", "enum": ["0", "1"]}
+_LABEL: Json = {"type": "string", "maxLength": 255}
+#: What `options_of` and `lifecycle_of` read, as OpenAPI describes it: place, name, schema.
+OPTIONS: tuple[tuple[str, str, Json], ...] = (
+    ("query", "fal_webhook", {"type": "string", "format": "uri", "maxLength": 2048}),
+    ("query", "fal_max_queue_length", {"type": "integer", "minimum": 0, "maximum": 10**9 - 1}),
+    ("header", "X-Fal-Queue-Priority", {"type": "string", "enum": [*Priority]}),
+    ("header", "X-Fal-Request-Timeout", {"type": "number", "minimum": _SHORTEST_TIMEOUT, "exclusiveMinimum": True}),
+    ("header", "X-Fal-Runner-Hint", _LABEL),
+    ("header", "X-Fal-Store-IO", _SWITCH),
+    ("header", "X-Fal-No-Retry", _SWITCH),
+    ("header", "X-Fal-Tags", {"type": "string"}),
+    ("header", "X-Fal-Object-Lifecycle-Preference", {"type": "string", "description": "JSON"}),
+    ("header", "X-Idempotency-Key", _LABEL),
+)
 
 
 @dataclass(frozen=True)

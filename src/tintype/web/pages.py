@@ -13,6 +13,7 @@ from tintype import __version__, catalog
 from tintype.errors import Json
 from tintype.fal import PREFIXES
 from tintype.store.records import Worker
+from tintype.web.operation import answers
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 
@@ -21,6 +22,12 @@ _FRONT = Template((_HTML / "front.html").read_text("utf-8"))
 #: What a person reads who follows the `url` of an error.
 ERRORS_PAGE = (_HTML / "errors.html").read_text("utf-8")
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+#: What a program is answered at /.
+FRONT_JSON = {
+    **dict.fromkeys(("name", "version", "what", "health", "ready", "errors", "openapi"), str),
+    **dict.fromkeys(("endpoints", "prefixes"), dict[str, str]),
+}
+_LANE = {**dict.fromkeys(("lane", "device", "host", "state"), str), **{"seconds_since_seen": float, "alive": bool}}
 
 
 async def front(call: Call) -> Response:
@@ -45,11 +52,13 @@ async def front(call: Call) -> Response:
     return HTMLResponse(page, headers=_POLICY)
 
 
+@answers({"status": str})
 async def health(_call: Call) -> Response:
     """Answers as long as the web process is up."""
     return json_response({"status": "ok"})
 
 
+@answers({"status": str, "detail": str, "lanes": [_LANE]}, status=(200, 503))
 async def ready(call: Call) -> Response:
     """Answers 200 only when every lane was heard of within two heartbeats."""
     now = time.time()

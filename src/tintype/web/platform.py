@@ -14,7 +14,7 @@ from tintype.errors import BadRequest, Forbidden, Json
 from tintype.store.records import Scope
 from tintype.web import platform_schema as schema
 from tintype.web.openapi import queue_document
-from tintype.web.operation import operation
+from tintype.web.operation import IDEMPOTENCY_KEY, operation
 from tintype.web.options import LONGEST_LIFETIME, acl_of
 from tintype.web.services import Call
 from tintype.web.time_spans import moment
@@ -105,7 +105,7 @@ async def create_key(call: Call, body: schema.NewKeyBody) -> schema.NewKeyAnswer
     return schema.NewKeyAnswer(key_id=key.id, key_secret=text.partition(":")[2], key=text)
 
 
-@operation(status=204)
+@operation(status=204, headers=(IDEMPOTENCY_KEY,))
 async def delete_key(call: Call) -> None:
     """Answers `DELETE /v1/keys/{id}`; what was sent with the key goes on, so that keys can be replaced."""
     if await call.store.keys.is_admin(call.params["id"]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,10 +47,19 @@ def failure_response(failure: Failure, origin: str) -> Response:
     return json_response(failure_body(failure, origin), failure.status, headers)
 
 
+# Of what lies below /v1, only fal's own parts have the platform's errors, those too that are not offered here.
+_IS_PLATFORM = re.compile(
+    r"/v1/(?:models|keys|meta|account|storage|assets|workflows|serverless|compute|organization)(?:/.*)?", re.DOTALL
+)
 _PLATFORM_TYPES = {
     401: "authorization_error", 403: "authorization_error", 404: "not_found", 429: "rate_limited",
     501: "not_implemented",
 }  # fmt: skip
+
+
+def is_platform(path: str) -> bool:
+    """Tells whether a path is of fal's platform API, which has a shape of errors of its own."""
+    return _IS_PLATFORM.fullmatch(path) is not None
 
 
 def platform_failure_response(failure: Failure, origin: str, request_id: str) -> Response:

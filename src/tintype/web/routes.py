@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request as HttpRequest
@@ -37,6 +38,7 @@ from tintype.web import (
 )
 from tintype.web.access import check_origin
 from tintype.web.auth import Credential
+from tintype.web.operation import answers
 from tintype.web.services import Call, Services
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -88,6 +90,7 @@ class Resource(Route):
         return await handler(Call(http, services, key_id, owner, origin=http.state.origin))
 
 
+@answers(dict[str, Any])
 async def describe_server(call: Call) -> Response:
     """Answers `GET /openapi.json`: the whole server in one document."""
     return openapi.server_document(call, {"": (*PAGES, *PLATFORM, *OURS), "/rest": REST, "/cdn": CDN})
@@ -191,18 +194,9 @@ ROUTES: Sequence[BaseRoute] = (
     *UNPREFIXED,
 )
 
-# Of what lies below /v1, only fal's own parts have the platform's errors, those too that are not offered here.
-_IS_PLATFORM = re.compile(
-    r"/v1/(?:models|keys|meta|account|storage|assets|workflows|serverless|compute|organization)(?:/.*)?", re.DOTALL
-)
 _IS_FILE = re.compile(r"(?:/cdn)?/files/[^/]+/[^/]+")
 
 
 def is_file(path: str) -> bool:
     """Tells whether a path names a stored file; those may be read by any web page."""
     return _IS_FILE.fullmatch(path) is not None
-
-
-def is_platform(path: str) -> bool:
-    """Tells whether a path is of fal's platform API, which has a shape of errors of its own."""
-    return _IS_PLATFORM.fullmatch(path) is not None

@@ -23,6 +23,7 @@ from tintype.settings import Settings
 from tintype.store.records import StoredFile
 from tintype.store.store import Store
 from tintype.web.access import host_name, is_own_host
+from tintype.web.kept_answers import KeptAnswers
 from tintype.web.limits import PersonLimits
 from tintype.web.poll_cache import StatusCache
 from tintype.web.signing import Signer
@@ -44,6 +45,7 @@ class Services:
     limits: PersonLimits
     prices: StatedPrices
     statuses: StatusCache = field(default_factory=StatusCache)
+    kept_answers: KeptAnswers = field(default_factory=KeptAnswers)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @classmethod

@@ -25,6 +25,7 @@ from tintype.files.uploads import MOST_PARTS, STALE_SECONDS, Upload
 from tintype.files.urls import is_file_id
 from tintype.store.records import StoredFile
 from tintype.web.body import json_object, json_value
+from tintype.web.operation import answers
 from tintype.web.options import Lifecycle, lifecycle_for
 from tintype.web.responses import json_response
 from tintype.web.services import Call
@@ -33,8 +34,10 @@ from tintype.web.signing import TOKEN_SECONDS, UPLOAD_SECONDS
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,100}(?:\s*;[\x20-\x7e]{0,100})?", re.ASCII)
 _ANY_TYPES = ("", "application/octet-stream", "binary/octet-stream")
 _SIGNED = ("expires", "type", "lifetime", "acl", "key")  # query parameters of a signed upload URL, in signing order
+_NAMED = {"file_name": str, "content_type": str}
 
 
+@answers({"upload_url": str, "file_url": str}, body=_NAMED)
 async def initiate_upload(call: Call) -> Response:
     """Answers `POST /rest/storage/upload/initiate`: where to PUT the bytes, and where they can then be read."""
     name, content_type = await _named(call)
@@ -55,6 +58,7 @@ async def initiate_upload(call: Call) -> Response:
     return json_response({"upload_url": f"{call.origin}/rest/storage/upload/{path}?{query}", "file_url": file_url})
 
 
+@answers({"file_url": str}, query=dict.fromkeys((*_SIGNED, "signature"), str), body="*/*")
 async def signed_upload(call: Call) -> Response:
     """Answers `PUT` of the bytes to a URL that initiate gave. The URL is the permission, while its key is in force;
     once there is a file, it takes the same bytes only."""
@@ -71,6 +75,7 @@ async def signed_upload(call: Call) -> Response:
     return json_response({"file_url": public_url(call.origin, file_id, name)})
 
 
+@answers({"access_url": str}, body="*/*")
 async def direct_upload(call: Call) -> Response:
     """Answers `POST /cdn/files/upload` of the bytes."""
     file_id, (name, content_type) = new_file_id(), _from_headers(call)
@@ -78,6 +83,7 @@ async def direct_upload(call: Call) -> Response:
     return json_response({"access_url": public_url(call.origin, file_id, name)})
 
 
+@answers({"token": str, "token_type": str, "base_url": str, "expires_at": str})
 async def upload_token(call: Call) -> Response:
     """Answers `POST /rest/storage/auth/token`: what the Python client sends bytes with."""
     expires_at = time.time() + TOKEN_SECONDS
@@ -92,6 +98,7 @@ async def upload_token(call: Call) -> Response:
     )
 
 
+@answers({"upload_url": str, "file_url": str}, body=_NAMED)
 async def initiate_parts(call: Call) -> Response:
     """Answers `POST /rest/storage/upload/initiate-multipart`."""
     name, content_type = await _named(call)
@@ -104,6 +111,7 @@ async def initiate_parts(call: Call) -> Response:
     )
 
 
+@answers({"access_url": str, "uploadId": str})
 async def begin_parts(call: Call) -> Response:
     """Answers `POST /cdn/files/upload/multipart`."""
     name, content_type = _from_headers(call)
@@ -111,6 +119,7 @@ async def begin_parts(call: Call) -> Response:
     return json_response({"access_url": public_url(call.origin, upload.file_id, name), "uploadId": upload.id})
 
 
+@answers({"partNumber": int, "etag": str}, body="*/*")
 async def upload_part(call: Call) -> Response:
     """Answers `PUT …/{n}` of one part."""
     upload, number = await _upload(call), int(call.params["number"])
@@ -131,12 +140,14 @@ async def upload_part(call: Call) -> Response:
     return json_response({"partNumber": number, "etag": etag}, headers={"ETag": etag})
 
 
+@answers({"upload_url": str})
 async def part_url(call: Call) -> Response:
     """Answers `POST …/{n}`: where to PUT one part; the older clients ask before each."""
     upload = await _upload(call)
     return json_response({"upload_url": f"{call.origin}/rest/storage/upload/parts/{upload.id}/{call.params['number']}"})
 
 
+@answers({"file_url": str, "access_url": str}, body={"parts": [{"partNumber": int, "etag": str}]})
 async def complete_parts(call: Call) -> Response:
     """Answers `POST …/complete` with the parts in any order; asked again, the same answer."""
     uploads, upload = call.services.uploads, await _upload(call)

@@ -8,25 +8,33 @@ from collections.abc import Sequence
 from starlette.responses import Response
 
 from tintype.errors import Json
-from tintype.store.records import Delivery, SigningKey
+from tintype.store.records import Delivery, DeliveryState, SigningKey
+from tintype.web.operation import answers
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.status import find
 
 _CACHED = "public, max-age=3600"  # receivers are promised no more than a day
+_DELIVERY = {
+    **{"id": int, "request_id": str, "url": str, "state": DeliveryState, "tries": int, "answer": str},
+    **{"created_at": float, "due_at": float | None, "ended_at": float | None},
+}
 
 
+@answers({"keys": [dict.fromkeys(("kty", "crv", "x", "kid", "use", "alg"), str)]})
 async def webhook_keys(call: Call) -> Response:
     """Answers `GET /.well-known/jwks.json`."""
     return json_response(key_set(await call.store.webhooks.signing_keys()), headers={"Cache-Control": _CACHED})
 
 
+@answers({"items": [_DELIVERY]})
 async def list_deliveries(call: Call) -> Response:
     """Answers `GET /v1/requests/{id}/webhooks`, newest first."""
     request = await find(call)
     return json_response({"items": [_described(delivery) for delivery in await call.store.webhooks.list(request.id)]})
 
 
+@answers(_DELIVERY, status=(202,))
 async def replay_webhook(call: Call) -> Response:
     """Answers `POST /v1/requests/{id}/webhooks/replay`: the same content once more."""
     request = await find(call)
