@@ -153,6 +153,10 @@ class Settings(BaseSettings):
         """Where checkpoints are kept: apart from files, in the same storage, for whichever machine goes on."""
         return self.storage_url if self.storage_url == "memory:" else f"{self.storage_url.rstrip('/')}/checkpoints"
 
+    def on_miniatures(self) -> Settings:
+        """Says the same with every base model's miniature."""
+        return self.model_copy(update={"bases": dict.fromkeys(BASE_MODELS, "miniature")})
+
     @property
     def limits(self) -> Limits:
         """What each person may have."""

@@ -309,7 +309,7 @@ async def test_what_waited_before_there_were_turns_is_put_into_turns(tmp_path: P
     async with store._database.write() as connection:
         for index in ("requests_used", "requests_waiting", "requests_unfinished", "requests_turns", "files_of"):
             await connection.execute(sa.text(f"DROP INDEX {index}"))
-        later = ("units", "operations", "device_seconds", "watt_hours", "status_code", "receipt")
+        later = ("units", "operations", "device_seconds", "watt_hours", "status_code", "receipt", "is_rehearsal")
         for column in ("owner", "turn", *later):
             await connection.execute(sa.text(f"ALTER TABLE requests DROP COLUMN {column}"))
         await connection.execute(sa.text("ALTER TABLE api_keys DROP COLUMN scope"))

@@ -101,6 +101,7 @@ class NewRequest:
     notes: tuple[str, ...] = ()  # first log lines, e.g. about an unknown field that was ignored
     makes_model: NewModel | None = None  # registered together with the request
     model_id: str | None = None  # of the custom model that it uses
+    is_rehearsal: bool = False  # runs on the miniatures, whatever the bases are
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class Request:
     watt_hours: float | None = None  # that its device took meanwhile; None where it does not tell
     status_code: int | None = None  # of its answer
     receipt: Json | None = None  # of what was deleted when its payloads were forgotten
+    is_rehearsal: bool = False
 
     @property
     def is_erased(self) -> bool:

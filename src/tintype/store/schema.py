@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tintype.processes import printable
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0010"
 
 metadata = sa.MetaData()
 
@@ -94,6 +94,7 @@ requests = sa.Table(
     sa.Column("watt_hours", sa.Double),  # NULL where the device does not tell
     sa.Column("status_code", sa.Integer),
     sa.Column("receipt", _Json),  # of what was deleted when its owner had its payloads forgotten
+    sa.Column("is_rehearsal", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.UniqueConstraint("key_id", "idempotency_key", name="requests_idempotency"),
 )
 

@@ -25,7 +25,7 @@ _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _ALLOWED_HEADERS = ", ".join(
     (
         "authorization", "content-type", "accept", "range", "if-range", "idempotency-key", "x-idempotency-key",
-        "x-fal-target-url", "x-fal-queue-priority", "x-fal-request-timeout", "x-fal-runner-hint",
+        "x-fal-target-url", "x-tintype-rehearsal", "x-fal-queue-priority", "x-fal-request-timeout", "x-fal-runner-hint",
         "x-fal-object-lifecycle", "x-fal-object-lifecycle-preference", "x-fal-store-io", "x-fal-no-retry",
         "x-fal-retry-config", "x-fal-tags", "x-fal-file-name", "x-app-fal-disable-fallback", "mcp-protocol-version",
     )
@@ -33,7 +33,7 @@ _ALLOWED_HEADERS = ", ".join(
 _EXPOSED_HEADERS = ", ".join(
     (
         "x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "x-fal-billable-units", "x-fal-retryable",
-        "x-fal-needs-retry", "x-fal-served-from", "etag", "content-range", "accept-ranges",
+        "x-fal-needs-retry", "x-tintype-rehearsal", "x-fal-served-from", "etag", "content-range", "accept-ranges",
         "content-disposition", "content-length",
     )
 )  # fmt: skip

@@ -21,6 +21,7 @@ from tintype.web.responses import json_response
 from tintype.web.services import KEY_REMEDY, Call, Services
 
 TOKEN_PARAMETER = "fal_jwt_token"
+REHEARSAL_PREFIX = "rehearsal-"  # of a key: what is sent with it runs on the miniatures
 DEFAULT_SECONDS = 120
 LONGEST_SECONDS = 24 * 3600
 _MOST_APPS = 100
@@ -41,7 +42,7 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     if asks is Credential.NONE or services.settings.auth == "off":
         return ""
     scheme, _, credential = http.headers.get("authorization", "").strip().partition(" ")
-    credential = credential.strip()
+    credential = credential.strip().removeprefix(REHEARSAL_PREFIX)
     if not credential and asks is Credential.KEY_OR_APP_TOKEN and TOKEN_PARAMETER in http.query_params:
         return await _key_behind(http, services)
     if not credential:
@@ -61,6 +62,11 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
             "This needs an ADMIN key.", remedy="`tintype keys create --scope ADMIN --name …` makes one on the server."
         )
     return key.id
+
+
+def asks_for_rehearsal(http: HttpRequest) -> bool:
+    """Tells whether the key, of whoever it is, was given with the prefix of rehearsals."""
+    return http.headers.get("authorization", "").partition(" ")[2].strip().startswith(REHEARSAL_PREFIX)
 
 
 @answers(str, body={"allowed_apps": list[str], "token_expiration": float})

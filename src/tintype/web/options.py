@@ -20,6 +20,7 @@ from tintype.errors import BadRequest, Json
 from tintype.files.acl import AccessList
 from tintype.files.addresses import parsed_url
 from tintype.store.records import RETRIED, Priority
+from tintype.web.auth import asks_for_rehearsal
 from tintype.web.services import Call
 
 LONGEST_LIFETIME = 100 * 365 * 86400.0  # seconds
@@ -27,6 +28,7 @@ _LIFECYCLE_HEADERS = ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preferen
 _SHORTEST_TIMEOUT = 0.1  # seconds
 _MOST_TAGS = 10
 _MOST_RETRIES = 10  # as many as fal's own
+REHEARSAL_HEADER = "x-tintype-rehearsal"
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _SWITCH: Json = {"type": "string", "enum": ["0", "1"]}
 _LABEL: Json = {"type": "string", "maxLength": 255}
@@ -70,6 +72,7 @@ class Options:
     store_io: bool = True
     tags: dict[str, str] = field(default_factory=dict)
     retries: dict[str, int] | None = None  # see NewRequest
+    is_rehearsal: bool = False  # runs on the miniatures
 
 
 def options_of(http: HttpRequest) -> Options:
@@ -87,6 +90,7 @@ def options_of(http: HttpRequest) -> Options:
         store_io=_yes("x-fal-store-io", headers["x-fal-store-io"], otherwise=True),
         tags=_tags(headers["x-fal-tags"]),
         retries=_retries(headers["x-fal-no-retry"], headers["x-fal-retry-config"]),
+        is_rehearsal=asks_for_rehearsal(http) or _yes(REHEARSAL_HEADER, headers[REHEARSAL_HEADER], otherwise=False),
     )
 
 

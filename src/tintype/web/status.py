@@ -22,6 +22,7 @@ from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound, St
 from tintype.files import render
 from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.directions import request_urls
+from tintype.web.options import REHEARSAL_HEADER
 from tintype.web.poll_cache import CachedStatus
 from tintype.web.responses import failure_response, json_response, to_json
 from tintype.web.services import Call
@@ -134,6 +135,8 @@ async def outcome(call: Call, request: Request) -> Response:
         )
     else:
         response = failure_response(failure_of(request), call.origin)
+    if request.is_rehearsal:
+        response.headers[REHEARSAL_HEADER] = "1"
     attempts = await attempts_of(call, request)
     if attempts:
         response.headers["X-Fal-Served-From"] = attempts[-1].worker_id
@@ -172,6 +175,8 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
     }
     if request.tags:
         body["tags"] = request.tags
+    if request.is_rehearsal:
+        body["rehearsal"] = True
     if request.status is Status.IN_QUEUE:
         body["queue_position"] = await call.store.requests.position(request)
     if request.status is Status.IN_PROGRESS and request.cancel_requested:

@@ -20,7 +20,7 @@ from tintype.web.custom_models import usable_model
 from tintype.web.data_uri_extractor import MOST_REST
 from tintype.web.directions import directions, request_urls
 from tintype.web.inputs import InputFiles
-from tintype.web.options import lifecycle_for, options_of
+from tintype.web.options import Options, lifecycle_for, options_of
 from tintype.web.responses import json_response
 from tintype.web.services import Call
 from tintype.web.webhook_sender import check_receiver
@@ -83,7 +83,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
         is_new = False
         try:
             await files.settle(input)
-            affinity = _resident(call, endpoint, files.urls, model, options.hint)
+            affinity = _resident(call, endpoint, files.urls, model, options)
             new = NewRequest(
                 endpoint_id=endpoint.id,
                 kind=endpoint.kind,
@@ -107,7 +107,8 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
                 file_lifetime=lifecycle.lifetime,
                 file_acl=lifecycle.acl,
                 tags=options.tags,
-                units=endpoint.price.units(input),
+                units=0.0 if options.is_rehearsal else endpoint.price.units(input),
+                is_rehearsal=options.is_rehearsal,
                 operations=endpoint.operations(input),
                 notes=_notes(endpoint, body.value),
                 makes_model=NewModel(input.model_name) if isinstance(input, MakesModel) else None,
@@ -128,23 +129,27 @@ async def _left(call: Call, digest: str) -> Request | None:
     return None if request is None or request.cancel_requested else request
 
 
-def _resident(call: Call, endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None, hint: str) -> str:
+def _resident(
+    call: Call, endpoint: Endpoint, adapters: Sequence[str], model: CustomModel | None, options: Options
+) -> str:
     """Names what a request would like to find in memory: its base, and the LoRAs that it names or that its model is. A
     runner hint stands for them: the URL of a LoRA, or any name that several requests share."""
-    if hint:
+    if hint := options.hint:
         own = own_file(hint, call.is_own_host)
         adapters = [internal_url(*own) if own else hint]
     elif endpoint.kind != "inference":
         return ""
     elif model is not None:
         adapters = [*adapters, model.reference.lora or ""]
-    return " ".join([endpoint.base, *adapters])
+    base = f"rehearsal:{endpoint.base}" if options.is_rehearsal else endpoint.base
+    return " ".join([base, *adapters])
 
 
 def _digest(call: Call, body: Body) -> str:
     """Makes a digest that is the same for a POST that is sent again: same key, path, query and body."""
     query = [(name, value) for name, value in call.http.query_params.multi_items() if name != TOKEN_PARAMETER]
-    parts = (call.key_id, call.params["endpoint"].strip("/"), str(query), body.digest)
+    rehearsal = str(options_of(call.http).is_rehearsal)
+    parts = (call.key_id, call.params["endpoint"].strip("/"), str(query), body.digest, rehearsal)
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 

@@ -80,6 +80,7 @@ class AttemptRun:
             endpoint_id=request.endpoint_id,
             input=request.input,
             origin=request.origin,
+            is_rehearsal=request.is_rehearsal,
         )
         if self._claim.model is not None:
             run["model"] = asdict(self._claim.model.reference)

@@ -21,6 +21,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -72,7 +73,7 @@ class Child:
         self._lane = lane
         self._runs: queue.SimpleQueue[messages.Run | None] = queue.SimpleQueue()
         self._signals = Signals()
-        self._resident_models: object | None = None
+        self._resident_models: dict[bool, object] = {}  # those of rehearsals apart
         self._importing = True
 
     def serve(self) -> None:
@@ -118,7 +119,8 @@ class Child:
         try:
             context = PipeContext(
                 run, self._settings, self._device,
-                send=self._pipe.send, signals=self._signals, resident_models=self._load_resident_models,
+                send=self._pipe.send, signals=self._signals,
+                resident_models=partial(self._load_resident_models, run.get("is_rehearsal", False)),
             )  # fmt: skip
             context.raise_if_cancelled()
             output = self._run(run, context)
@@ -145,11 +147,12 @@ class Child:
         output: BaseModel = endpoint.load_job()(endpoint.parse(run["input"]), context)
         return output
 
-    def _load_resident_models(self) -> object:
-        if self._resident_models is None:
+    def _load_resident_models(self, is_rehearsal: bool) -> object:
+        if is_rehearsal not in self._resident_models:
             module = importlib.import_module("tintype.jobs.resident_models")
-            self._resident_models = cast(object, module.ResidentModels(self._settings, self._device))
-        return self._resident_models
+            settings = self._settings.on_miniatures() if is_rehearsal else self._settings
+            self._resident_models[is_rehearsal] = cast(object, module.ResidentModels(settings, self._device))
+        return self._resident_models[is_rehearsal]
 
 
 def _failure_of(problem: Exception, device: str) -> Failure:

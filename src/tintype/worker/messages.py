@@ -20,6 +20,7 @@ class Run(TypedDict):
     endpoint_id: str
     input: Json
     origin: str
+    is_rehearsal: NotRequired[bool]  # for the miniatures
     model: NotRequired[Json]  # a ModelReference, where the request makes or uses a custom model
 
 
