@@ -47,6 +47,7 @@ class NobodyKnown:
     """Tells nobody from anybody."""
 
     name = "nobody"
+    same_person = 0.5
 
     def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
         return torch.full((len(images), 2), torch.nan)
@@ -54,6 +55,7 @@ class NobodyKnown:
 
 class Broken:
     name = "broken"
+    same_person = 0.5
 
     def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
         raise RuntimeError("no weights")
@@ -62,7 +64,7 @@ class Broken:
 class Interrupted:
     """Knows people, but is asked to stop before the given look."""
 
-    name = "Portrait World"
+    name, same_person = PortraitWorldIdentity.name, PortraitWorldIdentity.same_person
 
     def __init__(self, before: int) -> None:
         self._left, self._identity = before, PortraitWorldIdentity()

@@ -8,7 +8,7 @@ from miniature.world import Subject, photograph
 
 from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.jobs.resident_models import ResidentModels
-from tintype.likeness.held_out import choose_held_out
+from tintype.likeness.held_out import choose_held_out, strangers_among
 from tintype.likeness.measure import Measure, Scores
 from tintype.likeness.portrait_world import PortraitWorldIdentity
 from tintype.likeness.scale import Scale
@@ -52,6 +52,21 @@ def test_the_most_typical_photos_are_held_out_and_no_near_copy_or_faceless_one()
     assert 4 not in chosen
     assert choose_held_out(photos[:7]) == [], "too few to spare any"
     assert choose_held_out(torch.full((9, 2), torch.nan)) == []
+
+
+def test_somebody_else_among_the_photos_is_noticed() -> None:
+    identity = PortraitWorldIdentity()
+    photos = [photo for subject, count in ((SUBJECT, 6), (STRANGER, 2)) for photo, _ in photograph(subject, count)]
+    embedded = identity.embed(photos)
+    assert strangers_among(embedded, identity.same_person) == [6, 7]
+    assert strangers_among(embedded[:6], identity.same_person) == []
+    many = identity.embed(
+        [photo for seed in range(62_000, 62_008) for photo, _ in photograph(Subject.from_seed(seed), 1)]
+    )
+    assert strangers_among(many, identity.same_person) == [], "a style, perhaps: nobody is in most of them"
+    embedded[0] = torch.nan
+    assert strangers_among(embedded, identity.same_person) == [6, 7]
+    assert strangers_among(embedded[:1], identity.same_person) == []
 
 
 def test_the_scale_is_the_persons_own() -> None:

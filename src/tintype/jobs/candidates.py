@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from tintype.dataset import Dataset
-from tintype.dataset.report import ScoredStep
+from tintype.dataset.report import ScoredStep, some_of
 from tintype.errors import OutOfMemory
 from tintype.files.disk import write_file
 from tintype.inference.lora_cache import LoraRequest
@@ -27,7 +27,7 @@ from tintype.jobs.images import encoded
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.resident_models import resident_models
 from tintype.likeness.faces import FaceIdentity, faces_installed
-from tintype.likeness.held_out import choose_held_out
+from tintype.likeness.held_out import choose_held_out, strangers_among
 from tintype.likeness.identity import Identity
 from tintype.likeness.measure import Measure, Scores
 from tintype.likeness.portrait_world import PortraitWorldIdentity
@@ -87,7 +87,11 @@ class Candidates:
         self._photos = [first[name].image for name in self._names]
         places = {name: place for place, name in enumerate(self._names)}
         alike = [(places[one], places[other]) for one, other in dataset.report.alike if {one, other} <= places.keys()]
-        self._held_out = choose_held_out(identity.embed(self._photos), alike)
+        embedded = identity.embed(self._photos)
+        if odd := [self._names[place] for place in strangers_among(embedded, identity.same_person)]:
+            dataset.report.warnings.append(f"These may show somebody else: {some_of(odd)}.")
+            context.log(dataset.report.warnings[-1], "WARN")
+        self._held_out = choose_held_out(embedded, alike)
         self.dataset = dataset.without([self._names[place] for place in self._held_out], HELD_OUT)
 
     def lora(self, step: int) -> Path:

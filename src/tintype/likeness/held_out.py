@@ -1,4 +1,4 @@
-"""Chooses the photos that are never trained on, because likeness to what was trained also rewards copying."""
+"""Looks at all photos together: which are typical enough to be held out, and which show somebody else."""
 
 from __future__ import annotations
 
@@ -19,9 +19,24 @@ def choose_held_out(embedded: torch.Tensor, alike: Collection[tuple[int, int]] =
     """
     if len(embedded) < ENOUGH_PHOTOS:
         return []
-    among = similarities(embedded, embedded).fill_diagonal_(torch.nan)
+    among = _among(embedded)
     typical = among.nanmean(dim=1)
     excluded = {number for pair in alike for number in pair}
     ranked = sorted(range(len(embedded)), key=lambda number: -float(typical[number].nan_to_num(-1.0)))
     chosen = [number for number in ranked if number not in excluded and not typical[number].isnan()]
     return sorted(chosen[:HELD_OUT])
+
+
+def strangers_among(embedded: torch.Tensor, same_person: float) -> list[int]:
+    """Lists the photos that are the same person with less than half of the others, where most are of one person.
+
+    Where no person is in most photos, nobody is the stranger.
+    """
+    known = [number for number in range(len(embedded)) if not embedded[number].isnan().any()]
+    odd = [n for n in known if float(_among(embedded)[n].nanmedian().nan_to_num(1.0)) < same_person]
+    return odd if 2 * len(odd) < len(known) else []
+
+
+def _among(embedded: torch.Tensor) -> torch.Tensor:
+    """The cosines of each photo with each other one; NaN with itself."""
+    return similarities(embedded, embedded).fill_diagonal_(torch.nan)

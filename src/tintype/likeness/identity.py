@@ -14,10 +14,16 @@ from PIL import Image
 
 
 class Identity(Protocol):
-    """Embeds pictures so that those of one person are close. `name` is what a report calls it."""
+    """Embeds pictures so that those of one person are close. `name` is what a report calls it.
+
+    `same_person` is the cosine from which on two pictures show the same person.
+    """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def same_person(self) -> float: ...
 
     def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Embeds as (pictures, width) unit vectors; a row is NaN where there is nobody to be seen."""
