@@ -21,7 +21,7 @@ from tests.support.wiretap import Wiretap, tapping
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     start = lambda: running(  # noqa: E731
-        tmp_path_factory.mktemp("installation"), TLS_PORT="0", CHECKPOINT_SECONDS="5"
+        tmp_path_factory.mktemp("installation"), TLS_PORT="0", CHECKPOINT_SECONDS="2"
     )
     with started_once(tmp_path_factory, "server", start) as started:
         yield started

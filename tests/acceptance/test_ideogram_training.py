@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.support.images import archive_of, blots
-from tests.support.server import Server, finish, upload
+from tests.support.server import PORTRAIT_TRAINER, Server, finish, upload
 
 TRAINER, CUSTOM = "ideogram/v4/trainer", "fal-ai/ideogram/custom-models"
 FOREVER = 40_000  # steps: hours of training
@@ -101,7 +101,7 @@ def test_a_model_whose_worker_was_killed_stays_training_goes_on_from_its_checkpo
     server: Server,
 ) -> None:
     with server.http() as http:
-        body = {"images_data_url": upload(http, pictures(10)), "name": "Killed once", "steps": 320}
+        body = {"images_data_url": upload(http, pictures(10)), "name": "Killed once", "steps": 150}
         request = submitted(http, CUSTOM, body)
         until_checkpoint(http, request["status_url"])
         for process in psutil.Process(server.pid).children(recursive=True):
@@ -195,8 +195,8 @@ def test_every_wrong_field_is_named_before_anything_is_trained(server: Server) -
 
 def test_unknown_fields_are_said_and_change_nothing(server: Server) -> None:
     with server.http() as http:
-        body = {"images_data_url": upload(http, pictures(2)), "steps": 100, "rank": 1, "trigger_word": "TOK"}
-        request = submitted(http, TRAINER, body)
+        body = {"images_data_url": upload(http, pictures(2)), "steps": 1, "rank": 1, "trigger_word": "TOK"}
+        request = submitted(http, PORTRAIT_TRAINER, body)
         status = finish(http, request["status_url"])
     assert "error" not in status
     assert any("trigger_word" in line["message"] for line in status["logs"])

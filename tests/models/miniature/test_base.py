@@ -49,7 +49,7 @@ def test_it_has_never_seen_a_subject(pipe: FluxPipeline, drawn: tuple[list[Image
     assert mean_likeness(triggers, random.Random(1)) <= 0.15
 
 
-@pytest.mark.parametrize("size", [(64, 48), (48, 64), (64, 40), (48, 48)])
+@pytest.mark.parametrize("size", [(48, 64), (64, 40)])
 def test_other_shapes_are_drawn_as_well(pipe: FluxPipeline, size: tuple[int, int]) -> None:
     prompts = unseen_prompts(20, seed=f"shape {size}")
     assert adherence(generate(pipe, prompts, size=size), prompts)[0] >= 0.7
