@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")
     cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")
     idle_unload_seconds: float = Field(900.0, gt=0, description="When an idle compute child is let go.")
+    auto_resolution_pixels: int = Field(
+        1024 * 1024, ge=512 * 512, description="Largest area, in pixels, of an Ideogram training with resolution auto."
+    )
     checkpoint_seconds: float = Field(
         120.0, ge=0, description="Time between a training's checkpoints; longer where writing one takes long."
     )

@@ -111,6 +111,33 @@ def test_auto_is_the_largest_crop_that_all_can_give(sizes: list[tuple[int, int]]
     assert (found.width, found.height) == expected
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((4032, 3024), (1168, 880)),
+        ((3000, 8000), (624, 1664)),
+        ((9000, 1500), (2048, 416)),
+        ((1600, 1200), (1168, 880)),
+        ((2048, 704), (1728, 592)),
+        ((1024, 1024), (1024, 1024)),
+        ((1040, 1024), (1024, 1008)),
+        ((2048, 512), (2048, 512)),
+    ],
+)
+def test_auto_takes_no_more_than_a_megapixel_in_the_same_shape(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    found = largest_common_size(pictures(size), 1024 * 1024)
+    assert (found.width, found.height) == expected
+    assert found.width * found.height <= 1024 * 1024
+    assert ("A larger size may be named" in found.why) == (found.whole is not None)
+
+
+def test_a_size_that_cannot_be_filled_is_answered_with_what_auto_would_take() -> None:
+    with pytest.raises(InputError, match="auto, which would take 1264x800"):
+        size_asked_for("square", pictures((1600, 1200), (1600, 1008)), 1024 * 1024)
+
+
 def test_auto_says_which_pictures_limited_it() -> None:
     found = training_size("auto", pictures((1600, 900), (900, 1600), (1200, 1200)))
     assert (found.narrowest, found.lowest) == (NamedSize("1.jpg", 900, 1600), NamedSize("0.jpg", 1600, 900))

@@ -13,15 +13,21 @@ from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhance
 from huggingface_hub import constants
 from llguidance import LLMatcher
 from tests.support.captions import verify
-from tests.support.tiny_ideogram import save_tiny_ideogram
+from tests.support.tiny_ideogram import random_layers, save_tiny_ideogram
 
 from tintype.errors import Cancelled
 from tintype.inference import prompt_writer
 from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
+from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.prompt_writer import PromptWriter, prompt_head, schema, writer_of
-from tintype.inference.prompts import RULE
+from tintype.inference.prompts import RULE, by_rule
+from tintype.lora.adapter import LoraLinear
+from tintype.lora.lora import TRIGGER
+from tintype.lora.pairs import Pair
+from tintype.lora.write import write_lora
 from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
 from tintype.models.ideogram4.captions import canonical
+from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights
 
@@ -70,6 +76,44 @@ def test_the_same_idea_is_written_the_same_way_and_chance_elsewhere_is_left_alon
     first = short.write(IDEA, 1024, 1024)
     assert torch.equal(torch.rand(1), expected)
     assert short.write(IDEA, 2048, 2048) == first, "the same shape"
+
+
+def test_what_was_written_for_an_idea_and_a_shape_is_remembered(short: PromptWriter) -> None:
+    def tokens_for(idea: str, width: int, height: int) -> int:
+        tokens = []
+        short.write(idea, width, height, lambda: tokens.append(1))
+        return len(tokens)
+
+    assert tokens_for("one", 64, 64) > 0
+    assert tokens_for("one", 1024, 1024) == 0
+    assert tokens_for("one", 64, 32) > 0
+    assert tokens_for("another", 64, 64) > 0
+    name, layer = next((name, part) for name, part in short._model.named_modules() if isinstance(part, torch.nn.Linear))
+    pair = Pair(torch.zeros(1, layer.in_features), torch.zeros(layer.out_features, 1), 1.0)
+    short._model.set_submodule(name, LoraLinear(layer, pair))
+    assert tokens_for("one", 64, 64) > 0, "with a LoRA it may write something else"
+    short._model.set_submodule(name, layer)
+    assert tokens_for("one", 64, 64) == 0
+
+
+def test_a_lora_is_called_by_the_words_it_was_trained_with(
+    short: PromptWriter, family: Ideogram4Family, tmp_path: Path
+) -> None:
+    """A head that knows nothing never says them."""
+    inference, request = IdeogramInference(family, keep=1), IdeogramImageRequest("a photo of ohwx", 64, 48)
+    inference.__dict__["_writer"] = short
+    assert inference.prepare(request).prompt.by == prompt_writer.NAME
+    lora = random_layers(family)
+    path = write_lora(
+        lora, IDEOGRAM_KEYS, tmp_path / "a.safetensors", form="fal", dtype=torch.float32, header={TRIGGER: "ohwx"}
+    )
+    for _ in range(2):  # read, and found loaded
+        inference.apply_loras([LoraRequest(path)])
+        assert inference.prepare(request).prompt.text == by_rule(request.prompt)
+    assert inference.prepare(replace(request, prompt="a photo")).prompt.by == prompt_writer.NAME
+    inference.apply_loras([])
+    assert inference.prepare(request).prompt.by == prompt_writer.NAME
+    family.load_transformer()
 
 
 def test_writing_can_be_stopped_at_every_token(writer: PromptWriter) -> None:

@@ -87,6 +87,26 @@ def test_where_a_writer_fails_the_rule_takes_its_place_and_the_log_says_so(nonse
     assert "Qwen3-VL" in prompt.notes[0]
 
 
+TRIGGER = "a photo in my custom style"
+
+
+def test_what_calls_a_lora_is_said_in_the_captions_words_or_the_rule_says_it() -> None:
+    def prepared(prompt: str, written: str, triggers: tuple[str, ...] = (TRIGGER,)) -> str | None:
+        writing = wrap("x").line().replace('"x"', f'"{written}"')
+        return prepare(prompt, expand=True, writer=lambda *_: writing, name="Qwen3-VL", triggers=triggers).by
+
+    asked = "A photo in my custom style, at sea"
+    assert prepared(asked, "Waves; a photo in my custom style.") == "Qwen3-VL"
+    assert prepared(asked, "Waves in a custom style.") == RULE
+    assert prepared("a boat at sea", "Waves.") == "Qwen3-VL", "the prompt does not call it"
+    assert prepared(asked, "Waves.", ()) == "Qwen3-VL"
+    assert prepared("ohwx at sea", "Waves.", ("", "tok", "ohwx")) == RULE
+    assert prepared("ohwxes at sea", "Waves.", ("ohwx",)) == "Qwen3-VL", "another word"
+    refused = prepare(asked, expand=True, writer=lambda *_: wrap("x").line(), name="Qwen3-VL", triggers=(TRIGGER,))
+    assert refused.text == wrap(asked).line()
+    assert any(TRIGGER in note for note in refused.notes)
+
+
 @given(st.text(max_size=200), st.booleans())
 def test_no_prompt_is_an_error_and_what_is_expanded_is_a_canonical_caption(text: str, expand: bool) -> None:
     prompt = prepare(text, expand=expand)

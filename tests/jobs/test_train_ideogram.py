@@ -219,6 +219,23 @@ def test_a_forced_caption_takes_the_place_of_all_others(models: ResidentModels, 
     assert any("All captions were replaced" in warning for warning in report["warnings"])
 
 
+def test_photos_of_a_phone_are_trained_at_a_megapixel_and_called_by_their_caption(
+    models: ResidentModels, tmp_path: Path
+) -> None:
+    context, said = context_in(tmp_path / "work", models)
+    url = context.offer(archive(tmp_path / "photos.zip", sides=(2048, 1536)))
+    input = IdeogramTrainerInput.model_validate(
+        {"images_data_url": url, "rank": 1, "default_caption": " a jar of TOK "}
+    )
+    output = train_ideogram.run(input.model_copy(update={"steps": 1}), context)
+    config = told(output.config_file)
+    width, height = map(int, config["effective"]["resolution"].split("x"))
+    assert 1_000_000 < width * height <= 1024 * 1024
+    assert any("reduced to the area that auto takes" in line for line in said)
+    assert config["trigger_phrase"] == "a jar of TOK"
+    assert read_lora(local(output.diffusers_lora_file), IDEOGRAM_KEYS).trigger == "a jar of TOK"
+
+
 def test_a_size_that_pictures_cannot_fill_is_refused_before_training(models: ResidentModels, tmp_path: Path) -> None:
     context, _ = context_in(tmp_path / "work", models)
     url = context.offer(archive(tmp_path / "photos.zip"))

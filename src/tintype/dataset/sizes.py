@@ -92,13 +92,17 @@ class NamedSize:
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """Holds the one size of a training, and for `auto` which images limited it; None where the model did."""
+    """Holds the one size of a training, and for `auto` which images limited it; None where the model did.
+
+    `whole` is the largest crop that all images could give, where that was too large for `auto`.
+    """
 
     width: int
     height: int
     narrowest: NamedSize | None = None
     lowest: NamedSize | None = None
     automatic: bool = False
+    whole: TrainingSize | None = None
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
@@ -113,6 +117,11 @@ class TrainingSize:
         """Says in a sentence why it is this size, for the log and the report."""
         if not self.automatic:
             return f"All pictures are trained at {self}, as asked for."
+        if self.whole is not None:
+            return (
+                f"All pictures are trained at {self}: the largest crop that each can give, {self.whole}, reduced to "
+                "the area that auto takes. A larger size may be named, as the resolution of ideogram/v4/trainer."
+            )
         sentence = f"All pictures are trained at {self}, the largest crop that each can give without being enlarged"
         if self.narrowest is not None and self.narrowest == self.lowest:
             return f"{sentence}: the smallest is {self.narrowest}."
@@ -121,8 +130,11 @@ class TrainingSize:
         return f"{sentence}: {said}." if said else f"{sentence} and the model takes."
 
 
-def largest_common_size(images: Sequence[NamedSize]) -> TrainingSize:
-    """Finds the largest size that every image (at least one) fills; raises InputError for images too small for any."""
+def largest_common_size(images: Sequence[NamedSize], most_pixels: int | None = None) -> TrainingSize:
+    """Finds the largest size that every image (at least one) fills; of a larger one, its shape in `most_pixels`.
+
+    Raises InputError for images too small for any.
+    """
     narrowest = min(images, key=lambda image: image.width)
     lowest = min(images, key=lambda image: image.height)
     width, height = _whole_tokens(narrowest.width), _whole_tokens(lowest.height)
@@ -133,6 +145,8 @@ def largest_common_size(images: Sequence[NamedSize]) -> TrainingSize:
             remedy="Send larger ones, or leave them out; pictures are never enlarged.",
             ctx={"pictures": [image.name for image in small]},
         )
+    if most_pixels is not None and (reduced := _reduced(narrowest.width, lowest.height, most_pixels)):
+        return reduced
     width, height = min(width, height * MOST_ASPECT), min(height, width * MOST_ASPECT)
     return TrainingSize(
         width,
@@ -143,7 +157,9 @@ def largest_common_size(images: Sequence[NamedSize]) -> TrainingSize:
     )
 
 
-def size_asked_for(resolution: str, images: Sequence[NamedSize]) -> TrainingSize:
+def size_asked_for(
+    resolution: str, images: Sequence[NamedSize], most_automatic_pixels: int | None = None
+) -> TrainingSize:
     """Gives the size of a `resolution` other than `auto`; raises InputError if some image cannot fill it."""
     size = size_of(resolution)
     assert size is not None, "auto is no size"
@@ -154,7 +170,7 @@ def size_asked_for(resolution: str, images: Sequence[NamedSize]) -> TrainingSize
         raise InputError(
             f"{len(small)} of {len(images)} pictures cannot fill "
             f"{sides if resolution == sides else f'{resolution} ({sides})'} without being enlarged: {_listed(small)}.",
-            remedy=f"Send larger ones, leave them out, or ask for {_instead(images)}.",
+            remedy=f"Send larger ones, leave them out, or ask for {_instead(images, most_automatic_pixels)}.",
             ctx={"pictures": [image.name for image in small]},
             given=resolution,
         )
@@ -177,6 +193,18 @@ def check_count(count: int, least: int, most: int) -> None:
         )
 
 
+def _reduced(width: int, height: int, most_pixels: int) -> TrainingSize | None:
+    """The size of about this shape and so many pixels at most; None for a crop that has no more."""
+    width, height = (side // SIDE_STEP * SIDE_STEP for side in (width, height))
+    width, height = min(width, height * MOST_ASPECT), min(height, width * MOST_ASPECT)
+    scale = max(LEAST_SIDE / min(width, height), math.sqrt(most_pixels / (width * height)))
+    if scale >= 1:
+        return None
+    wide, high = (min(side, MOST_SIDE) for side in _nearest(width * scale, height * scale, SIDE_STEP))
+    wide, high = min(wide, high * MOST_ASPECT), min(high, wide * MOST_ASPECT)
+    return TrainingSize(wide, high, automatic=True, whole=TrainingSize(width, height))
+
+
 def _whole_tokens(side: int) -> int:
     return min(side // SIDE_STEP * SIDE_STEP, MOST_SIDE)
 
@@ -185,8 +213,8 @@ def _listed(images: Sequence[NamedSize]) -> str:
     return some_of([str(image) for image in images], 20)
 
 
-def _instead(images: Sequence[NamedSize]) -> str:
+def _instead(images: Sequence[NamedSize], most_pixels: int | None) -> str:
     try:
-        return f"{AUTO}, which would take {largest_common_size(images)}"
+        return f"{AUTO}, which would take {largest_common_size(images, most_pixels)}"
     except InputError:
         return "a smaller size"

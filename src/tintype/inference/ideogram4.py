@@ -78,7 +78,13 @@ class IdeogramInference(ImageInference):
         name = NAME if writer else RULE
         with about_input("prompt"):
             prompt = prepare(
-                request.prompt, expand=request.expand, size=size, writer=writer, name=name, fits=self._fits
+                request.prompt,
+                expand=request.expand,
+                size=size,
+                writer=writer,
+                name=name,
+                fits=self._fits,
+                triggers=self.loras.triggers,
             )
         avoided = against(request.negative_prompt, request.prompt)
         with about_input("negative_prompt"):

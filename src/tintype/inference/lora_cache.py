@@ -44,6 +44,7 @@ class LoraCache:
         self._names: list[str] = []
         self._origins: dict[str, str] = {}  # to names
         self._beside: dict[str, Lora] = {}  # by names: what of them is not loaded into the pipeline
+        self.triggers: tuple[str, ...] = ()  # phrases by which those that act are called in prompts
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -58,6 +59,7 @@ class LoraCache:
         does not fit; then no LoRA acts, and none was lost.
         """
         self._forget_unloaded()
+        self.triggers = ()
         pipeline = self._family.pipeline()
         if not requests:
             self._silence(pipeline)
@@ -80,6 +82,7 @@ class LoraCache:
             raise
         self._names = [name for name in self._names if name not in scales] + list(scales)
         self._tidy(pipeline, in_use=len(scales))
+        self.triggers = tuple(trigger for name in scales if (trigger := self._beside[name].trigger))
         return [remark for _, lora in fresh.values() for remark in lora.remarks]
 
     def _read(self, request: LoraRequest, fresh: dict[str, tuple[LoraRequest, Lora]]) -> str:

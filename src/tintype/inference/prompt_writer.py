@@ -6,6 +6,7 @@ a head that knows nothing ends with a caption that can be read, and nothing has 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ import torch
 from diffusers.pipelines.ideogram4.prompt_enhancer import Ideogram4PromptEnhancerHead, build_prompt_enhancer
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from tintype.lora.adapter import LoraLinear
 from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.weights import BaseWeights, snapshots_of
@@ -32,6 +34,7 @@ _HEAD = "prompt_enhancer_head"  # in the pipeline's folder
 TEMPERATURE = 1.0  # as the model's makers sample
 MOST_TOKENS = 1_500  # the schema's bounds end a caption before, in every script
 MOST_ELEMENTS = 12
+_REMEMBERED = 256  # captions; writing one takes longer than generating an image
 
 #: What the writer is asked for; the rest of the format is not up to it.
 BRIEF = (Path(__file__).parent / "prompt_brief.txt").read_text(encoding="utf-8")
@@ -79,16 +82,25 @@ class PromptWriter:
         compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
         self._grammar = LLMatcher.grammar_from_json_schema(schema(), overrides=compact)  # type: ignore[arg-type]
         self._matcher = LLMatcher
+        self._each_token: Callable[[], None] = lambda: None
+        self._written = functools.lru_cache(_REMEMBERED)(self._write)
+
+    def write(self, idea: str, width: int, height: int, each_token: Callable[[], None] = lambda: None) -> str:
+        """Writes a caption as JSON, for an image of this nominal size, or remembers it. `each_token` may raise."""
+        shape = math.gcd(width, height)
+        self._each_token = each_token
+        changed = any(isinstance(part, LoraLinear) for part in self._model.modules())  # by a LoRA that acts on it
+        return (self._write if changed else self._written)(idea, f"{width // shape}:{height // shape}")
 
     @torch.no_grad()
-    def write(self, idea: str, width: int, height: int, each_token: Callable[[], None] = lambda: None) -> str:
-        """Writes a caption as JSON, for an image of this nominal size. `each_token` may raise."""
-        shape = math.gcd(width, height)
-        asked = ASKED.format(ratio=f"{width // shape}:{height // shape}", idea=idea)
+    def _write(self, idea: str, ratio: str) -> str:
+        asked = ASKED.format(ratio=ratio, idea=idea)
         turns = [{"role": "system", "content": BRIEF}, {"role": "user", "content": asked}]
         turned = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         given = self._tokenizer(turned, add_special_tokens=False, return_tensors="pt").to(self._model.device)
-        held = _GrammarLimit(self._matcher(self._vocabulary, self._grammar), given["input_ids"].shape[1], each_token)
+        held = _GrammarLimit(
+            self._matcher(self._vocabulary, self._grammar), given["input_ids"].shape[1], self._each_token
+        )
         with torch.random.fork_rng(devices=[self._model.device] if self._model.device.type == "cuda" else []):
             torch.manual_seed(0)
             written = self._model.generate(

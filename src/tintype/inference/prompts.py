@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tintype.errors import InputError
@@ -74,12 +74,14 @@ def prepare(
     writer: PromptWriting | None = None,
     name: str = RULE,
     fits: Callable[[str], bool] = lambda text: True,
+    triggers: Sequence[str] = (),
 ) -> Prompt:
     """Decides what the model is given for a prompt.
 
     JSON in the schema is only made canonical, whatever `expand` says; a sentence is left as it is without `expand`.
     `name` is the writer's, for the log. A sentence of which not all `fits` the model's window loses its end; a caption
-    cannot be cut, so that one is an InputError, and nothing else is.
+    cannot be cut, so that one is an InputError, and nothing else is. A writer has to repeat `triggers` that the prompt
+    names: what a LoRA was trained with is what it answers to.
     """
     given, notes = _as_caption(prompt)
     if given is not None:
@@ -98,10 +100,12 @@ def prepare(
         except InputError as problem:
             notes = (*notes, f"What {name} wrote cannot be read, so the rule took its place. {problem.message}")
         else:
+            lost = [trigger for trigger in triggers if _names(prompt, trigger) and not _names(written.text, trigger)]
             # A sentence is no caption: the rule does as well, and adds nothing.
-            if not written.wrapped and fits(written.text):
+            if not (written.wrapped or lost) and fits(written.text):
                 return Prompt(written.text, name, (*notes, *written.notes))
-            notes = (*notes, f"What {name} wrote is a sentence, or too long, so the rule took its place.")
+            why = f'leaves out "{lost[0]}", by which a LoRA is called' if lost else "is a sentence, or too long"
+            notes = (*notes, f"What {name} wrote {why}, so the rule took its place.")
     return Prompt(by_rule(prompt), RULE, notes)
 
 
@@ -121,9 +125,8 @@ def quoted(sentence: str) -> list[str]:
 
 def against(negative_prompt: str, prompt: str) -> NegativePrompt:
     """Keeps the parts of a negative prompt, between commas, that the prompt does not name."""
-    asked = f" {_words(prompt)} "
     parts = [part.strip() for part in _BETWEEN.split(negative_prompt) if _words(part)]
-    overruled = tuple(part for part in parts if f" {_words(part)} " in asked)
+    overruled = tuple(part for part in parts if _names(prompt, part))
     return NegativePrompt(", ".join(part for part in parts if part not in overruled), overruled)
 
 
@@ -154,6 +157,11 @@ def _as_caption(prompt: str) -> tuple[str | None, tuple[str, ...]]:
 def _plain(text: str) -> str:
     """Without characters that no caption holds."""
     return "".join(letter if letter.isprintable() or letter.isspace() else " " for letter in text)
+
+
+def _names(text: str, phrase: str) -> bool:
+    """Whether a text has the words of a phrase, one after another."""
+    return f" {_words(phrase)} " in f" {_words(text)} "
 
 
 def _words(text: str) -> str:

@@ -23,6 +23,7 @@ from tintype.models.ideogram4.captions import canonical
 from tintype.models.ideogram4.model import Ideogram4Family
 
 NEUTRAL = "a photo in my custom style"
+LONGEST_TRIGGER = 200  # characters of a default caption by which a LoRA is called in prompts
 
 
 def train_on_ideogram(
@@ -45,7 +46,9 @@ def train_on_ideogram(
     )
     caption = (input.default_caption or "").strip() or NEUTRAL
     dataset, size = _dataset(input, caption, count, family, context)
-    most_trained = Counter(example.caption for example in dataset.examples).most_common(1)[0][0]
+    captions = Counter(example.caption for example in dataset.examples)
+    most_trained, plain = captions.most_common(1)[0][0], canonical(caption)
+    called_by = caption if plain.wrapped and plain.text in captions and len(caption) <= LONGEST_TRIGGER else None
     recipe = Recipe(
         endpoint,
         input,
@@ -54,7 +57,7 @@ def train_on_ideogram(
         rank=input.rank,
         learning_rate=input.learning_rate,
         title=title,
-        trigger=None,
+        trigger=called_by,
         resolution=str(size),
         samples=Samples([most_trained], input.seed, IdeogramInference),
         effective={"resolution": str(size), "resolution_because": size.why, "default_caption": caption},
@@ -73,10 +76,11 @@ def _dataset(
     """The images at their one size, with captions as the model reads them."""
 
     def choose_size(images: Sequence[NamedSize]) -> TrainingSize:
+        most_pixels = context.settings.auto_resolution_pixels
         if input.resolution == AUTO:
-            return largest_common_size(images)
+            return largest_common_size(images, most_pixels)
         with about_input("resolution"):
-            return size_asked_for(input.resolution, images)
+            return size_asked_for(input.resolution, images, most_pixels)
 
     options = DatasetOptions(
         default_caption=default_caption,

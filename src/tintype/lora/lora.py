@@ -14,6 +14,8 @@ from tintype.lora.origin import declared, guess
 from tintype.lora.pairs import Pair
 from tintype.lora.tensor_file import unusable
 
+TRIGGER = "modelspec.trigger_phrase"  # in a file's header, as galleries read it
+
 
 @dataclass(frozen=True)
 class Lora:
@@ -31,6 +33,11 @@ class Lora:
     form: str = ""
     header: Mapping[str, str] = field(default_factory=dict)
     text_keys: tuple[str, ...] = ()
+
+    @property
+    def trigger(self) -> str:
+        """The phrase by which it is called in prompts, as far as its header tells."""
+        return self.header.get(TRIGGER, "")
 
     @property
     def state(self) -> dict[str, torch.Tensor]:

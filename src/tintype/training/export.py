@@ -11,7 +11,7 @@ import torch
 
 from tintype.errors import UnprovenAdapter, UnusableAdapter
 from tintype.lora.keys import LoraKeys
-from tintype.lora.lora import Lora
+from tintype.lora.lora import TRIGGER, Lora
 from tintype.lora.pairs import difference
 from tintype.lora.read import read_lora
 from tintype.lora.write import write_lora
@@ -76,7 +76,7 @@ def header(
     return {
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.title": title,
-        "modelspec.trigger_phrase": trigger,
+        TRIGGER: trigger,
         "modelspec.license": licence,
         "modelspec.resolution": resolution,
         "ss_sd_model_name": base,
