@@ -26,6 +26,8 @@ def snapshot(
     folder = home / "snapshots" / "abc"
     files = {
         "model_index.json": json.dumps({"_class_name": kind}),
+        "tokenizer/vocab.json": "{}",
+        "tokenizer_2/spiece.model": "",
         "vae/diffusion_pytorch_model.safetensors": "",
         "text_encoder/model.safetensors": "",
         "text_encoder_2/model-1.safetensors": "",
@@ -75,7 +77,13 @@ def test_auto_needs_a_gpu_that_fits_and_the_weights(hub: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "missing", ["transformer/t-2.safetensors", "vae/diffusion_pytorch_model.safetensors", "model_index.json"]
+    "missing",
+    [
+        "tokenizer/vocab.json",
+        "transformer/t-2.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "model_index.json",
+    ],
 )
 def test_an_interrupted_download_does_not_count(hub: Path, missing: str) -> None:
     snapshot(hub, missing=missing)

@@ -20,7 +20,8 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from tintype.lora.adapter import LoraLinear
 from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
 from tintype.models.ideogram4.model import Ideogram4Family
-from tintype.models.weights import BaseWeights, snapshots_of
+from tintype.models.parts import snapshots_of
+from tintype.models.weights import BaseWeights
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher

@@ -37,7 +37,7 @@ class ResidentModels:
         """Returns the base model of a class, with the weights that the settings choose. Raises WeightsMissing."""
         if kind not in self._families:
             weights = resolve(self._settings, kind.spec.name)
-            needed = sum(path.stat().st_size for path in weights.folder.glob("*/*.safetensors"))
+            needed = sum(weights.part_bytes().values())
             if needed > free_bytes(self._device):
                 self.unload()
                 self._families.clear()

@@ -70,6 +70,11 @@ def another(spec: FamilySpec, name: str, model: str, kind: str = "") -> WeightsM
     )
 
 
+def is_named(spec: FamilySpec, model: str) -> bool:
+    """Tells whether a model is a base model itself or an edition of it."""
+    return model in (spec.lora_keys.model, spec.title, *(edition.title for edition in spec.editions))
+
+
 def model_named(text: str) -> str:
     """Names the model that a repository's, file's or class's name speaks of; empty if it speaks of none."""
     letters = _NO_LETTER.sub("", text).lower()
@@ -94,7 +99,7 @@ def check_file(spec: FamilySpec, path: Path, entries: Mapping[str, Entry]) -> No
     model, called = guess(entries) or own, model_named(path.name)
     if model == own and called.startswith(f"{own} "):
         model = called  # Kontext has dev's very tensors: only its name tells
-    if model not in (own, *(edition.title for edition in spec.editions)):
+    if not is_named(spec, model):
         raise another(spec, path.name, model)
     known = sum(spec.lora_keys.place_of(key.rpartition(".")[0]) is not None for key in entries)
     if known < len(spec.parts):

@@ -30,7 +30,7 @@ from tintype.lora.keys import TEXT
 from tintype.lora.lora import Lora
 from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
-from tintype.models.contents import check_pipeline, check_readable
+from tintype.models.contents import Part, check_pipeline, check_readable
 from tintype.models.products import has_matrix
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
 from tintype.models.sigmas import logit_normal
@@ -104,7 +104,7 @@ class Family(ABC):
     def check_loadable(cls, weights: BaseWeights, device: torch.device) -> None:
         """Raises WeightsMissing, before anything is loaded, for weights that cannot be read on this device."""
         check_pipeline(cls.spec, weights.folder, weights.source)
-        networks = {part: weights.folder / part for part in cls.spec.parts}
+        networks = {part: weights.part(part).path for part in cls.spec.parts}
         check_readable(cls.spec, networks, device.type)
 
     def load_encoders(self) -> Any:
@@ -125,11 +125,8 @@ class Family(ABC):
 
     def missing_bytes(self) -> int:
         """Counts what generating would load beside what is loaded, going by the files."""
-        loaded, missing = self._loaded(), 0
-        for path in self.weights.folder.glob("*/*.safetensors"):
-            if loaded.get(path.parent.name, self._encoders) is None:
-                missing += path.stat().st_size
-        return missing
+        loaded = self._loaded()
+        return sum(size for part, size in self.weights.part_bytes().items() if loaded.get(part, self._encoders) is None)
 
     def _loaded(self) -> dict[str, Any]:
         """The networks by their folders' names, None for one that is not loaded."""
@@ -189,7 +186,7 @@ class Family(ABC):
         Only the disk's part overlaps. Loading itself cannot run beside encoding: diffusers and transformers change
         torch's default precision for the whole process meanwhile, and features would come out differently.
         """
-        return nullcontext() if self._transformer is not None else read_ahead(self.weights.folder / "transformer")
+        return nullcontext() if self._transformer is not None else read_ahead(self.weights.part("transformer").path)
 
     def pipeline(self) -> Any:
         """Returns the resident pipeline of diffusers; adapters loaded into it stay until someone unloads them."""
@@ -388,9 +385,9 @@ def compiling(blocks: Sequence[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def read_ahead(folder: Path) -> Iterator[None]:
-    """Reads the weights in a folder in a thread meanwhile, if memory has room for them; it has ended afterwards."""
-    files = sorted(folder.glob("*.safetensors"))
+def read_ahead(place: Path) -> Iterator[None]:
+    """Reads a part's weights in a thread meanwhile, if memory has room for them; it has ended afterwards."""
+    files = Part(place).files
     if sum(path.stat().st_size for path in files) > free_bytes() * _READ_AHEAD_SHARE:
         files = []
     enough = threading.Event()

@@ -11,6 +11,7 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tintype import settings
@@ -66,6 +67,16 @@ class Edition:
 
 
 @dataclass(frozen=True)
+class PartFile:
+    """How a part looks where it is a file: alone, by its names, or in a file of several parts, behind a prefix."""
+
+    prefix: str
+    marker: str  # a tensor that every such file has
+    names: tuple[str, ...]  # patterns, the best first
+    folders: tuple[str, ...]  # where ComfyUI keeps them
+
+
+@dataclass(frozen=True)
 class FamilySpec:
     """What a base model declares about itself. `implementation` is the `module:Class` of its `Family`."""
 
@@ -81,8 +92,14 @@ class FamilySpec:
     lora_keys: LoraKeys  # what its LoRA files call its layers
     pipeline: str = ""  # class of diffusers that a folder of it names; empty: any
     network: str = ""  # class of its transformer
+    bare_fp8: bool = False  # whether its fp8 files are published without scales
     readable: str = "Use a folder in diffusers' layout."  # says which weights do
     editions: tuple[Edition, ...] = ()
+    # For a base model whose parts may lie apart: its pipeline without weights, and where the parts are looked for.
+    layout: Path | None = None
+    files: Mapping[str, PartFile] = field(default_factory=dict)
+    tokenizers: Mapping[str, str] = field(default_factory=dict)  # by part, the repository that has it alone
+    file_repositories: tuple[str, ...] = ()
     further_repositories: tuple[str, ...] = ()  # fetched along with it
     training_defaults: TrainingDefaults = field(default_factory=TrainingDefaults)
 

@@ -9,21 +9,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import constants
-
 from tintype.devices import gpu_bytes
 from tintype.errors import WeightsMissing
 from tintype.lora.keys import some
-from tintype.models.contents import INDEX, absent_files, another, check_pipeline, class_of, model_named, read_json
+from tintype.models.contents import (
+    INDEX,
+    Part,
+    absent_files,
+    another,
+    check_file,
+    check_pipeline,
+    class_of,
+    is_named,
+    model_named,
+    read_entries,
+    read_json,
+    what_does,
+)
+from tintype.models.parts import is_tokenizer, is_whole, needed, parts_of_file, parts_of_repository, snapshots_of
 from tintype.models.registry import Edition, FamilySpec, family_spec
 from tintype.settings import GIB, Settings
 
 MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
+_FILES = (".safetensors", ".sft", ".gguf")
+_GUIDANCE = "guidance"  # in the names of layers of a network that is told it
 _MINIATURE = Path(__file__).parent / "miniature" / "weights"
 
 
@@ -36,6 +50,7 @@ class BaseWeights:
     source: str  # hub id, folder, or "miniature"
     why: str
     traits: Mapping[str, Any] = field(default_factory=dict)  # of miniature.json; empty for a real model
+    parts: Mapping[str, Part] = field(default_factory=dict)  # those that lie elsewhere
 
     @property
     def miniature(self) -> bool:
@@ -45,15 +60,34 @@ class BaseWeights:
     def fingerprint(self) -> str:
         """Changes when the weights do: names, sizes and times of the files, which is cheap even for 34 GB."""
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        seen = [(str(path.relative_to(self.folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+        named = [(str(path.relative_to(self.folder)), path) for path in files]
+        named += [(name, path) for name, part in sorted(self.parts.items()) for path in part.files]
+        seen = [(name, path.stat().st_size, path.stat().st_mtime_ns) for name, path in named]
         return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
+
+    def part(self, name: str) -> Part:
+        """Returns where a part lies."""
+        return self.parts.get(name, Part(self.folder / name))
+
+    def part_bytes(self) -> dict[str, int]:
+        """Counts the bytes of each part's weights in the files."""
+        sizes: dict[str, int] = {}
+        counted: set[Path] = set()  # a file may hold several
+        for name in family_spec(self.family).parts:
+            files = set(self.part(name).files) - counted
+            sizes[name] = sum(path.stat().st_size for path in files)
+            counted |= files
+        return sizes
 
     @cached_property
     def edition(self) -> Edition | None:
         """Which published model it is, where it is not the base model itself."""
-        configuration = read_json(self.folder / "transformer" / "config.json")
+        path = self.part("transformer").path
+        configuration = read_json(path / "config.json")
+        if path.is_file():
+            configuration = {"guidance_embeds": any(_GUIDANCE in key for key in read_entries(path))}
         editions = () if self.miniature else family_spec(self.family).editions
-        return next((edition for edition in editions if edition.is_of(self.source, configuration)), None)
+        return next((edition for edition in editions if edition.is_of(self.name, configuration)), None)
 
     @property
     def own_traits(self) -> Mapping[str, Any]:
@@ -118,13 +152,31 @@ def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
 
 
 def _named_path(spec: FamilySpec, folder: Path, asked: str) -> BaseWeights:
+    if folder.is_file():
+        return _named_file(spec, folder.resolve(), asked)
     if not (folder / INDEX).is_file():
-        raise WeightsMissing(
-            f"{asked} is no folder of a diffusers pipeline ({INDEX} is missing).",
-            remedy=f"Set {spec.setting} to auto, miniature, a hub id, or a folder written by save_pretrained.",
-        )
+        files = sorted(path.name for path in folder.glob("*") if path.suffix in _FILES)
+        hint = f"Name the file itself: {folder / files[0]}." if files and spec.layout else what_does(spec)
+        raise WeightsMissing(f"{asked} is no folder of a diffusers pipeline ({INDEX} is missing).", remedy=hint)
     check_pipeline(spec, folder, folder.name)
     return BaseWeights(spec.name, folder.resolve(), asked, f"{spec.setting} names this folder", _traits(folder))
+
+
+def _named_file(spec: FamilySpec, path: Path, asked: str) -> BaseWeights:
+    if path.suffix not in _FILES:
+        raise WeightsMissing(f"{path.name} is no safetensors or GGUF file.", remedy=what_does(spec))
+    check_file(spec, path, read_entries(path))
+    if spec.layout is None:
+        raise WeightsMissing(f"{path.name} is a single file, one part of six.", remedy=what_does(spec))
+    parts = parts_of_file(spec, path)
+    hints = {part: file.names[0] for part, file in spec.files.items()} | dict(spec.tokenizers)
+    if absent := [f"{part} ({hints[part]})" for part in needed(spec) if part not in parts]:
+        raise WeightsMissing(
+            f"{path.name} is one of several parts; nowhere on this machine are: {', '.join(absent)}.",
+            remedy=f"`tintype weights pull {spec.name} --form parts` fetches all but the transformer; or put them "
+            "beside the file or where ComfyUI keeps them.",
+        )
+    return BaseWeights(spec.name, spec.layout, asked, f"{spec.setting} names this file", parts=parts)
 
 
 def _named_repository(spec: FamilySpec, asked: str) -> BaseWeights:
@@ -135,19 +187,31 @@ def _named_repository(spec: FamilySpec, asked: str) -> BaseWeights:
     begun = next((folder for folder in snapshots_of(asked) if folder.is_dir()), None)
     if begun is not None and class_of(begun):
         check_pipeline(spec, begun, asked)
-    elif model_named(asked) not in ("", spec.title, *(edition.title for edition in spec.editions)):
-        raise another(spec, asked, model_named(asked))
+    elif (model := model_named(asked)) and not is_named(spec, model):
+        raise another(spec, asked, model)
+    parts = parts_of_repository(spec, asked) if spec.layout else {}
+    if spec.layout and parts.keys() >= set(needed(spec)):
+        return BaseWeights(spec.name, spec.layout, asked, f"{spec.setting} names it", parts=parts)
     pull = f"tintype weights pull {spec.name}" + (f" --repository {asked}" if asked != spec.repository else "")
     if begun is None:
         raise WeightsMissing(
             f"The weights of {asked} are not on this machine.",
             remedy=f"Fetch them with `{pull}`, or set {spec.setting}=miniature.",
         )
-    absent = some(([INDEX] if not (begun / INDEX).is_file() else []) + absent_files(begun, spec.parts))
+    wanted = needed(spec) if spec.layout else [INDEX, *spec.parts]
+    absent = [name for part in wanted if part not in parts for name in _absent(spec, begun, part)]
     raise WeightsMissing(
-        f"The weights of {asked} are not on this machine as a whole; missing are {absent}.",
+        f"The weights of {asked} are not on this machine as a whole; missing are {some(absent)}.",
         remedy=f"`{pull}` fetches what is missing.",
     )
+
+
+def _absent(spec: FamilySpec, folder: Path, part: str) -> list[str]:
+    """What a folder lacks of a part: shards, or all of it."""
+    if part in spec.parts:
+        return absent_files(folder, [part])
+    here = is_tokenizer(folder / part) if part in spec.tokenizers else (folder / part).exists()
+    return [] if here else [part]
 
 
 def _is_hub_id(source: str) -> bool:
@@ -183,16 +247,7 @@ def _way_to_real(spec: FamilySpec) -> str:
 def cached_snapshot(spec: FamilySpec, repository: str = "") -> Path | None:
     """Finds the complete local snapshot of a base model, or None; looks on the disk only."""
     found = snapshots_of(repository or spec.repository)
-    return next(
-        (folder for folder in found if (folder / INDEX).is_file() and not absent_files(folder, spec.parts)), None
-    )
-
-
-def snapshots_of(repository: str) -> tuple[Path, ...]:
-    """Lists the local snapshots of a hub repository, the current one first."""
-    home = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    heads = [home / "snapshots" / ref.read_text().strip() for ref in sorted(home.glob("refs/main"))]
-    return (*heads, *sorted(home.glob("snapshots/*")))
+    return next((folder for folder in found if (folder / INDEX).is_file() and is_whole(spec, folder)), None)
 
 
 def _automatic(settings: Settings, spec: FamilySpec) -> BaseWeights:
@@ -204,10 +259,11 @@ def _automatic(settings: Settings, spec: FamilySpec) -> BaseWeights:
     if memory < spec.gpu_bytes:
         why = f"the GPU has {memory / GIB:.0f} GiB; {spec.title} needs {spec.gpu_bytes // GIB} GiB"
         return _miniature(spec, why)
-    cached = cached_snapshot(spec)
-    if cached is None:
+    try:
+        found = _named_repository(spec, spec.repository)
+    except WeightsMissing:
         return _miniature(spec, f"a GPU fits, but the weights of {spec.repository} are not here")
-    return BaseWeights(spec.name, cached, spec.repository, "its weights and a GPU that fits them are here")
+    return replace(found, why="its weights and a GPU that fits them are here")
 
 
 def _miniature(spec: FamilySpec, why: str) -> BaseWeights:

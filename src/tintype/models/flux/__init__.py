@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tintype.models.flux.lora_keys import FLUX_KEYS
-from tintype.models.registry import Edition, FamilySpec
+from tintype.models.registry import Edition, FamilySpec, PartFile
 from tintype.settings import GIB
 
 _NON_COMMERCIAL = (
@@ -18,7 +20,12 @@ EDITIONS = (
         licence=f"{_APACHE} https://huggingface.co/black-forest-labs/FLUX.1-schnell",
         facts={"modelspec.architecture": "flux-1-schnell/lora", "ss_base_model_version": "flux1-schnell"},
         configuration={"guidance_embeds": False},
-        traits={"steps": 4, "guidance_scale": 0.0, "max_sequence_length": 256},
+        traits={
+            "steps": 4,
+            "guidance_scale": 0.0,
+            "max_sequence_length": 256,
+            "scheduler": {"shift": 1.0, "use_dynamic_shifting": False},
+        },
         caution="FLUX.1 [schnell] is distilled to four steps, and training undoes that: pictures with the LoRA may "
         "look washed out. Train on FLUX.1 [dev]; its LoRAs work on [schnell] too.",
     ),
@@ -52,6 +59,27 @@ FAMILY = FamilySpec(
     pipeline="FluxPipeline",
     network="FluxTransformer2DModel",
     readable="What can be used: a hub id or folder of FLUX.1 [dev], [schnell], Krea [dev], Flex.1 or a fine-tune of "
-    "them in diffusers' layout.",
+    "them in diffusers' layout; a .safetensors file of one (Black Forest Labs' or ComfyUI's, bf16 or fp8, with or "
+    "without encoders); a .gguf file.",
+    bare_fp8=True,
     editions=EDITIONS,
+    layout=Path(__file__).parent / "layout",
+    files={
+        "transformer": PartFile("model.diffusion_model.", "double_blocks.0.img_attn.qkv.weight", ("flux1-dev*",), ()),
+        "vae": PartFile("vae.", "decoder.conv_in.weight", ("ae.safetensors", "ae.sft", "flux_ae*"), ("vae",)),
+        "text_encoder": PartFile(
+            "text_encoders.clip_l.transformer.",
+            "text_model.embeddings.token_embedding.weight",
+            ("clip_l.safetensors",),
+            ("text_encoders", "clip"),
+        ),
+        "text_encoder_2": PartFile(
+            "text_encoders.t5xxl.transformer.",
+            "encoder.block.0.layer.0.SelfAttention.q.weight",
+            ("t5xxl_fp16*", "t5xxl_bf16*", "t5xxl*"),
+            ("text_encoders", "clip"),
+        ),
+    },
+    tokenizers={"tokenizer": "openai/clip-vit-large-patch14", "tokenizer_2": "google/t5-v1_1-xxl"},
+    file_repositories=("comfyanonymous/flux_text_encoders",),
 )

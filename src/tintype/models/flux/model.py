@@ -14,12 +14,14 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
 
 from tintype.dataset.subject import Subject, find_face, is_drawing
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.flux import FAMILY
 from tintype.models.flux.forward import FluxForward
+from tintype.models.layouts import Tensors, configuration_of, read_autoencoder, read_network, read_text_encoder
 from tintype.models.sigmas import shifted
 from tintype.models.weights import BaseWeights
 
@@ -30,6 +32,8 @@ _DOUBLE = (
     "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2",
 )  # fmt: skip
 _SINGLE = ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp", "proj_out")
+_TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": T5EncoderModel}
+_TOKENIZERS = {"tokenizer": CLIPTokenizer, "tokenizer_2": T5TokenizerFast}
 _READING = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
 _LONGEST_REMARK = 200  # characters of a cut-off prompt that are worth repeating
 # Counted from the forward pass and held to measurement by tests/training/test_memory_plan.py; diffusers' keeps more.
@@ -42,6 +46,27 @@ def adapter_targets(transformer: FluxTransformer2DModel) -> tuple[str, ...]:
     blocks = range(len(transformer.single_transformer_blocks))
     single = [f"single_transformer_blocks.{n}.{part}" for n in blocks for part in _SINGLE]
     return (*double, *single)
+
+
+def configuration(tensors: Tensors) -> dict[str, Any]:
+    """Tells how a network is built from its tensors' sizes; rotary positions are divided as in the published ones."""
+    head = tensors["transformer_blocks.0.attn.norm_q.weight"].shape[0]
+    image, text = tensors["x_embedder.weight"].shape, tensors["context_embedder.weight"].shape
+    return {
+        "in_channels": image[1],
+        "num_layers": _count(tensors, "transformer_blocks."),
+        "num_single_layers": _count(tensors, "single_transformer_blocks."),
+        "attention_head_dim": head,
+        "num_attention_heads": image[0] // head,
+        "joint_attention_dim": text[1],
+        "pooled_projection_dim": tensors["time_text_embed.text_embedder.linear_1.weight"].shape[1],
+        "guidance_embeds": "time_text_embed.guidance_embedder.linear_1.weight" in tensors,
+        "axes_dims_rope": (head // 8, head * 7 // 16, head * 7 // 16),
+    }
+
+
+def _count(tensors: Tensors, blocks: str) -> int:
+    return len({name.split(".")[1] for name in tensors if name.startswith(blocks)})
 
 
 class FluxFamily(Family):
@@ -58,15 +83,24 @@ class FluxFamily(Family):
 
     def _read_encoders(self) -> Any:
         folder = self.weights.folder
-        parts = FluxPipeline.from_pretrained(folder, transformer=None, dtype=self.dtype, local_files_only=True)
+        given = {part: self._read_part(part) for part in self.weights.parts if part != "transformer"}
+        if given:
+            given["scheduler"] = self._load_scheduler()
+        parts = FluxPipeline.from_pretrained(folder, transformer=None, dtype=self.dtype, local_files_only=True, **given)
         return parts.to(self.device)
 
+    def _read_part(self, name: str) -> Any:
+        """A part that lies apart from the pipeline's folder, which says how it is built."""
+        part, built = self.weights.part(name), self.weights.folder / name
+        if name == "vae":
+            return read_autoencoder(part, self.weights.folder, FAMILY, self.dtype)
+        if name in _TEXT_ENCODERS:
+            return read_text_encoder(_TEXT_ENCODERS[name], part, built, FAMILY, self.dtype)
+        return _TOKENIZERS[name].from_pretrained(part.path, local_files_only=True) if name in _TOKENIZERS else None
+
     def _read_transformer(self) -> Any:
-        folder = self.weights.folder
-        transformer = FluxTransformer2DModel.from_pretrained(
-            folder, subfolder="transformer", dtype=self.dtype, local_files_only=True
-        )
-        return transformer.to(self.device).eval().requires_grad_(False)
+        part = self.weights.part("transformer")
+        return read_network(FluxTransformer2DModel, FAMILY, part, self.device, self.dtype, configuration)
 
     def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
         return FluxForward(transformer, adapter, recomputed=recomputed, rounded=rounded)
@@ -81,7 +115,7 @@ class FluxFamily(Family):
             return self._transformer
         with torch.device("meta"):
             return FluxTransformer2DModel.from_config(
-                FluxTransformer2DModel.load_config(self.weights.folder, subfolder="transformer", local_files_only=True)
+                configuration_of(self.weights.part("transformer"), FAMILY, configuration)
             )
 
     def _packed(self, latents: torch.Tensor) -> Latents:
@@ -167,11 +201,7 @@ class FluxFamily(Family):
 
     def _shift(self, tokens: int) -> float:
         """mu of the scheduler's dynamic shift for an image of so many tokens; 0 shifts nothing."""
-        if self._scheduler is None:
-            self._scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
-                self.weights.folder, subfolder="scheduler"
-            )
-        config = self._scheduler.config
+        config = self._load_scheduler().config
         if not config.use_dynamic_shifting:
             return float(torch.tensor(config.shift).log())
         return float(
@@ -179,6 +209,15 @@ class FluxFamily(Family):
                 tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
             )
         )
+
+    def _load_scheduler(self) -> Any:
+        if self._scheduler is None:
+            # An edition's own matters where the layout's scheduler stands in for it.
+            own = {} if "scheduler" in self.weights.parts else self.traits.get("scheduler", {})
+            self._scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(
+                self.weights.part("scheduler").path, local_files_only=True, **own
+            )
+        return self._scheduler
 
     @property
     def adapter_targets(self) -> tuple[str, ...]:
