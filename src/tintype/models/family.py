@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import diffusers
 import torch
@@ -94,6 +94,16 @@ class Family(ABC):
         self._pipeline: Any = None
         self._unaltered: dict[tuple[Any, str], Any] = {}  # a module's part by its name: what it was
         self.keeps_all = weights.miniature or device.type != "cuda"  # memory is not scarce
+
+    @classmethod
+    def without_weights(cls) -> Self:
+        """Makes one of the published size on torch's meta device, which takes no memory and can be asked for plans."""
+        weights = BaseWeights(cls.spec.name, Path(), cls.spec.repository, "the published one")
+        family = cls(weights, torch.device("meta"), torch.bfloat16)
+        with torch.device("meta"):
+            network = getattr(diffusers, cls.spec.network)(**cls.spec.configuration)
+        family._transformer = network.to(torch.bfloat16).requires_grad_(False)
+        return family
 
     @property
     def name(self) -> str:

@@ -93,6 +93,8 @@ class FamilySpec:
     pipeline: str = ""  # class of diffusers that a folder of it names; empty: any
     network: str = ""  # class of its transformer
     bare_fp8: bool = False  # whether its fp8 files are published without scales
+    configuration: Mapping[str, Any] = field(default_factory=dict)  # of the published one, beside the class's defaults
+    encoder_bytes: int = 0  # text encoders and autoencoder, as published
     readable: str = "Use a folder in diffusers' layout."  # says which weights do
     editions: tuple[Edition, ...] = ()
     # For a base model whose parts may lie apart: its pipeline without weights, and where the parts are looked for.

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-_WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
+WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
 _BELIEVED = (0.25, 4.0)  # measured, as a share of what was predicted; beyond, something else was measured
-_HEADROOM = 0.92  # of what is free; the rest is fragmentation
+HEADROOM = 0.92  # of what is free; the rest is fragmentation
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,18 @@ class Shape:
 
     def total_bytes(self, recomputed: int = 0) -> int:
         """Predicts what a step takes in all."""
-        return int(self.base_bytes * (1 + _WORKSPACE)) + self.kept_bytes(recomputed)
+        return int(self.base_bytes * (1 + WORKSPACE)) + self.kept_bytes(recomputed)
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How many blocks are recomputed, and the sentence that says why."""
+    """How many blocks are recomputed, the sentence that says why, and the bytes that a step then takes."""
 
     recomputed: int
     summary: str
     blocks: int
+    needed: int = 0
+    fits: bool = True
 
     @property
     def can_step_down(self) -> bool:
@@ -107,7 +109,7 @@ class MemoryPlan:
 
 def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     """Finds the fewest recomputed blocks with which a step fits into `free` bytes (weights included)."""
-    room = int(free * _HEADROOM)
+    room = int(free * HEADROOM)
     for recomputed in range(shape.blocks + 1):
         if (needed := shape.total_bytes(recomputed)) <= room:
             break
@@ -118,7 +120,7 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     summary += f" ({gib(needed)})." if recomputed else "."
     if needed > room:
         summary += f" Even so it may not fit: {gib(needed)} predicted. {_quantising()}"
-    return MemoryPlan(recomputed, summary, shape.blocks)
+    return MemoryPlan(recomputed, summary, shape.blocks, needed, fits=needed <= room)
 
 
 class PeakMeter:

@@ -25,6 +25,7 @@ FAMILY = FamilySpec(
     lora_keys=IDEOGRAM_KEYS,
     pipeline="Ideogram4Pipeline",
     network="Ideogram4Transformer2DModel",
+    encoder_bytes=16_626_000_000,  # Qwen3-VL 8B without its head, autoencoder, in bf16
     readable="Use a folder in diffusers' layout with bf16 weights, with bitsandbytes nf4 (on a GPU), or with fp8 e4m3 "
     "weights and their scales.",
     further_repositories=(PROMPT_HEAD_REPOSITORY,),

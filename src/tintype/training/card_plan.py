@@ -1,0 +1,88 @@
+"""What fits on which card, before anyone buys it or downloads 34 GB: the memory of training and generating, predicted.
+
+The networks are the published ones on torch's meta device, the plan of a step is that of a real training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tintype.lora.adapter import Adapter
+from tintype.models.family import Forward
+from tintype.models.registry import FamilySpec
+from tintype.settings import GIB
+from tintype.training.memory_plan import HEADROOM, WORKSPACE, MemoryPlan, Shape, gib, plan_memory
+
+CARDS = (12.0, 16.0, 24.0, 32.0, 48.0, 80.0, 141.0)  # GB, as they are called
+SIDES = (512, 768, 1024)  # pixels of square images
+_RANK = 16
+_MOST_TEXT = 512  # tokens of a caption
+_USABLE = 0.98  # of what a card is called: the driver has the rest
+_GENERATING = 2 * GIB  # beside the weights, for an image of a megapixel and its autoencoder
+
+
+@dataclass(frozen=True)
+class CardPlan:
+    """Of one base model on one card. Bytes are predicted; a training first holds the encoders alone, then its steps."""
+
+    base: str
+    title: str
+    card: float  # GB
+    generating: int
+    encoding: int
+    steps: tuple[MemoryPlan, ...]  # one for each of SIDES
+
+    @property
+    def room(self) -> int:
+        """Counts the bytes that may be planned for."""
+        return int(self.card * GIB * _USABLE * HEADROOM)
+
+    @property
+    def row(self) -> list[str]:
+        """Says it in a table's cells, as COLUMNS names them."""
+        steps = [
+            _cell(step.needed, step.fits and self.encoding <= self.room, f"{step.recomputed} of {step.blocks}")
+            for step in self.steps
+        ]
+        return [self.title, f"{self.card:g} GB", _cell(self.generating, self.generating <= self.room), *steps]
+
+
+COLUMNS = ("base", "card", "generate at 1024", *(f"train at {side}, blocks recomputed" for side in SIDES))
+
+
+def card_plans(specs: Sequence[FamilySpec], cards: Sequence[float] = CARDS) -> list[CardPlan]:
+    """Plans every base model that says what it is made of on every card, in bf16, at rank 16 and batch 1."""
+    return [plan for spec in specs if spec.network and spec.encoder_bytes for plan in _of_base(spec, cards)]
+
+
+def _of_base(spec: FamilySpec, cards: Sequence[float]) -> list[CardPlan]:
+    family, text = spec.load().without_weights(), min(spec.text_window, _MOST_TEXT)
+    transformer = family.load_transformer()
+    adapter = Adapter.for_transformer(
+        transformer, family.adapter_targets, rank=_RANK, seed=0, device=family.device, shared=family.fused_targets
+    )
+    kept, trained = family.kept_values(Forward.COMPILED), adapter.weights.numel()
+    shapes = [
+        Shape.of(transformer, kept, tokens=text + (side // family.token_pixels) ** 2, batch=1, trained=trained)
+        for side in SIDES
+    ]
+    networks = sum("transformer" in part for part in spec.parts)
+    generating = int((spec.encoder_bytes + networks * shapes[0].weights) * (1 + WORKSPACE)) + _GENERATING
+    encoding = int(spec.encoder_bytes * (1 + WORKSPACE))
+    return [
+        CardPlan(
+            spec.name,
+            spec.title,
+            card,
+            generating,
+            encoding,
+            tuple(plan_memory(shape, int(card * GIB * _USABLE)) for shape in shapes),
+        )
+        for card in cards
+    ]
+
+
+def _cell(needed: int, fits: bool, blocks: str = "") -> str:
+    size = gib(needed)
+    return f"no, {size}" if not fits else f"{size}, {blocks}" if blocks else size

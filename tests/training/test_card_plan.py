@@ -1,0 +1,64 @@
+"""The plan of each card: the manual shows what the command says, and its constants are the published models' own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPTextConfig, CLIPTextModel, Qwen3VLConfig, Qwen3VLModel, T5Config, T5EncoderModel
+from typer.testing import CliRunner
+
+from tintype.cli import app
+from tintype.models.registry import family_spec, family_specs
+from tintype.training.card_plan import COLUMNS, SIDES, CardPlan, card_plans
+
+MANUAL = Path(__file__).parents[2] / "docs" / "memory.md"
+
+
+@pytest.fixture(scope="module")
+def plans() -> list[CardPlan]:
+    return card_plans(family_specs())
+
+
+def test_the_manual_shows_what_the_command_says(plans: list[CardPlan]) -> None:
+    rows = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, *(plan.row for plan in plans))]
+    shown = [line for line in MANUAL.read_text().splitlines() if line.startswith("|") and "---" not in line]
+    assert shown == rows
+
+
+def test_more_memory_never_takes_away(plans: list[CardPlan]) -> None:
+    for base in {plan.base for plan in plans}:
+        cards = [plan for plan in plans if plan.base == base]
+        for number in range(len(SIDES)):
+            recomputed = [card.steps[number].recomputed for card in cards if card.steps[number].fits]
+            assert recomputed == sorted(recomputed, reverse=True)
+            assert [card.steps[number].fits for card in cards] == sorted(card.steps[number].fits for card in cards)
+
+
+def test_a_card_of_any_size_is_planned_as_json() -> None:
+    told = CliRunner().invoke(app, ["plan", "--gpu", "40 GB", "--base", "ideogram4", "--json"])
+    (plan,) = json.loads(told.stdout)
+    assert (plan["base"], plan["card"], len(plan["steps"])) == ("ideogram4", 40, len(SIDES))
+    assert all(step["needed"] < 40 * 2**30 for step in plan["steps"])
+    assert CliRunner().invoke(app, ["plan", "--gpu", "large"]).exit_code == 2
+
+
+def test_encoders_take_what_the_published_ones_do() -> None:
+    with torch.device("meta"):
+        t5 = T5EncoderModel(
+            T5Config(d_model=4096, d_kv=64, d_ff=10240, num_layers=24, num_heads=64, feed_forward_proj="gated-gelu")
+        )
+        clip = CLIPTextModel(
+            CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+        )
+        text = {
+            "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936,
+        }  # fmt: skip
+        vision = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 4096}
+        qwen = Qwen3VLModel(Qwen3VLConfig(text_config=text, vision_config=vision))
+    size = {type(part): 2 * sum(weight.numel() for weight in part.parameters()) for part in (t5, clip, qwen)}
+    assert family_spec("flux").encoder_bytes == pytest.approx(size[type(t5)] + size[type(clip)], rel=0.03)
+    assert family_spec("ideogram4").encoder_bytes == pytest.approx(size[type(qwen)], rel=0.03)
