@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     bases: Mapping[str, str] = Field(
         description="By base model, as <NAME>_BASE: auto, miniature, a hub id or a folder."
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, xpu; several with commas between.")
 
     allow_private_inputs: bool = Field(False, description="Whether input URLs may name private addresses.")
     max_body_bytes: int = Field(512 * MIB, gt=0, description="Largest JSON body.")

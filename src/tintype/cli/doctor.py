@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from rich.text import Text
 
 from tintype.cli.data import DataDir
 from tintype.cli.listing import show_table
-from tintype.devices import free_bytes, gpus
+from tintype.devices import chosen_devices, free_bytes, gpus, has_driver, is_cpu_build
 from tintype.errors import TintypeError
 from tintype.files import Objects, new_file_id
 from tintype.installation import ServerInfo, is_serving
@@ -70,17 +69,26 @@ def _libraries(_: Settings) -> Finding:
     return Finding("libraries", good, what, "make setup installs the versions that are tested.")
 
 
-def _gpu(_: Settings) -> Finding:
-    try:
-        found = "; ".join(f"{gpu.name}, {gpu.memory_bytes // MIB} MiB, {gpu.driver}" for gpu in gpus())
-    except OSError as problem:
-        return Finding("GPU", False, "nvidia-smi fails", f"Repair the driver: {problem}")
-    if not found:
+def _gpu(settings: Settings) -> Finding:
+    seen, named = gpus(), [] if settings.device == "auto" else chosen_devices(settings.device)
+    if is_cpu_build() and has_driver():
+        return Finding("GPU", False, "not used", "This torch is a CPU build: reinstall without TORCH_INDEX.")
+    if seen.problem:
+        remedy = "Update the driver, or install a torch that is built for it; then `tintype doctor` again."
+        what = f"not usable by this torch ({seen.toolkit or 'unknown build'}): {seen.problem}"
+        return Finding("GPU", False, what, remedy)
+    if absent := [name for name in named if name != "cpu" and not any(gpu.id.startswith(name) for gpu in seen.found)]:
+        here = ", ".join(["cpu", *(gpu.id for gpu in seen.found)])
+        return Finding("GPU", False, f"{', '.join(absent)}: not here", f"Set TINTYPE_DEVICE to one of: auto, {here}.")
+    if not seen.found:
         needed = ", ".join(f"{spec.title} one of {spec.gpu_bytes // GIB} GiB" for spec in family_specs())
         return Finding("GPU", True, f"none: the miniatures run on the CPU; needed are for {needed}")
-    probe = [sys.executable, "-c", "import torch; print(torch.cuda.is_available())"]
-    seen = subprocess.run(probe, capture_output=True, text=True, timeout=120, check=False).stdout.strip() == "True"
-    return Finding("GPU", seen, found, "This torch is a CPU build: reinstall without TORCH_INDEX.")
+    rows = (
+        f"{gpu.id} {gpu.name}, {gpu.memory_bytes // MIB} MiB" + f" (left out: {gpu.why_not})" * bool(gpu.why_not)
+        for gpu in seen.found
+    )
+    rocm = "; nothing here has ever been run on ROCm" if seen.toolkit.startswith("ROCm") else ""
+    return Finding("GPU", True, f"{'; '.join(rows)}; torch for {seen.toolkit}{rocm}")
 
 
 def _memory(_: Settings) -> Finding:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tintype.devices import gpu_bytes
+from tintype.devices import gpu_bytes, untried
 from tintype.errors import WeightsMissing
 from tintype.lora.keys import some
 from tintype.models.contents import (
@@ -253,9 +253,9 @@ def cached_snapshot(spec: FamilySpec, repository: str = "") -> Path | None:
 def _automatic(settings: Settings, spec: FamilySpec) -> BaseWeights:
     if settings.device == "cpu":
         return _miniature(spec, "TINTYPE_DEVICE is cpu")
-    memory = gpu_bytes()
+    memory = gpu_bytes(settings.device)
     if memory is None:
-        return _miniature(spec, "no NVIDIA GPU that this torch can use")
+        return _miniature(spec, untried(settings.device) or "no GPU that this torch can use")
     if memory < spec.gpu_bytes:
         why = f"the GPU has {memory / GIB:.0f} GiB; {spec.title} needs {spec.gpu_bytes // GIB} GiB"
         return _miniature(spec, why)
