@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from tintype.models.family import read_ahead
+from tintype.models.read_ahead import read_ahead
 
 SIZE = 40 * 2**20
 

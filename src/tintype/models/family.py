@@ -7,7 +7,6 @@ All that differs between FLUX, Ideogram and a miniature lies below here. Sizes a
 from __future__ import annotations
 
 import inspect
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,14 +23,14 @@ from PIL import Image
 from torch.utils.checkpoint import checkpoint
 
 from tintype.dataset.subject import Subject, whole
-from tintype.devices import free_bytes
 from tintype.lora.adapter import Adapter, LoraLinear
 from tintype.lora.keys import TEXT
 from tintype.lora.lora import Lora
 from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
-from tintype.models.contents import Part, check_pipeline, check_readable
+from tintype.models.contents import check_pipeline, check_readable
 from tintype.models.products import has_matrix
+from tintype.models.read_ahead import read_ahead
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
 from tintype.models.sigmas import logit_normal
 from tintype.models.weights import BaseWeights
@@ -40,9 +39,6 @@ from tintype.models.weights import BaseWeights
 diffusers.utils.logging.set_verbosity_error()
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
-
-_READ_BYTES = 16 * 2**20
-_READ_AHEAD_SHARE = 0.5  # of the free memory; what the system keeps of a file it drops when something needs the room
 
 
 @dataclass(frozen=True)
@@ -392,30 +388,3 @@ def compiling(blocks: Sequence[Any]) -> Iterator[None]:
     finally:
         for block in blocks:
             block._compiled_call_impl = None
-
-
-@contextmanager
-def read_ahead(place: Path) -> Iterator[None]:
-    """Reads a part's weights in a thread meanwhile, if memory has room for them; it has ended afterwards."""
-    files = Part(place).files
-    if sum(path.stat().st_size for path in files) > free_bytes() * _READ_AHEAD_SHARE:
-        files = []
-    enough = threading.Event()
-
-    def read() -> None:
-        piece = bytearray(_READ_BYTES)
-        for path in files:
-            try:
-                with path.open("rb", buffering=0) as file:
-                    while not enough.is_set() and file.readinto(piece):
-                        pass
-            except OSError:
-                return  # loading will say what is wrong
-
-    thread = threading.Thread(target=read, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        enough.set()
-        thread.join()
