@@ -58,7 +58,7 @@ def choice(seed: int, steps: int, models: ResidentModels, settings: Settings) ->
         train_portrait.run(cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse(body)), context)
         found = json.loads((context.output / "config.json").read_text())["candidates"]
         judged = {each["step"]: _judged(context, each["step"], found["prompts"], subject) for each in found["scored"]}
-    totals = [each["likeness"] * each["adherence"] * each["originality"] for each in found["scored"]]
+    totals = [each["likeness"] ** 2 * each["adherence"] * each["originality"] for each in found["scored"]]
     of_chosen = judged[found["chosen"]]
     best = max(judged.values())
     return Choice(seed, found["chosen"], rank_correlation(totals, list(judged.values())), of_chosen, best - of_chosen)

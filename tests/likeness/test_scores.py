@@ -97,6 +97,7 @@ def test_what_cannot_be_told_apart_is_not_measured() -> None:
 
 def test_the_total_is_of_what_was_measured_and_too_much_likeness_is_no_gain() -> None:
     assert Scores(1.08, 0.5, None).total == Scores(1.0, 0.5, None).total == 0.5
+    assert Scores(0.98, 0.64, 0.98).total > Scores(0.77, 0.82, 0.98).total, "whom it is like comes first"
     assert str(Scores(None, 0.5, 0.25)) == "likeness not measured, adherence 0.50, originality 0.25"
 
 

@@ -16,9 +16,7 @@ from tintype.likeness.originality import appearance, originality
 from tintype.likeness.scale import Scale
 from tintype.models.family import Family, Latents
 
-_PHOTO_SIDE = (
-    1024  # nominal pixels at which photos are compared with pictures; squeezed, since only colours count there
-)
+_PHOTO_SIDE = 1024  # nominal pixels at which photos are compared with pictures; squeezed, since colours count there
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,10 @@ class Scores:
 
     @property
     def total(self) -> float:
-        """What candidates are compared by: the product of what was measured. More than alike is not better."""
-        return math.prod(
-            min(1.0, score) for score in (self.likeness, self.adherence, self.originality) if score is not None
-        )
+        """What candidates are compared by: the product of what was measured. Likeness, which a LoRA is for, counts
+        twice, and more than alike is no better."""
+        measured = (self.likeness, self.likeness, self.adherence, self.originality)
+        return math.prod(min(1.0, score) for score in measured if score is not None)
 
 
 class Measure:
