@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import random
 import statistics
 import sys
@@ -99,6 +100,7 @@ async def main(database_url: str, count: int, times: int) -> None:
         "usage, the year by days": lambda: store.usage.sums(days, everybody),
         "usage, the last 30 days by days": lambda: store.usage.sums(days[-30:], everybody),
         "usage, the last 1000 hours by hours": lambda: store.usage.sums(hours, everybody),
+        "usage, the last 1000 hours by hours and key": lambda: store.usage.sums(hours, everybody, by_key=True),
         "analytics, percentiles of the year": lambda: store.usage.percentiles(whole, everybody, "duration", (50, 99)),
         "analytics, percentiles of 30 days": lambda: store.usage.percentiles(
             days[-30:], everybody, "duration", (50, 75, 90, 99)
@@ -110,6 +112,7 @@ async def main(database_url: str, count: int, times: int) -> None:
         "estimate, of one size": lambda: store.usage.usual_run(trainer.id, 2e15),
         "estimate, in proportion": lambda: store.usage.usual_run(trainer.id, 3e15),
     }
+    gc.freeze()  # as the web process does
     table = Table("query", "median ms", "of the processor")
     for name, work in queries.items():
         table.add_row(name, *(f"{median:.1f}" for median in await measure(work, times)))

@@ -41,6 +41,8 @@ OPTIONS: tuple[tuple[str, str, Json], ...] = (
     ("header", "X-Fal-Runner-Hint", _LABEL),
     ("header", "X-Fal-Store-IO", _SWITCH),
     ("header", "X-Fal-No-Retry", _SWITCH),
+    ("header", "X-Fal-Retry-Config", {"type": "string", "description": "JSON"}),
+    ("header", "X-Tintype-Rehearsal", _SWITCH),
     ("header", "X-Fal-Tags", {"type": "string"}),
     ("header", "X-Fal-Object-Lifecycle-Preference", {"type": "string", "description": "JSON"}),
     ("header", "X-Idempotency-Key", _LABEL),
