@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from tests.support.images import encoded
 from tests.support.pages import PYTHON, SHELL, Page, folder, node, paste, paste_as_printed
 from tests.support.server import Server
 from tintype import catalog
@@ -34,6 +36,7 @@ def page(server: Server, endpoint_id: str) -> Page:
 @pytest.fixture
 def place(server: Server, photos: Path, tmp_path: Path) -> Path:
     shutil.copy(photos, tmp_path / "images.zip")
+    (tmp_path / "image.png").write_bytes(encoded(Image.new("RGB", (640, 512), (200, 120, 60))))
     return folder(server, photos, tmp_path)
 
 

@@ -13,7 +13,7 @@ from tintype.catalog.flux_lora_portrait_trainer import MOST_KEPT_CHECKPOINTS
 from tintype.errors import InputError
 
 # A file's size is bounded where it is received; a name is checked by `checked_name`.
-FILES = {"images_data_url", "resume_from_checkpoint", "path", "name"}
+FILES = {"images_data_url", "image_url", "resume_from_checkpoint", "path", "name"}
 TRAINERS = [endpoint for endpoint in catalog.ENDPOINTS if "checkpoint_every" in endpoint.input.model_fields]
 
 

@@ -11,7 +11,13 @@ from tintype import catalog
 from tintype.catalog.nearest import nearest
 from tintype.errors import NotFound
 
-FLUX, DEV, V4, V4_LORA = "fal-ai/flux-lora", "fal-ai/flux/dev", "ideogram/v4", "ideogram/v4/lora"
+FLUX, DEV, FROM_IMAGE, V4, V4_LORA = (
+    "fal-ai/flux-lora",
+    "fal-ai/flux/dev",
+    "fal-ai/flux-lora/image-to-image",
+    "ideogram/v4",
+    "ideogram/v4/lora",
+)
 PORTRAIT, FAST, IDEOGRAM_TRAINER = (
     "fal-ai/flux-lora-portrait-trainer", "fal-ai/flux-lora-fast-training", "ideogram/v4/trainer",
 )  # fmt: skip
@@ -46,10 +52,14 @@ def test_another_spelling_is_the_same_endpoint(name: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("name", "reason", "near"),
     [
-        ("fal-ai/flux-lora/image-to-image", CHANGES, [FLUX]),
-        ("fal-ai/flux-lora/inpainting", CHANGES, [FLUX]),
-        ("fal-ai/flux-lora-fill", CHANGES, [FLUX]),
-        ("fal-ai/flux-kontext-lora", CHANGES, [FLUX]),
+        ("fal-ai/flux/dev/image-to-image", "", [FROM_IMAGE]),
+        ("fal-ai/flux-1/dev/image-to-image", "", [FROM_IMAGE]),
+        ("fal-ai/flux-krea-lora/image-to-image", OTHER, [FROM_IMAGE]),
+        ("ideogram/v4/image-to-image", CHANGES, [V4, V4_LORA]),
+        ("fal-ai/qwen-image/image-to-image", OTHER, [FROM_IMAGE]),
+        ("fal-ai/flux-lora/inpainting", CHANGES, [FLUX, FROM_IMAGE]),
+        ("fal-ai/flux-lora-fill", CHANGES, [FLUX, FROM_IMAGE]),
+        ("fal-ai/flux-kontext-lora", CHANGES, [FLUX, FROM_IMAGE]),
         ("fal-ai/flux/dev/redux", CHANGES, [DEV]),
         ("fal-ai/ideogram/v3/remix", CHANGES, [V4, V4_LORA]),
         ("ideogram/v4/tiling/lora", CHANGES, [V4_LORA]),

@@ -18,8 +18,7 @@ FLUX = FLUX_LORA.id
 @pytest.mark.parametrize("endpoint", catalog.ENDPOINTS, ids=lambda endpoint: endpoint.id)
 def test_every_endpoint_has_a_price_with_source_and_date_and_counts_its_operations(endpoint: catalog.Endpoint) -> None:
     given = dict(endpoint.examples[0])
-    if "images_data_url" in given:
-        given["images_data_url"] = "https://example.com/photos.zip"
+    given |= {name: value or "https://example.com/photos.zip" for name, value in given.items() if name.endswith("_url")}
     input, price = endpoint.parse(given), endpoint.price
     assert price.price > 0
     assert price.units(input) > 0

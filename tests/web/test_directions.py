@@ -144,7 +144,10 @@ DOORS = [
 @pytest.mark.parametrize(
     ("endpoint_id", "told"),
     [
-        ("fal-ai/flux-lora/inpainting", "generated from words alone. The nearest here is fal-ai/flux-lora."),
+        (
+            "fal-ai/flux-lora/inpainting",
+            "way that nothing here does. The nearest here are fal-ai/flux-lora and fal-ai/flux-lora/image",
+        ),
         (
             "fal-ai/flux-krea-trainer",
             "The nearest here are fal-ai/flux-lora-portrait-trainer and fal-ai/flux-lora-fast",

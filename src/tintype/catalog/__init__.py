@@ -12,6 +12,7 @@ from tintype.catalog.endpoint import (
     Kind as Kind,
 )
 from tintype.catalog.fields import INTERNAL_SCHEME as INTERNAL_SCHEME, File as File, Image as Image
+from tintype.catalog.flux_image_to_image import FLUX_IMAGE_TO_IMAGE
 from tintype.catalog.flux_lora import FLUX_DEV, FLUX_LORA
 from tintype.catalog.flux_lora_fast_training import FAST_TRAINING
 from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER
@@ -27,6 +28,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     FAST_TRAINING,
     FLUX_LORA,
     FLUX_DEV,
+    FLUX_IMAGE_TO_IMAGE,
     IDEOGRAM_TRAINER,
     IDEOGRAM,
     IDEOGRAM_LORA,

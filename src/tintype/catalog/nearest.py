@@ -18,7 +18,7 @@ _LONGEST = 200  # characters of an id that are looked at
 _MOST_NEAR = 2
 _ALIKE = 0.8  # how much of two words is the same where one is the other misspelt
 
-_TRAIN = "train"
+_TRAIN, _FROM_IMAGE = "train", "i2i"
 _ALIASES = {"trainer": _TRAIN, "training": _TRAIN, "finetune": _TRAIN, "finetuning": _TRAIN}
 _SAY_NOTHING = frozenset({"fal", "ai", "endpoint", "image", "model", "models", "to", "text"})
 _OTHER_MEDIA = frozenset(
@@ -31,7 +31,7 @@ _CHANGES_IMAGES = frozenset(
 )  # fmt: skip
 _OTHER_WEIGHTS = frozenset({"flex", "klein", "krea", "max", "pro", "schnell", "srpo", "ultra"})
 _DISTILLED = frozenset({"fast", "flash", "instant", "turbo"})  # where something is generated
-_CHANGES = "It changes images, and here they are generated from words alone."
+_CHANGES = "It changes images in a way that nothing here does."
 _OTHER_BASE = "Its base model is not one of this server's."
 
 
@@ -64,25 +64,27 @@ def nearest(name: str, endpoints: Sequence[Endpoint]) -> Nearest:
         return Nearest(reason="Only images are made here.")
     is_other = asked & _OTHER_WEIGHTS or (_TRAIN not in asked and asked & _DISTILLED)
     reason = _CHANGES if asked & _CHANGES_IMAGES else _OTHER_BASE if is_other else ""
-    held = [(len(known), one) for one in endpoints for known in _names(one) if f"/{known}/" in f"/{name}/"]
-    if held and not reason:
-        return Nearest((max(held, key=lambda pair: pair[0])[1],), is_meant=True)
+    held = [(len(known), known, one) for one in endpoints for known in _names(one) if f"/{known}/" in f"/{name}/"]
+    _, known, one = max(held, key=lambda found: found[0], default=(0, "", None))
+    if one is not None and not reason and _FROM_IMAGE not in asked - set(_words(known)):
+        return Nearest((one,), is_meant=True)
     if near := _of_that_base(asked, endpoints):
         versions = {word for word in asked if re.fullmatch(r"v?\d+[a-z]?", word)}
-        own = {word for one in near for known in _names(one) for word in _words(known)}
-        return Nearest(near, reason or (_OTHER_BASE if versions - own else ""))
+        own = {word for one in endpoints if _base_word(one) in asked for known in _names(one) for word in _words(known)}
+        return Nearest(
+            near, reason or (_CHANGES if _FROM_IMAGE in asked - own else _OTHER_BASE if versions - own else "")
+        )
     near = _of_any_base(name, asked, endpoints)
     return Nearest(near, reason or _OTHER_BASE) if near else Nearest()
 
 
 def _of_that_base(asked: set[str], endpoints: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
     """Those of the base that the words name which share most words; an equal number is told whole, up to a few."""
-    shared = {
-        one.id: max(len(asked & set(_words(known))) for known in _names(one))
-        for one in endpoints
-        if _base_word(one) in asked and _is_of_kind(one, asked)
-    }
-    best = [one for one in endpoints if one.id in shared and shared[one.id] == max(shared.values())]
+    found = [one for one in endpoints if _base_word(one) in asked and _is_of_kind(one, asked)]
+    if _FROM_IMAGE in asked:
+        found = [one for one in found if _takes_image(one)] or found
+    shared = {one.id: max(len(asked & set(_words(known))) for known in _names(one)) for one in found}
+    best = [one for one in found if shared[one.id] == max(shared.values())]
     return tuple(sorted(best, key=lambda one: len(_words(one.id)))[:_MOST_NEAR])
 
 
@@ -97,7 +99,13 @@ def _of_any_base(name: str, asked: set[str], endpoints: Sequence[Endpoint]) -> t
 
 
 def _is_of_kind(endpoint: Endpoint, asked: set[str]) -> bool:
-    return (endpoint.kind == "training") == (_TRAIN in asked)
+    if (endpoint.kind == "training") != (_TRAIN in asked):
+        return False
+    return not _takes_image(endpoint) or bool(asked & {_FROM_IMAGE, *_CHANGES_IMAGES})
+
+
+def _takes_image(endpoint: Endpoint) -> bool:
+    return endpoint.category == "image-to-image"
 
 
 def _base_word(endpoint: Endpoint) -> str:
@@ -109,7 +117,7 @@ def _names(endpoint: Endpoint) -> Iterator[str]:
 
 
 def _words(name: str) -> list[str]:
-    words = (_ALIASES.get(word, word) for word in re.findall(r"[a-z0-9]+", name.replace("image-to-image", "edit")))
+    words = (_ALIASES.get(word, word) for word in re.findall(r"[a-z0-9]+", name.replace("image-to-image", _FROM_IMAGE)))
     return [word for word in words if word not in _SAY_NOTHING]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tintype.inference.images import EachStep, ImageInference
 from tintype.models.flux.model import FluxFamily
@@ -17,13 +17,23 @@ _DRAFT_STEPS = 12
 
 @dataclass(frozen=True)
 class FluxImageRequest:
-    """What to generate. `width` and `height` are nominal pixels."""
+    """What to generate. `width` and `height` are nominal pixels.
+
+    It begins with `image`, if there is one, of which `strength` says how much is made anew.
+    """
 
     prompt: str
     width: int
     height: int
     steps: int = 28
     guidance: float = 3.5
+    image: Image.Image | None = None
+    strength: float = 1.0
+
+    @property
+    def steps_run(self) -> int:
+        """Counts the steps that are run, as the pipeline does; the rest would only restore the image."""
+        return self.steps - int(self.steps - self.steps * self.strength)
 
 
 class FluxInference(ImageInference):
@@ -37,17 +47,22 @@ class FluxInference(ImageInference):
         self, request: FluxImageRequest, seeds: Sequence[int], each_step: EachStep = lambda done, total: None
     ) -> list[Image.Image]:
         """Generates an image for each seed, at `family.true_size`."""
-        pipeline = self.family.pipeline()
-        features = self.family.encode_captions([request.prompt])
         width, height = self.family.true_size(request.width, request.height)
+        pipeline, begin = self.family.pipeline(), dict[str, Any]()
+        if request.image is not None:
+            pipeline = self.family.image_pipeline()
+            fitted = ImageOps.fit(request.image, (width, height), Image.Resampling.LANCZOS)
+            begin = {"image": fitted, "strength": request.strength}
+        features = self.family.encode_captions([request.prompt])
         images = []
         for number, seed in enumerate(seeds):
 
             def on_step(pipe: Any, step: int, time: Any, kept: dict[str, Any], before: int = number) -> dict[str, Any]:
-                each_step(before * request.steps + step + 1, len(seeds) * request.steps)
+                each_step(before * request.steps_run + step + 1, len(seeds) * request.steps_run)
                 return kept
 
             generated = pipeline(
+                **begin,
                 prompt_embeds=features.tokens,
                 pooled_prompt_embeds=features.pooled,
                 width=width,

@@ -202,15 +202,15 @@ class Family(ABC):
 
     def fresh_pipeline(self) -> Any:
         """Makes a new pipeline of diffusers around the resident parts: nothing is read from disk twice."""
-        return self._pipeline_of(**{**self.load_encoders().components, **self._networks()})
+        return self._pipeline_of(self.pipeline_class, **{**self.load_encoders().components, **self._networks()})
 
     def bare_pipeline(self) -> Any:
         """Makes a new pipeline around the transformer alone, which is enough to load a LoRA."""
-        return self._pipeline_of(transformer=self._resident_transformer())
+        return self._pipeline_of(self.pipeline_class, transformer=self._resident_transformer())
 
-    def _pipeline_of(self, **parts: Any) -> Any:
-        absent = dict.fromkeys(inspect.signature(self.pipeline_class).parameters)
-        pipeline = self.pipeline_class(**{**absent, **parts})
+    def _pipeline_of(self, kind: Any, **parts: Any) -> Any:
+        absent = dict.fromkeys(inspect.signature(kind).parameters)
+        pipeline = kind(**{**absent, **parts})
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 

@@ -36,13 +36,11 @@ _KEPT_SECONDS = 30 * 86400.0  # how long a file that came as a data URI is kept,
 
 
 class InputFiles:
-    """Settles the files of one input. `urls` are their URLs as queued, `kept` the new files; `forget` those when no
-    request came of it."""
+    """Settles the files of one input. `kept` are the new ones; `forget` those when no request came of it."""
 
     def __init__(self, call: Call, spools: Mapping[str, Spool]) -> None:
         self._call = call
         self._spools = spools
-        self.urls: list[str] = []
         self.kept: list[StoredFile] = []
 
     async def settle(self, input: BaseModel) -> None:
@@ -53,8 +51,7 @@ class InputFiles:
         for path, url in references:
             try:
                 with about_input(*path):
-                    self.urls.append(await self._settled(url.strip()))
-                replace_file(input, path, self.urls[-1])
+                    replace_file(input, path, await self._settled(url.strip()))
             except InputError as problem:
                 problems += problem.details
         if problems:

@@ -20,6 +20,7 @@ from tintype import catalog
 from tintype.catalog import Endpoint
 from tintype.catalog.fields import is_file
 from tintype.errors import Json
+from tintype.files.formats import content_type_of_name
 from tintype.web import openapi
 from tintype.web.operation import answers
 from tintype.web.responses import json_response
@@ -192,6 +193,7 @@ class _Given:
     value: Any
     file: str = ""
     variable: str = ""
+    content_type: str = ""
 
 
 def _given(endpoint: Endpoint, inputs: Mapping[str, Any]) -> Iterator[_Given]:
@@ -199,6 +201,8 @@ def _given(endpoint: Endpoint, inputs: Mapping[str, Any]) -> Iterator[_Given]:
         if value != "":
             yield _Given(name, value)
         elif is_file(endpoint.input.model_fields[name]):
-            yield _Given(name, value, f"{name.removesuffix('_url').removesuffix('_data')}.zip", name.upper())
+            what = name.removesuffix("_url")  # an archive is called the data of something
+            file = f"{what.removesuffix('_data')}.{'zip' if what.endswith('_data') else 'png'}"
+            yield _Given(name, value, file, name.upper(), content_type_of_name(file))
         else:
             yield _Given(name, value, variable=name.upper())

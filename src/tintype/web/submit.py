@@ -83,7 +83,8 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
         is_new = False
         try:
             await files.settle(input)
-            affinity = _resident(call, endpoint, files.urls, model, options)
+            loras = [lora.path for lora in getattr(input, "loras", ())]
+            affinity = _resident(call, endpoint, loras, model, options)
             new = NewRequest(
                 endpoint_id=endpoint.id,
                 kind=endpoint.kind,

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxImg2ImgPipeline, FluxPipeline, FluxTransformer2DModel
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
@@ -80,6 +80,12 @@ class FluxFamily(Family):
         self.guidance_scale = float(self.traits.get("guidance_scale", 3.5))
         self.steps = int(self.traits.get("steps", 28))  # in which a picture is generated
         self._scheduler: Any = None
+
+    def image_pipeline(self) -> Any:
+        """Makes diffusers' pipeline that begins with an image, around the resident parts but a scheduler of its own."""
+        parts = self.pipeline().components
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(parts["scheduler"].config)
+        return self._pipeline_of(FluxImg2ImgPipeline, **{**parts, "scheduler": scheduler})
 
     def _read_encoders(self) -> Any:
         folder = self.weights.folder
