@@ -64,7 +64,7 @@ def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offered]:
         server.client() as client,
     ):
         ids: dict[str, str] = {}
-        body: dict[str, str] = {"images_data_url": "data:;base64,UEsDBA==", "prompt": "a"}
+        body: dict[str, str] = {"images_data_url": "data:;base64,UEsDBA==", "image_url": "data:,a", "prompt": "a"}
         for endpoint in catalog.ENDPOINTS:  # one that makes a model comes before one that uses it
             sent = client.post(f"/queue/{endpoint.id}?fal_webhook=http://127.0.0.1:9/", json=body).json()
             ids |= dict.fromkeys((endpoint.id, *endpoint.aliases), sent["request_id"])

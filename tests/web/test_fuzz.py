@@ -64,7 +64,8 @@ def names_of(endpoint: catalog.Endpoint) -> list[str]:
 def bodies(endpoint: catalog.Endpoint) -> st.SearchStrategy[dict[str, Any]]:
     """Inputs that hold what is needed, and anything at all in other fields."""
     named = st.dictionaries(st.sampled_from(names_of(endpoint)) | ANY_TEXT, VALUES, max_size=4)
-    needed = {"prompt": "x"} if "prompt" in names_of(endpoint) else {"images_data_url": "data:;base64,UEsDBA=="}
+    possible = {"prompt": "x", "images_data_url": "data:;base64,UEsDBA==", "image_url": "data:,a"}
+    needed = {name: value for name, value in possible.items() if name in names_of(endpoint)}
     return named.map(lambda given: {**needed, **given})
 
 
