@@ -37,10 +37,14 @@ def test_a_strangers_name_commands_no_terminal(text: str, capsys: pytest.Capture
     say(text)
     show_json({text: text})
     assert is_harmless(capsys.readouterr().out)
+
+
+def test_nor_a_real_one() -> None:
     ours, theirs = pty.openpty()
-    code = f"from tintype.cli.listing import show_table; show_table(('name',), [({text!r},)])"
+    code = f"from tintype.cli.listing import show_table; show_table(('name',), [(text,) for text in {HOSTILE!r}])"
     subprocess.run([sys.executable, "-c", code], stdout=theirs, env=os.environ | {"NO_COLOR": "1"}, check=True)
     shown = os.read(ours, 10_000).decode()
     os.close(theirs)
     os.close(ours)
+    assert "all is well" in shown
     assert is_harmless(re.sub("\x1b\\[[0-9;]*m", "", shown.replace("\r\n", "\n")))

@@ -25,6 +25,7 @@ def test_the_address_printed_is_one_a_browser_can_open() -> None:
     assert _origin(load_settings(public_url="https://here/")) == "https://here"
 
 
+@pytest.mark.slow
 def test_a_second_serve_on_the_same_data_is_refused_before_it_says_anything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -34,6 +35,7 @@ def test_a_second_serve_on_the_same_data_is_refused_before_it_says_anything(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_taken_port_is_refused_with_a_way_out() -> None:
     with listen("127.0.0.1", 0) as taken, pytest.raises(SettingsError, match=r"--port \(0 picks a free one\)"):
         listen("127.0.0.1", taken.getsockname()[1])

@@ -59,6 +59,7 @@ def run(seeds: range, folder: Path) -> None:
             raise
 
 
+@pytest.mark.slow
 def test_every_member_is_accounted_for_and_nothing_damaged_is_trained(tmp_path: Path) -> None:
     run(range(OFTEN), tmp_path)
 

@@ -225,6 +225,7 @@ def examined(seeds: range) -> None:
     assert found["metadata"] > len(seeds) / 4
 
 
+@pytest.mark.slow
 def test_no_caption_reaches_another_picture() -> None:
     examined(range(60))
 

@@ -257,6 +257,7 @@ def test_too_few_usable_pictures_are_refused_after_it_was_said_which_are_not(tmp
     assert any("copy.png" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_what_is_in_a_file_decides_whether_it_is_a_picture_and_not_its_name(tmp_path: Path) -> None:
     forms = {
         "a.jpe": "JPEG", "b.jpg_large": "JPEG", "c.apng": "PNG", "e.jpg ": "JPEG", "photo.jpg (1)": "JPEG",

@@ -35,6 +35,7 @@ async def test_a_disk_database_survives_power_cuts_and_has_readers_beside_its_wr
     await store.close()
 
 
+@pytest.mark.slow
 async def test_opening_a_current_database_does_not_load_alembic(shared_url: str) -> None:
     await (await Store.open(shared_url)).close()
     code = (
@@ -48,6 +49,7 @@ async def test_opening_a_current_database_does_not_load_alembic(shared_url: str)
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 async def test_several_processes_may_open_an_empty_database_at_once(shared_url: str) -> None:
     openers = [
         await asyncio.create_subprocess_exec(sys.executable, str(ACTOR), "submit", shared_url, "1") for _ in range(3)
