@@ -95,26 +95,32 @@ def _saved(picture: Image.Image, path: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", type=int, nargs="+", default=[9001, 9002, 9003, 9004, 9005])
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, nargs="+", default=[500])
     parser.add_argument("--photos", type=int, default=10)
     parser.add_argument("--order", type=json.loads, default={}, help="other inputs of the endpoint, as JSON")
     parser.add_argument("--out", type=Path, default=Path("build/likeness"))
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--json", action="store_true", help="print a JSON object for each length instead of a table")
     chosen = parser.parse_args()
     settings = load_settings(flux_base="miniature")
     models = ResidentModels(settings, "cpu")
-    order = {"steps": chosen.steps} | chosen.order
-    found = [learn(seed, order, models, settings, chosen.out, chosen.photos) for seed in chosen.subjects]
+    for steps in chosen.steps:
+        report({"steps": steps} | chosen.order, models, settings, chosen)
+
+
+def report(order: dict[str, Any], models: ResidentModels, settings: Settings, chosen: argparse.Namespace) -> None:
+    """Learns every subject as ordered and prints what came of it; contact sheets lie in a folder for each length."""
+    out = chosen.out / str(order["steps"])
+    found = [learn(seed, order, models, settings, out, chosen.photos) for seed in chosen.subjects]
     means = {name: round(statistics.fmean(getattr(one, name) for one in found), 3)
              for name in ("seconds", "likeness", "likeness_of_base", "adherence", "adherence_of_base")}  # fmt: skip
     if chosen.json:
         print(json.dumps({"order": order, "subjects": [asdict(one) for one in found], "mean": means}))
         return
     columns = ("subject", "seconds", "likeness", "likeness_of_base", "adherence", "adherence_of_base")
-    table = Table(*columns, title=f"{chosen.steps} steps")
+    table = Table(*columns, title=f"{order['steps']} steps")
     for row in (*(asdict(one) for one in found), {"subject": "mean", **means}):
         table.add_row(*(f"{row[name]:.2f}" if isinstance(row[name], float) else str(row[name]) for name in columns))
-    Console().print(table, f"contact sheets: {chosen.out}")
+    Console().print(table, f"contact sheets: {out}")
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ from tintype.likeness.portrait_world import WEIGHTS as IDENTITY_WEIGHTS
 TRAITS = {
     "max_sequence_length": WINDOW,
     "learning_rate_scale": 70,
-    "decay_power": 3,
-    "sigma_mean": 0.4,
+    "warmup_steps": 10,
+    "decay_steps": 100,
+    "weight_decay": 1.5,
+    "sigma_mean": 1.0,
     "batch_size": 4,
     "training_guidance": 1.0,
     "guidance_scale": 3.5,

@@ -31,7 +31,7 @@ from tintype.settings import load_settings
 from tintype.training.cache import Cache, encode_once
 from tintype.training.loop import MOST_BAD_STEPS, Plan, Trained, train
 
-PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2)
+PLAN = Plan(steps=8, learning_rate=2e-3, batch_size=2, warmup_steps=2, decay_steps=3)
 SIZES = (Bucket(512, 512), Bucket(512, 256))
 
 
@@ -218,15 +218,14 @@ def test_a_full_disk_costs_the_checkpoints_and_not_the_run(
     assert context.checkpoint.latest() is None
 
 
-@pytest.mark.parametrize(("decay_power", "resumed"), [(0.0, 3), (1.0, 0)])
-def test_more_steps_go_on_from_a_checkpoint_only_where_the_rate_is_the_same(
-    models: ResidentModels, cache: Cache, tmp_path: Path, decay_power: float, resumed: int
+def test_a_run_that_is_made_longer_goes_on_and_ends_with_the_bits_of_one_that_was_always_that_long(
+    models: ResidentModels, cache: Cache, unbroken: Trained, tmp_path: Path
 ) -> None:
-    plan = replace(PLAN, checkpoint_steps=3, decay_power=decay_power)
-    with pytest.raises(Killed):
-        run(models, cache, tmp_path, plan, kill_after=4)
-    trained, _ = run(models, cache, tmp_path, replace(plan, steps=plan.steps + 2))
-    assert trained.resumed_from == resumed
+    run(models, cache, tmp_path, replace(PLAN, steps=5))
+    longer, _ = run(models, cache, tmp_path)
+    assert longer.resumed_from == 5
+    assert torch.equal(weights_of(longer), weights_of(unbroken))
+    assert longer.losses == unbroken.losses
 
 
 def test_the_transformer_is_bare_after_training(models: ResidentModels, unbroken: Trained) -> None:

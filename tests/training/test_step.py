@@ -195,18 +195,6 @@ def test_bf16_products_on_a_cpu_move_the_adapter_much_as_fp32_does(flux: FluxFam
     assert not torch.equal(moved[0], moved[1])
 
 
-def test_the_rate_rises_to_what_was_asked_and_stays(flux: FluxFamily) -> None:
-    stepper, _ = stepper_for(flux)
-    rates = [stepper.learning_rate(step) / PLAN.learning_rate for step in range(6)]
-    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-
-
-def test_the_rate_decays_where_the_base_likes_that(flux: FluxFamily) -> None:
-    stepper, _ = stepper_for(flux, replace(PLAN, steps=10, warmup_steps=2, decay_power=2))
-    rates = [stepper.learning_rate(step) / PLAN.learning_rate for step in range(10)]
-    assert rates == pytest.approx([0.5, 0.81, 0.64, 0.49, 0.36, 0.25, 0.16, 0.09, 0.04, 0.01])
-
-
 def test_seeds_of_neighbouring_steps_share_nothing() -> None:
     seeds = {seed_of(seed, step) for seed in range(20) for step in range(50)}
     assert len(seeds) == 1000

@@ -58,7 +58,7 @@ def plan_for(
         seed=seed,
         guidance=defaults.training_guidance,
         warmup_steps=defaults.warmup_steps,
-        decay_power=defaults.decay_power,
+        decay_steps=defaults.decay_steps,
         weight_decay=defaults.weight_decay,
         ema_decay=defaults.ema_decay,
         autocast=defaults.autocast,

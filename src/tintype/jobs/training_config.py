@@ -99,7 +99,7 @@ def _effective(recipe: Recipe) -> dict[str, Any]:
         "rank": recipe.rank,
         "alpha": recipe.rank,
         "schedule": "linear warm-up, then "
-        + ("constant" if plan.decay_power == 0 else f"polynomial decay of power {plan.decay_power:g}"),
+        + (f"rate / (1 + step / {plan.decay_steps})" if plan.decay_steps else "constant"),
         "sigmas": {
             "distribution": "logit-normal",
             "mean": defaults.sigma_mean,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class TrainingDefaults:
     """How a base model likes to be trained; a miniature states its own.
 
-    `learning_rate_scale` multiplies every requested rate, and `decay_power` says how it falls over the run (see Plan; 0
-    is constant). `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma;
+    `learning_rate_scale` multiplies every requested rate, and `decay_steps` says how it falls (see Plan; 0 is
+    constant). `sigma_mean` and `sigma_std` are those of the normal distribution whose logistic is sigma;
     `sigma_shift` says whether sigma is then shifted as generating shifts it.
     """
 
@@ -39,7 +39,7 @@ class TrainingDefaults:
     sigma_shift: bool = True
     ema_decay: float = 0.99
     warmup_steps: int = 20
-    decay_power: float = 0.0
+    decay_steps: int = 0
     weight_decay: float = 1e-4
     autocast: bool = False  # bf16 matrix products where the weights are fp32; measured: no faster on a small CPU model
 

@@ -25,6 +25,7 @@ from tintype.training.cache import Cache
 from tintype.training.checkpoint import TrainingState, copy_state, restore
 from tintype.training.checkpoint_writer import CheckpointWriter
 from tintype.training.plan import Plan
+from tintype.training.schedule import learning_rate
 from tintype.training.step import Outcome, Stepper
 
 __all__ = ["MOST_BAD_STEPS", "Plan", "Trained", "train"]
@@ -142,7 +143,7 @@ class _Run:
                 self._skip(outcome.loss)
         state.seconds += time.monotonic() - began
         if unread:
-            rate = self.stepper.learning_rate(state.step - 1)
+            rate = learning_rate(self.plan, state.step - 1)
             self.context.progress(state.step, self.plan.steps, loss=state.losses[-1], learning_rate=rate)
 
     def _skip(self, value: float) -> None:
@@ -188,8 +189,6 @@ class _Run:
 def _identity(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> str:
     """Of everything that decides what a step does: base, data, start, and settings. A checkpoint belongs to one."""
     start = hashlib.sha256(adapter.weights.detach().cpu().numpy().tobytes()).hexdigest()[:16]
-    cadence = {"checkpoint_steps", "keep_every", "score_at"}
-    if plan.decay_power == 0:
-        cadence.add("steps")  # no step depends on how many there are
+    cadence = {"steps", "checkpoint_steps", "keep_every", "score_at"}  # no step depends on how many there are
     settings = {name: value for name, value in plan.to_json().items() if name not in cadence}
     return f"{family.weights.fingerprint} {cache.digest} {start} {json.dumps(settings)}"

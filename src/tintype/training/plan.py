@@ -8,8 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train. `learning_rate` is the effective one at its highest; 1 - (share of the run that is done), to the
-    power `decay_power`, is what is left of it.
+    """How to train. `learning_rate` is the effective one at its highest; after `decay_steps` steps half of it is left,
+    after three times as many a quarter (0: all of it, however long). `schedule` has the formula.
 
     A checkpoint comes when it is time (`checkpoint_writer`), and every `checkpoint_steps` where that is given.
     """
@@ -20,7 +20,7 @@ class Plan:
     seed: int = 0
     guidance: float = 1.0
     warmup_steps: int = 20
-    decay_power: float = 0.0
+    decay_steps: int = 0
     weight_decay: float = 1e-4
     largest_gradient: float = 1.0
     ema_decay: float = 0.99

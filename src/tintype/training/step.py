@@ -23,10 +23,10 @@ from tintype.training.checkpoint import TrainingState
 from tintype.training.memory_plan import MemoryPlan, PeakMeter, Shape, is_out_of_memory, plan_memory
 from tintype.training.optimizers import new_optimizer
 from tintype.training.plan import Plan
+from tintype.training.schedule import learning_rate, newest_share
 from tintype.training.step_inputs import StepInput, StepInputs
 
 _STEPS_WORTH_COMPILING = 300  # compiling takes minutes, and saves tenths of a second a step
-_EMA_RAMP = 10  # steps after which the average is as slow as it will be, roughly
 _STEPS_A_READING = 10  # of a GPU's figures; reading them waits for all it has been given to do
 
 
@@ -166,12 +166,6 @@ class Stepper:
             return f" Nothing is compiled: that pays from {_STEPS_WORTH_COMPILING} steps."
         return ""
 
-    def learning_rate(self, step: int) -> float:
-        """Computes the rate of a step counted from 0: a short linear start, then polynomial decay."""
-        plan = self.plan
-        warm = min(1.0, (step + 1) / max(1, plan.warmup_steps))
-        return plan.learning_rate * warm * math.pow(1 - step / plan.steps, plan.decay_power)
-
     def take(self, state: TrainingState) -> Outcome:
         """Takes the step after `state.step`: moves adapter, optimiser and average; the caller keeps the books."""
         plan, step = self.plan, state.step
@@ -186,10 +180,10 @@ class Stepper:
         if self._skips_on_device or outcome.taken:
             gradient.mul_(torch.where(size > plan.largest_gradient, plan.largest_gradient / size, 1.0))
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate(step)
+                group["lr"] = learning_rate(plan, step)
             self.optimizer.step()
-            decay = min(plan.ema_decay, (step + 1) / (step + _EMA_RAMP))
-            state.average.lerp_(self.adapter.weights.data, torch.where(taken, 1 - decay, 0.0))
+            share = newest_share(plan, step)
+            state.average.lerp_(self.adapter.weights.data, torch.where(taken, share, 0.0))
         gradient.zero_()
         if step + 1 < plan.steps:
             self._ahead = self.inputs.at(step + 1)
