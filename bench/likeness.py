@@ -3,7 +3,8 @@
 Trains on ten photos of each subject without captions, through the endpoint's own job, then draws three prompts with
 two seeds each, with and without the LoRA, and asks the judge.
 
-    python bench/likeness.py --subjects 9001 9002 9003 9004 9005 --out likeness/
+    python bench/likeness.py --subjects 9001 9002 9003 9004 9005 --steps 100 2500 --out likeness/
+    python bench/likeness.py --defaults '{"weight_decay": 1e-4, "sigma_mean": 0.4}'
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,6 +34,7 @@ from tintype.catalog.flux_lora_portrait_trainer import PORTRAIT_TRAINER, Portrai
 from tintype.jobs import generate_flux, train_portrait
 from tintype.jobs.local import LocalContext
 from tintype.jobs.resident_models import ResidentModels
+from tintype.models.flux.model import FluxFamily
 from tintype.settings import Settings, load_settings
 
 
@@ -98,11 +100,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[500])
     parser.add_argument("--photos", type=int, default=10)
     parser.add_argument("--order", type=json.loads, default={}, help="other inputs of the endpoint, as JSON")
+    parser.add_argument("--defaults", type=json.loads, default={}, help="other training defaults of the base, as JSON")
     parser.add_argument("--out", type=Path, default=Path("build/likeness"))
     parser.add_argument("--json", action="store_true", help="print a JSON object for each length instead of a table")
     chosen = parser.parse_args()
     settings = load_settings(flux_base="miniature")
     models = ResidentModels(settings, "cpu")
+    flux = models.family(FluxFamily)
+    flux.training_defaults = replace(flux.training_defaults, **chosen.defaults)
     for steps in chosen.steps:
         report({"steps": steps} | chosen.order, models, settings, chosen)
 
