@@ -6,18 +6,20 @@ resumes where it was interrupted.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from huggingface_hub import constants
 from rich.console import Console
 from rich.markup import escape
 
 from tintype.cli.listing import show_table
-from tintype.errors import Forbidden, WeightsMissing
+from tintype.devices import gpu_bytes
+from tintype.errors import Forbidden, SettingsError, WeightsMissing
 from tintype.files.disk import check_room
-from tintype.models.registry import FamilySpec, family_spec, family_specs
+from tintype.models.contents import INDEX, another, check_pipeline, is_named, model_named
+from tintype.models.registry import IN_FOLDERS, Download, FamilySpec, family_spec, family_specs
 from tintype.models.weights import cached_snapshot, summary
 from tintype.settings import BASE_MODELS, GIB, load_settings
 
@@ -26,8 +28,7 @@ app = typer.Typer(
     epilog="Example: [bold]tintype weights pull flux[/]",
 )  # fmt: skip
 
-# Which files of a base model's repository are needed; what it needs besides is fetched whole.
-_NEEDED = ["*.json", "*.txt", "*.model", "*.jinja", "*/*.safetensors", "LICENSE*"]
+_CONFIGURATION = (INDEX, "transformer/config.json", "vae/config.json")  # tells the model, in kilobytes
 
 
 @app.command("list", epilog="Example: [bold]tintype weights list[/]")
@@ -40,47 +41,78 @@ def list_weights() -> None:
     show_table(("model", "repository", "weights here", "in use"), rows)
 
 
-@app.command(epilog="Example: [bold]HF_TOKEN=hf_… tintype weights pull flux[/]")
+@app.command(
+    epilog="Example: [bold]HF_TOKEN=hf_… tintype weights pull flux[/], [bold]tintype weights pull flux --form fp8[/], "
+    "or [bold]tintype weights pull flux --repository black-forest-labs/FLUX.1-Krea-dev[/]"
+)
 def pull(
     name: Annotated[str, typer.Argument(help=f"Which model: {', '.join(BASE_MODELS)}.")],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            help="bf16, nf4; of FLUX also fp8, gguf, gguf-q8, or parts: all but the transformer, for a file that you "
+            "have. Default: what the GPU fits.",
+            show_default=False,
+        ),
+    ] = None,
     repository: Annotated[
         str | None, typer.Option(help="Another repository of it on the hub, in diffusers' layout.", show_default=False)
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Accept the licence without being asked.")] = False,
 ) -> None:
     """Fetch a base model's weights (gated: needs a token of someone who accepted the licence)."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    spec = family_spec(name)
-    if repository:
-        spec = replace(spec, repository=repository)
-    console = Console()
-    console.print(f"[bold]{spec.repository}[/]\n{escape(spec.licence)}")
+    spec, console = family_spec(name), Console()
+    form = form or ("bf16" if repository else _fitting(spec))
+    downloads = _downloads(spec, form, repository)
+    console.print(f"[bold]{', '.join(one.repository for one in downloads)}[/] ({form})\n{escape(spec.licence)}")
     console.print("Accept the terms on the model's own page first; set HF_TOKEN to a token of that account.\n")
     if not yes:
         typer.confirm("I have read the licence and accept it", abort=True)
-    size = sum(file.file_size or 0 for source in _sources(spec) for file in _planned(spec, source))
-    check_room(Path(HF_HUB_CACHE), size)
+    if repository:
+        check_pipeline(spec, Path(_fetch(Download(repository, _CONFIGURATION))), repository)
+    size = sum(file.file_size or 0 for one in downloads for file in _fetch(one, dry_run=True) if file.will_download)
+    check_room(Path(constants.HF_HUB_CACHE), size)
     console.print(f"{size / GIB:.1f} GiB to fetch. An interrupted download goes on later.")
-    path, *_ = (escape(str(_download(spec, source))) for source in _sources(spec))
-    console.print(f"[green]done[/]: {path}\n`tintype serve` uses it when {spec.setting} is 'auto' and a GPU fits it.")
+    path, *_ = (Path(_fetch(one)) for one in downloads)
+    console.print(f"[green]done[/]: {escape(str(path))}\n{escape(_what_to_set(spec, form, downloads[0], path))}")
 
 
-def _sources(spec: FamilySpec) -> tuple[str, ...]:
-    return (spec.repository, *spec.further_repositories)
+def _fitting(spec: FamilySpec) -> str:
+    """The form for the GPU that is here; bf16 where there is none: the weights may be for another machine."""
+    memory = gpu_bytes(load_settings().device)
+    return spec.small_form if spec.small_form and memory and memory < spec.gpu_bytes else "bf16"
 
 
-def _planned(spec: FamilySpec, source: str) -> list[Any]:
-    """Lists the files that are still to be fetched."""
-    return [file for file in _download(spec, source, dry_run=True) if file.will_download]
+def _downloads(spec: FamilySpec, form: str, repository: str | None) -> tuple[Download, ...]:
+    if repository and (model := model_named(repository)) and not is_named(spec, model):
+        raise another(spec, repository, model)
+    further = (Download(other) for other in spec.further_repositories)
+    forms = {"bf16": (Download(spec.repository, IN_FOLDERS), *further), **spec.forms}
+    if form not in forms:
+        raise SettingsError(f"{spec.title} has no form {form}.", remedy=f"Its forms are: {', '.join(forms)}.")
+    return (Download(repository, IN_FOLDERS), *forms["bf16"][1:]) if repository else forms[form]
 
 
-def _download(spec: FamilySpec, source: str, *, dry_run: bool = False) -> Any:
+def _what_to_set(spec: FamilySpec, form: str, first: Download, folder: Path) -> str:
+    if form == "parts":
+        return f"Set {spec.setting} to a file that holds the transformer."
+    file = next((folder / name for name in first.patterns if (folder / name).is_file()), None)
+    if first.repository == spec.repository:
+        return f"`tintype serve` uses it when {spec.setting} is 'auto' and a GPU fits it."
+    return f"`tintype serve` uses it when {spec.setting} is {file or first.repository}."
+
+
+def _fetch(download: Download, *, dry_run: bool = False) -> Any:
     from huggingface_hub import snapshot_download
 
-    patterns = _NEEDED if source == spec.repository else None
-    with _explained(source):
-        return snapshot_download(source, allow_patterns=patterns, dry_run=dry_run)
+    with _explained(download.repository):
+        return snapshot_download(
+            download.repository,
+            cache_dir=constants.HF_HUB_CACHE,
+            allow_patterns=list(download.patterns) or None,
+            ignore_patterns=list(download.ignored) or None,
+            dry_run=dry_run,
+        )
 
 
 class _explained:
@@ -93,17 +125,22 @@ class _explained:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: object) -> None:
-        from httpx import TransportError
-        from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+        from httpx2 import TransportError  # what the hub's library speaks through
+        from huggingface_hub.errors import DryRunError, GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
 
-        page = f"the page of {self.repository}"
-        if isinstance(problem, GatedRepoError):
+        causes, cause = [], problem  # a dry run tells only that it failed
+        while cause is not None:
+            causes.append(cause)
+            cause = cause.__cause__ or cause.__context__
+        if any(isinstance(cause, GatedRepoError) for cause in causes):
             raise Forbidden(
                 f"{self.repository} is gated and this token may not read it.",
-                remedy=f"Accept the licence on {page} and set HF_TOKEN to a token of the same account.",
+                remedy=f"Accept the licence on https://huggingface.co/{self.repository} and set HF_TOKEN to a token of "
+                "the same account.",
             ) from problem
-        if isinstance(problem, HfHubHTTPError | LocalEntryNotFoundError | TransportError):
+        if isinstance(problem, HfHubHTTPError | LocalEntryNotFoundError | TransportError | DryRunError):
+            first = (str(causes[-1]).splitlines() or [type(causes[-1]).__name__])[0]
             raise WeightsMissing(
-                f"{self.repository} could not be reached: {str(problem).splitlines()[0]}",
+                f"{self.repository} could not be reached: {first}",
                 remedy="Check the network and HF_TOKEN, then run the same command again: it resumes.",
             ) from problem

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tintype.models.family import Family
 
 
+#: What is needed of a repository in diffusers' layout: not the original code's files beside the folders.
+IN_FOLDERS = ("*.json", "*.txt", "*.model", "*.jinja", "*/*.safetensors", "LICENSE*")
+
+
 @dataclass(frozen=True)
 class TrainingDefaults:
     """How a base model likes to be trained; a miniature states its own.
@@ -77,6 +81,15 @@ class PartFile:
 
 
 @dataclass(frozen=True)
+class Download:
+    """Files of a repository on the hub; without patterns all of it."""
+
+    repository: str
+    patterns: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class FamilySpec:
     """What a base model declares about itself. `implementation` is the `module:Class` of its `Family`."""
 
@@ -103,6 +116,8 @@ class FamilySpec:
     tokenizers: Mapping[str, str] = field(default_factory=dict)  # by part, the repository that has it alone
     file_repositories: tuple[str, ...] = ()
     further_repositories: tuple[str, ...] = ()  # fetched along with it
+    forms: Mapping[str, tuple[Download, ...]] = field(default_factory=dict)  # to fetch beside bf16; the base's first
+    small_form: str = ""  # the one for GPUs with less than gpu_bytes
     training_defaults: TrainingDefaults = field(default_factory=TrainingDefaults)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tintype.models.flux.lora_keys import FLUX_KEYS
-from tintype.models.registry import Edition, FamilySpec, PartFile
+from tintype.models.registry import IN_FOLDERS, Download, Edition, FamilySpec, PartFile
 from tintype.settings import GIB
 
 _NON_COMMERCIAL = (
@@ -44,12 +44,20 @@ EDITIONS = (
     ),
 )
 
+_BASE = "black-forest-labs/FLUX.1-dev"
+_PARTS = Download(_BASE, IN_FOLDERS, ignored=("transformer/*",))
+_TOKENIZERS = {"tokenizer": "openai/clip-vit-large-patch14", "tokenizer_2": "google/t5-v1_1-xxl"}
+_ALONE = tuple(
+    Download(repository, ("tokenizer*", "vocab.json", "merges.txt", "spiece.model", "special_tokens_map.json"))
+    for repository in _TOKENIZERS.values()
+)
+
 FAMILY = FamilySpec(
     name="flux",
     short_title="FLUX",
     title="FLUX.1 [dev]",
     licence=f"{_NON_COMMERCIAL} https://huggingface.co/black-forest-labs/FLUX.1-dev",
-    repository="black-forest-labs/FLUX.1-dev",
+    repository=_BASE,
     parts=("transformer", "vae", "text_encoder", "text_encoder_2"),
     # bf16 transformer (24 GB), activations of a 1024 px step without recomputation, encoders one after another.
     gpu_bytes=70 * GIB,
@@ -82,6 +90,14 @@ FAMILY = FamilySpec(
             ("text_encoders", "clip"),
         ),
     },
-    tokenizers={"tokenizer": "openai/clip-vit-large-patch14", "tokenizer_2": "google/t5-v1_1-xxl"},
+    tokenizers=_TOKENIZERS,
     file_repositories=("comfyanonymous/flux_text_encoders",),
+    forms={
+        "nf4": (Download("diffusers/FLUX.1-dev-bnb-4bit", IN_FOLDERS),),
+        "fp8": (Download("Comfy-Org/flux1-dev", ("flux1-dev-fp8.safetensors",)), *_ALONE),
+        "gguf": (Download("city96/FLUX.1-dev-gguf", ("flux1-dev-Q4_K_S.gguf",)), _PARTS),
+        "gguf-q8": (Download("city96/FLUX.1-dev-gguf", ("flux1-dev-Q8_0.gguf",)), _PARTS),
+        "parts": (_PARTS,),
+    },
+    small_form="nf4",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
-from tintype.models.registry import FamilySpec, TrainingDefaults
+from tintype.models.registry import IN_FOLDERS, Download, FamilySpec, TrainingDefaults
 from tintype.settings import GIB
 
 #: Turns Ideogram 4's text encoder, which is Qwen3-VL 8B, into the language model that can write prompts.
@@ -29,5 +29,7 @@ FAMILY = FamilySpec(
     readable="Use a folder in diffusers' layout with bf16 weights, with bitsandbytes nf4 (on a GPU), or with fp8 e4m3 "
     "weights and their scales.",
     further_repositories=(PROMPT_HEAD_REPOSITORY,),
+    forms={"nf4": (Download("ideogram-ai/ideogram-4-nf4-diffusers", IN_FOLDERS), Download(PROMPT_HEAD_REPOSITORY))},
+    small_form="nf4",
     training_defaults=TrainingDefaults(sigma_std=1.5),
 )
