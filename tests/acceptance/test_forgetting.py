@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import sqlite3
 import time
 import uuid
 import zipfile
@@ -31,6 +33,18 @@ def holding(folder: Path, pieces: dict[str, bytes]) -> set[tuple[str, str]]:
             data = path.read_bytes()
             found |= {(path.name, name) for name, piece in pieces.items() if piece in data or name in path.name}
     return found
+
+
+def files_of(folder: Path, request_id: str) -> list[Path]:
+    """The files below a folder of a request, or that are named after one."""
+    return [path for path in folder.rglob("*") if path.is_file() and request_id in str(path.relative_to(folder))]
+
+
+def rows(folder: Path, word: str) -> list[str]:
+    """The tables that have rows with a word in them, in whatever column."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder / 'tintype.db'}?mode=ro", uri=True)) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return [name for name in tables if any(word in str(row) for row in database.execute(f'SELECT * FROM "{name}"'))]
 
 
 def forget(http: httpx.Client, request_id: str) -> list[dict[str, Any]]:
@@ -63,10 +77,20 @@ def test_nothing_is_left_of_a_training_and_of_what_was_drawn_with_it(server: Ser
             time.sleep(0.05)
         weights = http.get(lora).content
         pieces |= {"LoRA": middle(weights), "picture": middle(http.get(picture).content)}
-        assert {name for _, name in holding(server.data_dir, pieces)} >= {"archive", "word", "LoRA", "picture"}
+        left = {path.relative_to(server.data_dir): path.read_bytes() for path in files_of(server.data_dir, stopped)}
+        kinds = {part for path in left for part in path.parts}
+        assert {"encoded", "checkpoints"} <= kinds, "what the cancelled training encoded, and its checkpoints"
+        work = {str(path): middle(data) for path, data in left.items() if len(data) > 100 * PIECE}
+        pieces |= work
+        held = {name for _, name in holding(server.data_dir, pieces)}
+        assert held >= {"archive", "word", "LoRA", "picture", *work}
+        assert rows(server.data_dir, word)
 
         receipts = [forget(http, request_id) for request_id in (drawing["request_id"], stopped, training["request_id"])]
         assert holding(server.data_dir, pieces) == set()
+        for request_id in (drawing["request_id"], stopped, training["request_id"]):
+            assert files_of(server.data_dir, request_id) == []
+        assert rows(server.data_dir, word) == []
     hashes = {thing["sha256"] for receipt in receipts for thing in receipt}
     assert hashlib.sha256(weights).hexdigest() in hashes
     assert hashlib.sha256(archive.read_bytes()).hexdigest() in hashes

@@ -56,6 +56,8 @@ def process(tmp_path: Path) -> Iterator[Process]:
 
 def test_it_answers_from_the_inherited_socket_and_stays_small_without_torch(process: Process) -> None:
     assert process.get("/health").json() == {"status": "ok"}
+    for path in ("/openapi.json", "/models/fal-ai/flux-lora/llms.txt", "/v1/models?expand=openapi-3.0", "/ready"):
+        assert process.get(path).content
     memory = psutil.Process(process.process.pid)
     assert memory.memory_info().rss < 150 * 1024 * 1024
     assert not [entry.path for entry in memory.memory_maps() if "torch" in entry.path]
