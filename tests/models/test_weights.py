@@ -93,9 +93,11 @@ def test_an_interrupted_download_does_not_count(hub: Path, missing: str) -> None
 def test_what_is_not_here_is_an_error_with_a_remedy(hub: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match="weights pull"):
         resolve(load_settings(flux_base="someone/something"))
-    for nowhere in (str(tmp_path / "nothing"), "./nothing", str(tmp_path)):
-        with pytest.raises(WeightsMissing, match=r"model_index\.json"):
+    for nowhere in (str(tmp_path / "nothing"), "./nothing", "models/flux1-dev.safetensors"):
+        with pytest.raises(WeightsMissing, match="There is no file or folder"):
             resolve(load_settings(flux_base=nowhere))
+    with pytest.raises(WeightsMissing, match=r"model_index\.json"):
+        resolve(load_settings(flux_base=str(tmp_path)))
 
 
 def test_a_folder_is_taken_as_it_is(hub: Path) -> None:
@@ -242,5 +244,10 @@ def test_editions_and_fine_tunes_are_named_in_what_is_trained_on_them(
     assert chosen.own_traits == ({} if version != "flux1-schnell" else flux.EDITIONS[0].traits)
 
 
-def test_a_folder_is_named_without_the_way_there(hub: Path) -> None:
-    assert resolve(load_settings(flux_base=str(snapshot(hub)))).name == "abc"
+def test_a_folder_is_named_without_the_way_there(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = snapshot(hub)
+    monkeypatch.chdir(folder.parent.parent)
+    for named in (str(folder), "snapshots/abc"):
+        chosen = resolve(load_settings(flux_base=named))
+        assert (chosen.name, chosen.source, chosen.facts) == ("abc", str(folder), {})
+        assert "huggingface.co/snapshots" not in chosen.licence

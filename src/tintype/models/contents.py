@@ -28,6 +28,7 @@ _PACKED = {
     (".qweight", ".wscales"): "is an SVDQuant file (Nunchaku)",
     (".absmax", ".quant_map"): "is in bitsandbytes nf4 in one file",
     (".weight_scale_2",): "is in nvfp4",
+    (".lora_A.weight", ".lora_down.weight"): "is a LoRA and no base model",
 }
 
 

@@ -61,7 +61,7 @@ def read_network(
     else:
         found = dict(diffusers_tensors(part, spec, dtype, device))
         with torch.device("meta"):
-            network = kind.from_config(_configuration(part, found, configure))
+            network = kind.from_config(_configuration(part, spec, found, configure))
         _check_same(part, spec.title, network.state_dict(), found, spec.readable)
         network.load_state_dict(found, assign=True)
     return network.eval().requires_grad_(False)
@@ -70,19 +70,25 @@ def read_network(
 def configuration_of(part: Part, spec: FamilySpec, configure: Configure) -> dict[str, Any]:
     """Says how a network is built, its tensors unread."""
     if part.path.is_dir():
-        return _configuration(part, {}, configure)
+        return _configuration(part, spec, {}, configure)
     shapes = ((key, torch.empty(entry.shape, device="meta")) for key, entry in read_entries(part.path).items())
     named = (
         (_plain_name(key.removeprefix(part.prefix)), tensor) for key, tensor in shapes if key.startswith(part.prefix)
     )
     own = ((name, tensor) for name, tensor in named if not _is_stray(name))
-    return configure(dict(_renamed(own, spec.lora_keys)))
+    return _configuration(part, spec, dict(_renamed(own, spec.lora_keys)), configure)
 
 
-def _configuration(part: Part, found: Tensors, configure: Configure | None) -> dict[str, Any]:
+def _configuration(part: Part, spec: FamilySpec, found: Tensors, configure: Configure | None) -> dict[str, Any]:
     config = read_json(part.path / "config.json")
     config.pop("quantization_config", None)
-    return config or (configure(found) if configure else {})
+    try:
+        return config or (configure(found) if configure else {})
+    except KeyError as absent:
+        raise WeightsMissing(
+            f"The tensors in {part.path.name} are not those of {spec.title}: lack: {absent.args[0]}.",
+            remedy=spec.readable,
+        ) from None
 
 
 def _plain(part: Part, keys: LoraKeys) -> bool:

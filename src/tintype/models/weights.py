@@ -153,16 +153,19 @@ def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
 
 def _named_path(spec: FamilySpec, folder: Path, asked: str) -> BaseWeights:
     if folder.is_file():
-        return _named_file(spec, folder.resolve(), asked)
+        return _named_file(spec, folder.resolve())
+    if not folder.exists():
+        raise WeightsMissing(f"There is no file or folder {asked}.", remedy=what_does(spec))
     if not (folder / INDEX).is_file():
         files = sorted(path.name for path in folder.glob("*") if path.suffix in _FILES)
         hint = f"Name the file itself: {folder / files[0]}." if files and spec.layout else what_does(spec)
         raise WeightsMissing(f"{asked} is no folder of a diffusers pipeline ({INDEX} is missing).", remedy=hint)
     check_pipeline(spec, folder, folder.name)
-    return BaseWeights(spec.name, folder.resolve(), asked, f"{spec.setting} names this folder", _traits(folder))
+    place = folder.resolve()
+    return BaseWeights(spec.name, place, str(place), f"{spec.setting} names this folder", _traits(folder))
 
 
-def _named_file(spec: FamilySpec, path: Path, asked: str) -> BaseWeights:
+def _named_file(spec: FamilySpec, path: Path) -> BaseWeights:
     if path.suffix not in _FILES:
         raise WeightsMissing(f"{path.name} is no safetensors or GGUF file.", remedy=what_does(spec))
     check_file(spec, path, read_entries(path))
@@ -176,7 +179,7 @@ def _named_file(spec: FamilySpec, path: Path, asked: str) -> BaseWeights:
             remedy=f"`tintype weights pull {spec.name} --form parts` fetches all but the transformer; or put them "
             "beside the file or where ComfyUI keeps them.",
         )
-    return BaseWeights(spec.name, spec.layout, asked, f"{spec.setting} names this file", parts=parts)
+    return BaseWeights(spec.name, spec.layout, str(path), f"{spec.setting} names this file", parts=parts)
 
 
 def _named_repository(spec: FamilySpec, asked: str) -> BaseWeights:
@@ -215,7 +218,7 @@ def _absent(spec: FamilySpec, folder: Path, part: str) -> list[str]:
 
 
 def _is_hub_id(source: str) -> bool:
-    return source.count("/") == 1 and not source.startswith((".", "/", "~"))
+    return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith(_FILES)
 
 
 def summary(settings: Settings, family: str) -> str:

@@ -20,7 +20,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from tintype.errors import WeightsMissing
 from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.jobs.resident_models import ResidentModels
+from tintype.lora.adapter import Adapter
 from tintype.models import flux
+from tintype.models.family import Forward, Latents
 from tintype.models.flux.model import FluxFamily, configuration
 from tintype.models.layouts import _renamed
 from tintype.models.weights import resolve
@@ -222,6 +224,16 @@ def test_a_file_of_the_transformer_alone_is_the_same_network(
     assert family.weights.name == "flux1-dev.safetensors"
 
 
+@pytest.mark.parametrize("absent", ["img_in.weight", "single_blocks.1.linear2.weight"])
+def test_a_file_that_lacks_a_tensor_says_which(pipeline: FluxPipeline, models: Path, absent: str) -> None:
+    path = models / "unet" / "flux1-dev.safetensors"
+    tensors = parts_of(pipeline, "transformer")
+    del tensors[absent]
+    save_file(tensors, path)
+    with pytest.raises(WeightsMissing, match=r"lack: (x_embedder|single_transformer_blocks\.1\.proj_out)\.weight"):
+        loaded(path).load_transformer()
+
+
 def test_parts_are_found_where_comfyui_keeps_them(pipeline: FluxPipeline, models: Path) -> None:
     path = models / "unet" / "flux1-dev.safetensors"
     save_file(parts_of(pipeline, "transformer"), path)
@@ -246,8 +258,7 @@ def test_a_checkpoint_with_everything_in_it_generates(pipeline: FluxPipeline, mo
     assert image.size == (64, 64)
 
 
-def test_a_gguf_file_generates_from_its_packed_matrices(pipeline: FluxPipeline, models: Path) -> None:
-    path = models / "unet" / "flux1-dev-Q8_0.gguf"
+def write_gguf(pipeline: FluxPipeline, path: Path) -> None:
     writer = gguf.GGUFWriter(path, "flux")
     for name, tensor in parts_of(pipeline, "transformer").items():
         if tensor.ndim == 2:
@@ -259,6 +270,11 @@ def test_a_gguf_file_generates_from_its_packed_matrices(pipeline: FluxPipeline, 
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def test_a_gguf_file_generates_from_its_packed_matrices(pipeline: FluxPipeline, models: Path) -> None:
+    path = models / "unet" / "flux1-dev-Q8_0.gguf"
+    write_gguf(pipeline, path)
     family = loaded(path)
     network = family.load_transformer()
     assert network.transformer_blocks[0].attn.to_q.weight.dtype == torch.uint8
@@ -312,6 +328,7 @@ def test_a_cache_of_folders_without_an_index_is_used(pipeline: FluxPipeline, mod
         ("a.safetensors", {"double_blocks.0.img_mlp.0.qweight": (64, 64)}, "SVDQuant"),
         ("a.safetensors", {"double_blocks.0.img_mlp.0.weight.absmax": (64,)}, "nf4 in one file"),
         ("a.safetensors", {"double_blocks.0.img_mlp.0.weight_scale_2": (1,)}, "nvfp4"),
+        ("a.safetensors", {"lora_unet_double_blocks_0_img_mlp_0.lora_down.weight": (16, 3072)}, "is a LoRA"),
     ],
 )
 def test_a_file_of_another_model_or_packing_is_named(
@@ -476,3 +493,19 @@ def test_every_name_of_the_real_text_encoders_is_matched() -> None:
         assert shapes == sizes
         marker = flux.FAMILY.files[part].marker.removeprefix("text_model.")
         assert marker in sizes
+
+
+@pytest.mark.parametrize("name", ["flux1-dev.safetensors", "flux1-dev-Q8_0.gguf"])
+def test_a_lora_trains_beside_a_file(pipeline: FluxPipeline, models: Path, name: str) -> None:
+    path = models / "unet" / name
+    write_gguf(pipeline, path) if path.suffix == ".gguf" else save_file(parts_of(pipeline, "transformer"), path)
+    family = loaded(path)
+    network = family.load_transformer()
+    adapter = Adapter.for_transformer(network, family.adapter_targets, rank=2, seed=0, device=family.device)
+    assert family.forward_for(Forward.OWN) is (Forward.DIFFUSERS if path.suffix == ".gguf" else Forward.OWN)
+    with family.adapted(adapter) as adapted:
+        noisy = Latents(torch.randn(1, 4, 64), 2, 2)
+        features = family.encode_captions(["a cat"])
+        family.predict_velocity(adapted, noisy, torch.tensor([0.5]), features, 1.0).square().mean().backward()
+    assert adapter.weights.grad is not None
+    assert adapter.weights.grad.abs().sum() > 0
