@@ -113,7 +113,9 @@ class BaseWeights:
     @property
     def _unknown(self) -> bool:
         """Whether someone else's repository is named: a model that may be trained further."""
-        return _is_hub_id(self.source) and self.source != family_spec(self.family).repository
+        spec = family_spec(self.family)
+        own = (spec.repository, *(downloads[0].repository for downloads in spec.forms.values()))
+        return _is_hub_id(self.source) and self.source not in own
 
     @property
     def licence(self) -> str:
@@ -153,14 +155,14 @@ def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
 
 def _named_path(spec: FamilySpec, folder: Path, asked: str) -> BaseWeights:
     if folder.is_file():
-        return _named_file(spec, folder.resolve())
+        return _named_file(spec, folder.absolute())  # not what a link in the hub's cache leads to, which has no name
     if not folder.exists():
         raise WeightsMissing(f"There is no file or folder {asked}.", remedy=what_does(spec))
     if not (folder / INDEX).is_file():
         files = sorted(path.name for path in folder.glob("*") if path.suffix in _FILES)
         hint = f"Name the file itself: {folder / files[0]}." if files and spec.layout else what_does(spec)
         raise WeightsMissing(f"{asked} is no folder of a diffusers pipeline ({INDEX} is missing).", remedy=hint)
-    check_pipeline(spec, folder, folder.name)
+    check_pipeline(spec, folder, asked)
     place = folder.resolve()
     return BaseWeights(spec.name, place, str(place), f"{spec.setting} names this folder", _traits(folder))
 
@@ -195,7 +197,12 @@ def _named_repository(spec: FamilySpec, asked: str) -> BaseWeights:
     parts = parts_of_repository(spec, asked) if spec.layout else {}
     if spec.layout and parts.keys() >= set(needed(spec)):
         return BaseWeights(spec.name, spec.layout, asked, f"{spec.setting} names it", parts=parts)
-    pull = f"tintype weights pull {spec.name}" + (f" --repository {asked}" if asked != spec.repository else "")
+    files = [path for path in begun.glob("*") if path.suffix in _FILES] if begun is not None and not parts else []
+    if spec.layout and len(files) == 1 and not class_of(files[0].parent):
+        return replace(_named_file(spec, files[0]), why=f"{spec.setting} names its repository")
+    form = next((form for form, downloads in spec.forms.items() if downloads[0].repository == asked), None)
+    option = "" if asked == spec.repository else f" --form {form}" if form else f" --repository {asked}"
+    pull = f"tintype weights pull {spec.name}{option}"
     if begun is None:
         raise WeightsMissing(
             f"The weights of {asked} are not on this machine.",

@@ -288,6 +288,23 @@ def test_a_gguf_file_generates_from_its_packed_matrices(pipeline: FluxPipeline, 
     assert difference.abs().mean() < 3, "as good as eight bits"
 
 
+def test_a_repository_of_one_file_is_used_by_its_name(pipeline: FluxPipeline, models: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--city96--FLUX.1-dev-gguf" / "snapshots" / "1"
+    with pytest.raises(WeightsMissing, match="weights pull flux --form gguf"):
+        resolve(load_settings(flux_base="city96/FLUX.1-dev-gguf"))
+    write_gguf(pipeline, tmp_path / "blob")
+    snapshot.mkdir(parents=True)
+    (snapshot / "flux1-dev-Q4_K_S.gguf").symlink_to(tmp_path / "blob")
+    base = tmp_path / "hub" / "models--black-forest-labs--FLUX.1-dev" / "snapshots" / "1"
+    for part in ("vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
+        getattr(pipeline, part).save_pretrained(base / part)
+    for named in ("city96/FLUX.1-dev-gguf", str(snapshot / "flux1-dev-Q4_K_S.gguf")):
+        chosen = resolve(load_settings(flux_base=named))
+        assert chosen.name == "flux1-dev-Q4_K_S.gguf"
+        assert chosen.parts["transformer"].path.suffix == ".gguf"
+        assert chosen.parts["tokenizer_2"].path == base / "tokenizer_2"
+
+
 def test_what_lies_nowhere_is_named_with_a_command(pipeline: FluxPipeline, models: Path, tmp_path: Path) -> None:
     path = models / "unet" / "flux1-dev.safetensors"
     save_file(parts_of(pipeline, "transformer"), path)
