@@ -2,7 +2,8 @@
 
 FLUX.1 [dev], or Ideogram 4 with `--model ideogram4`: one adapter of rank 16, batch 1. Each row is one way to take a
 step: the straightforward loop (diffusers, PEFT, torch.optim.AdamW), ours, ours with diffusers' blocks compiled, each
-with nothing and with everything recomputed; then one denoising call of sampling. A way that runs out of memory says so
+with nothing and with everything recomputed; then one denoising call of sampling; then ours over
+sixteen sizes, all of them in one figure. A way that runs out of memory says so
 and the next one is tried; with `--out` the file holds all rows so far, so that nothing is lost when the machine is.
 `--dry` runs the very same code with a narrow model on a CPU, to see that it runs.
 
@@ -37,16 +38,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the repository's root: ben
 from bench.weightless import NARROW, NARROW_IDEOGRAM, REAL, Weightless, WeightlessFlux, WeightlessIdeogram4
 from tintype.errors import OutOfMemory
 from tintype.lora.adapter import Adapter
-from tintype.models.family import Features, Forward, Latents, compiling
+from tintype.models.blocks import BlockCompiler
+from tintype.models.family import Features, Forward, Latents
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
 from tintype.training.curve import peak_memory
+from tintype.training.flops import operations_of_step, peak_of
 from tintype.training.memory_plan import is_out_of_memory
 from tintype.training.plan import Plan
 from tintype.training.step import Stepper
 
 RANK = 16
-PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "B200": 2250.0, "A100": 312.0, "4090": 165.0, "L40S": 362.0}  # dense bf16
 ALL = 10_000  # more blocks than any model has
 
 
@@ -96,7 +98,8 @@ class Bench:
         self.family = model.make(device, chosen.dry)
         self.rows: list[dict[str, Any]] = []
         self.name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        self.peak = next((peak for name, peak in PEAK_TFLOPS.items() if name in self.name), None)
+        peak = peak_of(self.name)
+        self.peak = peak / 1e12 if peak else None
 
     def run(self) -> None:
         for side in self.chosen.sizes:
@@ -104,38 +107,75 @@ class Bench:
                 if way.forward is Forward.COMPILED and self.chosen.no_compile:
                     continue
                 tflop = self.operations(side, way.recomputed)
-                self.measure(f"step, {way.title}", side, self.steps(way, self.cache(side)), tflop)
+                self.measure(f"step, {way.title}", side, self.steps(way, self.square(side)), tflop)
             for compiled in (False,) if self.chosen.no_compile else (False, True):
                 prepared = self.drawing(side, compiled)
                 self.measure(
                     f"one denoising call{', compiled' * compiled}", side, prepared, self.operations(side, None)
                 )
+        for way in (WAYS[2], WAYS[-2]):
+            if way.forward is not Forward.COMPILED or not self.chosen.no_compile:
+                self.measure_sizes(way, max(self.chosen.sizes))
 
-    def cache(self, side: int) -> Cache:
+    def measure_sizes(self, way: Way, largest: int) -> None:
+        """A row for sixteen sizes in one process, as photos of many shapes are: seconds for all of them together."""
+        most, text = largest // self.family.token_pixels, self.text_tokens
+        shapes = [(most - rows, most - columns) for rows in range(4) for columns in range(4)]
+        tflop = sum(operations_of_step(self.family, rows * columns, text, 1, RANK) for rows, columns in shapes) / 1e12
+
+        @contextmanager
+        def prepared() -> Iterator[Callable[[], object]]:
+            with _stepper(self.family, self.cache(*shapes), way) as stepper:
+                state = TrainingState.new(stepper.adapter.weights.data)
+
+                def each() -> dict[str, Any]:
+                    for _ in shapes:
+                        stepper.take(state)
+                        state.step += 1
+                    return stepper.figures()
+
+                yield each
+
+        self.measure(f"16 sizes, {way.title.removeprefix('ours, ')}", largest, prepared, tflop)
+
+    @property
+    def text_tokens(self) -> int:
+        return self.model.text_tokens if not self.chosen.dry else 8
+
+    def square(self, side: int) -> Cache:
         rows = side // self.family.token_pixels
-        tokens = torch.randn(rows * rows, self.family.load_transformer().config.in_channels)
-        features = self.family.random_features(1, self.model.text_tokens if not self.chosen.dry else 8)
-        return Cache([Item("picture", tokens, rows, rows, 0, None)], ["caption"], features, str(side))
+        return self.cache((rows, rows))
+
+    def cache(self, *shapes: tuple[int, int]) -> Cache:
+        channels = self.family.load_transformer().config.in_channels
+        features = self.family.random_features(1, self.text_tokens)
+        items = [Item("picture", torch.randn(rows * columns, channels), rows, columns, 0, None)
+                 for rows, columns in shapes]  # fmt: skip
+        return Cache(items, ["caption"], features, "random")
 
     def operations(self, side: int, recomputed: int | None) -> float:
         """TFLOP of our step, or of one forward pass where `recomputed` is None, counted on the meta device."""
         counted = self.model.make(torch.device("meta"), self.chosen.dry)
         counter = FlopCounterMode(display=False)
         way = Way("counted", recomputed=recomputed or 0)
-        with _stepper(counted, self.cache(side), way) as stepper, counter:
+        with _stepper(counted, self.square(side), way) as stepper, counter:
             loss = stepper.loss(stepper.inputs.at(0))
             if recomputed is not None:
                 loss.backward()  # type: ignore[no-untyped-call]
         return counter.get_total_flops() / 1e12
 
     def measure(self, what: str, side: int, prepared: Callable[[], Any], tflop: float) -> None:
-        """`prepared` is a context that gives what is to be timed. An out-of-memory is a result."""
+        """`prepared` is a context that gives what is to be timed, and may tell more. An out-of-memory is a result."""
         row: dict[str, Any] = {"what": what, "px": side}
         self._clear()
         try:
             with prepared() as call:
-                call()
+                began = time.perf_counter()
+                told = call()
+                self._wait()
+                row["first_seconds"] = round(time.perf_counter() - began, 2)  # with what is compiled
                 row |= self._timed(call, tflop)
+                row |= told if isinstance(told, dict) else {}
         except OutOfMemory:
             row["failed"] = "out of memory"
         except RuntimeError as error:
@@ -173,12 +213,12 @@ class Bench:
     def drawing(self, side: int, compiled: bool) -> Callable[[], Any]:
         @contextmanager
         def prepared() -> Iterator[Callable[[], object]]:
-            cache = self.cache(side)
+            cache = self.square(side)
             item = cache.items[0]
             noisy = Latents(item.latents[None].to(self.device), item.rows, item.columns)
             features = _placed(cache.features, self.device)
             transformer = self.family.load_transformer()
-            with compiling(self.family.blocks_of(transformer) if compiled else []), torch.no_grad():
+            with BlockCompiler().compiling(self.family.blocks_of(transformer) if compiled else []), torch.no_grad():
                 yield lambda: self.family.predict_velocity(transformer, noisy, torch.tensor([0.5]), features, 3.5)
 
         return prepared
@@ -220,7 +260,12 @@ def _ours(family: Weightless, cache: Cache, way: Way) -> Iterator[Callable[[], o
     """The product's step with its optimiser; its order of work is said by `way` instead of chosen."""
     with _stepper(family, cache, way) as stepper:
         state = TrainingState.new(stepper.adapter.weights.data)
-        yield lambda: stepper.take(state)
+
+        def call() -> dict[str, Any]:
+            stepper.take(state)
+            return stepper.figures()  # whether it compiled
+
+        yield call
 
 
 @contextmanager
@@ -286,7 +331,18 @@ def main() -> None:
     if chosen.json:
         print(json.dumps(bench.result()))
         return
-    columns = ("what", "px", "seconds", "tflop", "tflops", "share_of_peak", "peak_gib", "failed")
+    columns = (
+        "what",
+        "px",
+        "first_seconds",
+        "seconds",
+        "compiled_graphs",
+        "tflop",
+        "tflops",
+        "share_of_peak",
+        "peak_gib",
+        "failed",
+    )
     table = Table(*columns, title=f"{escape(bench.model.title)} on {bench.name}, rank {RANK}, batch 1")
     for row in bench.rows:
         table.add_row(*(str(row.get(column, "")) for column in columns))

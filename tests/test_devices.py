@@ -43,8 +43,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
     return answer
 
 
-def doctor(device: str = "auto") -> tuple[bool, str]:
-    check = next(check for check in CHECKS if check.__name__ == "_gpu")
+def doctor(device: str = "auto", name: str = "_gpu") -> tuple[bool, str]:
+    check = next(check for check in CHECKS if check.__name__ == name)
     found = check(load_settings(device=device))
     return found.good, f"{found.what} {found.remedy}"
 
@@ -262,3 +262,20 @@ def test_without_a_driver_energy_is_not_known(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     assert EnergyMeter("cuda:0").joules() is None
+
+
+def test_a_gpu_without_a_compiler_is_said_and_a_cpu_needs_none(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine()
+    assert doctor(name="_compiler") == (True, "not needed: training compiles for GPUs only ")
+    machine(H100)
+    gpus()
+    (tmp_path / "triton").mkdir()
+    (tmp_path / "triton" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    good, said = doctor(name="_compiler")
+    assert not good
+    assert "no C compiler is here; install gcc: training is not compiled, and slower" in said

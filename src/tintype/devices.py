@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -173,6 +176,17 @@ def gpu_bytes(setting: str = "auto") -> int | None:
     known = {gpu.id: gpu.memory_bytes for gpu in gpus().found if not untried(gpu.id)}
     sizes = [known.get(name if ":" in name else f"{name}:0") for name in chosen]
     return min((size for size in sizes if size), default=None)
+
+
+def lacking_for_compiling() -> str:
+    """Names what torch needs to compile for a GPU and is not here, with what to do; empty where all is."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is missing; the torch for GPUs brings it along"
+    if not any(map(shutil.which, filter(None, (os.environ.get("CC"), "gcc", "clang")))):
+        return "no C compiler is here; install gcc"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        return "Python's headers are missing; install python3-dev, or another Python that has them"
+    return ""
 
 
 def torch_device(setting: str) -> torch.device:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.embeddings import apply_rotary_emb
 
-from tintype.models.attention import attend, rotated
+from tintype.models.attention import attend, kernel_of, kernels_in_order, rotated
 
 BATCH, TOKENS, HEADS, WIDTH = 2, 6, 3, 8
 EPS = 1e-6
@@ -73,3 +73,31 @@ def test_bf16_is_rotated_in_fp32_and_rounded_once() -> None:
     assert query.dtype == key.dtype == value.dtype == torch.bfloat16
     assert torch.equal(query, exact_query.bfloat16())
     assert torch.equal(key, exact_key.bfloat16())
+
+
+@pytest.mark.parametrize("major", [8, 9, 10, 12])
+def test_cudnn_comes_first_on_hopper_and_nowhere_else(major: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, 0))
+    before = order()
+    with kernels_in_order(torch.device("cuda")):
+        inside = order()
+        assert inside == before if major != 9 else inside[0] == "CUDNN_ATTENTION"
+        assert set(inside) >= {"CUDNN_ATTENTION", "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH"}
+    assert order() == before
+
+
+def order() -> list[str]:
+    return [backend.name for backend in torch.nn.attention._cur_sdpa_kernel_backends(with_priority=True)]
+
+
+def test_the_kernel_is_asked_for_with_the_shape_and_gradients_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.Tensor] = []
+
+    def choose(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
+        asked.append(query)
+        return int(torch.nn.attention.SDPBackend.FLASH_ATTENTION.value)
+
+    monkeypatch.setattr(torch, "_fused_sdp_choice", choose)
+    shape = (1, 18, 4352, 256)  # Ideogram's
+    assert "flash attention" in kernel_of(torch.device("meta"), torch.bfloat16, shape)
+    assert (asked[0].shape, asked[0].requires_grad, asked[0].dtype) == (shape, True, torch.bfloat16)

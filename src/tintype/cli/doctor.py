@@ -16,7 +16,7 @@ from rich.text import Text
 
 from tintype.cli.data import DataDir
 from tintype.cli.listing import show_table
-from tintype.devices import chosen_devices, free_bytes, gpus, has_driver, is_cpu_build
+from tintype.devices import chosen_devices, free_bytes, gpus, has_driver, is_cpu_build, lacking_for_compiling
 from tintype.errors import TintypeError
 from tintype.files import Objects, new_file_id
 from tintype.installation import ServerInfo, is_serving
@@ -91,6 +91,14 @@ def _gpu(settings: Settings) -> Finding:
     return Finding("GPU", True, f"{'; '.join(rows)}; torch for {seen.toolkit}{rocm}")
 
 
+def _compiler(_: Settings) -> Finding:
+    if not gpus().used:
+        return Finding("compiler", True, "not needed: training compiles for GPUs only")
+    lacking = lacking_for_compiling()
+    what = f"{lacking}: training is not compiled, and slower" if lacking else "triton, a C compiler, Python's headers"
+    return Finding("compiler", not lacking, what, "Install what is missing: trainings of many steps are compiled then.")
+
+
 def _memory(_: Settings) -> Finding:
     free = free_bytes()
     remedy = f"Close something: {LEAST_MEMORY // GIB} GiB are needed."
@@ -148,5 +156,5 @@ def _port(settings: Settings) -> Finding:
 
 
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    _python, _libraries, _gpu, _memory, _disk, _storage, _port,
+    _python, _libraries, _gpu, _compiler, _memory, _disk, _storage, _port,
 )  # fmt: skip

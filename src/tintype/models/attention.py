@@ -6,12 +6,21 @@ its kernel.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _SHORT = 512  # tokens up to which the scores of all heads are of the size of a block's other intermediates
+_HOPPER = 9  # its compute capability: H100, H200
+_HOPPERS_ORDER = (
+    SDPBackend.CUDNN_ATTENTION,
+    SDPBackend.FLASH_ATTENTION,
+    SDPBackend.EFFICIENT_ATTENTION,
+    SDPBackend.MATH,
+)
 
 
 def rotated(
@@ -28,14 +37,28 @@ def rotated(
     return query, key, value.squeeze(2).transpose(1, 2)
 
 
-def kernel_of(device: torch.device, dtype: torch.dtype, tokens: int, autocast: bool = False) -> str:
-    """Names what computes attention for images of so many tokens, text included, for reports."""
-    if device.type == "cpu" and dtype == torch.float32 and tokens <= _SHORT and not autocast:
+def kernels_in_order(device: torch.device) -> AbstractContextManager[Any]:
+    """Puts cuDNN's attention first on Hopper, where it is the fastest; elsewhere torch's own order is right.
+
+    For the whole process, and for a forward pass and its backward alike: recomputed blocks must find the same kernel.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != _HOPPER:
+        return nullcontext()
+    return sdpa_kernel(list(_HOPPERS_ORDER), set_priority=True)
+
+
+def kernel_of(
+    device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int, int], autocast: bool = False
+) -> str:
+    """Names what computes attention in training, for reports. shape: (batch, heads, tokens with text, width)."""
+    if device.type == "cpu" and dtype == torch.float32 and shape[2] <= _SHORT and not autocast:
         return "plain products that keep their weights"
     if device.type == "cpu":
         return "torch's scaled_dot_product_attention for CPUs"
-    probe = torch.zeros(1, 1, tokens, 128, device=device, dtype=torch.bfloat16 if autocast else dtype)
-    chosen = torch.nn.attention.SDPBackend(torch._fused_sdp_choice(probe, probe, probe))
+    # Kernels differ in the widths that they can differentiate.
+    probe = torch.empty(shape, device=device, dtype=torch.bfloat16 if autocast else dtype, requires_grad=True)
+    with kernels_in_order(device):
+        chosen = SDPBackend(torch._fused_sdp_choice(probe, probe, probe))
     return f"torch's scaled_dot_product_attention ({chosen.name.lower().replace('_', ' ')})"
 
 

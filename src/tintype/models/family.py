@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 import transformers
 from PIL import Image
-from torch.utils.checkpoint import checkpoint
 
 from tintype.dataset.subject import Subject, whole
 from tintype.lora.adapter import Adapter, LoraLinear
@@ -28,6 +27,7 @@ from tintype.lora.keys import TEXT
 from tintype.lora.lora import Lora
 from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
+from tintype.models.blocks import BlockCompiler, recomputing
 from tintype.models.contents import check_pipeline, check_readable
 from tintype.models.products import has_matrix
 from tintype.models.read_ahead import read_ahead
@@ -221,23 +221,26 @@ class Family(ABC):
 
     @contextmanager
     def adapted(
-        self, adapter: Adapter, forward: Forward = Forward.OWN, *, recomputed: int = 0, rounded: bool = False
+        self,
+        adapter: Adapter,
+        forward: Forward = Forward.OWN,
+        *,
+        recomputed: int = 0,
+        rounded: bool = False,
+        compiler: BlockCompiler | None = None,
     ) -> Iterator[Any]:
         """Yields what `predict_velocity` is to be called with in training; the transformer is bare again afterwards.
 
         The first `recomputed` blocks keep only their input for the backward pass. `rounded` makes our own products in
-        bf16 where the weights are fp32.
+        bf16 where the weights are fp32. `compiler` keeps what was compiled for the next time.
         """
         transformer, forward = self.load_transformer(), self.forward_for(forward)
         if forward is Forward.OWN:
             yield self._own_forward(transformer, adapter, recomputed, rounded)
             return
         blocks = self.blocks_of(transformer)
-        with (
-            adapter.attached(transformer),
-            recomputing(transformer, blocks[:recomputed]),
-            compiling(blocks if forward is Forward.COMPILED else []),
-        ):
+        compiled = (compiler or BlockCompiler()).compiling(blocks) if forward is Forward.COMPILED else nullcontext()
+        with adapter.attached(transformer), recomputing(transformer, blocks[:recomputed]), compiled:
             yield transformer
 
     @property
@@ -357,34 +360,3 @@ class Family(ABC):
     def _unpacked(self, latents: Latents) -> torch.Tensor:
         """The way back."""
         raise NotImplementedError
-
-
-@contextmanager
-def recomputing(transformer: Any, blocks: Sequence[Any]) -> Iterator[None]:
-    """Makes these blocks keep only their input for the backward pass and run again there."""
-    chosen = {id(block) for block in blocks}
-
-    def run(block: Any, *inputs: Any) -> Any:
-        if id(block) in chosen:
-            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
-        return block(*inputs)
-
-    if chosen:
-        transformer.enable_gradient_checkpointing(run)
-    try:
-        yield
-    finally:
-        transformer.disable_gradient_checkpointing()
-
-
-@contextmanager
-def compiling(blocks: Sequence[Any]) -> Iterator[None]:
-    """Compiles these blocks, once per kind and shape; where compiling fails, a block runs as it is."""
-    for block in blocks:
-        block.compile(dynamic=False)
-    try:
-        with torch._dynamo.config.patch(suppress_errors=True):  # a machine without a compiler trains all the same
-            yield
-    finally:
-        for block in blocks:
-            block._compiled_call_impl = None

@@ -30,6 +30,7 @@ def figures(trained: Trained, device: torch.device) -> dict[str, Any]:
         "seconds": round(trained.seconds, 2),
         "steps_per_second": round(trained.steps_per_second, 3),
         "threads": trained.threads,
+        **trained.order,
         "peak_memory_bytes": peak_memory(device),
         "loss_curve": [[step, round(loss, 5)] for step, loss in _thinned(trained.losses)],
     }

@@ -7,6 +7,7 @@ Attention counts as its plain products. tests/training/test_flops.py holds the f
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +20,14 @@ from tintype.models.family import Family
 from tintype.training.cache import Cache
 from tintype.training.plan import Plan
 
-# Dense bf16 TFLOP/s with fp32 sums, by a part of the name CUDA gives a chip; from the makers' data sheets.
-PEAKS = (
-    ("B200", 2250.0), ("GH200", 989.0), ("H200", 989.0), ("H100 PCIe", 756.0), ("H100 NVL", 835.0), ("H100", 989.0),
-    ("A100", 312.0), ("L40S", 362.0), ("RTX 6000 Ada", 364.0), ("RTX 5090", 209.5), ("RTX 4090", 165.2),
-    ("RTX 3090", 71.0), ("A6000", 154.8), ("A10", 125.0), ("L4", 121.0),
-)  # fmt: skip
+# Dense bf16 TFLOP/s with fp32 sums, from the makers' data sheets, by the name CUDA gives a chip without what
+# _BESIDE_THE_NAME takes out.
+PEAKS = {
+    "B200": 2250.0, "GH200": 989.0, "H200": 989.0, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.0,
+    "A100": 312.0, "A100 PCIe": 312.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "A10": 125.0,
+    "RTX 6000 Ada": 364.0, "RTX A6000": 154.8, "RTX 5090": 209.5, "RTX 4090": 165.2, "RTX 3090": 71.0,
+}  # fmt: skip
+_BESIDE_THE_NAME = re.compile(r"NVIDIA|GeForce|Generation|SXM\d*|HBM\w*|\d+GB?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,12 @@ def step_cost_of(family: Family, cache: Cache, plan: Plan, rank: int) -> StepCos
     operations = {image: operations_of_step(family, image, text, plan.batch_size, rank) for image in batches}
     tokens = sum(math.prod(item.shape) + text for item in cache.items)
     padded = sum(text - cache.text_lengths[item.caption] for item in cache.items) if cache.text_lengths else 0
+    config = family.load_transformer().config
+    heads, width = config.num_attention_heads, config.attention_head_dim
     chip, peak = _chip(family.device)
     return StepCost(
         sum(operations[image] * count for image, count in batches.items()) / sum(batches.values()),
-        kernel_of(family.device, family.dtype, max(batches) + text, plan.autocast),
+        kernel_of(family.device, family.dtype, (plan.batch_size, heads, max(batches) + text, width), plan.autocast),
         padded / tokens,
         chip,
         peak,
@@ -105,7 +110,18 @@ def _chip(device: torch.device) -> tuple[str, float | None]:
     if device.type != "cuda":
         return "CPU", None
     name = torch.cuda.get_device_name(device)
-    return name, next((peak * 1e12 for part, peak in PEAKS if part in name), None)
+    return name, peak_of(name)
+
+
+def peak_of(chip: str) -> float | None:
+    """Gives a chip's operations a second by the whole of its name; None for one that is not known.
+
+    A part of a name would be another chip: L40 is no L4, A10G no A10, and a laptop's RTX 4090 or a slice of an H100
+    is less than what it is called after.
+    """
+    words = [word for word in re.split(r"[\s-]+", chip) if not _BESIDE_THE_NAME.fullmatch(word)]
+    named = " ".join(words).casefold()
+    return next((peak * 1e12 for name, peak in PEAKS.items() if name.casefold() == named), None)
 
 
 def _readable(operations: float) -> str:

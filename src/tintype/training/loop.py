@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,6 +45,7 @@ class Trained:
     seconds: float  # of all attempts together, as far as their steps count; samples and checkpoints are not in it
     resumed_from: int = 0
     threads: int = field(default_factory=torch.get_num_threads)
+    order: dict[str, Any] = field(default_factory=dict)  # of work in a step, as the stepper tells it
 
     @property
     def steps_per_second(self) -> float:
@@ -90,7 +92,15 @@ def train(
             run.last_checkpoint()  # the request goes on elsewhere, from here
             raise
         run.writer.wait()
-    return Trained(adapter.lora(run.state.average), run.state.losses, run.state.skipped, run.state.seconds, started_at)
+    state = run.state
+    return Trained(
+        adapter.lora(state.average),
+        state.losses,
+        state.skipped,
+        state.seconds,
+        resumed_from=started_at,
+        order=run.stepper.figures(),
+    )
 
 
 class _Run:

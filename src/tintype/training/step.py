@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
-from tintype.devices import free_bytes
+from tintype.devices import free_bytes, lacking_for_compiling
 from tintype.errors import OutOfMemory
 from tintype.lora.adapter import Adapter
+from tintype.models.attention import kernels_in_order
+from tintype.models.blocks import BlockCompiler
 from tintype.models.family import Family, Forward
 from tintype.training.cache import Cache
 from tintype.training.checkpoint import TrainingState
@@ -27,6 +29,7 @@ from tintype.training.schedule import learning_rate, newest_share
 from tintype.training.step_inputs import StepInput, StepInputs
 
 _STEPS_WORTH_COMPILING = 300  # compiling takes minutes, and saves tenths of a second a step
+_LONGEST_REASON = 200  # characters of what a compiler says
 _STEPS_A_READING = 10  # of a GPU's figures; reading them waits for all it has been given to do
 
 
@@ -78,8 +81,9 @@ class Stepper:
         log: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._recomputed, self._log = recomputed, log
-        long = family.device.type == "cuda" and plan.steps >= _STEPS_WORTH_COMPILING
-        self.forward = family.forward_for(forward or (Forward.COMPILED if long else Forward.OWN))
+        chosen, self.why_not_compiled = _chosen_forward(family.device.type, plan.steps)
+        self.forward = family.forward_for(forward or chosen)
+        self.compiler: BlockCompiler | None = None
         self.family, self.adapter, self.cache, self.plan = family, adapter, cache, plan
         self.inputs = StepInputs(family, cache, plan)
         self.optimizer = new_optimizer(plan.optimizer, adapter.weights, plan.learning_rate, plan.weight_decay)
@@ -102,8 +106,12 @@ class Stepper:
         self.family.load_transformer().requires_grad_(False)
         self.adapter.require_gradients()
         self.memory = self._memory_plan()
-        self._log(self.memory.summary + self._about_compiling())
-        with ExitStack() as self._adapted:
+        if self.forward is Forward.COMPILED:
+            self.compiler = BlockCompiler()
+            self._log(f"{self.memory.summary} The blocks are being compiled, which takes minutes of the first steps.")
+        else:
+            self._log(f"{self.memory.summary} {self.why_not_compiled}".rstrip())
+        with kernels_in_order(self.family.device), ExitStack() as self._adapted:
             self._adapt()
             try:
                 yield
@@ -123,7 +131,11 @@ class Stepper:
     def _adapt(self) -> None:
         self._adapted.close()
         adapted = self.family.adapted(
-            self.adapter, self.forward, recomputed=self.memory.recomputed, rounded=self.plan.autocast
+            self.adapter,
+            self.forward,
+            recomputed=self.memory.recomputed,
+            rounded=self.plan.autocast,
+            compiler=self.compiler,
         )
         self._network = self._adapted.enter_context(adapted)
 
@@ -159,12 +171,12 @@ class Stepper:
             self._log(f"The first step took {factor:.0%} of the memory that was predicted. {corrected.summary}")
             self._adapt()
 
-    def _about_compiling(self) -> str:
-        if self.forward is Forward.COMPILED:
-            return " The blocks are compiled: the first step of each size takes a minute or so."
-        if self.family.device.type == "cuda":
-            return f" Nothing is compiled: that pays from {_STEPS_WORTH_COMPILING} steps."
-        return ""
+    def figures(self) -> dict[str, Any]:
+        """Gives what the config file says of the order of work; of graphs only those that there really are."""
+        told: dict[str, Any] = {"order_of_work": self.forward.value}
+        if self.compiler is not None:
+            told["compiled_graphs"] = self.compiler.graphs
+        return told | ({"why_not_compiled": self.why_not_compiled} if self.why_not_compiled else {})
 
     def take(self, state: TrainingState) -> Outcome:
         """Takes the step after `state.step`: moves adapter, optimiser and average; the caller keeps the books."""
@@ -190,27 +202,48 @@ class Stepper:
         return outcome
 
     def _differentiated(self, step: int) -> torch.Tensor:
-        """The loss, its gradient in the adapter's buffer; once again with more recomputed if memory runs out."""
+        """The loss, its gradient in the adapter's buffer; once again with less asked for if that fails."""
+        compiled = 0 if self.compiler is None else self.compiler.graphs
         try:
-            return self._measured(step)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
+            loss = self._measured(step)
+        except Exception as error:  # what fails in a compiler may be anything
+            if is_out_of_memory(error):
+                if self._recomputed is not None or not self.memory.can_step_down:
+                    raise OutOfMemory(
+                        "A training step does not fit into memory, even with every block recomputed.",
+                        remedy="Free memory on the device, ask for a lower rank, or train smaller pictures: none is "
+                        "enlarged, so scale them down, or name a smaller resolution where the endpoint takes one.",
+                    ) from error
+                failure = ""
+            elif self.forward is Forward.COMPILED:
+                failure = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
+            else:
                 raise
-            if self._recomputed is not None or not self.memory.can_step_down:
-                raise OutOfMemory(
-                    "A training step does not fit into memory, even with every block recomputed.",
-                    remedy="Free memory on the device, ask for a lower rank, or train smaller pictures: none is "
-                    "enlarged, so scale them down, or name a smaller resolution where the endpoint takes one.",
-                ) from error
+        else:
+            if self.compiler is not None and self.compiler.graphs > compiled:
+                self._log(f"The blocks are compiled; graphs so far, each for all sizes: {self.compiler.graphs}.")
+            return loss
         # Outside the handler: its traceback holds on to the tensors that did not fit.
         assert self.adapter.weights.grad is not None
         self.adapter.weights.grad.zero_()
-        self.memory, self._meter = self.memory.stepped_down(), None
-        self._log(self.memory.summary)
+        if failure:
+            self._leave_compiling(failure)
+        else:
+            self.memory, self._meter = self.memory.stepped_down(), None
+            self._log(self.memory.summary)
         self._adapt()
         if self.family.device.type == "cuda":
             torch.cuda.empty_cache()
         return self._differentiated(step)
+
+    def _leave_compiling(self, reason: str) -> None:
+        """Goes on in our own order of work, which is faster and smaller than uncompiled blocks of diffusers."""
+        self._adapted.close()
+        self._network = self.compiler = None
+        self.forward = self.family.forward_for(Forward.OWN)
+        self.why_not_compiled = f"Nothing is compiled: it failed ({reason})."
+        self.memory = self._memory_plan()
+        self._log(f"{self.why_not_compiled} The same step is taken again. {self.memory.summary}")
 
     def _measured(self, step: int) -> torch.Tensor:
         """The loss as `differentiate` computes it; of the first step with whatever is compiled, its memory too."""
@@ -245,3 +278,14 @@ class Stepper:
             )
         error = (predicted.float() - input.target).square().mean(-1)  # (batch, tokens)
         return (error if input.weights is None else error * input.weights).mean()
+
+
+def _chosen_forward(device: str, steps: int) -> tuple[Forward, str]:
+    """The order of work for a run of so many steps, and on a GPU why nothing is compiled; empty where it is to be."""
+    if device != "cuda":
+        return Forward.OWN, ""
+    if steps < _STEPS_WORTH_COMPILING:
+        return Forward.OWN, f"Nothing is compiled: that pays from {_STEPS_WORTH_COMPILING} steps."
+    if lacking := lacking_for_compiling():
+        return Forward.OWN, f"Nothing is compiled: {lacking}."
+    return Forward.COMPILED, ""

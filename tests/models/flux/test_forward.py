@@ -11,7 +11,8 @@ from peft import LoraConfig
 
 from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
-from tintype.models.family import Features, Forward, Latents, recomputing
+from tintype.models.blocks import recomputing
+from tintype.models.family import Features, Forward, Latents
 from tintype.models.flux.forward import FluxForward
 from tintype.models.flux.model import FluxFamily
 from tintype.settings import load_settings
