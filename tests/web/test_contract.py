@@ -95,7 +95,7 @@ def check(offered: Offered, document: Any, origin: str, *, many: bool) -> None:
 
 def call_with(cases: st.SearchStrategy[Any], offered: Offered, origin: str, *, many: bool) -> None:
     @settings(
-        max_examples=50 if many else 2,
+        max_examples=30 if many else 2,
         deadline=None,
         derandomize=not many,
         database=None,
