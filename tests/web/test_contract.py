@@ -28,6 +28,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.support.web_server import WebServer, serving
 
 from tintype import catalog
+from tintype.catalog.fields import is_file
 from tintype.settings import Settings
 from tintype.store.records import Scope
 from tintype.web.routes import PLATFORM
@@ -44,6 +45,7 @@ CHECKS = [
 ]
 MANY = pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.long)], ids=["few", "many"])
 FLUX = "fal-ai/flux-lora"
+ALIASES = [alias for endpoint in catalog.ENDPOINTS for alias in endpoint.aliases]
 EVERY = [name for endpoint in catalog.ENDPOINTS for name in (endpoint.id, *endpoint.aliases)]
 
 
@@ -64,12 +66,15 @@ def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offered]:
         server.client() as client,
     ):
         ids: dict[str, str] = {}
-        body: dict[str, str] = {"images_data_url": "data:;base64,UEsDBA==", "image_url": "data:,a", "prompt": "a"}
+        model = ""
         for endpoint in catalog.ENDPOINTS:  # one that makes a model comes before one that uses it
+            required = [(name, field) for name, field in endpoint.input.model_fields.items() if field.is_required()]
+            body = {name: "data:;base64,UEsDBA==" if is_file(field) else "a" for name, field in required}
+            body |= {"model_id": model} if "model_id" in body else {}
             sent = client.post(f"/queue/{endpoint.id}?fal_webhook=http://127.0.0.1:9/", json=body).json()
             ids |= dict.fromkeys((endpoint.id, *endpoint.aliases), sent["request_id"])
             server.wait(sent["request_id"], "COMPLETED")
-            body |= {"model_id": client.get(sent["response_url"]).json().get("model_id", "")}
+            model = client.get(sent["response_url"]).json().get("model_id", model)
         failed = client.post(f"/queue/{FLUX}", json={"prompt": "fail"}).json()["request_id"]
         server.wait(failed, "COMPLETED")
         url = client.post("/cdn/files/upload", content=b"bytes").json()["access_url"]
@@ -84,9 +89,12 @@ def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Offered]:
 
 
 def check(offered: Offered, document: Any, origin: str, *, many: bool) -> None:
-    """Calls each operation with a few or with many inputs of its schema, and as many beside it."""
+    """Calls each operation with a few or with many inputs of its schema, and as many beside it. A few leave aliases
+    out, whose endpoints are called."""
     for found in schemathesis.openapi.from_dict(document).get_all_operations():
         operation = found.ok()
+        if not many and any(f"/{alias}" in operation.path for alias in ALIASES):
+            continue
         # Any text may stand in a path, and any bytes in a file.
         can_be_wrong = [*operation.query, *(body for body in operation.body if body.media_type == "application/json")]
         for mode in schemathesis.GenerationMode if can_be_wrong else [schemathesis.GenerationMode.POSITIVE]:
