@@ -114,7 +114,7 @@ def test_the_best_is_handed_over_and_the_last_hangs_beside_it(undisturbed: Any) 
         assert 0 <= each["adherence"] <= 1
         assert 0 <= each["originality"] <= 1
     totals = {each["step"]: each["likeness"] ** 2 * each["adherence"] * each["originality"] for each in found["scored"]}
-    assert totals[found["chosen"]] >= max(totals.values()) - 0.006
+    assert totals[found["chosen"]] >= max(totals.values()) - 0.021
     handed, last = output / "lora.safetensors", output / "lora-last.safetensors"
     assert last.exists() == (found["chosen"] != STEPS)
     if last.exists():

@@ -40,7 +40,8 @@ _SHARE = 0.1  # of a run's work that candidates may cost
 _FIRST = 1 / 16  # of the steps; the others come at equal ratios
 _COST = 100  # forward passes: four pictures, and whether each follows its prompt
 _STEP_PASSES = 3  # forward passes that a training step is worth
-_BETTER = 0.005  # of the score: less is chance
+_BETTER = 0.005  # of the score: less is no progress
+_CHANCE = 0.02  # by which the score of one LoRA differs from pictures to pictures
 _NOBODY = "a person"
 # Place, clothes, framing and style vary, as people will want them to.
 _PROMPTS = (
@@ -119,10 +120,13 @@ class Candidates:
 
     @property
     def best(self) -> Candidate | None:
-        """The earliest that none beats by more than chance; None where likeness could not be measured."""
+        """The latest that is as good as any, but for chance: what was learned longer is liker in what no score sees.
+        None where likeness could not be measured."""
+        top: Candidate | None = None
         best: Candidate | None = None
-        for candidate in self.all():
-            if candidate.scores.likeness is not None and candidate.better_than(best):
+        for candidate in self._measured:
+            top = candidate if candidate.better_than(top) else top
+            if top is not None and candidate.scores.total >= top.scores.total - _CHANCE:
                 best = candidate
         return best
 
@@ -160,9 +164,17 @@ class Candidates:
             if best is not None and path != self.lora(best.step):
                 path.unlink()
 
+    @property
+    def _measured(self) -> list[Candidate]:
+        return [candidate for candidate in self.all() if candidate.scores.likeness is not None]
+
     def _is_enough(self) -> bool:
-        best, scored = self.best, self.all()
-        return best is not None and sum(each.step > best.step for each in scored) >= PATIENCE
+        """Whether the last few were no better than one before them."""
+        top: Candidate | None = None
+        since = 0
+        for candidate in self._measured:
+            top, since = (candidate, 0) if candidate.better_than(top) else (top, since + 1)
+        return since >= PATIENCE
 
     @property
     def _prompts(self) -> Sequence[str]:
