@@ -132,6 +132,7 @@ def test_sixteen_sizes_and_twelve_captions_are_few_graphs_and_give_our_own_gradi
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
 
 
+@pytest.mark.long
 def test_a_size_that_equals_another_by_chance_costs_a_graph_of_each_kind_at_most(backend: CountingBackend) -> None:
     family = narrow("flux")
     cache = cache_for(family, COINCIDENCE, text=32)
@@ -175,7 +176,7 @@ def test_the_thread_of_a_gpus_backward_pass_finds_what_was_compiled(backend: Cou
     assert backend.runs == 4 * 2 * len(family.blocks_of(family.load_transformer()))
 
 
-@pytest.mark.parametrize("base", ["flux", "ideogram4"])
+@pytest.mark.parametrize("base", [pytest.param("flux", marks=pytest.mark.long), "ideogram4"])
 def test_what_a_long_run_on_a_gpu_does_runs_from_end_to_end(base: str, backend: CountingBackend) -> None:
     family, said = narrow(base), list[str]()
     backend.whole = True
