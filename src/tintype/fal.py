@@ -1,4 +1,4 @@
-"""What is fal's on the wire and known in several rooms: its host names, the parts of its API, and two headers.
+"""What is fal's on the wire and known in several rooms: its host names, the parts of its API, and three headers.
 
 The proxy turns these names, the server answers to them, and webhooks never name them as their origin.
 """
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 DOMAINS = ("fal.run", "falrun.com", "fal.ai", "fal.media")
 QUEUE_ORIGIN = "https://queue.fal.run"
 TARGET_HEADER = "x-fal-target-url"  # fal's proxy protocol: the URL that a request is really meant for
+REHEARSAL_HEADER = "x-tintype-rehearsal"  # ours: 1 asks for the miniatures, and marks what they made
+REHEARSAL_PREFIX = "rehearsal-"  # of a key: asks for the same, where a program's headers cannot be changed
 FAL_PROXY_HEADER = "x-tintype-fal-proxy"  # ours: set on requests that were meant for fal and came by the fal proxy
 
 #: fal spreads its API over four hosts; on a server of ours they are four prefixes of one origin. The platform API has a
@@ -26,6 +28,11 @@ HOST_PATTERNS: Mapping[str, str] = {
     "docs.{labels:labels}fal.ai": "docs",
     "{labels:labels}fal.media": "cdn",
 }
+
+
+def asks_for_rehearsal(authorization: str) -> bool:
+    """Tells whether a key, of whoever it is, was given with the prefix of rehearsals."""
+    return authorization.partition(" ")[2].strip().lower().startswith(REHEARSAL_PREFIX)
 
 
 def is_fal_host(host: str) -> bool:

@@ -25,6 +25,7 @@ OUTSIDE_SETTINGS = frozenset({"TINTYPE_REQUIRE_ALL"})
 
 # The base models by name, and the module that declares each (see models/registry.py). A line here registers one; it has
 # a setting `<name>_base` of its own.
+REHEARSAL = "rehearsal"  # in a base's place: its miniature, for whoever asked for one
 BASE_MODELS = {"flux": "tintype.models.flux", "ideogram4": "tintype.models.ideogram4"}
 
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?", re.IGNORECASE)
@@ -125,7 +126,7 @@ class Settings(BaseSettings):
         if unknown := bases.keys() - BASE_MODELS.keys():
             raise ValueError(f"there is no base model {min(unknown)}")
         for name in BASE_MODELS:
-            stated = os.environ.get(variable_of(f"{name}_base"), bases[name])
+            stated = os.environ.get(variable_of(f"{name}_base")) or bases[name]
             bases[name] = given.pop(f"{name}_base", stated)
         return given | {"bases": bases}
 
@@ -158,7 +159,7 @@ class Settings(BaseSettings):
 
     def on_miniatures(self) -> Settings:
         """Says the same with every base model's miniature."""
-        return self.model_copy(update={"bases": dict.fromkeys(BASE_MODELS, "miniature")})
+        return self.model_copy(update={"bases": dict.fromkeys(BASE_MODELS, REHEARSAL)})
 
     @property
     def limits(self) -> Limits:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support.python_client import swept_up, turn
-from tests.support.server import PORTRAIT_TRAINER, Server, finish, running
+from tests.support.server import PORTRAIT_TRAINER, Server, finish, running, without
 
 # Connections that fal's client leaves behind.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -38,6 +40,25 @@ def test_a_program_rehearses_by_its_key_alone(
     config = httpx.get(trained["config_file"]["url"], trust_env=False).json()
     assert config["base"]["miniature"]
     assert drawn["images"]
+
+
+def test_a_token_and_tintype_run_pass_the_prefix_on(real_bases: Server, tmp_path: Path) -> None:
+    prefixed = f"rehearsal-{real_bases.key}"
+    headers = {"Authorization": f"Key {prefixed}"}
+    body = {"prompt": "a portrait of a person", "image_size": "square"}
+    with httpx.Client(base_url=real_bases.origin, trust_env=False, timeout=120) as http:
+        token = http.post("/rest/tokens/", json={"allowed_apps": ["flux-lora"]}, headers=headers).json()
+        drawn = http.post("/run/fal-ai/flux-lora", params={"fal_jwt_token": token}, json=body)
+    assert drawn.status_code == 200, drawn.text
+    assert drawn.headers["X-Tintype-Rehearsal"] == "1"
+    program = "import fal_client; print(fal_client.run('fal-ai/flux-lora', arguments={'prompt': 'x'})['images'])"
+    command = [sys.executable, "-m", "tintype", "run", "--data-dir", str(real_bases.data_dir), "--"]
+    environment = without("TINTYPE_", "FAL_") | {"FAL_KEY": "rehearsal-of:somebody"}
+    done = subprocess.run(
+        [*command, sys.executable, "-W", "ignore", "-c", program],
+        env=environment, capture_output=True, text=True, timeout=300, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert "url" in done.stdout, done.stderr
 
 
 def test_what_is_no_rehearsal_asks_for_the_real_base(real_bases: Server) -> None:

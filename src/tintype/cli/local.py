@@ -73,6 +73,8 @@ def train(
     crop: Annotated[bool | None, typer.Option(help="Crop photos to their subject (flux).")] = None,
     masks: Annotated[bool | None, typer.Option(help="Weigh the loss to the subject (flux).")] = None,
     resume_from: Annotated[Path | None, typer.Option(help="A LoRA to go on from (flux).")] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Which step is handed over: best, or last (flux).")] = None,
+    stop: Annotated[str | None, typer.Option(help="auto: end when it gets no better; off (flux).")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the LoRA, its configuration and report.")] = Path("lora"),
     data_dir: DataDir = None,
 ) -> None:
@@ -101,6 +103,8 @@ def train(
             "--crop": ("subject_crop", crop),
             "--masks": ("create_masks", masks),
             "--resume-from": ("resume_from_checkpoint", resume_from),
+            "--checkpoint": ("checkpoint", checkpoint),
+            "--stop": ("stop", stop),
         },
     )
     if model is None:

@@ -1,8 +1,8 @@
 """Hands requests that were meant for fal to the local server, with another head and the same body.
 
 Only requests are read and written anew; what the server answers goes back byte for byte, so that streams, ranges,
-interim answers and hang-ups mean what they mean without a relay. The program's own Authorization is dropped unread:
-a real key of fal's is never checked, stored or logged here.
+interim answers and hang-ups mean what they mean without a relay. The program's own Authorization is dropped: a real
+key of fal's is never checked, stored or logged here. Only whether it asks for a rehearsal is told on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from tintype.errors import BadRequest
-from tintype.fal import FAL_PROXY_HEADER, TARGET_HEADER, is_fal_host
+from tintype.fal import FAL_PROXY_HEADER, REHEARSAL_HEADER, TARGET_HEADER, asks_for_rehearsal, is_fal_host
 
 Header = tuple[bytes, bytes]
 Rewrite = Callable[[bytes, list[Header]], tuple[bytes, list[Header]]]  # (target, headers) as they arrive -> as they go
@@ -42,6 +42,10 @@ def to_local_server(server: str, key_file: Path) -> Rewrite:
             raise BadRequest(f"{host[:100]!r} is not one of fal's names.", remedy="Ask for it without the fal proxy.")
         kept = [(name, value) for name, value in headers if name.lower() not in _DROPPED]
         ours = [(b"Host", server.encode()), (FAL_PROXY_HEADER.encode(), b"1"), (_TARGET, url)]
+        if any(
+            name.lower() == b"authorization" and asks_for_rehearsal(value.decode("latin-1")) for name, value in headers
+        ):
+            ours.append((REHEARSAL_HEADER.encode(), b"1"))
         key = key_file.read_text().strip() if key_file.exists() else ""
         if key:
             ours.append((b"Authorization", f"Key {key}".encode()))

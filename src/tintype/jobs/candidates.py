@@ -93,7 +93,10 @@ class Candidates:
             dataset.report.warnings.append(f"These may show somebody else: {some_of(odd)}.")
             context.log(dataset.report.warnings[-1], "WARN")
         self._held_out = choose_held_out(embedded, alike)
-        self.dataset = dataset.without([self._names[place] for place in self._held_out], HELD_OUT)
+        held_out = [self._names[place] for place in self._held_out]
+        if held_out:
+            context.log(f"Held out, to measure likeness against: {' and '.join(held_out)}.")
+        self.dataset = dataset.without(held_out, HELD_OUT)
 
     def lora(self, step: int) -> Path:
         """Names the file of a candidate's LoRA."""

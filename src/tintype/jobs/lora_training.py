@@ -202,9 +202,12 @@ def _write(recipe: Recipe, lora: Lora, path: Path, step: int) -> Path:
 def _chosen(recipe: Recipe, trained: Trained, candidates: Candidates | None, context: JobContext) -> Lora:
     """The LoRA that is handed over: of the best step where steps were scored, else of the last."""
     done, best = len(trained.losses), candidates.best if candidates else None
-    if candidates is None or best is None or best.step == done:
+    if candidates is None or best is None:
         return trained.lora
-    context.log(f"Handed over is the LoRA of step {best.step} of {done}: {best.scores}.")
+    asked = f", of {recipe.plan.steps} asked for" if done < recipe.plan.steps else ""
+    context.log(f"Handed over is the LoRA of step {best.step} of {done}{asked}: {best.scores}.")
+    if best.step == done:
+        return trained.lora
     return read_lora(candidates.lora(best.step), recipe.family.spec.lora_keys)
 
 

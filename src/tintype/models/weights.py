@@ -33,7 +33,7 @@ from tintype.models.contents import (
 )
 from tintype.models.parts import is_tokenizer, is_whole, needed, parts_of_file, parts_of_repository, snapshots_of
 from tintype.models.registry import Edition, FamilySpec, family_spec
-from tintype.settings import GIB, Settings
+from tintype.settings import GIB, REHEARSAL, Settings
 
 MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
 _FILES = (".safetensors", ".sft", ".gguf")
@@ -145,6 +145,8 @@ def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
     spec, asked = family_spec(family), settings.bases[family]
     if asked == "miniature":
         return _miniature(spec, f"{spec.setting} asks for it")
+    if asked == REHEARSAL:
+        return _miniature(spec, "this is a rehearsal")
     if asked == "auto":
         return _automatic(settings, spec)
     path = Path(asked).expanduser()

@@ -14,6 +14,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from tintype.errors import BadRequest, Forbidden, Unauthorized
+from tintype.fal import REHEARSAL_PREFIX, asks_for_rehearsal
 from tintype.store.records import Scope
 from tintype.web.body import json_object
 from tintype.web.operation import answers
@@ -21,7 +22,6 @@ from tintype.web.responses import json_response
 from tintype.web.services import KEY_REMEDY, Call, Services
 
 TOKEN_PARAMETER = "fal_jwt_token"
-REHEARSAL_PREFIX = "rehearsal-"  # of a key: what is sent with it runs on the miniatures
 DEFAULT_SECONDS = 120
 LONGEST_SECONDS = 24 * 3600
 _MOST_APPS = 100
@@ -42,7 +42,9 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     if asks is Credential.NONE or services.settings.auth == "off":
         return ""
     scheme, _, credential = http.headers.get("authorization", "").strip().partition(" ")
-    credential = credential.strip().removeprefix(REHEARSAL_PREFIX)
+    credential = credential.strip()
+    if asks_for_rehearsal(http.headers.get("authorization", "")):
+        credential = credential[len(REHEARSAL_PREFIX) :]
     if not credential and asks is Credential.KEY_OR_APP_TOKEN and TOKEN_PARAMETER in http.query_params:
         return await _key_behind(http, services)
     if not credential:
@@ -64,11 +66,6 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     return key.id
 
 
-def asks_for_rehearsal(http: HttpRequest) -> bool:
-    """Tells whether the key, of whoever it is, was given with the prefix of rehearsals."""
-    return http.headers.get("authorization", "").partition(" ")[2].strip().startswith(REHEARSAL_PREFIX)
-
-
 @answers(str, body={"allowed_apps": list[str], "token_expiration": float})
 async def issue_token(call: Call) -> Response:
     """Answers `POST /rest/tokens/`: a bare JSON string."""
@@ -83,17 +80,21 @@ async def issue_token(call: Call) -> Response:
     seconds = given.get("token_expiration", given.get("duration", DEFAULT_SECONDS))
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_SECONDS:
         raise BadRequest(f"token_expiration is a number of seconds, above 0 and at most {LONGEST_SECONDS}.")
-    return json_response(call.services.signer.app_token(call.key_id, apps or [], time.time() + seconds))
+    rehearses = asks_for_rehearsal(call.http.headers.get("authorization", ""))
+    named_key = REHEARSAL_PREFIX + call.key_id if rehearses else call.key_id
+    return json_response(call.services.signer.app_token(named_key, apps or [], time.time() + seconds))
 
 
 async def _key_behind(http: HttpRequest, services: Services) -> str:
     """Finds the id of the key that a token in the URL stands for. Raises Forbidden for an application it is not for."""
     claims = services.signer.app_claims(http.query_params[TOKEN_PARAMETER])
-    if claims is None or not await services.store.keys.is_in_use(claims[0]):
+    key_id, apps = claims or ("", [])
+    http.state.is_rehearsal = key_id.startswith(REHEARSAL_PREFIX)
+    key_id = key_id.removeprefix(REHEARSAL_PREFIX)
+    if claims is None or not await services.store.keys.is_in_use(key_id):
         raise Unauthorized(
             "This token has expired, or was not made here.", remedy="Ask for a new one at /rest/tokens/."
         )
-    key_id, apps = claims
     parts = http.path_params["endpoint"].strip("/").split("/")
     # The clients name an application by its second segment alone.
     if not {parts[1], "/".join(parts[:2]), "/".join(parts)} & set(apps):

@@ -17,10 +17,10 @@ import httpx
 from starlette.requests import Request as HttpRequest
 
 from tintype.errors import BadRequest, Json
+from tintype.fal import REHEARSAL_HEADER, asks_for_rehearsal
 from tintype.files.acl import AccessList
 from tintype.files.addresses import parsed_url
 from tintype.store.records import RETRIED, Priority
-from tintype.web.auth import asks_for_rehearsal
 from tintype.web.services import Call
 
 LONGEST_LIFETIME = 100 * 365 * 86400.0  # seconds
@@ -28,7 +28,6 @@ _LIFECYCLE_HEADERS = ("x-fal-object-lifecycle", "x-fal-object-lifecycle-preferen
 _SHORTEST_TIMEOUT = 0.1  # seconds
 _MOST_TAGS = 10
 _MOST_RETRIES = 10  # as many as fal's own
-REHEARSAL_HEADER = "x-tintype-rehearsal"
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _SWITCH: Json = {"type": "string", "enum": ["0", "1"]}
 _LABEL: Json = {"type": "string", "maxLength": 255}
@@ -92,7 +91,9 @@ def options_of(http: HttpRequest) -> Options:
         store_io=_yes("x-fal-store-io", headers["x-fal-store-io"], otherwise=True),
         tags=_tags(headers["x-fal-tags"]),
         retries=_retries(headers["x-fal-no-retry"], headers["x-fal-retry-config"]),
-        is_rehearsal=asks_for_rehearsal(http) or _yes(REHEARSAL_HEADER, headers[REHEARSAL_HEADER], otherwise=False),
+        is_rehearsal=_yes(REHEARSAL_HEADER, headers[REHEARSAL_HEADER], otherwise=False)
+        or asks_for_rehearsal(http.headers.get("authorization", ""))
+        or getattr(http.state, "is_rehearsal", False),  # its key did, as the token says
     )
 
 

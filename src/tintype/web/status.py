@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 
 from tintype.catalog.price import CURRENCY
 from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
+from tintype.fal import REHEARSAL_HEADER
 from tintype.files import render
 from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.directions import request_urls
-from tintype.web.options import REHEARSAL_HEADER
 from tintype.web.poll_cache import CachedStatus
 from tintype.web.responses import failure_response, json_response, to_json
 from tintype.web.services import Call
