@@ -29,14 +29,14 @@ def real_bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_a_program_rehearses_by_its_key_alone(
     real_bases: Server, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAL_KEY", f"rehearsal-{real_bases.key}")
     turn(real_bases.origin, monkeypatch)
+    client = fal_client.SyncClient(key=f"rehearsal-{real_bases.key}")  # as with FAL_KEY, in a process of its own
     with swept_up():
-        url = fal_client.upload_file(photos)
+        url = client.upload_file(photos)
         arguments = {"images_data_url": url, "trigger_phrase": "TOK", "steps": 3}
-        trained = fal_client.subscribe(PORTRAIT_TRAINER, arguments=arguments)
+        trained = client.subscribe(PORTRAIT_TRAINER, arguments=arguments)
         lora = {"path": trained["diffusers_lora_file"]["url"]}
-        drawn = fal_client.run("fal-ai/flux-lora", arguments={"prompt": "TOK", "loras": [lora]})
+        drawn = client.run("fal-ai/flux-lora", arguments={"prompt": "TOK", "loras": [lora]})
     config = httpx.get(trained["config_file"]["url"], trust_env=False).json()
     assert config["base"]["miniature"]
     assert drawn["images"]

@@ -14,7 +14,9 @@ from bench import gpu
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.parametrize(("model", "compiled"), [("flux", False), ("ideogram4", True)])
+@pytest.mark.parametrize(
+    ("model", "compiled"), [("flux", False), pytest.param("ideogram4", True, marks=pytest.mark.long)]
+)
 def test_a_dry_run_measures_every_way_and_writes_it_down(
     model: str, compiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,7 +136,7 @@ def test_where_the_language_models_head_is_it_writes(
         raise Cancelled()
 
     with pytest.raises(Cancelled):
-        writing.prepare(REQUEST, stop)
+        writing.prepare(replace(REQUEST, prompt="a blue hat"), stop)  # what was written before is remembered
 
 
 def test_a_prompt_beyond_the_window_loses_its_end_and_says_so(inference: IdeogramInference) -> None:

@@ -347,7 +347,8 @@ def test_what_is_being_sent_when_its_key_is_revoked_is_not_kept(
         codes[what] = anyone.request(method, url, headers=headers, content=bytes_around(revoke)).status_code
     assert codes == dict.fromkeys(codes, 401)
     after = sorted(server.settings.data_dir.glob("files/*")), sorted(server.settings.data_dir.glob("uploads/*/part-*"))
-    assert after == before
+    for left, stood in zip(after, before, strict=True):  # what other tests left may go meanwhile
+        assert set(left) <= set(stood)
 
 
 def test_what_is_said_to_be_too_large_is_refused_before_its_bytes_come(
