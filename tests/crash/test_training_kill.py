@@ -40,7 +40,10 @@ from tintype.training.loop import Plan, train
 
 settings = load_settings(flux_base="miniature", device="cpu", checkpoint_seconds=1e9)
 models = ResidentModels(settings, "cpu")
-models.family(FluxFamily).load_transformer()  # read once; each attempt has a copy of its own
+# Read once; each attempt has a copy of its own. Read after a fork, by the library's threads, they sometimes find torch's
+# own threads of before the fork.
+models.family(FluxFamily).load_transformer()
+models.family(FluxFamily).load_encoders()
 
 def stop_here(what):
     print(what, flush=True)
