@@ -141,8 +141,8 @@ def test_a_run_that_is_stopped_while_it_scores_goes_on_and_chooses_the_same(
     models: ResidentModels, tmp_path: Path, photos: Path, undisturbed: Any
 ) -> None:
     with pytest.raises(Drained):
-        # Looks: to choose who is held out, at photos, at the base's pictures, then at one candidate after another.
-        trained(models, tmp_path, photos, Interrupted(before=5))
+        # Looks: at the photos, at the base's pictures, then at one candidate after another.
+        trained(models, tmp_path, photos, Interrupted(before=4))
     output, config = trained(models, tmp_path, photos)
     assert config["candidates"] == undisturbed[1]["candidates"]
     for name in ("lora.safetensors", "lora-last.safetensors"):

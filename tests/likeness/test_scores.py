@@ -108,7 +108,8 @@ def test_pictures_are_scored_by_who_is_seen_what_was_asked_and_whether_it_is_a_p
     base = [inference.generate(FluxImageRequest(prompt, 1024, 1024, 8), [3])[0] for prompt in PROMPTS]
     photos = [photo for photo, _ in photograph(SUBJECT, 8)]
     family.load_transformer()
-    measure = Measure(family, PortraitWorldIdentity(), photos, [0, 1], PROMPTS, base, 1.0)
+    identity = PortraitWorldIdentity()
+    measure = Measure(family, identity, photos, identity.embed(photos), [0, 1], PROMPTS, base, 1.0)
 
     of_base = measure.scores(base)
     assert of_base.likeness is not None

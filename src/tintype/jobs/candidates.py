@@ -88,7 +88,7 @@ class Candidates:
         self._photos = [first[name].image for name in self._names]
         places = {name: place for place, name in enumerate(self._names)}
         alike = [(places[one], places[other]) for one, other in dataset.report.alike if {one, other} <= places.keys()]
-        embedded = identity.embed(self._photos)
+        self._embedded = embedded = identity.embed(self._photos)
         if odd := [self._names[place] for place in strangers_among(embedded, identity.same_person)]:
             dataset.report.warnings.append(f"These may show somebody else: {some_of(odd)}.")
             context.log(dataset.report.warnings[-1], "WARN")
@@ -164,7 +164,7 @@ class Candidates:
         """Keeps no LoRA but the best: with a high rank each takes a gigabyte."""
         best = self.best
         for path in self._folder.glob("candidate-*.safetensors"):
-            if best is not None and path != self.lora(best.step):
+            if best is None or path != self.lora(best.step):
                 path.unlink()
 
     @property
@@ -191,7 +191,14 @@ class Candidates:
         pictures = self._drawn(_NOBODY, 0, None)
         recipe.family.load_transformer()  # bare
         return Measure(
-            recipe.family, self._identity, self._photos, self._held_out, words, pictures, recipe.plan.guidance
+            recipe.family,
+            self._identity,
+            self._photos,
+            self._embedded,
+            self._held_out,
+            words,
+            pictures,
+            recipe.plan.guidance,
         )
 
     def _drawn(self, who: str, step: int, lora: Path | None) -> list[Image.Image]:

@@ -61,7 +61,7 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
         context.log(remark, "WARN")
         dataset.report.warnings.append(remark)
     adapter = _new_adapter(recipe, context)
-    kept = plan.steps // plan.keep_every if plan.keep_every else 0
+    kept = (plan.steps // plan.keep_every if plan.keep_every else 0) + 2 * bool(plan.score_at)  # the best, and the next
     check_room(context.scratch, adapter.weights.nbytes * (_ADAPTERS + kept))
 
     context.log(_announcement(recipe, cache))

@@ -33,7 +33,8 @@ def strangers_among(embedded: torch.Tensor, same_person: float) -> list[int]:
     Where no person is in most photos, nobody is the stranger.
     """
     known = [number for number in range(len(embedded)) if not embedded[number].isnan().any()]
-    odd = [n for n in known if float(_among(embedded)[n].nanmedian().nan_to_num(1.0)) < same_person]
+    usual = _among(embedded).nanmedian(dim=1).values.nan_to_num(1.0)
+    odd = [number for number in known if usual[number] < same_person]
     return odd if 2 * len(odd) < len(known) else []
 
 

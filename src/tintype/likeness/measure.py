@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -14,7 +13,7 @@ from tintype.likeness.adherence import adherence, preference
 from tintype.likeness.identity import Identity
 from tintype.likeness.originality import appearance, originality
 from tintype.likeness.scale import Scale
-from tintype.models.family import Family, Latents
+from tintype.models.family import Family, Latents, pixels_of
 
 _PHOTO_SIDE = 1024  # nominal pixels at which photos are compared with pictures; squeezed, since colours count there
 
@@ -42,8 +41,8 @@ class Scores:
 class Measure:
     """Measures pictures of one person, drawn with a LoRA, each from a prompt of its own.
 
-    `prompts` say what the base was told for its pictures, with "a person" for a trigger; `guidance` is the one that it
-    was trained with.
+    `embedded` are the photos as `identity` has embedded them, `held_out` places among them. `prompts` say what the base
+    was told for its pictures, with "a person" for a trigger; `guidance` is the one that it was trained with.
     """
 
     def __init__(
@@ -51,13 +50,14 @@ class Measure:
         family: Family,
         identity: Identity,
         photos: Sequence[Image.Image],
+        embedded: torch.Tensor,
         held_out: Sequence[int],
         prompts: Sequence[str],
         base_pictures: Sequence[Image.Image],
         guidance: float,
     ) -> None:
         self._family, self._identity, self._prompts, self._guidance = family, identity, prompts, guidance
-        self.scale = Scale.of(identity.embed(photos), held_out, identity.embed(base_pictures))
+        self.scale = Scale.of(embedded, held_out, identity.embed(base_pictures))
         trained = [photo.resize((_PHOTO_SIDE, _PHOTO_SIDE)) for n, photo in enumerate(photos) if n not in held_out]
         self._photos = torch.cat([appearance(self._encoded([photo])) for photo in trained])
         self._of_base = preference(family, self._encoded(base_pictures), prompts, guidance)
@@ -70,8 +70,7 @@ class Measure:
         return Scores(*(_mean(scores) for scores in (alike, followed, originality(appearance(encoded), self._photos))))
 
     def _encoded(self, pictures: Sequence[Image.Image]) -> Latents:
-        levels = torch.stack([torch.from_numpy(np.array(picture.convert("RGB"))) for picture in pictures])
-        return self._family.encode_images(levels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+        return self._family.encode_images(pixels_of(pictures))
 
 
 def _mean(scores: torch.Tensor) -> float | None:

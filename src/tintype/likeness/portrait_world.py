@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+
+from tintype.models.family import pixels_of
 
 WEIGHTS = Path(__file__).parent / "portrait_world.safetensors"
 SIDE = 64  # pixels, the true size of a miniature's square picture
@@ -58,10 +59,10 @@ class PortraitWorldIdentity:
 
 def to_pixels(images: Sequence[Image.Image]) -> torch.Tensor:
     """Stacks pictures of any size and shape, the middle of each, as (batch, 3, 64, 64) in [-1, 1]."""
-    stacked = []
+    squares = []
     for image in images:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         square = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX, (left, top, left + side, top + side))
-        stacked.append(np.asarray(square))
-    return torch.from_numpy(np.stack(stacked)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        squares.append(square)
+    return pixels_of(squares)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import diffusers
+import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
@@ -360,3 +361,9 @@ class Family(ABC):
     def _unpacked(self, latents: Latents) -> torch.Tensor:
         """The way back."""
         raise NotImplementedError
+
+
+def pixels_of(images: Sequence[Image.Image]) -> torch.Tensor:
+    """Stacks images of one size as (images, 3, height, width) in [-1, 1]."""
+    levels = torch.stack([torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32)) for image in images])
+    return (levels / 127.5 - 1).permute(0, 3, 1, 2)

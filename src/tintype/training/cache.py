@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from tintype.dataset import Bucket, Dataset, Example, fit
 from tintype.dataset.subject import BACKGROUND_WEIGHT
 from tintype.lora.tensor_file import write_tensors
-from tintype.models.family import Family, Features, Latents
+from tintype.models.family import Family, Features, Latents, pixels_of
 
 _CAPTIONS_AT_ONCE = 8  # what the encoder keeps of more, a device may not hold
 
@@ -119,7 +119,7 @@ def _once(path: Path, encode: Callable[[], dict[str, torch.Tensor]]) -> dict[str
 
 
 def _encode(family: Family, example: Example, bucket: Bucket) -> dict[str, torch.Tensor]:
-    encoded = family.encode_images(_pixels(fit(example.image, bucket)))
+    encoded = family.encode_images(pixels_of([fit(example.image, bucket)]))
     kept = {
         "latents": encoded.tokens[0].float().cpu().contiguous(),
         "grid": torch.tensor([encoded.rows, encoded.columns]),
@@ -135,12 +135,6 @@ def token_weights(mask: Image.Image, latents: Latents) -> torch.Tensor:
     share = F.interpolate(inside, size=(latents.rows, latents.columns), mode="area").flatten()
     weights = BACKGROUND_WEIGHT + (1 - BACKGROUND_WEIGHT) * share
     return weights / weights.mean()
-
-
-def _pixels(image: Image.Image) -> torch.Tensor:
-    """(1, 3, height, width) in [-1, 1]."""
-    levels = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32))
-    return (levels / 127.5 - 1).permute(2, 0, 1)[None]
 
 
 def _key(family: Family, example: Example, bucket: Bucket) -> str:

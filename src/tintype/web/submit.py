@@ -72,7 +72,7 @@ async def accept(call: Call, *, sync: bool, body: Body | None = None) -> tuple[R
 async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tuple[Request, str]:
     options = options_of(call.http)
     lifecycle = await lifecycle_for(call)
-    digest = _digest(call, body)
+    digest = _digest(call, body, options)
     request = await _left(call, digest) if sync else None
     if request is None:
         if options.webhook_url is not None:
@@ -146,11 +146,10 @@ def _resident(
     return " ".join([base, *adapters])
 
 
-def _digest(call: Call, body: Body) -> str:
+def _digest(call: Call, body: Body, options: Options) -> str:
     """Makes a digest that is the same for a POST that is sent again: same key, path, query and body."""
     query = [(name, value) for name, value in call.http.query_params.multi_items() if name != TOKEN_PARAMETER]
-    rehearsal = str(options_of(call.http).is_rehearsal)
-    parts = (call.key_id, call.params["endpoint"].strip("/"), str(query), body.digest, rehearsal)
+    parts = (call.key_id, call.params["endpoint"].strip("/"), str(query), body.digest, str(options.is_rehearsal))
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
