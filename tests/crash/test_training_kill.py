@@ -40,8 +40,8 @@ from tintype.training.loop import Plan, train
 
 settings = load_settings(flux_base="miniature", device="cpu", checkpoint_seconds=1e9)
 models = ResidentModels(settings, "cpu")
-# Read once; each attempt has a copy of its own. Read after a fork, by the library's threads, they sometimes find torch's
-# own threads of before the fork.
+# Read once; each attempt has a copy of its own. The library reads with threads, which after a fork sometimes find those
+# that torch had before it.
 models.family(FluxFamily).load_transformer()
 models.family(FluxFamily).load_encoders()
 
