@@ -297,6 +297,7 @@ def test_what_compiling_lacks_is_named_one_after_another(tmp_path: Path, monkeyp
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # PyTorch's own, as Inductor loads
 @pytest.mark.parametrize("base", ["flux", "ideogram4"])
 def test_inductor_itself_gives_our_own_gradients(base: str) -> None:
     family = narrow(base)
