@@ -6,6 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TORCH_INDEX ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests start hundreds of processes, each of which would compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test test-quick test-long lint guards bench serve system clean
 

@@ -183,7 +183,10 @@ class Line:
             self.passed[other, whose] *= bool(self.waiting[other])
 
 
-@pytest.mark.parametrize("seed", range(12))
+MANY = [pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 12)]
+
+
+@pytest.mark.parametrize("seed", [*range(3), *MANY])
 async def test_nobody_who_waits_is_passed_by_the_same_person_more_than_twice_between_two_of_his_own(
     store: Store, seed: int
 ) -> None:
