@@ -76,6 +76,10 @@ class Settings(BaseSettings):
     bases: Mapping[str, str] = Field(
         description="By base model, as <NAME>_BASE: auto, miniature, a hub id or a folder."
     )
+    precision: Literal["stored", "fp8"] = Field(
+        "stored",
+        description="Whether base models stay as their files have them, or are rounded to eight bits when read.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, xpu; several with commas between.")
 
     allow_private_inputs: bool = Field(False, description="Whether input URLs may name private addresses.")

@@ -29,18 +29,25 @@ def test_the_manual_shows_what_the_command_says(plans: list[CardPlan]) -> None:
 
 
 def test_more_memory_never_takes_away(plans: list[CardPlan]) -> None:
-    for base in {plan.base for plan in plans}:
-        cards = [plan for plan in plans if plan.base == base]
+    for kind in {(plan.base, plan.precision) for plan in plans}:
+        cards = [plan for plan in plans if (plan.base, plan.precision) == kind]
         for number in range(len(SIDES)):
             recomputed = [card.steps[number].recomputed for card in cards if card.steps[number].fits]
             assert recomputed == sorted(recomputed, reverse=True)
             assert [card.steps[number].fits for card in cards] == sorted(card.steps[number].fits for card in cards)
 
 
+def test_a_card_of_24_gb_trains_both_bases_at_a_megapixel_in_eight_bits(plans: list[CardPlan]) -> None:
+    steps = {(plan.base, plan.precision): plan.steps[-1] for plan in plans if plan.card == 24}
+    assert {kind for kind, step in steps.items() if step.fits} == {("flux", "fp8"), ("ideogram4", "fp8")}
+    assert all(step.needed <= 23 * 2**30 for step in steps.values() if step.fits)
+
+
 def test_a_card_of_any_size_is_planned_as_json() -> None:
     told = CliRunner().invoke(app, ["plan", "--gpu", "40 GB", "--base", "ideogram4", "--json"])
-    (plan,) = json.loads(told.stdout)
+    plan, in_fp8 = json.loads(told.stdout)
     assert (plan["base"], plan["card"], len(plan["steps"])) == ("ideogram4", 40, len(SIDES))
+    assert (plan["precision"], in_fp8["precision"]) == ("bf16", "fp8")
     assert all(step["needed"] < 40 * 2**30 for step in plan["steps"])
     assert CliRunner().invoke(app, ["plan", "--gpu", "large"]).exit_code == 2
 

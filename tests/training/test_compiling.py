@@ -16,6 +16,7 @@ from torch._dynamo.backends.registry import lookup_backend
 from tintype import devices
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Features, Forward
+from tintype.models.fp8 import prepare, rounded_for
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
 from tintype.training.plan import Plan
@@ -130,6 +131,22 @@ def test_sixteen_sizes_and_twelve_captions_are_few_graphs_and_give_our_own_gradi
         wanted = gradients(own, len(cache.items))
     for ours, theirs in zip(wanted, found, strict=True):
         torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo does it
+def test_a_base_in_eight_bits_is_compiled_as_a_whole(backend: CountingBackend) -> None:
+    family, found = narrow("ideogram4"), []
+    backend.whole = True
+    transformer, cache = family.load_transformer(), cache_for(family, SIXTEEN_SIZES[:4])
+    tensors = dict(transformer.state_dict())
+    prepare(transformer)
+    transformer.load_state_dict(dict(rounded_for(transformer, tensors.items())), assign=True)
+    for forward in (Forward.COMPILED, Forward.DIFFUSERS):
+        stepper = stepper_for(family, cache, forward, recomputed=1)
+        with stepper.prepared():
+            found.append(gradients(stepper, 2)[-1])
+    assert backend.graphs == GRAPHS["ideogram4"]
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4 * float(found[0].abs().max()))
 
 
 @pytest.mark.long

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from tintype.errors import WeightsMissing
 from tintype.lora.keys import LoraKeys, some
 from tintype.models.contents import Part, quantisation, read_entries, read_json
+from tintype.models.fp8 import prepare, rounded_for
 from tintype.models.registry import FamilySpec
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "conditional_transformer.", "transformer.")
@@ -47,27 +48,35 @@ def read_network(
     device: torch.device,
     dtype: torch.dtype,
     configure: Configure | None = None,
+    *,
+    fp8: bool = False,
 ) -> Any:
     """Reads a frozen network onto the device; `configure` is for files, which state no configuration.
 
-    Raises WeightsMissing for files in a layout that is not known.
+    With `fp8`, matrices are rounded to eight bits one after another, so that never more than one is there whole; a
+    packed network stays as it is. Raises WeightsMissing for files in a layout that is not known.
     """
     if quantisation(part.path) == "bitsandbytes":
         network = kind.from_pretrained(part.path, dtype=dtype, device_map={"": device})
     elif part.path.suffix == ".gguf":
         network = _from_gguf(kind, spec, part, device, dtype, configure)
-    elif part.path.is_dir() and _plain(part, spec.lora_keys):
+    elif not fp8 and part.path.is_dir() and _plain(part, spec.lora_keys):
         network = kind.from_pretrained(part.path, dtype=dtype, local_files_only=True).to(device)
     else:
-        found = dict(diffusers_tensors(part, spec, dtype, device))
+        tensors: Iterable[tuple[str, torch.Tensor]] = diffusers_tensors(part, spec, dtype, device)
+        config = configuration_of(part, spec, configure)
         with torch.device("meta"):
-            network = kind.from_config(_configuration(part, spec, found, configure))
+            network = kind.from_config(config)
+        if fp8:
+            prepare(network)
+            tensors = rounded_for(network, tensors)
+        found = dict(tensors)
         _check_same(part, spec.title, network.state_dict(), found, spec.readable)
         network.load_state_dict(found, assign=True)
     return network.eval().requires_grad_(False)
 
 
-def configuration_of(part: Part, spec: FamilySpec, configure: Configure) -> dict[str, Any]:
+def configuration_of(part: Part, spec: FamilySpec, configure: Configure | None) -> dict[str, Any]:
     """Says how a network is built, its tensors unread."""
     if part.path.is_dir():
         return _configuration(part, spec, {}, configure)

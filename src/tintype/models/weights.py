@@ -51,6 +51,7 @@ class BaseWeights:
     why: str
     traits: Mapping[str, Any] = field(default_factory=dict)  # of miniature.json; empty for a real model
     parts: Mapping[str, Part] = field(default_factory=dict)  # those that lie elsewhere
+    fp8: bool = False  # whether the transformer's matrices are rounded to eight bits as they are read
 
     @property
     def miniature(self) -> bool:
@@ -142,7 +143,11 @@ class BaseWeights:
 
 def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
     """Decides which weights jobs will use. Raises WeightsMissing when what was asked for is not on this machine."""
-    spec, asked = family_spec(family), settings.bases[family]
+    return replace(_chosen(settings, family_spec(family)), fp8=settings.precision == "fp8")
+
+
+def _chosen(settings: Settings, spec: FamilySpec) -> BaseWeights:
+    asked = settings.bases[spec.name]
     if asked == "miniature":
         return _miniature(spec, f"{spec.setting} asks for it")
     if asked == REHEARSAL:

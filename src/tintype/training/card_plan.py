@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Forward
+from tintype.models.fp8 import prepare
 from tintype.models.registry import FamilySpec
 from tintype.settings import GIB
 from tintype.training.memory_plan import HEADROOM, WORKSPACE, MemoryPlan, Shape, gib, plan_memory
@@ -28,6 +29,7 @@ class CardPlan:
 
     base: str
     title: str
+    precision: str  # bf16, or fp8 for the transformer's matrices
     card: float  # GB
     generating: int
     encoding: int
@@ -45,20 +47,29 @@ class CardPlan:
             _cell(step.needed, step.fits and self.encoding <= self.room, f"{step.recomputed} of {step.blocks}")
             for step in self.steps
         ]
-        return [self.title, f"{self.card:g} GB", _cell(self.generating, self.generating <= self.room), *steps]
+        return [
+            self.title,
+            self.precision,
+            f"{self.card:g} GB",
+            _cell(self.generating, self.generating <= self.room),
+            *steps,
+        ]
 
 
-COLUMNS = ("base", "card", "generate at 1024", *(f"train at {side}, blocks recomputed" for side in SIDES))
+COLUMNS = ("base", "precision", "card", "generate at 1024", *(f"train at {side}, blocks recomputed" for side in SIDES))
 
 
 def card_plans(specs: Sequence[FamilySpec], cards: Sequence[float] = CARDS) -> list[CardPlan]:
-    """Plans every base model that says what it is made of on every card, in bf16, at rank 16 and batch 1."""
-    return [plan for spec in specs if spec.network and spec.encoder_bytes for plan in _of_base(spec, cards)]
+    """Plans every base model that says what it is made of on every card, at rank 16 and batch 1."""
+    known = (spec for spec in specs if spec.network and spec.encoder_bytes)
+    return [plan for spec in known for precision in ("bf16", "fp8") for plan in _of_base(spec, precision, cards)]
 
 
-def _of_base(spec: FamilySpec, cards: Sequence[float]) -> list[CardPlan]:
+def _of_base(spec: FamilySpec, precision: str, cards: Sequence[float]) -> list[CardPlan]:
     family, text = spec.load().without_weights(), min(spec.text_window, _MOST_TEXT)
     transformer = family.load_transformer()
+    if precision == "fp8":
+        prepare(transformer)
     adapter = Adapter.for_transformer(
         transformer, family.adapter_targets, rank=_RANK, seed=0, device=family.device, shared=family.fused_targets
     )
@@ -74,6 +85,7 @@ def _of_base(spec: FamilySpec, cards: Sequence[float]) -> list[CardPlan]:
         CardPlan(
             spec.name,
             spec.title,
+            precision,
             card,
             generating,
             encoding,

@@ -106,7 +106,9 @@ class FluxFamily(Family):
 
     def _read_transformer(self) -> Any:
         part = self.weights.part("transformer")
-        return read_network(FluxTransformer2DModel, FAMILY, part, self.device, self.dtype, configuration)
+        return read_network(
+            FluxTransformer2DModel, FAMILY, part, self.device, self.dtype, configuration, fp8=self.weights.fp8
+        )
 
     def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:
         return FluxForward(transformer, adapter, recomputed=recomputed, rounded=rounded)

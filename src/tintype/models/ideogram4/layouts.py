@@ -24,10 +24,12 @@ class TextProjection(nn.Module):
         self.llm_cond_proj = nn.Linear(width, hidden)
 
 
-def read_transformer(folder: Path, device: torch.device, dtype: torch.dtype) -> Ideogram4Transformer2DModel:
+def read_transformer(
+    folder: Path, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
+) -> Ideogram4Transformer2DModel:
     """Reads the frozen network onto the device. Raises WeightsMissing for files in a layout that is not known."""
     network: Ideogram4Transformer2DModel = read_network(
-        Ideogram4Transformer2DModel, FAMILY, Part(folder), device, dtype
+        Ideogram4Transformer2DModel, FAMILY, Part(folder), device, dtype, fp8=fp8
     )
     if network.rotary_emb.inv_freq.is_meta:
         network.rotary_emb.inv_freq = torch.empty(0, device=device)  # not in any file; pin_rotary computes it

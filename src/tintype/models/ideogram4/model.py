@@ -78,7 +78,7 @@ class Ideogram4Family(Family):
         return parts
 
     def _read_transformer(self) -> Any:
-        return read_transformer(self.weights.folder / "transformer", self.device, self.dtype)
+        return read_transformer(self.weights.folder / "transformer", self.device, self.dtype, fp8=self.weights.fp8)
 
     def release_encoders(self) -> bool:
         released = super().release_encoders()
@@ -107,7 +107,7 @@ class Ideogram4Family(Family):
         """Loads the transformer of the negative branch; no LoRA is ever put on it."""
         if self._unconditional is None:
             folder = self.weights.folder / "unconditional_transformer"
-            self._unconditional = read_transformer(folder, self.device, self.dtype)
+            self._unconditional = read_transformer(folder, self.device, self.dtype, fp8=self.weights.fp8)
         return self._unconditional
 
     def _packed(self, latents: torch.Tensor) -> Latents:
