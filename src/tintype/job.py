@@ -35,7 +35,8 @@ class CheckpointStore(Protocol):
         ...
 
     def save(self, step: int, write: Callable[[Path], object]) -> None:
-        """Calls `write` with an empty folder and publishes it atomically: a kill leaves the old one or the new one."""
+        """Calls `write` with an empty folder and publishes it atomically: a kill leaves the old one or the new one.
+        Of a step that is saved already, files are added and none is replaced."""
         ...
 
 

@@ -1,5 +1,6 @@
 """A real training in real processes, killed with SIGKILL at five random steps, one of them while a thread writes a
-checkpoint and steps go on: it ends with the very bits of a run that nothing disturbed.
+checkpoint and steps go on: it ends with the very bits of a run that nothing disturbed. Killed while a step is scored,
+it goes on from there.
 
 The attempts are forked from one process that has done the imports, which cost far more than these few steps.
 """
@@ -49,7 +50,7 @@ def stop_here(what):
     print(what, flush=True)
     time.sleep(600)
 
-def attempt(folder, at_step, in_checkpoint):
+def attempt(folder, at_step, in_checkpoint, scored):
     put_path = Objects.put_path
 
     def put_half(self, key, path, *, move=False):
@@ -62,6 +63,12 @@ def attempt(folder, at_step, in_checkpoint):
         if step == at_step:
             stop_here("at the step")
 
+    def score(step, lora):
+        ends = time.monotonic() + 20
+        while not list((folder / "objects").rglob(f"{{step}}-*.json")) and time.monotonic() < ends:
+            time.sleep(0.01)  # the checkpoint is written meanwhile
+        stop_here("in the scores")
+
     Objects.put_path = put_half
     context = LocalContext(folder, settings, resident_models=models, on_progress=each)
     flux = models.family(FluxFamily)
@@ -69,19 +76,20 @@ def attempt(folder, at_step, in_checkpoint):
     cache = encode_once(flux, Dataset(examples, DatasetReport()), folder / "latents")
     adapter = Adapter.for_transformer(
         flux.load_transformer(), flux.adapter_targets, rank=2, seed=0, device=flux.device)
-    plan = Plan(steps={STEPS}, learning_rate=2e-3, warmup_steps=5, checkpoint_steps={EVERY})
-    trained = train(flux, adapter, cache, plan, context, snapshot_dir=folder / "kept")
+    plan = Plan(steps={STEPS}, learning_rate=2e-3, warmup_steps=5, checkpoint_steps=None if scored else {EVERY},
+                score_at=(scored,) if scored else ())
+    trained = train(flux, adapter, cache, plan, context, snapshot_dir=folder / "kept", on_snapshot=score)
     torch.save({{"weights": trained.lora.state, "losses": trained.losses}}, folder / "result.pt")
     print("finished from", trained.resumed_from, flush=True)
 
 for line in sys.stdin:
-    place, at_step, in_checkpoint = line.split()
+    place, at_step, in_checkpoint, scored = line.split()
     pathlib.Path(place).mkdir(exist_ok=True)
     pid = os.fork()
     if pid == 0:
         try:
             print("pid", os.getpid(), flush=True)
-            attempt(pathlib.Path(place), int(at_step), in_checkpoint == "True")
+            attempt(pathlib.Path(place), int(at_step), in_checkpoint == "True", int(scored))
         except BaseException:
             print("failed", traceback.format_exc().replace(chr(10), " | "), flush=True)
         os._exit(0)
@@ -103,14 +111,14 @@ class Nursery:
             start_new_session=True,
         )
 
-    def attempt(self, folder: Path, at_step: int = 0, in_checkpoint: bool = False) -> str:
+    def attempt(self, folder: Path, at_step: int = 0, in_checkpoint: bool = False, scored: int = 0) -> str:
         """What the attempt said before it was killed, or at its end."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{folder} {at_step} {in_checkpoint}\n")
+        self.process.stdin.write(f"{folder} {at_step} {in_checkpoint} {scored}\n")
         self.process.stdin.flush()
         pid = int(self._line().removeprefix("pid "))
         said = self._line()
-        if said in ("at the step", "in a checkpoint"):
+        if said in ("at the step", "in a checkpoint", "in the scores"):
             os.kill(pid, signal.SIGKILL)
         assert self._line() == "gone"
         return said
@@ -154,6 +162,7 @@ def test_five_kills_change_not_one_bit_of_the_weights(nursery: Nursery, tmp_path
     assert one["losses"] == other["losses"]
 
 
-def test_killed_after_the_last_step_nothing_is_trained_again(nursery: Nursery, tmp_path: Path) -> None:
-    assert nursery.attempt(tmp_path, in_checkpoint=False) == "finished from 0"
+def test_killed_in_the_scores_or_after_the_last_step_nothing_is_trained_again(nursery: Nursery, tmp_path: Path) -> None:
+    assert nursery.attempt(tmp_path, scored=STEPS // 2 + 1) == "in the scores"
+    assert nursery.attempt(tmp_path) == f"finished from {STEPS // 2 + 1}"
     assert nursery.attempt(tmp_path) == f"finished from {STEPS}"

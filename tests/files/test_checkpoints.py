@@ -189,6 +189,23 @@ def test_saving_one_step_twice_keeps_what_is_safe_already(machines: Machines) ->
     assert read(store) == (4, "first")
 
 
+def test_saving_one_step_twice_adds_files_and_replaces_none(machines: Machines) -> None:
+    told: list[int] = []
+
+    def writes_more(folder: Path) -> None:
+        (folder / "scores").write_text("0.9")
+        (folder / "state").write_text("second")
+
+    machines.attempt(1).save(4, writes("first"))
+    store = machines.attempt(2, told.append)
+    store.save(4, writes_more)
+    store.save(4, writes_more)
+    assert told == [4], "the last time there was nothing to add"
+    found = machines.attempt(3).latest()
+    assert found is not None
+    assert {path.name: path.read_text() for path in found.path.iterdir()} == {"scores": "0.9", "state": "first"}
+
+
 def test_each_published_step_is_reported(machines: Machines) -> None:
     told: list[int] = []
     machines.attempt(0, told.append).save(9, writes("x"))

@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput
-from tintype.errors import Drained
 from tintype.jobs.candidates import MOST_CANDIDATES, candidate_steps
 from tintype.jobs.local import LocalContext
 from tintype.jobs.lora_training import train_lora
@@ -29,6 +28,10 @@ from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.settings import load_settings
 
 STEPS, SCORED = 12, (3, 6, 12)
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: nothing in the job may expect it."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +65,7 @@ class Broken:
 
 
 class Interrupted:
-    """Knows people, but is asked to stop before the given look."""
+    """Knows people, but is killed before the given look."""
 
     name, same_person = PortraitWorldIdentity.name, PortraitWorldIdentity.same_person
 
@@ -72,7 +75,7 @@ class Interrupted:
     def embed(self, images: Sequence[Image.Image]) -> torch.Tensor:
         self._left -= 1
         if self._left == 0:
-            raise Drained()
+            raise Killed
         return self._identity.embed(images)
 
 
@@ -137,13 +140,24 @@ def test_two_photos_are_held_out_and_the_report_shows_what_was_scored(undisturbe
     assert page.count("data:image/png") >= 4 * len(SCORED)
 
 
-def test_a_run_that_is_stopped_while_it_scores_goes_on_and_chooses_the_same(
+def test_the_last_checkpoint_holds_the_scores_of_the_last_step(undisturbed: Any) -> None:
+    """What follows the steps takes minutes, and a kill then costs no scoring."""
+    context = LocalContext(undisturbed[0].parent, load_settings())
+    found = context.checkpoint.latest()
+    assert found is not None
+    assert found.step == STEPS
+    scored = sorted(path.stem for path in found.path.rglob("candidate-*.json"))
+    assert scored == [f"candidate-{step:05d}" for step in SCORED]
+
+
+def test_a_run_that_is_killed_while_it_scores_goes_on_from_there_and_chooses_the_same(
     models: ResidentModels, tmp_path: Path, photos: Path, undisturbed: Any
 ) -> None:
-    with pytest.raises(Drained):
+    with pytest.raises(Killed):
         # Looks: at the photos, at the base's pictures, then at one candidate after another.
         trained(models, tmp_path, photos, Interrupted(before=4))
     output, config = trained(models, tmp_path, photos)
+    assert config["training"]["resumed_from_step"] == SCORED[1]
     assert config["candidates"] == undisturbed[1]["candidates"]
     for name in ("lora.safetensors", "lora-last.safetensors"):
         assert (output / name).exists() == (undisturbed[0] / name).exists()

@@ -4,7 +4,8 @@ They are objects (`objects.py`), in the folder or the bucket of the installation
 and database can go on with a request:
 
     <request>/<step>-<token>-<n>      a file of a checkpoint
-    <request>/<step>-<token>.json     which files it has; written last, and only then it is there
+    <request>/<step>-<token>.json     which files it has; written last, and only then it is there;
+                                  written again when files are added to it
     <request>/owner-<token>           fencing token of the newest attempt
 
 Where storage is a folder a checkpoint is moved in and read by hard links: nothing is copied. An attempt that was
@@ -72,7 +73,7 @@ class ObjectCheckpoints:
             with tempfile.TemporaryDirectory(prefix="new-", dir=self._folder, ignore_cleanup_errors=True) as written:
                 write(Path(written))
                 with lock:
-                    self._publish(Path(written), step)
+                    is_new = self._publish(Path(written), step)
         except Exception as problem:
             if is_full(problem):
                 raise StorageFull(
@@ -80,7 +81,8 @@ class ObjectCheckpoints:
                     remedy="Free some space (`tintype doctor` shows how much there is).",
                 ) from problem
             raise
-        self._saved(step)
+        if is_new:
+            self._saved(step)
 
     def _take_over(self) -> FileLock:
         if self._lock is not None:
@@ -103,19 +105,23 @@ class ObjectCheckpoints:
         self._lock = lock
         return lock
 
-    def _publish(self, written: Path, step: int) -> None:
+    def _publish(self, written: Path, step: int) -> bool:
+        """Publishes what is there; of a step that is safe already, what it has not. Tells whether that was anything."""
         names = self._names()
         self._check_owner(names)
-        if step in (known for known, _ in self._complete(names)):
-            return  # due and draining at one step: what is there is the same, and is safe already
-        files = {
-            str(path.relative_to(written)): self._stored(path, f"{step}-{self._token}-{number}")
-            for number, path in enumerate(sorted(path for path in written.rglob("*") if path.is_file()))
-        }
+        known = next((manifest for at, manifest in self._complete(names) if at == step), None)
+        files = self._files(known) if known else {}
+        found = {str(path.relative_to(written)): path for path in sorted(written.rglob("*")) if path.is_file()}
+        added = {name: path for name, path in found.items() if name not in files}
+        if known and not added:
+            return False  # due and draining at one step
+        for number, (name, path) in enumerate(added.items(), len(files)):
+            files[name] = self._stored(path, f"{step}-{self._token}-{number}")
         self._check_owner(self._names())
         self._objects.put_bytes(self._key(f"{step}-{self._token}.json"), json.dumps(files).encode())
         with suppress(StorageUnavailable):  # the next one tidies as well
             self._tidy()
+        return True
 
     def _stored(self, path: Path, name: str) -> str:
         """Stores a file, or finds it stored: one with a second name here is in earlier checkpoints, and unchanged."""

@@ -60,7 +60,12 @@ class StateCopy:
             self.copied.synchronize()
         write_tensors(self.tensors, folder / _TENSORS)
         write_file(folder / _FACTS, self.facts)
-        _link_all(self.snapshots, folder / _SNAPSHOTS)
+        write_snapshots(self.snapshots, folder)
+
+
+def write_snapshots(snapshots: Iterable[Path], folder: Path) -> None:
+    """Writes into a folder of a checkpoint what was kept on the way."""
+    _link_all(snapshots, folder / _SNAPSHOTS)
 
 
 def copy_state(identity: str, state: TrainingState, optimizer: torch.optim.Optimizer, snapshot_dir: Path) -> StateCopy:

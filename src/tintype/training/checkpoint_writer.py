@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Self
 
 from tintype.errors import StorageFull, StorageUnavailable
@@ -46,12 +47,17 @@ class CheckpointWriter:
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown()
 
-    def is_due(self) -> bool:
-        """Tells whether it is time for another one: the last is written, and long enough ago."""
+    def is_busy(self) -> bool:
+        """Tells whether one is being written."""
         if self._writing is not None and self._writing.done():
             self.wait()
+        return self._writing is not None
+
+    def is_due(self) -> bool:
+        """Tells whether it is time for another one: the last is written, and long enough ago."""
+        is_busy = self.is_busy()
         apart = max(self._least_seconds, _APART * self._seconds)
-        return self._writing is None and self._clock() - self._begun_at >= apart
+        return not is_busy and self._clock() - self._begun_at >= apart
 
     def begin(self, step: int, copy: Callable[[], StateCopy]) -> None:
         """Begins to write a copy of the state, made once nothing else is being written; of a saved step, none is."""
@@ -59,7 +65,14 @@ class CheckpointWriter:
         if step == self.saved_step:
             return
         self._step, self._begun_at = step, self._clock()
-        self._writing = self._thread.submit(self._write, step, copy())
+        self._writing = self._thread.submit(self._write, step, copy().write)
+
+    def complete(self, step: int, write: Callable[[Path], None]) -> None:
+        """Waits until nothing is being written, and until what `write` adds to a step that is saved is safe too."""
+        self.wait()
+        if step == self.saved_step:
+            self._step, self._writing = step, self._thread.submit(self._write, step, write)
+            self.wait()
 
     def wait(self) -> None:
         """Waits until nothing is being written."""
@@ -80,7 +93,7 @@ class CheckpointWriter:
         longest = max(self._seconds, so_far)
         return 2 * longest - so_far <= seconds
 
-    def _write(self, step: int, copy: StateCopy) -> float:
+    def _write(self, step: int, write: Callable[[Path], None]) -> float:
         began = self._clock()
-        self._store.save(step, copy.write)
+        self._store.save(step, write)
         return self._clock() - began

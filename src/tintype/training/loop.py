@@ -23,7 +23,7 @@ from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
 from tintype.models.family import Family
 from tintype.training.cache import Cache
-from tintype.training.checkpoint import TrainingState, copy_state, restore
+from tintype.training.checkpoint import TrainingState, copy_state, restore, write_snapshots
 from tintype.training.checkpoint_writer import CheckpointWriter
 from tintype.training.plan import Plan
 from tintype.training.schedule import learning_rate
@@ -69,9 +69,10 @@ def train(
     `on_snapshot` gets (step, that LoRA) every `plan.keep_every` steps and at `plan.score_at`, with the transformer
     bare, so that it may generate; where it returns True, the run ends there. What it writes into `snapshot_dir` is part
     of every later checkpoint and is there again after resuming; it is called again for a step whose work may be
-    unfinished, and finds what it wrote. Whatever ends the process after the last step, the next attempt finds all steps
-    done. Losses are read every `steps_a_reading` steps, by itself ten on a GPU. Raises Cancelled within a step of being
-    asked, and NonFiniteLoss when the loss stays non-finite.
+    unfinished, and finds what it wrote. A checkpoint is begun before it is called for a step of `plan.score_at`.
+    Whatever ends the process after the last step, the next attempt finds all steps done. Losses are read every
+    `steps_a_reading` steps, by itself ten on a GPU. Raises Cancelled within a step of being asked, and NonFiniteLoss
+    when the loss stays non-finite.
     """
     snapshot_dir.mkdir(parents=True, exist_ok=True)
     run = _Run(family, adapter, cache, plan, context, snapshot_dir, steps_a_reading)
@@ -91,7 +92,7 @@ def train(
         except Drained:
             run.last_checkpoint()  # the request goes on elsewhere, from here
             raise
-        run.writer.wait()
+        run.end()
     state = run.state
     return Trained(
         adapter.lora(state.average),
@@ -169,6 +170,8 @@ class _Run:
     def snapshot_if_due(self, on_snapshot: Callable[[int, Lora], bool]) -> bool:
         """Hands over the LoRA as it is every so many steps; tells whether it is good enough."""
         step, every = self.state.step, self.plan.keep_every
+        if step in self.plan.score_at and not self.writer.is_busy():  # one that is being written is new enough
+            self.checkpoint()  # scoring takes long, and steps would be lost with it
         if (every and step and step % every == 0) or step in self.plan.score_at:
             with self.stepper.paused():
                 return on_snapshot(step, self.adapter.lora(self.state.average))
@@ -194,6 +197,11 @@ class _Run:
         if self.writer.can_end_within(_DRAIN_SHARE * DRAIN_SECONDS):
             self.checkpoint()
         self.writer.wait()
+
+    def end(self) -> None:
+        """Waits until everything is saved, what was kept at the last step too: what follows takes minutes."""
+        kept = [*self.snapshot_dir.glob("*")]
+        self.writer.complete(self.state.step, lambda folder: write_snapshots(kept, folder))
 
 
 def _identity(family: Family, adapter: Adapter, cache: Cache, plan: Plan) -> str:
