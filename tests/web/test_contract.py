@@ -36,6 +36,8 @@ from tintype.web.routes import PLATFORM
 FAL = json.loads((Path(__file__).parent / "fal_platform.json").read_text("utf-8"))
 # fal's file does not say how wrong parameters of these are refused: as everywhere else.
 FAL["paths"]["/keys"]["get"]["responses"]["400"] = {"$ref": "#/components/responses/Error"}
+# fal's file does not say how a key is answered that is not there: here as whatever else is not.
+FAL["paths"]["/keys/{key_id}"]["delete"]["responses"]["404"] = {"$ref": "#/components/responses/Error"}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -103,6 +103,13 @@ def test_nothing_is_left_of_what_it_was_given_and_made(
         assert client.get(f"/queue/a/b/requests/{request_id}").status_code == (422 if fails else 200)
         assert len(holding(data, secret)) >= 5
         receipt = forgotten(client, request_id)
+        gone = client.get(f"/queue/a/b/requests/{request_id}")
+        assert (gone.status_code, "was forgotten" in gone.json()["message"]) == (404, True)
+        stranger = {"Authorization": f"Key {server.create_key('a stranger')}"}
+        kept_from = client.get(f"/queue/a/b/requests/{request_id}", headers=stranger).json()["message"]
+        assert kept_from == client.get(f"/queue/a/b/requests/{uuid.uuid4()}", headers=stranger).json()["message"]
+        for result in receipt["cdn_delete_results"]:
+            assert "deleted" in client.get(result["link"]).json()["message"]
 
         assert holding(data, secret) == set()
         assert [result["exception"] for result in receipt["cdn_delete_results"]] == [None] * (2 if fails else 3)

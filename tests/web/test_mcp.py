@@ -246,6 +246,8 @@ def test_what_is_no_message_is_refused_in_the_protocols_words(client: httpx.Clie
 
     said = {"jsonrpc": "2.0", "id": 1}
     assert code(b"{") == (400, -32700)
+    assert code(b"") == (400, -32600)
+    assert '"method": "tools/list"' in client.post("/mcp").json()["error"]["message"]
     assert code([{**said, "method": "ping"}]) == code({"id": 1, "method": "ping"}) == (400, -32600)
     assert code({**said, "id": None, "method": "ping"}) == code({**said, "id": [1], "method": "ping"}) == (400, -32600)
     assert code({**said, "method": "server/discover"}) == code({**said, "method": 5}) == (200, -32601)

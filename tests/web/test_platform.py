@@ -290,6 +290,29 @@ def test_keys_are_made_listed_and_deleted(client: httpx.Client, admin: httpx.Cli
     refused(admin.post("/v1/keys", json={"alias": " \n"}), 400, "validation_error")
 
 
+def test_a_key_is_what_was_asked_for_or_is_not_made(admin: httpx.Client) -> None:
+    def known() -> int:
+        return len(admin.get("/v1/keys").json()["keys"])
+
+    before = known()
+    told = refused(admin.post("/v1/keys", json={"alias": "x", "scope": "ADMIN"}), 403, "authorization_error")
+    assert "tintype keys create --scope ADMIN" in told
+    told = refused(admin.post("/v1/keys", json={"alias": "x", "expires": 1}), 400, "validation_error")
+    assert told.startswith('expires: There is no such field. The body has the form {"alias": TEXT, "scope": "API"}')
+    assert known() == before
+    made = admin.post("/v1/keys", json={"alias": "x", "scope": "API"})
+    assert made.status_code == 201
+    refused(admin.delete("/v1/keys/zzz"), 404, "not_found")
+    assert admin.delete(f"/v1/keys/{made.json()['key_id']}").status_code == 204
+
+
+@pytest.mark.parametrize("body", [{}, {"estimate_type": "guess"}])
+def test_an_estimate_of_no_kind_is_told_which_there_are(client: httpx.Client, body: dict[str, Any]) -> None:
+    told = refused(client.post("/v1/models/pricing/estimate", json=body), 400, "validation_error")
+    assert told.startswith("estimate_type: Send one of historical_api_price, unit_price, input. ")
+    assert '{"estimate_type": "unit_price", "endpoints": {NAME: {"unit_quantity": NUMBER}}}' in told
+
+
 def test_the_account_has_no_debts_and_the_installation_no_addresses(client: httpx.Client) -> None:
     billing = client.get("/v1/account/billing", params={"expand": "credits"}).json()
     assert billing["credits"] == {"current_balance": 0.0, "currency": "USD"}

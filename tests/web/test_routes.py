@@ -170,6 +170,13 @@ def test_a_known_url_refuses_other_methods_and_says_which_it_takes(
         assert client.request(allowed, path).status_code != 405
 
 
+@pytest.mark.parametrize("path", ["/models/zzz", "/models/zzz.md", "/models/a/b", "/queue/a/b", "/a/b"])
+def test_what_would_be_an_endpoints_is_not_found_whatever_the_method(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "There are: fal-ai/flux-lora-portrait-trainer, " in answer.json()["message"]
+
+
 @pytest.mark.parametrize("path", ["/queue", "/nothing", "/cdn/files/x", "/rest/nothing", "/queue/one"])
 def test_an_unknown_url_is_not_found(path: str) -> None:
     assert find("POST", path) is None

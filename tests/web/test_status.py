@@ -52,6 +52,8 @@ def test_codes_and_keys_are_there_in_every_state_with_and_without_logs(client: h
     client.put(f"{TRAINER}/requests/{first}/cancel")
     cancelled = server.wait(first, "COMPLETED")
     assert cancelled["error_type"] == "client_cancelled"
+    assert cancelled["eta"] is None
+    assert cancelled["metrics"].keys() == {"loss", "inference_time"}
     done = server.wait(second, "COMPLETED")
     assert "error" not in done
     assert 0 < done["metrics"]["inference_time"] <= time.monotonic() - began

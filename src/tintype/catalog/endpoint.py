@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from tintype.catalog.form import plainly
 from tintype.catalog.price import FREE, Price
 from tintype.catalog.spelling import as_declared
 from tintype.errors import InputError, Json, detail, where
@@ -82,8 +83,22 @@ class Endpoint:
         try:
             return self.input.model_validate(body)
         except ValidationError as problem:
-            errors = _plainly(problem.errors(include_url=False))
-            raise InputError.from_details([_as_fal(error) for error in errors]) from None
+            errors = _as_meant(problem.errors(include_url=False))
+            raise InputError.from_details([self._as_fal(error) for error in errors]) from None
+
+    def _as_fal(self, error: Any) -> Json:
+        told = error.get("ctx", {}).items()
+        ctx = {name: value for name, value in told if isinstance(value, int | float | str | list)}
+        if error["type"] in ("literal_error", "enum"):
+            expected = str(ctx.get("expected", "")).replace(" or ", ", ").split(",")
+            ctx = {"expected": [part.strip().strip("'") for part in expected]}
+        return detail(
+            loc=("body", *error["loc"]),
+            message=plainly(error, self.input.model_fields),
+            type_=_FAL_TYPES.get(error["type"], error["type"]),
+            ctx=ctx,
+            given=_echo(error.get("input")),
+        )
 
     def load_job(self) -> Callable[..., Any]:
         """Imports the function that does the work, unless it is here already; only for processes that compute.
@@ -118,9 +133,10 @@ _FAL_TYPES = {
     "finite_number": "value_error",
 }
 _LARGEST_ECHO = 200  # characters of a bad value that are worth sending back
+_LARGEST_NUMBER = 660  # bits: about as many digits
 
 
-def _plainly(errors: Sequence[Any]) -> list[Any]:
+def _as_meant(errors: Sequence[Any]) -> list[Any]:
     """Leaves out the errors of alternatives that were not meant, and the names of alternatives in `loc`.
 
     Where a word or an object may stand, an object was meant as that, and anything else as the word.
@@ -139,27 +155,14 @@ def _plainly(errors: Sequence[Any]) -> list[Any]:
     return told
 
 
-def _as_fal(error: Any) -> Json:
-    ctx = {name: value for name, value in error.get("ctx", {}).items() if isinstance(value, int | float | str | list)}
-    if error["type"] in ("literal_error", "enum"):
-        expected = str(ctx.get("expected", "")).replace(" or ", ", ").split(",")
-        ctx = {"expected": [part.strip().strip("'") for part in expected]}
-    message = error["msg"].removeprefix("Value error, ")
-    return detail(
-        loc=("body", *error["loc"]),
-        message=message if message.endswith((".", "!", "?")) else f"{message}.",
-        type_=_FAL_TYPES.get(error["type"], error["type"]),
-        ctx=ctx,
-        given=_echo(error.get("input")),
-    )
-
-
 def _echo(given: object) -> object:
     """Makes what was sent safe to send back: NaN as text, long values cut, bytes named."""
     if isinstance(given, bytes):
         return f"<binary {len(given)} bytes>"
     if isinstance(given, float) and (given != given or given in (float("inf"), float("-inf"))):
         return str(given)
+    if isinstance(given, int) and given.bit_length() > _LARGEST_NUMBER:
+        return None
     if isinstance(given, str) and len(given) > _LARGEST_ECHO:
         return given[:_LARGEST_ECHO] + "…"
     if isinstance(given, dict | list):

@@ -100,6 +100,10 @@ class Keys(Repository):
         key = await self._find(key_id)
         return key.owner if key else key_id
 
+    async def is_known(self, key_id: str) -> bool:
+        """Tells whether there is, or was, a key of that id."""
+        return await self._find(key_id) is not None
+
     async def is_admin(self, key_id: str) -> bool:
         """Tells whether a key administers the installation; so does everybody where no key was asked for."""
         key = await self._find(key_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +23,8 @@ _SMALL = 16 * 1024  # bytes that are read and parsed on the event loop
 # Of JSON as Python keeps it, where an empty list takes twenty times the bytes that it took to send.
 MOST_VALUES = 60_000
 SMALL_BODY = 1024 * 1024  # bytes of a body that is no input of an endpoint: settings, lists of parts
+_MOST_DIGITS = 4000  # Python reads a few more
+_ENDLESS = object()  # stands for a number that has them
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
@@ -83,7 +85,7 @@ async def _parsed(text: bytes) -> Any:
     except UnicodeDecodeError:
         raise _not_json("This body is binary, or text of another encoding than UTF-8.") from None
     except ValueError:  # Python's limit on the digits of an integer
-        raise _not_json("This JSON holds a number of thousands of digits, longer than any input takes.") from None
+        raise await anyio.to_thread.run_sync(_endless_number, text) from None
 
 
 def _value_of(text: bytes) -> Any:
@@ -109,16 +111,29 @@ def _count_values(text: str) -> int:
     return sum(map(outside.count, marks))
 
 
+def _endless_number(text: bytes) -> InputError:
+    """Makes the error of a body that holds a longer number than Python reads, which names its place."""
+    decoded = text.decode(json.detect_encoding(text), "surrogatepass")
+    whole = json.loads(decoded, parse_int=lambda digits: _ENDLESS if len(digits) > _MOST_DIGITS else 0)
+    message = "This is a number of thousands of digits, longer than any input takes; send a smaller one."
+    loc = _place(whole, lambda value: value is _ENDLESS) or ["body"]
+    return InputError.from_details([detail(loc=loc, message=message, type_="json_invalid", ctx=None)])
+
+
 def _broken_text(whole: Any) -> list[str | int] | None:
     """Finds where JSON text (or a name) holds what no encoding can write: it could be neither stored nor sent on."""
+    return _place(whole, lambda value: isinstance(value, str) and not _is_whole(value))
+
+
+def _place(whole: Any, is_meant: Callable[[Any], bool]) -> list[str | int] | None:
+    """Finds the first value (or name, which is said by its object's place) that is meant."""
     waiting: list[tuple[list[str | int], Any]] = [(["body"], whole)]
     while waiting:
         loc, value = waiting.pop()
-        if isinstance(value, str):
-            if not _is_whole(value):
-                return loc
-        elif isinstance(value, dict):
-            if not all(_is_whole(name) for name in value):
+        if is_meant(value):
+            return loc
+        if isinstance(value, dict):
+            if any(map(is_meant, value)):
                 return loc
             waiting += [([*loc, name], part) for name, part in value.items()]
         elif isinstance(value, list):

@@ -274,5 +274,8 @@ async def _own(call: Call) -> StoredFile:
 
 
 def no_file() -> NotFound:
-    """Makes the error for a file that is unknown, has expired or is hidden: nothing tells which."""
-    return NotFound("There is no such file (any more).", remedy="Check the URL; files may have been set to expire.")
+    """Makes the error for a file that is unknown, has expired, was deleted or is hidden: nothing tells which."""
+    return NotFound(
+        "There is no such file (any more).",
+        remedy="Check the URL; a file goes when it expires or is deleted, or its request.",
+    )

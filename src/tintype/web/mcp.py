@@ -25,6 +25,9 @@ from tintype.web.services import Call
 #: Versions of the protocol that begin with a handshake, the newest first. A client of a newer one falls back to it.
 VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 _PARSE_ERROR, _INVALID_REQUEST, _METHOD_NOT_FOUND, _INVALID_PARAMS = -32700, -32600, -32601, -32602
+_ONE_MESSAGE = (
+    'The body is one JSON-RPC 2.0 message, not a batch, such as {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}.'
+)
 _INSTRUCTIONS = (
     "This server trains LoRAs from photos and generates images with them, behind fal's API. Search or ask for a "
     "recommendation, read the model's schema, upload files with upload_file, then submit_job and check_job until it is "
@@ -57,7 +60,7 @@ async def answer_reader(call: Call) -> Response:
 
 async def _answer(call: Call, message: Any, spools: Mapping[str, Spool], tools: Mapping[str, Tool]) -> Response:
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        return _error(None, _INVALID_REQUEST, "Send one JSON-RPC 2.0 message, not a batch.")
+        return _error(None, _INVALID_REQUEST, _ONE_MESSAGE)
     if "id" not in message or "method" not in message:
         return Response(status_code=202)  # a notification, or the answer to a question that nobody asked
     number, method, params = message["id"], message["method"], message.get("params") or {}

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from tintype import catalog
 from tintype.errors import BadRequest, Forbidden, InternalError, MethodNotAllowed, NotFound, TintypeError
 from tintype.fal import TARGET_HEADER, is_fal_host
 from tintype.files.disk import is_full, storage_full
@@ -172,6 +173,9 @@ async def refuse_route(http: HttpRequest, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     taken = ", ".join(sorted((problem.headers or {}).get("Allow", "POST").split(", ")))
     meant = await directions(http)
+    named = http.path_params.get("endpoint")
+    if problem.status_code == 405 and named is not None and catalog.find(named) is None:
+        return await refuse(http, catalog.not_found(named, meant))
     # Any path might be an endpoint's, so that POST alone says nothing about this one.
     if problem.status_code != 405 or (meant and taken == "POST"):
         remedy = meant or "The page at / lists what there is."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import QueryParams
 from starlette.responses import Response
 
+from tintype.catalog.form import form_of, plainly
 from tintype.errors import BadRequest
 from tintype.web.body import json_value
 from tintype.web.responses import json_response
@@ -128,11 +129,20 @@ def _checked(model: Any, given: Any, *, strict: bool = False) -> Any:
     try:
         return TypeAdapter(model).validate_python(given, strict=strict)
     except ValidationError as problem:
-        told = [_sentence(error) for error in problem.errors(include_url=False)[:_MOST_PROBLEMS]]
-        raise BadRequest(" ".join(told), remedy="/openapi.json says what this route takes.") from None
+        told = [_sentence(error, model) for error in problem.errors(include_url=False)[:_MOST_PROBLEMS]]
+        form = f"The body has the form {form_of(model)}; " if strict else ""  # `strict` is only asked of bodies
+        raise BadRequest(" ".join(told), remedy=f"{form}/openapi.json says what this route takes.") from None
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, model: Any) -> str:
+    if error["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        name = error["ctx"]["discriminator"].strip("'")
+        return f"{name}: Send one of {', '.join(_tags(model, name))}."
     place = ".".join(str(part) for part in error["loc"]) or "The body"
-    message = error["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{place[:100]}: {message}."
+    return f"{place[:100]}: {plainly(error, getattr(model, 'model_fields', {}))}"
+
+
+def _tags(model: Any, name: str) -> Iterator[str]:
+    """Yields the words by which the alternatives of a body are told apart."""
+    for part in get_args(get_args(model)[0]):
+        yield from get_args(part.model_fields[name].annotation)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from tintype import catalog
 from tintype.catalog import Endpoint
 from tintype.catalog.price import CURRENCY
-from tintype.errors import BadRequest, Forbidden, Json
+from tintype.errors import BadRequest, Forbidden, Json, NotFound
 from tintype.store.records import Scope
 from tintype.web import platform_schema as schema
 from tintype.web.openapi import queue_document
@@ -97,7 +97,11 @@ async def list_keys(call: Call, query: schema.KeysQuery) -> schema.KeysAnswer:
 
 @operation(status=201)
 async def create_key(call: Call, body: schema.NewKeyBody) -> schema.NewKeyAnswer:
-    """Answers `POST /v1/keys`."""
+    """Answers `POST /v1/keys`, for keys of scope API."""
+    if body.scope == "ADMIN":
+        raise Forbidden(
+            "ADMIN keys are not made here.", remedy="`tintype keys create --scope ADMIN` does, on the server."
+        )
     name = body.alias.strip()
     if not name or not name.isprintable():
         raise BadRequest("alias is a line of text: keys of one name are one person's, and see the same requests.")
@@ -108,6 +112,8 @@ async def create_key(call: Call, body: schema.NewKeyBody) -> schema.NewKeyAnswer
 @operation(status=204, headers=(IDEMPOTENCY_KEY,))
 async def delete_key(call: Call) -> None:
     """Answers `DELETE /v1/keys/{id}`; what was sent with the key goes on, so that keys can be replaced."""
+    if not await call.store.keys.is_known(call.params["id"]):
+        raise NotFound("There is no such key.", remedy="GET /v1/keys lists those that are in force, with their key_id.")
     if await call.store.keys.is_admin(call.params["id"]):
         raise Forbidden("ADMIN keys are not revoked here.", remedy="`tintype keys revoke` does it on the server.")
     await call.store.keys.revoke(call.params["id"], by_name=False)

@@ -262,10 +262,13 @@ class KeysAnswer(Page):
     keys: list[KeyItem]
 
 
-class NewKeyBody(Body):
+class NewKeyBody(BaseModel):
     """Names the person for whom a key is made."""
 
+    model_config = ConfigDict(extra="forbid")  # a key is no place for what somebody believes to have said
+
     alias: str = Field(min_length=1, max_length=255)
+    scope: Literal["API", "ADMIN"] = Field("API", description="API; ADMIN keys are made on the server alone.")
 
 
 class NewKeyAnswer(Answer):

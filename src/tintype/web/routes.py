@@ -60,7 +60,7 @@ class _Pattern(Convertor[str]):
 for _name, _regex in {
     "app": r"[^/]+(?:/[^/]+)*",
     "endpoint": r"(?!v1/)[^/]+(?:/[^/]+)+",  # nothing below /v1 is one
-    "model": r"(?!.*/requests/)[^/]+(?:/[^/]+)+",  # a page's, of which requests are none
+    "model": r"(?!.*/requests/)[^/]+(?:/[^/]+)*",  # a page's, of which requests are none; a bad one too
     "part": r"[0-9]{1,6}",
     "labels": r"(?:[^.]+\.)*",
 }.items():

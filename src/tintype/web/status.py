@@ -124,6 +124,11 @@ async def result(call: Call) -> Response:
 async def outcome(call: Call, request: Request) -> Response:
     """Answers for a completed request, with file URLs as the caller can reach them. Raises NotFound for a forgotten
     one."""
+    if request.receipt is not None:
+        raise NotFound(
+            "This request was forgotten: what it was given and what it made is deleted.",
+            remedy=f"DELETE /v1/models/requests/{request.id}/payloads answers with the receipt.",
+        )
     if request.is_erased:
         raise NotFound(
             "The result of this request is not kept any more.",
@@ -159,19 +164,22 @@ async def cancel(call: Call) -> Response:
 
 async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Json:
     """Makes fal's status object, and what we add to it: progress, step, eta, attempts, times."""
+    metrics = dict(request.progress)
+    if request.cancel_requested or request.status is Status.COMPLETED:
+        metrics.pop("eta", None)  # nothing more is to come
     body: Json = {
         "status": request.status,
         "request_id": request.id,
         **request_urls(call.queue_url, request),
         "logs": [log_entry(line) for line in lines],
-        "metrics": dict(request.progress),
+        "metrics": metrics,
         "created_at": request.created_at,
         "started_at": request.started_at,
         "attempts": [attempt_entry(attempt) for attempt in await attempts_of(call, request)],
         "step": request.step,
         "total_steps": request.total_steps,
         "progress": round(request.step / request.total_steps, 4) if request.total_steps else None,
-        "eta": request.progress.get("eta"),
+        "eta": metrics.get("eta"),
     }
     if request.tags:
         body["tags"] = request.tags
@@ -183,10 +191,9 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
         body["cancel_requested"] = True
     if request.status is Status.COMPLETED:
         began = request.started_at if request.started_at is not None else request.ended_at
-        body["metrics"] = {**request.progress, "inference_time": round((request.ended_at or 0.0) - (began or 0.0), 3)}
+        body["metrics"] = {**metrics, "inference_time": round((request.ended_at or 0.0) - (began or 0.0), 3)}
         body["ended_at"] = request.ended_at
         body["usage"] = usage_of(call, request)
-        body["eta"] = None
         if request.outcome is not Outcome.OK:
             failure = failure_of(request)
             body["error"] = str(failure.body.get("message") or failure.body.get("detail"))
@@ -283,7 +290,9 @@ async def latest(call: Call, request: Request) -> Request | None:
 
 def unknown_request() -> NotFound:
     """Makes the error for an id that is not known here."""
-    return NotFound("Request not found.", remedy="Check the id; it may belong to another server.")
+    return NotFound(
+        "Request not found.", remedy="Check the id; it may be of another server or another key, or have been deleted."
+    )
 
 
 def wants_logs(call: Call) -> bool:
