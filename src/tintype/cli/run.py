@@ -7,6 +7,7 @@ server that has to be started for it is nobody's child, and stops by itself once
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def run(
     Example: [bold]tintype run -- python app.py[/]
     """
     settings = load_settings(data_dir=data_dir)
+    if shutil.which(command[0], os.F_OK) is None and not Path(command[0]).exists():  # before anything is made for it
+        raise _no_program(command[0])
     usual = keep_files_private()
     make_data_dir(settings)
     in_use = hold_open(settings.data_dir)
@@ -44,11 +47,15 @@ def run(
     try:
         os.execvpe(command[0], command, environment)
     except FileNotFoundError:
-        typer.echo(f"tintype run: {command[0]}: there is no such program", err=True)
-        raise typer.Exit(NOT_FOUND) from None
+        raise _no_program(command[0]) from None
     except OSError as problem:
         typer.echo(f"tintype run: {command[0]}: {problem.strerror}", err=True)
         raise typer.Exit(NOT_EXECUTABLE) from None
+
+
+def _no_program(name: str) -> typer.Exit:
+    typer.echo(f"tintype run: {name}: there is no such program", err=True)
+    return typer.Exit(NOT_FOUND)
 
 
 def proxy_variables(settings: Settings, server: ServerInfo) -> dict[str, str]:
