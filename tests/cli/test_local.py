@@ -62,6 +62,7 @@ def test_the_folder_one_is_in_becomes_a_lora_twice_that_generate_draws_with(
         drawn = runner.invoke(app, command)
         assert drawn.exit_code == 0, drawn.output
         assert "tintype weights pull flux" in drawn.output.rstrip().splitlines()[-1]
+        assert drawn.output.count("tintype weights pull flux") == 1
         pictures.append(Image.open(path).tobytes())
     assert pictures[0] != pictures[1]
 

@@ -74,7 +74,7 @@ def test_deleting_asks_first_and_removes_the_files(tmp_path: Path) -> None:
     assert list((tmp_path / "files").rglob("lora.safetensors"))
     models(tmp_path, "delete", model.id, code=1, answer="n\n")
     assert list((tmp_path / "files").rglob("lora.safetensors"))
-    assert "with 1 files" in models(tmp_path, "delete", model.id, "--yes")
+    assert "with 1 file\n" in models(tmp_path, "delete", model.id, "--yes")
     assert not list((tmp_path / "files").rglob("lora.safetensors"))
     shown = json.loads(models(tmp_path, "show", model.id))
     assert (shown["status"], shown["files"]) == ("ARCHIVED", {})

@@ -160,10 +160,11 @@ def generate(
             "a JPEG as --out": ("output_format", form),
         },
     )
+    caution = resolve(load_settings(), endpoint.base).caution
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         found = None if model is None else _model_here(model, scratch / LORA, data_dir)
-        with _running(endpoint, scratch, scratch / "pictures") as context:
+        with _running(endpoint, scratch, scratch / "pictures", said_last=caution) as context:
             if loras:
                 paths = zip(loras, scales, strict=True)
                 body["loras"] = [{"path": context.offer(_existing(path)), "scale": by} for path, by in paths]
@@ -228,8 +229,9 @@ def _model_here(name: str, lora: Path, data_dir: Path | None) -> ModelReference:
 
 
 @contextmanager
-def _running(endpoint: Endpoint, folder: Path, output: Path) -> Iterator[LocalContext]:
-    """Makes a context with a progress bar and a log; Ctrl-C asks the job to checkpoint, a second one stops at once."""
+def _running(endpoint: Endpoint, folder: Path, output: Path, *, said_last: str = "") -> Iterator[LocalContext]:
+    """Makes a context with a progress bar and a log, without the line that is said last; Ctrl-C asks the job to
+    checkpoint, a second one stops at once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         endpoint.load_job()
@@ -246,6 +248,8 @@ def _running(endpoint: Endpoint, folder: Path, output: Path) -> Iterator[LocalCo
             bar.update(tasks[0], completed=step, total=total, metrics=shown)
 
         def log(level: str, message: str) -> None:
+            if message == said_last:
+                return
             style = "yellow" if level in ("WARN", "ERROR") else None
             bar.console.print(printable(message), style=style, markup=False, highlight=False, soft_wrap=True)
 

@@ -11,6 +11,7 @@ from tintype.catalog.custom_models import ModelStatus, checked_name
 from tintype.cli.data import SEARCHED, DataDir, only_one, with_store
 from tintype.cli.keys import when
 from tintype.cli.listing import say, show_json, show_table
+from tintype.count import counted
 from tintype.errors import BadRequest
 from tintype.files import Objects
 from tintype.installation import ServerInfo
@@ -129,7 +130,7 @@ def delete(
     model = with_store(data_dir, lambda store, _: find(store, model_id))
     if not yes:
         typer.confirm(f"Delete {model.name} ({model.id}) and its files for good?", abort=True)
-    say(f"deleted {model.id} with {with_store(data_dir, work)} files")
+    say(f"deleted {model.id} with {counted(with_store(data_dir, work), 'file')}")
 
 
 async def find(store: Store, model_id: str) -> CustomModel:

@@ -204,7 +204,7 @@ def _kept_image(
 
 def _warnings(images: Sequence[PreparedImage], kept: Sequence[KeptImage], options: DatasetOptions) -> Iterator[str]:
     if len(kept) < RECOMMENDED:
-        yield f"{len(kept)} pictures are few: {RECOMMENDED} or more give a better likeness."
+        yield f"There are few pictures, {len(kept)}: {RECOMMENDED} or more give a better likeness."
     framed = any(crop.framing for image in kept for crop in image.trained)
     if options.subject_crop and len(kept) > SEVERAL_FRAMINGS and framed:
         yield f"Only {SEVERAL_FRAMINGS} photos are cut in several framings; the others in one each."

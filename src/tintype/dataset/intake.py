@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from tintype.count import counted
 from tintype.dataset.archive import Member
 from tintype.dataset.caption_files import CaptionFiles
 from tintype.dataset.caption_forms import summary_of
@@ -76,7 +77,8 @@ class Intake:
             for member in others:
                 self._leave(member, "in a folder of regularisation photos, which are not of the subject")
             self.warnings.append(
-                f"{folder} holds regularisation photos ({len(others)} files), which are not trained as the subject."
+                f"{folder} holds regularisation photos ({counted(len(others), 'file')}), "
+                "which are not trained as the subject."
             )
 
     def _leave(self, member: Member, why: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from tintype.count import counted
 from tintype.dataset import Dataset
 from tintype.dataset.report import ScoredStep, some_of
 from tintype.errors import OutOfMemory
@@ -112,7 +113,7 @@ class Candidates:
             self._recipe.family.load_transformer()  # bare
             scores = self._measure.scores(pictures)
             write_file(facts, json.dumps({"step": step, "scores": asdict(scores)}))
-            self._context.log(f"After {step} steps: {scores}.")
+            self._context.log(f"After {counted(step, 'step')}: {scores}.")
         self._forget_others()
         return self._recipe.may_stop and self._is_enough()
 

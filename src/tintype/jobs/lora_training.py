@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from tintype.catalog import File
+from tintype.count import counted
 from tintype.dataset import Dataset, DatasetOptions, open_dataset, write_page
 from tintype.errors import about_input
 from tintype.files.disk import check_room
@@ -74,7 +75,7 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     if candidates:
         dataset.report.scored = candidates.report()
     cost = effort.attempt("operation counts", lambda: step_cost_of(family, cache, plan, recipe.rank))
-    skipped = f" {trained.skipped} steps were skipped. " if trained.skipped else " "
+    skipped = f" {counted(trained.skipped, 'step')} skipped. " if trained.skipped else " "
     pace = trained.steps_per_second
     context.log(
         f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped}{cost.describe(pace) if cost else ''}"
@@ -111,7 +112,7 @@ def open_photos(
     if dataset.size is not None:
         context.log(dataset.size.why)
     sizes = ", ".join(f"{count} at {size}" for size, count in report.buckets.items())
-    context.log(f"{len(report.kept)} photos kept, {len(report.dropped)} left out. Sizes: {sizes}.")
+    context.log(f"{counted(len(report.kept), 'photo')} kept, {len(report.dropped)} left out. Sizes: {sizes}.")
     captions = sorted({example.caption for example in dataset.examples})
     context.log(f'Captions: "{captions[0]}"' + (f" and {len(captions) - 1} others." if captions[1:] else "."))
     for warning in report.warnings:
@@ -284,8 +285,8 @@ def _announcement(recipe: Recipe, cache: Cache) -> str:
     scaled = "" if plan.learning_rate == rate else f" ({plan.learning_rate:.2g} on this base)"
     trigger = f'trigger "{recipe.trigger}"' if recipe.trigger else "no trigger phrase"
     return (
-        f"Training rank {recipe.rank}, {plan.steps} steps of {plan.batch_size}, learning rate {rate:g}"
-        f"{scaled}, {len(cache.items)} encoded pictures, {trigger}."
+        f"Training rank {recipe.rank}, {counted(plan.steps, 'step')} of {plan.batch_size}, learning rate {rate:g}"
+        f"{scaled}, {counted(len(cache.items), 'encoded picture')}, {trigger}."
     )
 
 
