@@ -18,6 +18,7 @@ from tintype.cli.env import env
 from tintype.cli.gc import gc
 from tintype.cli.plan import plan
 from tintype.cli.run import run
+from tintype.cli.selftest import selftest
 from tintype.cli.serve import serve
 from tintype.cli.usage import forget, usage
 from tintype.cli.watch import watch
@@ -47,6 +48,7 @@ app.add_typer(weights.app, name="weights")
 app.command(epilog="Example: [bold]tintype usage --by month --days 365[/]")(usage)
 app.command(epilog="Example: [bold]tintype forget 5b1c0000[/]")(forget)
 app.command(epilog="Example: [bold]tintype doctor --data-dir ./tintype-data[/]")(doctor.doctor)
+app.command()(selftest)
 app.command(epilog="Example: [bold]tintype plan --gpu 24GB --base flux[/]")(plan)
 app.command(epilog="Example: [bold]tintype gc --data-dir ./tintype-data[/]")(gc)
 
