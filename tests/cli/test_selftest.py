@@ -11,9 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from tintype.cli import app
+from tintype.inference.flux import FluxInference
+from tintype.jobs.resident_models import ResidentModels
 from tintype.models.flux import FAMILY
 from tintype.models.weights import resolve
 from tintype.selftest.anonymous import Anonymous
+from tintype.selftest.checked_base import QUICK, CheckedBase
 from tintype.settings import load_settings
 
 runner = CliRunner()
@@ -65,6 +68,19 @@ def test_damaged_weights_fail_every_check_that_reads_them_and_stop_none(
     for text in (done.output, path.read_text()):
         assert str(tmp_path) not in text
         assert "my own" not in text
+
+
+def test_where_memory_is_scarce_steps_are_taken_without_the_encoders(tmp_path: Path) -> None:
+    settings = load_settings(flux_base="miniature", data_dir=tmp_path / "data")
+    base = CheckedBase(FAMILY, FluxInference, ResidentModels(settings, "cpu"), tmp_path / "flux", QUICK)
+    base.family.keeps_all = False
+    assert len(base.trained_cache().items) == len(QUICK.sizes)
+    assert base.family._encoders is None
+
+
+def test_a_file_that_cannot_be_written_is_said_before_anything_is_loaded(tmp_path: Path) -> None:
+    done = runner.invoke(app, ["selftest", "--json", str(tmp_path / "nowhere" / "x.json")])
+    assert "cannot be written" in str(done.exception)
 
 
 def test_paths_and_own_repositories_are_taken_out_of_what_is_said() -> None:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from tintype.cli.listing import say, show_table
+from tintype.errors import BadRequest
 from tintype.files.disk import write_file
 from tintype.models.registry import family_spec, family_specs
 from tintype.settings import load_settings
@@ -45,7 +46,10 @@ def selftest(
     specs = family_specs() if base is None else [family_spec(base)]
     settings, began = load_settings(), time.perf_counter()
     if json_file is not None:
-        write_file(json_file, "{}")  # where it cannot be written, say so before the minutes, not after
+        try:
+            write_file(json_file, "{}")  # where that cannot be, it is said before the minutes, not after
+        except OSError as problem:
+            raise BadRequest(f"{json_file} cannot be written ({problem.strerror}).", remedy="Name another.") from None
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from tintype.selftest.checked_base import QUICK, WHOLE

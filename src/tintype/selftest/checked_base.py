@@ -74,6 +74,12 @@ class CheckedBase:
         encoded = self.family.encode_images(pixels_of([patches(*size)]))
         return Item("{}x{}".format(*size), encoded.tokens[0].float().cpu(), encoded.rows, encoded.columns, 0, None)
 
+    def trained_cache(self) -> Cache:
+        """Gives those pictures with all but the transformer let go of where memory is scarce, as a training does."""
+        cache = self.cache
+        self.models.release_encoders(self.family)
+        return cache
+
     def adapter(self, seed: int) -> Adapter:
         """Makes a new adapter, which changes nothing yet."""
         family = self.family

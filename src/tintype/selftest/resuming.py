@@ -51,10 +51,8 @@ class Resuming:
         folder = Path(base.folder / name)
         context = LocalContext(folder, self._settings, resident_models=base.models, on_progress=progress)
         plan = Plan(base.extent.resumed_steps, 1e-3, warmup_steps=1, ema_decay=0.9)
-        adapter = base.adapter(0)
-        return train(
-            base.family, adapter, base.cache, plan, context, snapshot_dir=folder / "snapshots", steps_a_reading=1
-        )
+        cache, adapter = base.trained_cache(), base.adapter(0)
+        return train(base.family, adapter, cache, plan, context, snapshot_dir=folder / "snapshots", steps_a_reading=1)
 
 
 def _same(one: Trained, other: Trained) -> bool:

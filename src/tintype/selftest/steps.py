@@ -66,12 +66,13 @@ class _Steps:
     """So many steps of every size, in one order of work."""
 
     def __init__(self, base: CheckedBase, forward: Forward) -> None:
-        self._base, self._device = base, base.family.device
-        self._count = (1 + base.extent.rounds) * len(base.cache.items)
+        cache = base.trained_cache()
+        self._names, self._device = [item.name for item in cache.items], base.family.device
+        self._count = (1 + base.extent.rounds) * len(cache.items)
         defaults = base.family.training_defaults
         plan = Plan(_MORE_STEPS, 1e-4, guidance=defaults.training_guidance, autocast=defaults.autocast, ema_decay=0.9)
-        self._stepper = Stepper(base.family, base.adapter(0), base.cache, plan, forward=forward)
-        self._batches = Batches(base.cache.items, plan.batch_size, plan.seed)
+        self._stepper = Stepper(base.family, base.adapter(0), cache, plan, forward=forward)
+        self._batches = Batches(cache.items, plan.batch_size, plan.seed)
         self.losses: list[float] = []
 
     @property
@@ -94,7 +95,7 @@ class _Steps:
                 size = self._batches.at(step)[0].name
                 seconds[size].append(self._timed(state))
                 peaks[size] = max(peaks[size], peak_memory(self._device))
-        sizes = {size: _figures(seconds[size], peaks[size]) for size in sorted(seconds)}
+        sizes = {size: _figures(seconds[size], peaks[size]) for size in self._names}
         return {"sizes": sizes, "losses": self.losses, **self._stepper.figures()}
 
     def _timed(self, state: TrainingState) -> float:
