@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from tintype.cli import app
 from tintype.inference.flux import FluxInference
+from tintype.inference.ideogram4 import IdeogramInference
 from tintype.jobs.resident_models import ResidentModels
+from tintype.models.family import Forward
 from tintype.models.flux import FAMILY
+from tintype.models.registry import family_spec
 from tintype.models.weights import resolve
 from tintype.selftest.anonymous import Anonymous
 from tintype.selftest.checked_base import QUICK, CheckedBase
+from tintype.selftest.result import CheckFailed
+from tintype.selftest.steps import StepChecks
 from tintype.settings import load_settings
 
 runner = CliRunner()
@@ -76,6 +83,28 @@ def test_where_memory_is_scarce_steps_are_taken_without_the_encoders(tmp_path: P
     base.family.keeps_all = False
     assert len(base.trained_cache().items) == len(QUICK.sizes)
     assert base.family._encoders is None
+
+
+def test_compiled_steps_are_compared_and_a_compiler_that_fails_fails_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "disabled", True)  # pytest would keep all of it
+    settings = load_settings(ideogram4_base="miniature", data_dir=tmp_path / "data")
+    spec = family_spec("ideogram4")
+    base = CheckedBase(spec, IdeogramInference, ResidentModels(settings, "cpu"), tmp_path / spec.name, QUICK)
+    checks = StepChecks()
+    checks.own(base)
+    try:
+        torch.compiler.set_default_backend("eager")
+        assert checks.take(Forward.COMPILED, base).figures["compiled_graphs"] == 1
+        torch.compiler.set_default_backend(broken)
+        with pytest.raises(CheckFailed, match="no compiler"):
+            checks.take(Forward.COMPILED, base)
+    finally:
+        torch.compiler.set_default_backend(None)
 
 
 def test_a_file_that_cannot_be_written_is_said_before_anything_is_loaded(tmp_path: Path) -> None:

@@ -32,16 +32,19 @@ class StepChecks:
 
     def __init__(self) -> None:
         self._losses: list[float] = []
-        self.own = partial(self._check, Forward.OWN)
-        self.plain = partial(self._check, Forward.DIFFUSERS)
-        self.compiled = partial(self._check, Forward.COMPILED)
+        self.own = partial(self.take, Forward.OWN)
+        self.plain = partial(self.take, Forward.DIFFUSERS)
 
-    def _check(self, forward: Forward, base: CheckedBase) -> Found:
-        if forward is Forward.COMPILED:
-            if base.family.device.type != "cuda":
-                raise NotRun("training compiles for GPUs only")
-            if lacking := lacking_for_compiling():
-                raise NotRun(lacking)
+    def compiled(self, base: CheckedBase) -> Found:
+        """Takes compiled steps where training would compile."""
+        if base.family.device.type != "cuda":
+            raise NotRun("training compiles for GPUs only")
+        if lacking := lacking_for_compiling():
+            raise NotRun(lacking)
+        return self.take(Forward.COMPILED, base)
+
+    def take(self, forward: Forward, base: CheckedBase) -> Found:
+        """Takes steps of every size in one order of work, and compares their losses."""
         steps = _Steps(base, forward)
         figures = steps.take()
         if not all(map(math.isfinite, steps.losses)):
