@@ -118,6 +118,7 @@ def _base(family: Family) -> dict[str, Any]:
         "source": family.weights.source,
         "miniature": family.weights.miniature,
         "why": family.weights.why,
+        "fp8": family.weights.fp8,
         "traits": dict(family.weights.traits),
         "licence": family.weights.licence,
     }

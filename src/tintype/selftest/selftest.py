@@ -88,9 +88,11 @@ class Selftest:
     def _check_weights(self, base: CheckedBase) -> Found:
         weights = resolve(self._settings, base.spec.name)
         family = base.family
-        figures = {"weights": called(weights, base.spec), "bytes": weights.part_bytes(), "dtype": str(family.dtype)}
+        about = {"weights": called(weights, base.spec), "dtype": str(family.dtype), "fp8": weights.fp8}
         size = f"{sum(weights.part_bytes().values()) / GIB:.2f} GiB"
-        return Found(f"{figures['weights']}, {size}, {family.dtype} on {family.device.type}", figures)
+        eight_bits = ", matrices in fp8" if weights.fp8 else ""
+        figures = {**about, "bytes": weights.part_bytes()}
+        return Found(f"{about['weights']}, {size}, {family.dtype}{eight_bits} on {family.device.type}", figures)
 
     def _check_published(self, base: CheckedBase) -> Found:
         if base.family.weights.miniature:
