@@ -57,7 +57,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_has_the_product_and_nothing_that_only_builders_and_tests_need(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"tintype", f"{'-'.join(wheel.stem.split('-')[:2])}.dist-info"}
-    foreign = ("judge", "demo", "contact_sheet", "drawing", "test", "bench", "example", "build", "conftest")
+    foreign = ("judge", "demo", "contact_sheet", "drawing", "test_", "_test.", "bench", "example", "build", "conftest")
     assert [name for name in names if any(word in Path(name).name for word in foreign)] == []
     packed = {name for name in names if name.startswith("tintype/")}
     kept = {str(p.relative_to(ROOT / "src")) for p in (ROOT / "src" / "tintype").rglob("*") if p.is_file()}
