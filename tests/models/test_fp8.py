@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench.weightless import NARROW, NARROW_IDEOGRAM, Weightless, WeightlessFlux, WeightlessIdeogram4
+from tests.support.packed import round_to_fp8
 from torch import nn
 
 from tintype.inference.flux import FluxImageRequest, FluxInference
@@ -22,48 +22,8 @@ from tintype.models.flux.model import FluxFamily
 from tintype.models.fp8 import Fp8Linear, prepare, rounded, rounded_for, whole
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.settings import load_settings
-from tintype.training.cache import Cache, Item
-from tintype.training.memory_plan import Shape
-from tintype.training.plan import Plan
-from tintype.training.step import Stepper
 
 CPU = torch.device("cpu")
-
-
-def round_layers(network: nn.Module, *, keep: bool) -> None:
-    """Rounds the layers within blocks to eight bits; with `keep` they stay plain layers, of the rounded numbers."""
-    tensors = dict(network.state_dict())
-    if keep:
-        for layer in (layer for blocks in network.children() if isinstance(blocks, nn.ModuleList)
-                      for layer in blocks.modules() if type(layer) is nn.Linear):  # fmt: skip
-            layer.weight.data = whole(*rounded(layer.weight.data), layer.weight.dtype)
-        return
-    prepare(network)
-    network.load_state_dict(dict(rounded_for(network, tensors.items())), assign=True)
-
-
-def narrow(base: str) -> Weightless:
-    torch.manual_seed(0)
-    return WeightlessFlux(NARROW, CPU, torch.float32) if base == "flux" else WeightlessIdeogram4(
-        CPU, torch.float32, NARROW_IDEOGRAM
-    )  # fmt: skip
-
-
-def gradient(family: Weightless, recomputed: int = 0) -> torch.Tensor:
-    transformer = family.load_transformer()
-    adapter = Adapter.for_transformer(
-        transformer, family.adapter_targets, rank=2, seed=0, device=CPU, shared=family.fused_targets
-    )
-    adapter.weights.data.normal_(std=0.1, generator=torch.Generator().manual_seed(1))
-    torch.manual_seed(2)
-    item = Item("a", torch.randn(16, transformer.config.in_channels), 4, 4, 0, None)
-    cache = Cache([item], [""], family.random_features(1, 4), "none")
-    plan = Plan(steps=1, learning_rate=1e-4, batch_size=1)
-    stepper = Stepper(family, adapter, cache, plan, recomputed=recomputed)
-    with stepper.prepared():
-        stepper.differentiate(0)
-    assert adapter.weights.grad is not None
-    return adapter.weights.grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -80,39 +40,14 @@ def test_a_number_is_off_by_a_sixteenth_or_by_little_of_its_rows_largest(dtype: 
     assert torch.equal(made.abs().amax(1) > 0, weight.abs().amax(1) > 0)
 
 
-@pytest.mark.parametrize("recomputed", [0, 1])
-@pytest.mark.parametrize("base", ["flux", "ideogram4"])
-def test_a_base_in_eight_bits_gives_the_gradient_of_the_rounded_numbers(base: str, recomputed: int) -> None:
-    plain, eight = narrow(base), narrow(base)
-    unrounded = gradient(plain, recomputed)
-    round_layers(plain.load_transformer(), keep=True)
-    round_layers(eight.load_transformer(), keep=False)
-    wanted = gradient(plain, recomputed)
-    assert not torch.allclose(wanted, unrounded, rtol=1e-3)
-    torch.testing.assert_close(gradient(eight, recomputed), wanted, rtol=1e-4, atol=1e-6)
-
-
 def test_eight_bits_are_all_that_a_layer_keeps_for_the_backward_pass() -> None:
     network = nn.Module()
     network.blocks = nn.ModuleList([nn.Linear(64, 32)])
-    round_layers(network, keep=False)
+    round_to_fp8(network)
     kept: list[torch.Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda kept: kept):
         network.blocks[0](torch.randn(3, 64, requires_grad=True)).sum().backward()
     assert sorted(tensor.nbytes for tensor in kept) == [32 * 4, 64 * 32]
-
-
-@pytest.mark.parametrize("base", ["flux", "ideogram4"])
-def test_the_blocks_take_a_quarter_of_what_they_took_in_fp32(base: str) -> None:
-    family = narrow(base)
-    transformer = family.load_transformer()
-    layers = [layer for blocks in transformer.children() if isinstance(blocks, nn.ModuleList)
-              for layer in blocks.modules() if type(layer) is nn.Linear]  # fmt: skip
-    before = Shape.of(transformer, (1.0,), tokens=20, batch=1, trained=0)
-    round_layers(transformer, keep=False)
-    after = Shape.of(transformer, (1.0,), tokens=20, batch=1, trained=0)
-    assert before.weights - after.weights == 3 * sum(layer.weight.numel() for layer in layers)
-    assert after.bytes_per_value == before.bytes_per_value, "activations stay as they are"
 
 
 def test_never_more_than_one_matrix_is_whole() -> None:

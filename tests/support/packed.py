@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tintype.models.fp8 import prepare, rounded_for
+
 
 class Params4bit(nn.Parameter):
     """Named as bitsandbytes names it, because diffusers knows it by its name; `quant_state` holds shape and scales."""
@@ -33,6 +35,13 @@ class PackedLinear(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.weight.reshape(self.out_features, -1).view(self.number)
         return F.linear(x, weight, self.bias)
+
+
+def round_to_fp8(network: nn.Module) -> None:
+    """Rounds the layers within a network's blocks to eight bits, as reading it so does."""
+    tensors = dict(network.state_dict())
+    prepare(network)
+    network.load_state_dict(dict(rounded_for(network, tensors.items())), assign=True)
 
 
 def pack(network: nn.Module) -> None:

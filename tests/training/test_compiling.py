@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from bench.weightless import NARROW, NARROW_IDEOGRAM, Weightless, WeightlessFlux, WeightlessIdeogram4
+from tests.support.packed import round_to_fp8
 from torch._dynamo.backends.registry import lookup_backend
 
 from tintype import devices
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Features, Forward
-from tintype.models.fp8 import prepare, rounded_for
 from tintype.training.cache import Cache, Item
 from tintype.training.checkpoint import TrainingState
 from tintype.training.plan import Plan
@@ -137,10 +137,8 @@ def test_sixteen_sizes_and_twelve_captions_are_few_graphs_and_give_our_own_gradi
 def test_a_base_in_eight_bits_is_compiled_as_a_whole(backend: CountingBackend) -> None:
     family, found = narrow("ideogram4"), []
     backend.whole = True
-    transformer, cache = family.load_transformer(), cache_for(family, SIXTEEN_SIZES[:4])
-    tensors = dict(transformer.state_dict())
-    prepare(transformer)
-    transformer.load_state_dict(dict(rounded_for(transformer, tensors.items())), assign=True)
+    cache = cache_for(family, SIXTEEN_SIZES[:4])
+    round_to_fp8(family.load_transformer())
     for forward in (Forward.COMPILED, Forward.DIFFUSERS):
         stepper = stepper_for(family, cache, forward, recomputed=1)
         with stepper.prepared():

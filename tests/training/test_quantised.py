@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bench.weightless import NARROW, NARROW_IDEOGRAM, Weightless, WeightlessFlux, WeightlessIdeogram4
-from tests.support.packed import Params4bit, pack
+from tests.support.packed import Params4bit, pack, round_to_fp8
 from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Forward
+from tintype.models.fp8 import rounded, whole
 from tintype.models.products import has_matrix
 from tintype.training.cache import Cache, Item
 from tintype.training.memory_plan import Shape, stored_bytes
@@ -30,7 +31,13 @@ def narrow(base: str, dtype: torch.dtype = torch.float32) -> Weightless:
     return WeightlessFlux(NARROW, CPU, dtype) if base == "flux" else WeightlessIdeogram4(CPU, dtype, NARROW_IDEOGRAM)
 
 
-def gradient(family: Weightless, forward: Forward | None) -> torch.Tensor:
+def block_layers(family: Weightless) -> list[nn.Linear]:
+    """The linear layers within the network's blocks."""
+    blocks = family.blocks_of(family.load_transformer())
+    return [layer for block in blocks for layer in block.modules() if type(layer) is nn.Linear]
+
+
+def gradient(family: Weightless, forward: Forward | None = None, recomputed: int | None = None) -> torch.Tensor:
     transformer = family.load_transformer()
     adapter = Adapter.for_transformer(
         transformer, family.adapter_targets, rank=2, seed=0, device=CPU, shared=family.fused_targets
@@ -39,7 +46,8 @@ def gradient(family: Weightless, forward: Forward | None) -> torch.Tensor:
     torch.manual_seed(2)
     item = Item("a", torch.randn(16, transformer.config.in_channels), 4, 4, 0, None)
     cache = Cache([item], [""], family.random_features(1, 4), "none")
-    stepper = Stepper(family, adapter, cache, Plan(steps=1, learning_rate=1e-4, batch_size=1), forward=forward)
+    plan = Plan(steps=1, learning_rate=1e-4, batch_size=1)
+    stepper = Stepper(family, adapter, cache, plan, recomputed=recomputed, forward=forward)
     with stepper.prepared():
         stepper.differentiate(0)
     assert adapter.weights.grad is not None
@@ -54,6 +62,30 @@ def test_a_packed_base_gives_the_gradient_of_its_matrices(base: str, forward: Fo
     pack(family.load_transformer())
     assert wanted.norm() > 0
     torch.testing.assert_close(gradient(family, forward), wanted)
+
+
+@pytest.mark.parametrize("recomputed", [0, 1])
+@pytest.mark.parametrize("base", ["flux", "ideogram4"])
+def test_a_base_in_eight_bits_gives_the_gradient_of_the_rounded_numbers(base: str, recomputed: int) -> None:
+    plain, eight = narrow(base), narrow(base)
+    unrounded = gradient(plain, recomputed=recomputed)
+    for layer in block_layers(plain):
+        layer.weight.data = whole(*rounded(layer.weight.data), layer.weight.dtype)
+    round_to_fp8(eight.load_transformer())
+    wanted = gradient(plain, recomputed=recomputed)
+    assert not torch.allclose(wanted, unrounded, rtol=1e-3)
+    torch.testing.assert_close(gradient(eight, recomputed=recomputed), wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("base", ["flux", "ideogram4"])
+def test_the_blocks_take_a_quarter_of_what_they_took_in_fp32(base: str) -> None:
+    family = narrow(base)
+    transformer, values = family.load_transformer(), sum(layer.weight.numel() for layer in block_layers(family))
+    before = Shape.of(transformer, (1.0,), tokens=20, batch=1, trained=0)
+    round_to_fp8(transformer)
+    after = Shape.of(transformer, (1.0,), tokens=20, batch=1, trained=0)
+    assert before.weights - after.weights == 3 * values
+    assert after.bytes_per_value == before.bytes_per_value, "activations stay as they are"
 
 
 def test_one_packed_layer_is_enough_to_leave_our_own_order_of_work() -> None:

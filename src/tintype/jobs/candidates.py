@@ -1,8 +1,8 @@
 """The LoRA of several steps of one training, scored against photos that it never saw: the best is handed over.
 
 Which step is the good one differs from person to person. Candidates come closer together early, where a run gains most,
-and cost at most a tenth of it. What they are is in files beside the snapshots, so that a run that was killed in between
-goes on with them and chooses the same.
+and are meant to cost a tenth of it. What they are is in files beside the snapshots, so that a run that was killed in
+between goes on with them and chooses the same.
 """
 
 from __future__ import annotations

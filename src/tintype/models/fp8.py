@@ -1,9 +1,9 @@
 """A frozen network's matrices in eight bits: half the memory of bf16, for cards that the published numbers do not fit.
 
 Each row of a matrix is scaled so that its largest number is fp8 e4m3's largest, 448, and rounded; three bits of the
-mantissa are left, so a number is off by a sixteenth at most. What is computed is as before: a layer's numbers are made
-whole where they are multiplied, and let go of. Only layers within blocks are rounded, nearly all of a network; its
-first and last ones stay as they are.
+mantissa are left, so all but a row's smallest numbers are off by a sixteenth at most. What is computed is as before: a
+layer's numbers are made whole where they are multiplied, and let go of. Only layers within blocks are rounded, nearly
+all of a network; its first and last ones stay as they are.
 """
 
 from __future__ import annotations

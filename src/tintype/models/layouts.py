@@ -2,7 +2,7 @@
 
 diffusers reads its own names and bitsandbytes' nf4. The original layouts fuse q, k and v, and fp8 files may keep a
 scale beside each matrix, which diffusers would load as plain numbers; both are turned into a network of plain numbers
-here, one tensor after another. Layers are renamed by the key table that LoRA files are read with.
+here, or of rounded ones, one tensor after another. Layers are renamed by the key table that LoRA files are read with.
 """
 
 from __future__ import annotations

@@ -8,13 +8,13 @@ recomputation does not fit, the base would have to be quantised.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
 _BELIEVED = (0.25, 4.0)  # measured, as a share of what was predicted; beyond, something else was measured
+_SMALLER = "A quantised base takes half: set TINTYPE_PRECISION=fp8, or name the folder of one that is (`tintype plan`)."
 HEADROOM = 0.92  # of what is free; the rest is fragmentation
 
 
@@ -119,7 +119,7 @@ def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     )
     summary += f" ({gib(needed)})." if recomputed else "."
     if needed > room:
-        summary += f" Even so it may not fit: {gib(needed)} predicted. {_quantising()}"
+        summary += f" Even so it may not fit: {gib(needed)} predicted. {_SMALLER}"
     return MemoryPlan(recomputed, summary, shape.blocks, needed, fits=needed <= room)
 
 
@@ -165,10 +165,3 @@ def _share(recomputed: int, blocks: int) -> str:
 def gib(count: int) -> str:
     """Writes a size in memory for a person."""
     return f"{count / 2**30:.2f} GiB" if count >= 2**28 else f"{count / 2**20:.0f} MiB"
-
-
-def _quantising() -> str:
-    present = [name for name in ("torchao", "bitsandbytes") if find_spec(name)]
-    if present:
-        return f"A base quantised beforehand with {present[0]} would halve the weights; name its folder as the base."
-    return "A quantised base would halve the weights, but neither torchao nor bitsandbytes is installed."
