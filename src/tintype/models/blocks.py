@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._dynamo.backends.registry import lookup_backend
 from torch.utils.checkpoint import checkpoint
 
 _STREAMS = ("hidden_states", "encoder_hidden_states")  # diffusers' names of what passes from block to block
@@ -67,6 +66,8 @@ class BlockCompiler:
         return self._compiled[kind](block, *args, **kwargs)
 
     def _counted(self, graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        from torch._dynamo.backends.registry import lookup_backend  # a second, which only a compiled run should pay
+
         compiled: Callable[..., Any] = lookup_backend(self._backend)(graph, inputs)
         self.graphs += 1  # not before: a backend may ask for another try by raising
         return compiled

@@ -15,11 +15,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import diffusers
 import numpy as np
 import torch
 import torch.nn.functional as F
-import transformers
 from PIL import Image
 
 from tintype.dataset.subject import Subject, whole
@@ -30,16 +28,12 @@ from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
 from tintype.models.blocks import BlockCompiler, recomputing
 from tintype.models.contents import check_pipeline, check_readable
+from tintype.models.libraries import diffusers  # before anything else of it is imported
 from tintype.models.products import has_matrix
 from tintype.models.read_ahead import read_ahead
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
 from tintype.models.sigmas import logit_normal
 from tintype.models.weights import BaseWeights
-
-# Progress bars and remarks of the libraries would land in a server's log; what matters is checked and said here.
-diffusers.utils.logging.set_verbosity_error()
-diffusers.utils.logging.disable_progress_bar()
-transformers.utils.logging.disable_progress_bar()
 
 
 @dataclass(frozen=True)
