@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.support.disk import leave_room
 from tests.support.images import encoded, scene, zipped
+from tintype.catalog.flux_lora import FluxInput
 from tintype.dataset import DatasetOptions, open_dataset
 from tintype.dataset.report import DatasetReport, FileNote
 from tintype.dataset.report_page import write_page
@@ -27,8 +28,10 @@ from tintype.errors import StorageFull
 from tintype.files import Objects, fetch_input
 from tintype.files.spool import Spool
 from tintype.files.uploads import Uploads
-from tintype.jobs.images import published
+from tintype.inference.flux import FluxInference
+from tintype.jobs.images import Generated, published
 from tintype.jobs.local import LocalContext
+from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.tensor_file import write_tensors
 from tintype.settings import load_settings
 from tintype.store import Store
@@ -107,7 +110,9 @@ def shown(folder: Path) -> None:
 
 
 def generated(folder: Path) -> None:
-    published(scene(), 0, "png", LocalContext(folder, load_settings()), inline=False)
+    flux = ResidentModels(load_settings(), "cpu").inference(FluxInference)
+    drawn = Generated([scene()], [0], "a hat", 0.1, flux)
+    published(drawn, FluxInput(prompt="a hat"), "png", LocalContext(folder, load_settings()))
 
 
 def handed_over(folder: Path) -> None:

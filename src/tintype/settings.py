@@ -107,6 +107,10 @@ class Settings(BaseSettings):
 
     prices: Path | None = Field(None, description="TOML file of prices that are not fal's (docs/platform.md).")
 
+    recipe: Literal["off", "png"] = Field(
+        "off", description="Whether PNG images hold the prompt, seed and LoRA hashes that they were made with."
+    )
+
     lease_seconds: float = Field(30.0, gt=0, description="How long a claimed request is held without a heartbeat.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")
     cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")

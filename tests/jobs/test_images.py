@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import base64
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tintype.catalog.flux_lora import LoraWeight
+from tintype.catalog.flux_lora import FluxInput, LoraWeight
+from tintype.inference.flux import FluxInference
+from tintype.jobs.image_file import encoded
 from tintype.jobs.images import (
     MOST_BYTES_OF_ALL_LORAS,
     MOST_LORA_BYTES,
+    Generated,
     as_image,
-    encoded,
     lora_requests,
     published,
     seeds_for,
 )
 from tintype.jobs.local import LocalContext
+from tintype.jobs.resident_models import ResidentModels
 from tintype.settings import load_settings
 
 
@@ -29,22 +31,19 @@ def picture() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 16, 3), dtype=np.uint8))
 
 
-def test_png_keeps_every_bit_and_jpeg_its_colours(picture: Image.Image) -> None:
-    assert Image.open(io.BytesIO(encoded(picture, "png"))).tobytes() == picture.tobytes()
-    red = Image.new("RGB", (8, 8), "blue")
-    red.putpixel((4, 4), (255, 0, 0))
-    shown = Image.open(io.BytesIO(encoded(red, "jpeg"))).getpixel((4, 4))
-    assert isinstance(shown, tuple)
-    assert shown[0] > 200
-    assert shown[2] < 60
+@pytest.fixture(scope="module")
+def flux() -> FluxInference:
+    return ResidentModels(load_settings(), "cpu").inference(FluxInference)
 
 
 @pytest.mark.parametrize("inline", [True, False])
-def test_a_file_says_what_it_is(picture: Image.Image, tmp_path: Path, inline: bool) -> None:
+def test_a_file_says_what_it_is(picture: Image.Image, flux: FluxInference, tmp_path: Path, inline: bool) -> None:
     context = LocalContext(tmp_path, load_settings())
-    image = as_image(published(picture, 3, "png", context, inline=inline), picture)
+    generated = Generated([picture], [3], "a hat", 0.5, flux)
+    [file] = published(generated, FluxInput(prompt="a hat", sync_mode=inline), "png", context)
+    image = as_image(file, picture)
     assert (image.content_type, image.width, image.height) == ("image/png", 16, 8)
-    written = encoded(picture, "png")
+    written = encoded(picture, "png", flux.family.weights)
     assert image.file_size == len(written)
     if inline:
         assert base64.b64decode(image.url.partition(",")[2]) == written

@@ -13,6 +13,7 @@ from miniature.world import Subject, photograph
 from PIL import Image, ImageEnhance, ImageOps
 from safetensors.torch import load_file, save_file
 from tests.support.disk import leave_room
+from tests.support.exiftool import assert_marked
 from tests.support.images import encoded, example_picture, person, zipped
 
 from tintype.catalog.fields import File
@@ -103,6 +104,8 @@ def test_everything_else_hangs_on_the_config_file(done: Done) -> None:
     assert [entry["file_name"] for entry in config["checkpoints"]] == [
         "lora-step-00002.safetensors", "lora-step-00004.safetensors",
     ]  # fmt: skip
+    for entry in config["samples"]:
+        assert_marked(local(File(**entry)), "miniature of FLUX.1 [dev]")
     assert [entry["file_name"] for entry in config["samples"]] == [
         "sample-0.png", "sample-step-00002-0.png", "sample-step-00004-0.png",
     ]  # fmt: skip

@@ -20,6 +20,8 @@ from tintype.lora.pairs import Pair
 from tintype.lora.tensor_file import digest_of, unusable
 from tintype.models.family import Family
 
+_NAME = "lora_"
+
 
 @dataclass(frozen=True)
 class LoraRequest:
@@ -45,6 +47,7 @@ class LoraCache:
         self._origins: dict[str, str] = {}  # to names
         self._beside: dict[str, Lora] = {}  # by names: what of them is not loaded into the pipeline
         self.triggers: tuple[str, ...] = ()  # phrases by which those that act are called in prompts
+        self.acting: dict[str, float] = {}  # strengths by the beginning of the file's SHA-256
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,7 +62,7 @@ class LoraCache:
         does not fit; then no LoRA acts, and none was lost.
         """
         self._forget_unloaded()
-        self.triggers = ()
+        self.triggers, self.acting = (), {}
         pipeline = self._family.pipeline()
         if not requests:
             self._silence(pipeline)
@@ -82,6 +85,7 @@ class LoraCache:
             raise
         self._names = [name for name in self._names if name not in scales] + list(scales)
         self._tidy(pipeline, in_use=len(scales))
+        self.acting = {name.removeprefix(_NAME): scale for name, scale in scales.items()}
         self.triggers = tuple(trigger for name in scales if (trigger := self._beside[name].trigger))
         return [remark for _, lora in fresh.values() for remark in lora.remarks]
 
@@ -150,4 +154,4 @@ def loaded_names(pipeline: Any) -> set[str]:
 
 def name_of(digest: str) -> str:
     """Makes a LoRA's name in the pipeline from its digest; module names may hold no dots."""
-    return f"lora_{digest[:24]}"
+    return f"{_NAME}{digest[:24]}"

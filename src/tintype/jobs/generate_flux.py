@@ -14,7 +14,7 @@ from tintype.dataset.image import read_photo
 from tintype.errors import about_input
 from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.job import JobContext
-from tintype.jobs.images import answered, lora_requests, seeds_for, timed
+from tintype.jobs.images import Generated, answered, lora_requests, seeds_for, timed
 from tintype.jobs.resident_models import resident_models
 
 _MOST_BYTES = 256 * 1024**2  # of an image to begin with
@@ -45,7 +45,7 @@ def run(input: FluxInput, context: JobContext) -> FluxLoraOutput:
     images, seconds = timed(lambda each_step: flux.generate(request, seeds, each_step), context)
     size = f"{images[0].width}x{images[0].height}"
     context.log(f"Generated {len(images)} of {size} (asked for: {width}x{height}) with {flux.family.name}.")
-    return answered(FluxLoraOutput, input, (images, seconds), seeds, input.prompt, context)
+    return answered(FluxLoraOutput, input, Generated(images, seeds, input.prompt, seconds, flux), context)
 
 
 def _begin_with(url: str, context: JobContext) -> Image:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image
-
 from tintype.catalog.custom_models import unknown_model
 from tintype.catalog.ideogram_custom_models import CustomModelGenerateInput, CustomModelGenerateOutput
 from tintype.catalog.ideogram_v4 import IdeogramInput, IdeogramLoraInput, IdeogramOutput
@@ -13,7 +11,7 @@ from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import ASPECT_RATIOS, SPEEDS
 from tintype.job import JobContext
-from tintype.jobs.images import answered, lora_request, lora_requests, published, seeds_for, timed
+from tintype.jobs.images import Generated, answered, lora_request, lora_requests, published, seeds_for, timed
 from tintype.jobs.resident_models import resident_models
 
 
@@ -23,8 +21,8 @@ def run(input: IdeogramInput, context: JobContext) -> IdeogramOutput:
     width, height = input.pixels
     request = IdeogramImageRequest(input.prompt, width, height, input.rendering_speed, input.expands, branch=branch)
     seeds = seeds_for(input.seed, input.num_images)
-    images, prompt, seconds = _generate(request, lora_requests(loras, context), seeds, context)
-    return answered(IdeogramOutput, input, (images, seconds), seeds, prompt, context)
+    generated = _generate(request, lora_requests(loras, context), seeds, context)
+    return answered(IdeogramOutput, input, generated, context)
 
 
 def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> CustomModelGenerateOutput:
@@ -41,15 +39,13 @@ def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> Cu
         input.negative_branch,
     )
     seeds = seeds_for(input.seed, input.num_images)
-    images, _, _ = _generate(request, [lora], seeds, context)
-    files = [published(image, number, "png", context, inline=input.sync_mode) for number, image in enumerate(images)]
+    files = published(_generate(request, [lora], seeds, context), input, "png", context)
     return CustomModelGenerateOutput(images=files, seed=seeds[0])
 
 
 def _generate(
     request: IdeogramImageRequest, loras: Sequence[LoraRequest], seeds: Sequence[int], context: JobContext
-) -> tuple[list[Image.Image], str, float]:
-    """The images, the prompt that the model was given, and the seconds that generating took."""
+) -> Generated:
     ideogram = resident_models(context).inference(IdeogramInference)
     remarks = ideogram.apply_loras(loras)
     prompts = ideogram.prepare(request, context.raise_if_cancelled)
@@ -63,4 +59,4 @@ def _generate(
         f"{request.width}x{request.height}), {request.speed} with {SPEEDS[request.speed].steps} steps, from seed "
         f"{seeds[0]}, with {ideogram.family.name}."
     )
-    return images, prompts.prompt.text, seconds
+    return Generated(images, seeds, prompts.prompt.text, seconds, ideogram)

@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import base64
 import functools
-import io
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import PIL.Image
 
 from tintype.catalog import File, Image
-from tintype.catalog.fields import CHANCE_SEEDS, SEEDS
+from tintype.catalog.fields import CHANCE_SEEDS, SEEDS, is_file
 from tintype.catalog.flux_lora import FluxInput, FluxLoraOutput, LoraWeight
+from tintype.catalog.ideogram_custom_models import CustomModelGenerateInput
 from tintype.catalog.ideogram_v4 import IdeogramInput
 from tintype.errors import about_input
 from tintype.files.disk import write_file
 from tintype.files.urls import own_reference
-from tintype.inference.images import EachStep
+from tintype.inference.images import EachStep, ImageInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
+from tintype.jobs.image_file import Form, ImageRecipe, encoded
 
 MOST_LORA_BYTES = 4 * 1024**3
 MOST_BYTES_OF_ALL_LORAS = 3 * MOST_LORA_BYTES  # of one request, which are in memory together
-_JPEG_QUALITY = 95
+# Says nothing about an image: how it is handed over, and what `ImageRecipe` holds beside.
+_NOT_IN_RECIPE = {"seed", "loras", "num_images", "sync_mode", "output_format", "enable_safety_checker", "model_id"}
 
-Form = Literal["jpeg", "png"]
+AnyInput = FluxInput | IdeogramInput | CustomModelGenerateInput
 AnyOutput = TypeVar("AnyOutput", bound=FluxLoraOutput)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Images of a request, one for each seed. `prompt` is what the model was given; `seconds` is what it took."""
+
+    images: list[PIL.Image.Image]
+    seeds: Sequence[int]
+    prompt: str
+    seconds: float
+    inference: ImageInference
 
 
 def seeds_for(given: int | None, count: int) -> list[int]:
@@ -67,9 +81,37 @@ def lora_request(
     return LoraRequest(fetch, scale, about, origin=url if own_reference(url) else "")
 
 
-def published(image: PIL.Image.Image, number: int, form: Form, context: JobContext, *, inline: bool) -> File:
-    """Makes an image a file of the answer, or `inline` a data URI that is kept nowhere."""
-    content_type, written = f"image/{form}", encoded(image, form)
+def published(generated: Generated, input: AnyInput, form: Form, context: JobContext) -> list[File]:
+    """Makes the images files of the answer, or, with sync_mode, data URIs that are kept nowhere."""
+    files = []
+    for number, (image, seed) in enumerate(zip(generated.images, generated.seeds, strict=True)):
+        recipe = _recipe(generated, seed, input) if context.settings.recipe == form else None
+        written = encoded(image, form, generated.inference.family.weights, recipe)
+        files.append(_published(written, number, form, context, inline=input.sync_mode))
+    return files
+
+
+def answered(
+    kind: type[AnyOutput], input: FluxInput | IdeogramInput, generated: Generated, context: JobContext
+) -> AnyOutput:
+    """Publishes what was generated as the input asks."""
+    files = published(generated, input, input.output_format, context)
+    return kind(
+        images=[as_image(file, image) for file, image in zip(files, generated.images, strict=True)],
+        timings={"inference": generated.seconds},
+        seed=generated.seeds[0],
+        has_nsfw_concepts=[False] * len(files),
+        prompt=generated.prompt,
+    )
+
+
+def as_image(file: File, image: PIL.Image.Image) -> Image:
+    """Adds to a file the true size of its image."""
+    return Image(**file.model_dump(), width=image.width, height=image.height)
+
+
+def _published(written: bytes, number: int, form: Form, context: JobContext, *, inline: bool) -> File:
+    content_type = f"image/{form}"
     if inline:
         url = f"data:{content_type};base64,{base64.b64encode(written).decode()}"
         return File(url=url, content_type=content_type, file_name=None, file_size=len(written))
@@ -78,38 +120,8 @@ def published(image: PIL.Image.Image, number: int, form: Form, context: JobConte
     return context.publish(path, content_type)
 
 
-def as_image(file: File, image: PIL.Image.Image) -> Image:
-    """Adds to a file the true size of its image."""
-    return Image(**file.model_dump(), width=image.width, height=image.height)
-
-
-def answered(
-    kind: type[AnyOutput],
-    input: FluxInput | IdeogramInput,
-    generated: tuple[list[PIL.Image.Image], float],
-    seeds: Sequence[int],
-    prompt: str,
-    context: JobContext,
-) -> AnyOutput:
-    """Publishes what was `generated` in some seconds as the input asks; `prompt` is what the model was given."""
-    images, seconds = generated
-    return kind(
-        images=[
-            as_image(published(image, number, input.output_format, context, inline=input.sync_mode), image)
-            for number, image in enumerate(images)
-        ],
-        timings={"inference": seconds},
-        seed=seeds[0],
-        has_nsfw_concepts=[False] * len(images),
-        prompt=prompt,
-    )
-
-
-def encoded(image: PIL.Image.Image, form: Form) -> bytes:
-    """Encodes an image as JPEG (no colour subsampling: small images bleed) or PNG."""
-    target = io.BytesIO()
-    if form == "png":
-        image.save(target, "PNG")
-    else:
-        image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    return target.getvalue()
+def _recipe(generated: Generated, seed: int, input: AnyInput) -> ImageRecipe:
+    """How an image came about: URLs are left out, they may let others in."""
+    urls = {name for name, declared in type(input).model_fields.items() if is_file(declared)}
+    asked = input.model_dump(mode="json", exclude=_NOT_IN_RECIPE | urls)
+    return ImageRecipe(generated.prompt, seed, generated.inference.loras.acting, asked)

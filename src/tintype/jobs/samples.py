@@ -15,7 +15,7 @@ from tintype.files.disk import write_file
 from tintype.inference.images import ImageInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
-from tintype.jobs.images import encoded
+from tintype.jobs.image_file import encoded
 from tintype.jobs.resident_models import resident_models
 from tintype.models.family import Family
 from tintype.training.memory_plan import gib
@@ -57,5 +57,5 @@ class Samples:
             inference.apply_loras([LoraRequest(lora)])
             for prompt, place in missing:
                 image = inference.generate_sample(prompt, _SIZE, self.seed, context.raise_if_cancelled)
-                write_file(place, encoded(image, "png"))
+                write_file(place, encoded(image, "png", inference.family.weights))
         return places

@@ -96,6 +96,12 @@ class BaseWeights:
         return self.edition.traits if self.edition else {}
 
     @property
+    def title(self) -> str:
+        """What images say they were made with: the published model, never the name of a folder or of a repository."""
+        title = self.edition.title if self.edition else family_spec(self.family).title
+        return f"miniature of {title}" if self.miniature else title
+
+    @property
     def name(self) -> str:
         """What a LoRA's file calls it: a hub id, or the name of a folder or file without the way there."""
         return self.source if _is_hub_id(self.source) else Path(self.source).name
