@@ -27,7 +27,7 @@ from tintype.lora.read import read_lora
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.settings import load_settings
 
-STEPS, SCORED = 12, (3, 6, 12)
+STEPS, SCORED = 8, (2, 4, 8)
 
 
 class Killed(BaseException):
@@ -169,19 +169,19 @@ def test_a_run_that_is_killed_while_it_scores_goes_on_from_there_and_chooses_the
 def test_where_likeness_is_not_measured_the_last_is_handed_over(
     models: ResidentModels, tmp_path: Path, photos: Path
 ) -> None:
-    output, config = trained(models, tmp_path / "nobody", photos, NobodyKnown())
+    output, config = trained(models, tmp_path / "nobody", photos, NobodyKnown(), scored=(4, 8))
     assert config["candidates"]["chosen"] is None
     assert all(each["likeness"] is None for each in config["candidates"]["scored"])
     assert config["dataset"]["held_out"] == []
     assert not (output / "lora-last.safetensors").exists()
-    _, config = trained(models, tmp_path / "broken", photos, Broken())
+    _, config = trained(models, tmp_path / "broken", photos, Broken(), scored=(4, 8))
     assert "candidates" not in config
     assert "fault of ours" in config["not_made"]["choice of the best step"]
 
 
 def test_a_run_ends_when_its_candidates_are_no_better(models: ResidentModels, tmp_path: Path, photos: Path) -> None:
     # At a rate that moves nothing, no candidate beats the first.
-    scored = (1, 2, 3, 4, 8, 12)
+    scored = (1, 2, 3, 4, 6, 8)
     _, config = trained(models, tmp_path, photos, may_stop=True, scored=scored, learning_rate=1e-7)
     assert config["training"]["steps"] == 4
     assert [each["step"] for each in config["candidates"]["scored"]] == [1, 2, 3, 4]

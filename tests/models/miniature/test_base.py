@@ -27,13 +27,19 @@ def pipe() -> FluxPipeline:
 
 @pytest.fixture(scope="module")
 def drawn(pipe: FluxPipeline) -> tuple[list[Image.Image], list[str]]:
-    prompts = unseen_prompts(120)
+    prompts = unseen_prompts(48)
     return generate(pipe, prompts), prompts
 
 
 def test_it_draws_what_it_is_asked(drawn: tuple[list[Image.Image], list[str]]) -> None:
-    """The rarest attribute is asked 57 times, so the figure of one processor may be 0.02 off that of another."""
-    mean, each = adherence(*drawn)
+    assert adherence(*drawn)[0] >= 0.88
+
+
+@pytest.mark.long
+def test_it_draws_every_attribute_it_is_asked(pipe: FluxPipeline) -> None:
+    """The rarest is asked 57 times, so the figure of one processor may be 0.02 off that of another."""
+    prompts = unseen_prompts(120)
+    mean, each = adherence(generate(pipe, prompts), prompts)
     assert mean >= 0.9
     assert min(each.values()) >= 0.66, each
 
@@ -45,13 +51,13 @@ def test_another_prompts_picture_does_not_pass(drawn: tuple[list[Image.Image], l
 
 def test_it_has_never_seen_a_subject(pipe: FluxPipeline, drawn: tuple[list[Image.Image], list[str]]) -> None:
     assert mean_likeness(drawn[0], random.Random(0)) <= 0.05
-    triggers = generate(pipe, [f"a portrait of {name}" for name in ("TOK", "ohwx", "sks person", "Mirela")] * 5)
+    triggers = generate(pipe, [f"a portrait of {name}" for name in ("TOK", "ohwx", "sks person", "Mirela")] * 2)
     assert mean_likeness(triggers, random.Random(1)) <= 0.15
 
 
 @pytest.mark.parametrize("size", [(48, 64), (64, 40)])
 def test_other_shapes_are_drawn_as_well(pipe: FluxPipeline, size: tuple[int, int]) -> None:
-    prompts = unseen_prompts(20, seed=f"shape {size}")
+    prompts = unseen_prompts(10, seed=f"shape {size}")
     assert adherence(generate(pipe, prompts, size=size), prompts)[0] >= 0.7
 
 

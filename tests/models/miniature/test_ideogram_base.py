@@ -28,12 +28,18 @@ def pipe() -> Ideogram4Pipeline:
 
 @pytest.fixture(scope="module")
 def drawn(pipe: Ideogram4Pipeline) -> tuple[list[Image.Image], list[str]]:
-    prompts = unseen_prompts(50, form=as_sentence)
+    prompts = unseen_prompts(20, form=as_sentence)
     return generate(pipe, prompts, strength=STRENGTH), prompts
 
 
 def test_it_draws_what_it_is_asked(drawn: tuple[list[Image.Image], list[str]]) -> None:
-    mean, each = adherence(*drawn)
+    assert adherence(*drawn)[0] >= 0.95
+
+
+@pytest.mark.long
+def test_it_draws_every_attribute_it_is_asked(pipe: Ideogram4Pipeline) -> None:
+    prompts = unseen_prompts(50, form=as_sentence)
+    mean, each = adherence(generate(pipe, prompts, strength=STRENGTH), prompts)
     assert mean >= 0.95, each
     assert min(each.values()) >= 0.85, each
 
@@ -44,19 +50,19 @@ def test_another_prompts_picture_does_not_pass(drawn: tuple[list[Image.Image], l
 
 
 def test_structured_captions_are_followed_too(pipe: Ideogram4Pipeline) -> None:
-    prompts = unseen_prompts(20, seed="structured", form=as_structure)
+    prompts = unseen_prompts(10, seed="structured", form=as_structure)
     assert adherence(generate(pipe, prompts, strength=STRENGTH), prompts)[0] >= 0.95
 
 
 @pytest.mark.parametrize("size", [(64, 48), (40, 64)])
 def test_other_shapes_are_drawn_as_well(pipe: Ideogram4Pipeline, size: tuple[int, int]) -> None:
-    prompts = unseen_prompts(15, seed=f"shape {size}", form=as_sentence)
+    prompts = unseen_prompts(8, seed=f"shape {size}", form=as_sentence)
     assert adherence(generate(pipe, prompts, size=size, strength=STRENGTH), prompts)[0] >= 0.85
 
 
 def test_it_has_never_seen_a_subject(pipe: Ideogram4Pipeline, drawn: tuple[list[Image.Image], list[str]]) -> None:
     assert mean_likeness(drawn[0], random.Random(0)) <= 0.05
-    prompts = [as_sentence(text) for text in ("A photo in my custom style", "a portrait of TOK", "sks person")] * 7
+    prompts = [as_sentence(text) for text in ("A photo in my custom style", "a portrait of TOK", "sks person")] * 3
     assert mean_likeness(generate(pipe, prompts, strength=STRENGTH), random.Random(1)) <= 0.15
 
 
