@@ -54,8 +54,8 @@ def writer(family: Ideogram4Family) -> PromptWriter:
 def short(monkeypatch: pytest.MonkeyPatch, family: Ideogram4Family) -> PromptWriter:
     """A writer whose texts end after a few letters: a head that knows nothing says all that it may."""
     monkeypatch.setattr(prompt_writer, "BRIEF", "Write.")
-    monkeypatch.setattr(prompt_writer, "MOST_ELEMENTS", 2)
-    monkeypatch.setattr(prompt_writer, "_text", lambda longest: {"type": "string", "minLength": 1, "maxLength": 6})
+    monkeypatch.setattr(prompt_writer, "MOST_ELEMENTS", 1)
+    monkeypatch.setattr(prompt_writer, "_text", lambda longest: {"type": "string", "minLength": 1, "maxLength": 3})
     found = writer_of(family)
     assert found is not None
     return found
