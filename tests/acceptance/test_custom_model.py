@@ -43,12 +43,13 @@ def test_photos_in_a_named_model_out_and_pictures_of_it(fal: ModuleType, server:
         assert set(drawn) == {"images", "seed"}
         assert picture(drawn["images"][0]["url"]).size == (64, 64)
 
-    for ratio, nominal in ASPECT_RATIOS.items():
+    for ratio in ("1:3", "16:10"):
+        nominal = ASPECT_RATIOS[ratio]
         drawn = fal.run(GENERATE, arguments=page | {"rendering_speed": "TURBO", "aspect_ratio": ratio})
         size = picture(drawn["images"][0]["url"]).size
         assert all(abs(side - asked / 16) <= 4 for side, asked in zip(size, nominal, strict=True)), (ratio, size)
-    eight = fal.run(GENERATE, arguments=page | {"rendering_speed": "TURBO", "num_images": 8})
-    assert len({picture(image["url"]).tobytes() for image in eight["images"]}) == 8
+    three = fal.run(GENERATE, arguments=page | {"rendering_speed": "TURBO", "num_images": 3})
+    assert len({picture(image["url"]).tobytes() for image in three["images"]}) == 3
 
     with_lora = page | {"seed": 3, "rendering_speed": "TURBO"}
     ours = picture(fal.run(GENERATE, arguments=with_lora)["images"][0]["url"]).tobytes()

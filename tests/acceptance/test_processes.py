@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.support.server import Server, finish
 
@@ -34,6 +35,7 @@ def test_torch_is_mapped_in_no_process_of_the_control_half(server: Server, lora:
         assert "libtorch" not in mapped, process.cmdline()
 
 
+@pytest.mark.long
 def test_training_and_drawing_on_both_bases_stay_under_three_gigabytes(
     server: Server, lora: dict[str, Any], photos: Path
 ) -> None:
