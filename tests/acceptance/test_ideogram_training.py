@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support.images import archive_of, blots
+from tests.support.processes import command
 from tests.support.server import PORTRAIT_TRAINER, Server, finish, upload
 
 TRAINER, CUSTOM = "ideogram/v4/trainer", "fal-ai/ideogram/custom-models"
@@ -105,7 +106,7 @@ def test_a_model_whose_worker_was_killed_stays_training_goes_on_from_its_checkpo
         request = submitted(http, CUSTOM, body)
         until_checkpoint(http, request["status_url"])
         for process in psutil.Process(server.pid).children(recursive=True):
-            if "tintype.worker.child" in " ".join(process.cmdline()):
+            if "tintype.worker.child" in " ".join(command(process)):
                 process.send_signal(signal.SIGKILL)
         until(http, request["status_url"], "Training goes on from step")
         assert model_of(http, request["request_id"])["status"] == "TRAINING"

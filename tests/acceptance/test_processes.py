@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.processes import command
 from tests.support.server import Server, finish
 
 MIB = 1024 * 1024
@@ -19,7 +20,7 @@ def tree(server: Server) -> list[psutil.Process]:
 
 
 def named(server: Server, module: str) -> list[psutil.Process]:
-    return [process for process in tree(server) if module in " ".join(process.cmdline())]
+    return [process for process in tree(server) if module in " ".join(command(process))]
 
 
 def test_the_web_process_is_light(server: Server, lora: dict[str, Any]) -> None:
@@ -28,11 +29,11 @@ def test_the_web_process_is_light(server: Server, lora: dict[str, Any]) -> None:
 
 
 def test_torch_is_mapped_in_no_process_of_the_control_half(server: Server, lora: dict[str, Any]) -> None:
-    control = [p for p in tree(server) if "tintype.worker.child" not in " ".join(p.cmdline())]
-    assert len(control) >= 3, [p.cmdline() for p in tree(server)]
+    control = [p for p in tree(server) if "tintype.worker.child" not in " ".join(command(p))]
+    assert len(control) >= 3, [command(p) for p in tree(server)]
     for process in control:
         mapped = Path(f"/proc/{process.pid}/maps").read_text()
-        assert "libtorch" not in mapped, process.cmdline()
+        assert "libtorch" not in mapped, command(process)
 
 
 @pytest.mark.long
@@ -54,4 +55,4 @@ def test_no_process_is_connected_beyond_loopback(server: Server, lora: dict[str,
     for process in tree(server):
         for connection in process.net_connections(kind="inet"):
             if connection.raddr:
-                assert connection.raddr.ip in ("127.0.0.1", "::1"), (process.cmdline(), connection)
+                assert connection.raddr.ip in ("127.0.0.1", "::1"), (command(process), connection)

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.processes import command
 from tests.support.server import PORTRAIT_TRAINER, Server
 
 
@@ -32,7 +33,7 @@ def growth_of_web(server: Server, *, megabytes: int) -> int:
 
 
 def is_web(process: psutil.Process) -> bool:
-    return "tintype.web" in process.cmdline()
+    return "tintype.web" in command(process)
 
 
 def kilobytes(status: Path, name: str) -> int:

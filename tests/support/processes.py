@@ -35,6 +35,14 @@ PROGRAM = (
 KINDS = {"web": "tintype.web", "supervisor": "tintype.worker.supervisor", "child": "tintype.worker.child"}
 
 
+def command(process: psutil.Process) -> list[str]:
+    """Returns the command line of a process; none of one that has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie is one, too
+        return []
+
+
 def environment_with_tiny_jobs(settings: Settings) -> dict[str, str]:
     """Returns the environment of a process that is to find TINY_JOBS."""
     paths = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
@@ -149,13 +157,13 @@ class ServeProcess(RequestsInStore):
         return found
 
     def members(self, kind: str) -> list[psutil.Process]:
-        return [process for process in self.tree() if KINDS[kind] in process.cmdline()]
+        return [process for process in self.tree() if KINDS[kind] in command(process)]
 
     async def member(self, kind: str, lane: str = "") -> psutil.Process:
         """The one process of a kind (and lane), once it is there."""
 
         def look() -> psutil.Process | None:
-            found = [process for process in self.members(kind) if not lane or lane in process.cmdline()]
+            found = [process for process in self.members(kind) if not lane or lane in command(process)]
             return found[0] if found else None
 
         return await self.eventually(look, kind)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.support.processes import SupervisorProcess, supervision
+from tests.support.processes import SupervisorProcess, command, supervision
 
 from tintype.files import Objects, internal_url, new_file_id
 from tintype.settings import Settings
@@ -211,7 +211,7 @@ def mapped(pid: int) -> str:
 async def child_of(supervised: SupervisorProcess, lane: str) -> int:
     """Pid of the lane's compute child, as the process table knows it."""
     for child in psutil.Process(supervised.processes[-1].pid).children():
-        if lane in child.cmdline():
+        if lane in command(child):
             return child.pid
     raise AssertionError(f"no {lane} child")
 
