@@ -29,7 +29,10 @@ FAL = {
     "search_models", "get_model_schema", "get_pricing", "search_docs", "recommend_model", "run_model", "submit_job",
     "check_job", "get_job_result", "cancel_job", "upload_file",
 }  # fmt: skip
-OURS = {"inspect_dataset", "explain_failure", "list_loras"}
+OURS = {
+    "inspect_dataset", "explain_failure", "list_loras",
+    "list_datasets", "show_dataset", "add_to_dataset", "caption_dataset", "delete_dataset",
+}  # fmt: skip
 ZIP = "https://example.com/a.zip"
 
 
@@ -209,6 +212,26 @@ async def test_files_come_by_a_prepared_upload_by_url_and_as_data(
     assert "prepare_upload" in (await asked.refused("upload_file"))["message"]
     assert await asked.refused("upload_file", prepare_upload=True, file_name="a", file_size=10**15)
     assert await asked.refused("upload_file", data="not base64 §")
+
+
+async def test_photos_are_kept_captioned_and_looked_at_as_a_dataset(asked: Assistant, client: httpx.Client) -> None:
+    url = upload(client, archive_of({"a.png": blots(1), "b.png": blots(2), "b.txt": "a file's"}))
+    begun = await asked.call("add_to_dataset", urls=[url], name="Anna")
+    ids = {photo["name"]: photo["photo_id"] for photo in begun["photos"]}
+    dataset_id = begun["dataset"]["dataset_id"]
+    more = await asked.call("add_to_dataset", urls=[url], dataset_id=dataset_id)
+    assert len(more["left_out"]) == 2
+    captions = dict.fromkeys(ids.values(), "colours")
+    told = await asked.call("caption_dataset", dataset_id=dataset_id, captions=captions, captioner="me")
+    assert (told["changed"], told["kept"]) == ([ids["a.png"]], [ids["b.png"]])
+    shown = await asked.call("show_dataset", dataset_id=dataset_id, trigger_phrase="ohwx")
+    assert [(one["caption"], one["captioner"]) for one in shown["photos"]] == [("colours", "me"), ("a file's", None)]
+    assert shown["problem"] is None
+    assert any("do not name the trigger phrase" in warning for warning in shown["warnings"])
+    assert (await asked.call("inspect_dataset", images_data_url=shown["url"]))["kept"] == 2
+    assert dataset_id in [one["dataset_id"] for one in (await asked.call("list_datasets"))["datasets"]]
+    assert len((await asked.call("delete_dataset", dataset_id=dataset_id))["receipt"]) == 2
+    assert await asked.refused("show_dataset", dataset_id=dataset_id)
 
 
 async def test_a_dataset_is_inspected_before_it_is_trained(asked: Assistant, client: httpx.Client) -> None:

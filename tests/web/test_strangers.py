@@ -27,7 +27,7 @@ SHAPES = (
 )  # fmt: skip
 VALUES = {
     "app": "fal-ai/flux-lora", "endpoint": "fal-ai/flux-lora", "id": "0" * 36, "upload_id": "x" * 32, "number": "1",
-    "file_id": "x" * 32, "name": "a.zip", "rest": "x",
+    "file_id": "x" * 32, "name": "a.zip", "rest": "x", "photo_id": "0" * 36,
 }  # fmt: skip
 
 

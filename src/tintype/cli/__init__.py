@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tintype.cli import doctor, keys, local, models, requests, webhooks, weights
+from tintype.cli import datasets, doctor, keys, local, models, requests, webhooks, weights
 from tintype.cli.env import env
 from tintype.cli.gc import gc
 from tintype.cli.plan import plan
@@ -44,6 +44,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(requests.app, name="requests")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(models.app, name="models")
+app.add_typer(datasets.app, name="datasets")
 app.add_typer(weights.app, name="weights")
 app.command(epilog="Example: [bold]tintype usage --by month --days 365[/]")(usage)
 app.command(epilog="Example: [bold]tintype forget 5b1c0000[/]")(forget)

@@ -1,39 +1,86 @@
-"""Tells what a training would make of an archive, in a process of its own, as JSON on standard output.
+"""Looks at photos for the web process, which stays small and must not be brought down by an image: whoever asks writes
+a line of JSON to this process and reads one, as often as there is something to be looked at.
 
-Whoever asks before a training is the web process, which stays small and must not be brought down by an image: pictures
-are decoded here, and the process ends with the one that asked.
+It ends with the one that asked, even while it looks: what it reads from is the pipe that tells so.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import queue
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tintype.dataset.dataset import open_dataset
+from tintype.dataset.measured import KeptPhoto, SentFile, measure_files, preview_of, report_on
 from tintype.dataset.prepare import DatasetOptions
 from tintype.dataset.report import DatasetReport, FileNote
 from tintype.dataset.subject import find_face
 from tintype.errors import TintypeError, about_input
-from tintype.processes import watch_parent
+from tintype.files.dataset_manifest import PhotoNote
+from tintype.processes import ORPHANED
 
 MOST_TOLD = 100  # photos, and files that were left out
 
 
-def main(archive: str, folder: str, options: str) -> None:
-    """Writes {"report": …}, or {"failure": …} for an archive of which no training would come."""
-    watch_parent(sys.stdin.fileno())
+def main() -> None:
+    """Answers lines until there are no more."""
     os.nice(10)
-    try:
-        with about_input("images_data_url"):
-            wanted = DatasetOptions(**json.loads(options))
-            dataset = open_dataset(Path(archive), Path(folder), wanted, find_subject=find_face, log=lambda line: None)
-        told = {"report": _told(dataset.report)}
-    except TintypeError as problem:
-        told = {"failure": problem.failure().to_json()}
-    json.dump(told, sys.stdout)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    while True:
+        asked = json.loads(lines.get())
+        try:
+            told = {"done": _WORK[asked.pop("work")](**asked)}
+        except TintypeError as problem:
+            told = {"failure": problem.failure().to_json()}
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
+
+
+def _read(lines: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(ORPHANED)
+
+
+def _inspect(archive: str, folder: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Tells what a training would make of an archive. Raises what would end the training."""
+    with about_input("images_data_url"):
+        wanted = DatasetOptions(**options)
+        dataset = open_dataset(Path(archive), Path(folder), wanted, find_subject=find_face, log=lambda line: None)
+    return _told(dataset.report)
+
+
+def _measure(files: list[list[str]], folder: str, known: list[str]) -> dict[str, Any]:
+    """Measures photos that are to be kept."""
+    return measure_files([SentFile(name, Path(path)) for name, path in files], Path(folder), known)
+
+
+def _report(photos: list[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:
+    """Tells what a training would make of photos that are kept."""
+    count = options.pop("count", None)
+    kept = [KeptPhoto(photo["name"], photo["measured"], PhotoNote(**photo["note"])) for photo in photos]
+    report, copies, problem = report_on(kept, DatasetOptions(**options), count and tuple(count))
+    return {"report": report.to_json(), "copies": copies, "problem": problem and problem.message}
+
+
+def _preview(path: str, name: str, side: int) -> dict[str, Any]:
+    """Makes a JPEG of a photo, upright, whose long side is at most so many pixels."""
+    return {"jpeg": base64.b64encode(preview_of(Path(path), name, side)).decode()}
+
+
+_WORK: dict[str, Callable[..., dict[str, Any]]] = {
+    "inspect": _inspect,
+    "measure": _measure,
+    "report": _report,
+    "preview": _preview,
+}
 
 
 def _told(report: DatasetReport) -> dict[str, Any]:
@@ -59,4 +106,4 @@ def _notes(notes: list[FileNote]) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -60,7 +60,7 @@ class Member:
     """A file of the archive: its name there (for people, never a path), and where it lies now or why it does not.
 
     No two members have one `name`; `identity` is what the archive calls it, whole. `encoding` is how its name was
-    decoded where the archive does not say.
+    decoded where the archive does not say. `crop` is what a person chose of a photo, as shares of its width and height.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Member:
     reason: str = ""
     identity: str = ""
     encoding: str | None = None
+    crop: tuple[float, float, float, float] | None = None
 
     @property
     def suffix(self) -> str:

@@ -74,9 +74,9 @@ class CaptionFiles:
         """Finds what was written about a picture, and where."""
         return self._texts.get(picture, (None, "file"))
 
-    def give(self, picture: str, text: str) -> None:
-        """Gives a picture the caption of its copy."""
-        self._texts[picture] = text, "metadata"
+    def give(self, picture: str, text: str, source: Source = "metadata") -> None:
+        """Gives a picture a caption that is known otherwise: of its copy, or as its dataset has it."""
+        self._texts[picture] = text, source
 
     def pair(
         self,

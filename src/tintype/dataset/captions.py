@@ -15,7 +15,8 @@ from tintype.dataset.framing import Framing
 TRIGGER_TOKEN = "[trigger]"
 NEUTRAL = "a photo of a person"
 
-Source = Literal["file", "metadata", "trigger", "default", "neutral"]
+Source = Literal["person", "file", "metadata", "model", "trigger", "default", "neutral"]
+WRITTEN: tuple[Source, ...] = ("person", "file", "metadata", "model")  # about this very image
 
 _WORDS: dict[Framing, str] = {
     "head": "close-up",
@@ -48,8 +49,8 @@ class Caption:
 
     @property
     def written(self) -> bool:
-        """Tells whether a person wrote it."""
-        return self.source in ("file", "metadata")
+        """Tells whether it was written about this very image."""
+        return self.source in WRITTEN
 
     @property
     def states_framing(self) -> bool:

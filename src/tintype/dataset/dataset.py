@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 
 from tintype.dataset.archive import Limits, members
-from tintype.dataset.captions import TRIGGER_TOKEN, Caption, placeholders
+from tintype.dataset.captions import TRIGGER_TOKEN, WRITTEN, Caption, placeholders
 from tintype.dataset.faces import finder_name
 from tintype.dataset.folder import folder_members
 from tintype.dataset.intake import RECOMMENDED, Intake
@@ -104,6 +104,12 @@ def open_dataset(
     else:
         unpacked = members(archive, folder / "unpacked", form=archive_format, limits=limits, check=check)
     images = intake.usable(preparer.prepare(intake.images(unpacked, limits.pictures)), check)
+    return dataset_of(images, intake, log)
+
+
+def dataset_of(images: list[PreparedImage], intake: Intake, log: Callable[[str], None] = lambda line: None) -> Dataset:
+    """Makes a dataset of prepared images, and of what the intake knows about them. Raises as `open_dataset`."""
+    options = intake.options
     images = intake.without_copies(images)
     repaired = [FileNote(image.name, ", ".join(image.repairs)) for image in images if image.repairs]
     for line in describe_files(repaired, intake.dropped):
@@ -112,7 +118,8 @@ def open_dataset(
         check_count(len(images), *options.count)
     size = None
     if options.choose_size is not None:
-        size = options.choose_size([NamedSize(image.name, *image.size) for image in images])
+        # Without crops around a face, the one crop is the whole image, or what a person chose of it.
+        size = options.choose_size([NamedSize(image.name, *image.crops[0].window.box.size) for image in images])
     examples, kept = _captioned(images, intake, size)
     report = DatasetReport(
         kept=kept,
@@ -225,7 +232,7 @@ def _warnings(images: Sequence[PreparedImage], kept: Sequence[KeptImage], option
 
 def _caption_warnings(kept: Sequence[KeptImage], options: DatasetOptions) -> Iterator[str]:
     phrase, default = (options.trigger or "").strip(), options.default_caption
-    written = [image for image in kept if image.caption_source in ("file", "metadata")]
+    written = [image for image in kept if image.caption_source in WRITTEN]
     if options.force_default_caption:
         yield f'All captions were replaced by "{default}", as asked for.'
     elif phrase:

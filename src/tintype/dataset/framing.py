@@ -56,6 +56,11 @@ class Box:
             min(outer.height, self.bottom - outer.top),
         )
 
+    def holds_middle_of(self, other: Box) -> bool:
+        """Tells whether the middle of another rectangle lies inside."""
+        x, y = (other.left + other.right) / 2, (other.top + other.bottom) / 2
+        return self.left <= x < self.right and self.top <= y < self.bottom
+
     def scaled(self, x: float, y: float) -> Box:
         """Gives the same rectangle in an image that is `x` times as wide and `y` times as high."""
         return Box(round(self.left * x), round(self.top * y), round(self.right * x), round(self.bottom * y))

@@ -17,6 +17,7 @@ from tintype.dataset.prepare import DatasetOptions, PreparedImage, RejectedImage
 from tintype.dataset.report import FileNote, some_of
 from tintype.dataset.similar import compare
 from tintype.errors import ImageLoadError, InputError, TooFewFiles, TooManyFiles
+from tintype.files.dataset_manifest import MANIFEST, PhotoNote, read_manifest
 
 RECOMMENDED = 10  # images; the trainers' page says so
 LEAST = 1  # image; fewer cannot be trained at all
@@ -33,6 +34,8 @@ class Intake:
     warnings: list[str] = field(default_factory=list)
     name_encoding: str | None = None
     alike: list[tuple[str, str]] = field(default_factory=list)
+    copies: dict[str, str] = field(default_factory=dict)  # names of what stays, by those of what was left out
+    _known: dict[str, PhotoNote] = field(default_factory=dict)  # what a manifest says, by whole paths
     # Whole paths by name: of pictures, also of those that cannot be used, and of what is no picture.
     _pictures: dict[str, str] = field(default_factory=dict)
     _lost: dict[str, str] = field(default_factory=dict)  # in the archive already
@@ -42,8 +45,13 @@ class Intake:
         """Yields the members that are images; raises TooManyFiles. Captions are read, all else is noted."""
         for member in self._of_subject(unpacked):
             assert member.path is not None
-            if is_picture(member.path) or _is_called_picture(member):
+            if member.identity == MANIFEST and (known := read_manifest(member.path)):
+                self._known = known
+                member.path.unlink()
+                self.captions.read.append(FileNote(member.name, "what its dataset knows of each photo"))
+            elif is_picture(member.path) or _is_called_picture(member):
                 self._pictures[member.name] = member.identity
+                member = self._as_known(member)
                 if len(self._pictures) > most:
                     raise TooManyFiles(
                         f"The archive holds more than {most} pictures.",
@@ -54,6 +62,23 @@ class Intake:
             elif not self.captions.take(member):
                 self._others[member.name] = member.identity
                 self._leave(member, "not a picture, and not a caption of one")
+
+    def _as_known(self, member: Member) -> Member:
+        """Takes what a manifest says of a photo, which comes before all photos."""
+        note = self.note_of(member)
+        if note is None:
+            return member
+        if note.caption is not None:
+            self.captions.give(member.name, note.caption, note.by)
+        return replace(member, crop=note.crop)
+
+    def note_of(self, member: Member) -> PhotoNote | None:
+        """Tells what a manifest says of a photo."""
+        return self._known.get(member.identity)
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Counts photos in that are not here, so that captions find them."""
+        self._pictures |= {name: name for name in names}
 
     def _of_subject(self, unpacked: Iterable[Member]) -> Iterator[Member]:
         """Yields what was unpacked; regularisation photos last, and only if there are no others, who would be meant."""
@@ -117,7 +142,8 @@ class Intake:
     def without_copies(self, images: list[PreparedImage]) -> list[PreparedImage]:
         """Leaves out the worse copies of a shot, whose caption goes to the better one if that has none."""
         likeness = compare([image.size for image in images], [image.quality for image in images])
-        self._pair_captions({images[copy].name: images[better].name for copy, better in likeness.copies.items()})
+        self.copies = {images[copy].name: images[better].name for copy, better in likeness.copies.items()}
+        self.pair_captions(self.copies)
         for copy, better in sorted(likeness.copies.items()):
             left, stays = images[copy], images[better]
             why = f"the same shot as {stays.name}, which stays"
@@ -133,7 +159,8 @@ class Intake:
             self.warnings.append(f"These look much alike, and teach little more than one of them: {some_of(pairs)}.")
         return [image for number, image in enumerate(images) if number not in likeness.copies]
 
-    def _pair_captions(self, copies: dict[str, str]) -> None:
+    def pair_captions(self, copies: dict[str, str]) -> None:
+        """Gives what was read of captions to the photos; the file of a worse copy is about the better one."""
         structured = self.options.canonical_caption is not None
         self.captions.pair({**self._pictures, **self._lost}, copies, self._others, structured=structured)
         self.dropped += self.captions.dropped

@@ -179,10 +179,13 @@ class _PixelBudget:
 
 
 class ImagePreparer:
-    """Prepares the images of one dataset; their crops go to `folder`."""
+    """Prepares the images of one dataset; their crops go to `folder`, or are not made without one."""
 
-    def __init__(self, folder: Path, options: DatasetOptions, find_subject: SubjectFinder, most_pixels: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self, folder: Path | None, options: DatasetOptions, find_subject: SubjectFinder, most_pixels: int
+    ) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._options, self._find_subject = folder, options, find_subject
         self._most_pixels = most_pixels
         self._budget = _PixelBudget(_PIXELS_AT_ONCE)
@@ -221,7 +224,7 @@ class ImagePreparer:
 
         try:
             photo = read_photo(member.path, member.name, most_pixels=self._most_pixels, reserve=reserve)
-            return self._measure(number, photo)
+            return self._measure(number, photo, _chosen(member.crop, photo.size))
         except ImageTooLarge:
             raise  # not damage but a danger, and the person has to know before anything is trained
         except InputError as problem:
@@ -231,19 +234,18 @@ class ImagePreparer:
                 self._budget.release(reserved)
             member.path.unlink()
 
-    def _measure(self, number: int, photo: Photo) -> PreparedImage:
+    def _measure(self, number: int, photo: Photo, chosen: Box | None) -> PreparedImage:
         overview = photo.crop(at_least=self._options.largest_size(photo.size))
         x, y = photo.size[0] / overview.width, photo.size[1] / overview.height
         # Among very many photos faces are looked for in small images: what is missed there is too far off to matter.
         shrink = 1 if number < SEVERAL_FRAMINGS else max(1, max(overview.size) // _SEARCH_SIDE)
         found = self._find_subject(overview if shrink == 1 else overview.reduce(shrink)).scaled(shrink, shrink)
         subject = found.scaled(x, y)
-        windows = windows_of(subject, photo.size, crop=self._options.subject_crop)
-        if number >= SEVERAL_FRAMINGS:
-            windows = (windows[number % len(windows)],)
+        windows = trained_windows(number, subject, photo.size, self._options, chosen)
         crops = tuple(
             self._crop(photo, window, subject, self._folder / f"{number:05d}-{at}", overview)
             for at, window in enumerate(windows)
+            if self._folder is not None
         )
         quality = measure_quality(overview, found.box if found.kind == "face" else None)
         return PreparedImage(photo.name, photo.size, photo.repairs, subject, quality, crops, _thumbnail(overview))
@@ -252,7 +254,7 @@ class ImagePreparer:
         box, at_least = window.box, self._options.largest_size(window.box.size)
         image = overview if box == photo.frame else photo.crop(box, at_least=at_least)
         path = place.with_suffix(".ppm")  # plain pixels: packing them would take longer than decoding the photo
-        with writing(self._folder, 3 * image.width * image.height):
+        with writing(place.parent, 3 * image.width * image.height):
             image.save(path)
         if not self._options.create_masks:
             return Crop(window, path)
@@ -260,9 +262,25 @@ class ImagePreparer:
         if made is None:
             return Crop(window, path)
         mask, source = made
-        with writing(self._folder, mask.width * mask.height):
+        with writing(place.parent, mask.width * mask.height):
             mask.save(place.with_suffix(".pgm"))
         return Crop(window, path, place.with_suffix(".pgm"), source, _overlay(mask))
+
+
+def trained_windows(
+    number: int, subject: Subject, size: tuple[int, int], options: DatasetOptions, chosen: Box | None
+) -> tuple[Window, ...]:
+    """Chooses what is trained of the photo of that number among all, whose subject is known."""
+    windows = windows_of(subject, size, crop=options.subject_crop, chosen=chosen)
+    return windows if number < SEVERAL_FRAMINGS else (windows[number % len(windows)],)
+
+
+def _chosen(crop: tuple[float, float, float, float] | None, size: tuple[int, int]) -> Box | None:
+    """What a person chose of a photo, in its pixels; None where nothing of it is left."""
+    if crop is None:
+        return None
+    box = Box(*(round(share * side) for share, side in zip(crop, size * 2, strict=True))).within(Box(0, 0, *size))
+    return box if box.width > 0 and box.height > 0 else None
 
 
 def measure_quality(image: Image.Image, face: Box | None) -> ImageQuality:

@@ -15,8 +15,10 @@ from tintype.dataset.report import DatasetReport, KeptImage
 from tintype.files.disk import write_file
 
 _SOURCES = {
+    "person": "written by a person",
     "file": "from its text file",
     "metadata": "from a metadata file or a copy",
+    "model": "written by a model",
     "trigger": "the trigger phrase alone",
     "default": "the default caption",
     "neutral": "neutral: nothing was written about it",

@@ -71,9 +71,13 @@ def is_drawing(image: Image.Image) -> bool:
     return bool(((here == below) & (here == beside))[figure].sum() >= _DRAWN * figure.sum())
 
 
-def windows_of(subject: Subject, size: tuple[int, int], *, crop: bool) -> tuple[Window, ...]:
-    """Chooses what of a photo is trained, widest first: windows around a face, or the whole where there is none."""
+def windows_of(subject: Subject, size: tuple[int, int], *, crop: bool, chosen: Box | None = None) -> tuple[Window, ...]:
+    """Chooses what of a photo is trained, widest first: windows around a face, or the whole where there is none; or
+    what a person has chosen, and nothing else."""
     frame = Box(0, 0, *size)
+    if chosen is not None:
+        shows_face = subject.kind == "face" and chosen.holds_middle_of(subject.box)
+        return (Window(chosen, framing_of(subject.box, chosen) if shows_face else None),)
     if subject.kind != "face":
         return (Window(frame, None),)
     return windows_around(subject.box, size) if crop else (Window(frame, framing_of(subject.box, frame)),)

@@ -10,6 +10,7 @@ from tintype.store.records import (
     Beat as Beat,
     Claim as Claim,
     CustomModel as CustomModel,
+    DatasetPhoto as DatasetPhoto,
     Delivery as Delivery,
     DeliveryState as DeliveryState,
     Ending as Ending,
@@ -22,6 +23,7 @@ from tintype.store.records import (
     Scope as Scope,
     SigningKey as SigningKey,
     Status as Status,
+    StoredDataset as StoredDataset,
     StoredFile as StoredFile,
     Worker as Worker,
 )

@@ -242,6 +242,74 @@ class StoredFile:
         return f"{self.id}/{self.file_name}"
 
 
+class CaptionBy(StrEnum):
+    """Who wrote the caption of a photo."""
+
+    PERSON = "person"
+    FILE = "file"  # that came with the photo
+    MODEL = "model"
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """Photos that are kept under a name. `version` grows with every change of what would be trained."""
+
+    id: str
+    key_id: str
+    name: str
+    version: int
+    created_at: float
+    changed_at: float
+    photos: int = 0  # how many
+    captioned: int = 0  # how many of them
+    size: int = 0  # bytes of the photos
+    first_photo_id: str | None = None
+
+
+@dataclass(frozen=True)
+class NewPhoto:
+    """A photo that is about to be added. `measured` is what is known of it, `thumbnail` a small JPEG."""
+
+    file: StoredFile
+    name: str
+    sha256: str
+    width: int
+    height: int
+    measured: Json
+    thumbnail: bytes = field(repr=False)
+    caption: str | None = None
+    caption_by: CaptionBy | None = None
+    captioner: str | None = None
+    crop: list[int] | None = None  # left, top, right and bottom, in pixels of the upright photo
+
+
+@dataclass(frozen=True)
+class DatasetPhoto:
+    """A photo of a dataset, without its thumbnail."""
+
+    id: str
+    dataset_id: str
+    file_id: str
+    name: str  # like no other of its dataset
+    sha256: str
+    width: int
+    height: int
+    caption: str | None
+    caption_by: CaptionBy | None
+    captioner: str | None
+    crop: list[int] | None
+    measured: Json
+    created_at: float
+    file_name: str
+    content_type: str
+    size: int  # bytes
+
+    @property
+    def file_key(self) -> str:
+        """Names the object in storage."""
+        return f"{self.file_id}/{self.file_name}"
+
+
 class DeliveryState(StrEnum):
     """Where a webhook is on its way."""
 

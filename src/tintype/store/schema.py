@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tintype.processes import printable
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"
 
 metadata = sa.MetaData()
 
@@ -185,6 +185,40 @@ models = sa.Table(
     sa.UniqueConstraint("slug", "version", name="models_uri"),
 )
 sa.Index("models_created", models.c.created_at)
+
+datasets = sa.Table(
+    "datasets",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),  # grows with every change of what would be trained
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("changed_at", sa.Double, nullable=False),
+)
+sa.Index("datasets_changed", datasets.c.changed_at)
+
+dataset_photos = sa.Table(
+    "dataset_photos",
+    metadata,
+    sa.Column("place", _Place, primary_key=True, autoincrement=True),
+    sa.Column("id", _Id, nullable=False, unique=True),
+    sa.Column("dataset_id", sa.ForeignKey(datasets.c.id), nullable=False),
+    sa.Column("file_id", sa.ForeignKey(files.c.id), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("caption", sa.Text),
+    sa.Column("caption_by", sa.Text),
+    sa.Column("captioner", sa.Text),  # the model that wrote the caption
+    sa.Column("crop", _Json),
+    sa.Column("measured", _Json, nullable=False),  # as dataset/measured.py writes it
+    sa.Column("thumbnail", sa.LargeBinary, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.UniqueConstraint("dataset_id", "name", name="dataset_photos_name"),
+    sa.UniqueConstraint("dataset_id", "sha256", name="dataset_photos_content"),
+)
 
 workers = sa.Table(
     "workers",

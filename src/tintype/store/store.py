@@ -11,6 +11,7 @@ from typing import Self
 
 from tintype.settings import Limits
 from tintype.store.database import Database
+from tintype.store.datasets import Datasets
 from tintype.store.files import Files
 from tintype.store.keys import Keys
 from tintype.store.leases import Leases
@@ -34,6 +35,7 @@ class Store:
         self.keys = Keys(database, clock)
         self.files = Files(database, clock, self.keys, limits)
         self.models = Models(database, clock)
+        self.datasets = Datasets(database, clock, limits)
         self.webhooks = Webhooks(database, clock)
         self.payloads = Payloads(database, clock)
         self.usage = Usage(database, clock)

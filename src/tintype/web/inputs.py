@@ -6,8 +6,10 @@ internal reference, so that the job reads it from storage.
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio.to_thread
@@ -20,12 +22,13 @@ from tintype.files import internal_url, new_file_id, own_file, safe_file_name
 from tintype.files.acl import Decision
 from tintype.files.addresses import is_plainly_private, parsed_url
 from tintype.files.data_uri import is_data_uri, open_data_uri
-from tintype.files.fetch import private_source, unknown_file
+from tintype.files.fetch import fetch_input, private_source, unknown_file
 from tintype.files.formats import suffix_for, suffix_of_name
 from tintype.files.spool import Spool
 from tintype.files.urls import is_internal
 from tintype.store.records import StoredFile
 from tintype.web.access import is_own_host
+from tintype.web.dataset_archive import HIDDEN, own_dataset, packed_dataset
 from tintype.web.downloads import opened_until
 from tintype.web.services import Call
 
@@ -33,6 +36,20 @@ Loc = tuple[str | int, ...]
 
 _PIECE = 1024 * 1024
 _KEPT_SECONDS = 30 * 86400.0  # how long a file that came as a data URI is kept, like the request it belongs to
+
+
+@asynccontextmanager
+async def local_copy(call: Call, url: str) -> AsyncIterator[Path]:
+    """Fetches what a settled URL leads to; one at a time for each person, for it holds a thread meanwhile."""
+    services, owner = call.services, call.owner
+    incoming = services.uploads.spool_folder
+    incoming.mkdir(parents=True, exist_ok=True)
+    with services.limits.open_stream(owner), tempfile.TemporaryDirectory(dir=incoming) as folder:
+        async with services.turn(f"fetching for {owner}"):
+            path = await anyio.to_thread.run_sync(
+                lambda: fetch_input(url, Path(folder), objects=services.objects, settings=services.settings)
+            )
+        yield path
 
 
 class InputFiles:
@@ -69,13 +86,16 @@ class InputFiles:
         if is_data_uri(url):
             await anyio.to_thread.run_sync(_check_data_uri, url)
             return url
+        dataset_id = own_dataset(url, self._call.is_own_host)
+        if dataset_id is not None:
+            return await self._snapshot(dataset_id)
         own = own_file(url, self._call.is_own_host)
         file = await self._call.store.files.find(own[0]) if own else None
         if file is not None:
             until = await opened_until(self._call, file, url)
             if not until and await self._call.store.files.decide(file, self._call.key_id) is not Decision.ALLOW:
                 raise unknown_file(url)
-            _check_size(file, self._call.settings.max_input_bytes)
+            _check_size(file.size, self._call.settings.max_input_bytes)
             return internal_url(file.id, file.file_name, until=until)
         if is_internal(url):
             raise unknown_file(url)
@@ -88,6 +108,23 @@ class InputFiles:
         if not self._call.settings.allow_private_inputs and is_plainly_private(host):
             raise private_source(url[:200], host)
         return url
+
+    async def _snapshot(self, dataset_id: str) -> str:
+        """Keeps a dataset as it is now as an archive of its owner's, which goes with the request; returns its internal
+        reference."""
+        file_id, now = new_file_id(), time.time()
+        dataset = await self._call.store.datasets.find(dataset_id, owner=self._call.owner)
+        if dataset is None:
+            raise FileDownloadError("There is no such dataset.", remedy="GET /v1/datasets lists yours.")
+        async with packed_dataset(self._call, dataset) as path:
+            _check_size(path.stat().st_size, self._call.settings.max_input_bytes)
+            name = f"dataset-{dataset.id}-{dataset.version}.zip"
+            size = await self._call.services.objects.put_path_async(f"{file_id}/{name}", path, move=True)
+        ends, key_id = now + _KEPT_SECONDS, self._call.key_id
+        file = StoredFile(file_id, name, "application/zip", size, now, expires_at=ends, key_id=key_id, acl=HIDDEN)
+        await self._call.services.add_file(file)
+        self.kept.append(file)
+        return internal_url(file.id, file.file_name)
 
     async def _kept(self, spool: Spool) -> str:
         """Decodes a long data URI into storage; returns its internal reference."""
@@ -137,8 +174,8 @@ def _undecodable(problem: ValueError) -> FileDownloadError:
     return FileDownloadError(str(problem), remedy="Encode the file again, or upload it.")
 
 
-def _check_size(file: StoredFile, limit: int) -> None:
-    if file.size > limit:
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
         raise FileTooLarge(
             f"This file is larger than {limit // (1024 * 1024)} MiB, the most that is taken as an input.",
             remedy="Send fewer or smaller files, or raise TINTYPE_MAX_INPUT_BYTES on the server.",

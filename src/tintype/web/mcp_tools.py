@@ -1,4 +1,4 @@
-"""The tools of the MCP server: fal's eleven with their names and fields, and three of our own.
+"""The tools of the MCP server: fal's eleven with their names and fields, and our own.
 
 A tool is a function here; its parameters are its fields, and what it says of itself is what an assistant reads. None
 does anything by itself that a handler of the HTTP API does.
@@ -25,6 +25,7 @@ from tintype.store.records import Outcome, Request, Status
 from tintype.web import manual, mcp_files, openapi, platform, status
 from tintype.web.body import Body
 from tintype.web.mcp_call import Refusal, ToolCall, read
+from tintype.web.mcp_datasets import DATASET_TOOLS
 from tintype.web.responses import failure_body, to_json
 from tintype.web.run import completed
 from tintype.web.services import Call
@@ -288,6 +289,10 @@ async def list_loras(asked: ToolCall, limit: Count = 50) -> Json:
             }
         )
     return {"loras": loras}
+
+
+for _one in DATASET_TOOLS:
+    _tool(_one)
 
 
 async def _accepted(

@@ -21,6 +21,10 @@ from tintype.fal import HOST_PATTERNS
 from tintype.web import (
     auth,
     custom_models,
+    dataset_captions,
+    dataset_photos,
+    dataset_report,
+    datasets,
     downloads,
     forget,
     llms,
@@ -100,6 +104,8 @@ _OPEN, _UPLOADS, _RUNS = Credential.NONE, Credential.KEY_OR_UPLOAD_TOKEN, Creden
 _REQUEST = "/{app:app}/requests/{id}"
 _FILE = "/files/{file_id}/{name}"
 _PARTS = "/storage/upload/parts/{upload_id}"
+_DATASET = "/v1/datasets/{id}"
+_PHOTO = _DATASET + "/photos/{photo_id}"
 
 QUEUE = (
     Resource(f"{_REQUEST}/status/stream", GET=status.status_stream),
@@ -142,6 +148,18 @@ OURS = (
         DELETE=custom_models.delete_model,
     ),
     Resource("/v1/custom-models/{id}/archive", POST=custom_models.archive_model),
+    Resource("/v1/datasets", GET=datasets.list_datasets, POST=datasets.create_dataset),
+    Resource(_DATASET, GET=datasets.show_dataset, PATCH=datasets.rename_dataset, DELETE=datasets.delete_dataset),
+    Resource(f"{_DATASET}/archive", GET=datasets.download_dataset),
+    Resource(f"{_DATASET}/report", GET=dataset_report.report),
+    Resource(f"{_DATASET}/captions", PATCH=dataset_captions.set_captions),
+    Resource(f"{_DATASET}/captions/edit", POST=dataset_captions.edit_captions),
+    Resource(f"{_DATASET}/photos", GET=dataset_photos.list_photos, POST=dataset_photos.add_photos),
+    Resource(
+        _PHOTO, GET=dataset_photos.show_photo, PATCH=dataset_photos.change_photo, DELETE=dataset_photos.delete_photo
+    ),
+    Resource(f"{_PHOTO}/thumbnail", GET=dataset_photos.thumbnail),
+    Resource(f"{_PHOTO}/preview", GET=dataset_photos.preview),
     Resource("/v1/requests/{id}/webhooks", GET=webhooks.list_deliveries),
     Resource("/v1/requests/{id}/webhooks/replay", POST=webhooks.replay_webhook),
 )

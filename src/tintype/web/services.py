@@ -25,6 +25,7 @@ from tintype.store.store import Store
 from tintype.web.access import host_name, is_own_host
 from tintype.web.kept_answers import KeptAnswers
 from tintype.web.limits import PersonLimits
+from tintype.web.photo_process import PhotoProcess
 from tintype.web.poll_cache import StatusCache
 from tintype.web.signing import Signer
 from tintype.web.sync_runs import SyncRuns
@@ -44,6 +45,7 @@ class Services:
     sync_runs: SyncRuns
     limits: PersonLimits
     prices: StatedPrices
+    photos: PhotoProcess = field(default_factory=PhotoProcess)
     statuses: StatusCache = field(default_factory=StatusCache)
     kept_answers: KeptAnswers = field(default_factory=KeptAnswers)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)

@@ -78,7 +78,7 @@ async def signed_upload(call: Call) -> Response:
 @answers({"access_url": str}, body="*/*")
 async def direct_upload(call: Call) -> Response:
     """Answers `POST /cdn/files/upload` of the bytes."""
-    file_id, (name, content_type) = new_file_id(), _from_headers(call)
+    file_id, (name, content_type) = new_file_id(), named_by_headers(call)
     await _receive(call, file_id, name, content_type, await lifecycle_for(call), call.key_id)
     return json_response({"access_url": public_url(call.origin, file_id, name)})
 
@@ -114,7 +114,7 @@ async def initiate_parts(call: Call) -> Response:
 @answers({"access_url": str, "uploadId": str})
 async def begin_parts(call: Call) -> Response:
     """Answers `POST /cdn/files/upload/multipart`."""
-    name, content_type = _from_headers(call)
+    name, content_type = named_by_headers(call)
     upload = await _begin(call, name, content_type)
     return json_response({"access_url": public_url(call.origin, upload.file_id, name), "uploadId": upload.id})
 
@@ -197,7 +197,8 @@ async def _named(call: Call) -> tuple[str, str]:
     return safe_name, _safe_type(content_type if isinstance(content_type, str) else "", safe_name)
 
 
-def _from_headers(call: Call) -> tuple[str, str]:
+def named_by_headers(call: Call) -> tuple[str, str]:
+    """Reads file name and content type of a body that is a file."""
     headers = call.http.headers
     # HTTP header values are bytes; names beyond ASCII arrive as UTF-8.
     raw = headers.get("x-fal-file-name", "").encode("latin-1", "replace").decode("utf-8", "replace")
