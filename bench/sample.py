@@ -74,7 +74,7 @@ class Ours:
 
     def generate(self) -> Image.Image:
         features = self.family.encode_captions([self.prompt])
-        latents = denoise(self.family, self.family.load_transformer(), features, (SIDE, SIDE), self.preset, [SEED])
+        (latents,) = denoise(self.family, self.family.load_transformer(), features, (SIDE, SIDE), self.preset, [SEED])
         return self.family.decode_latents(latents)[0]
 
 

@@ -10,7 +10,10 @@ import torch
 from PIL import Image, ImageOps
 
 from tintype.inference.images import EachStep, ImageInference
+from tintype.models.family import Latents
 from tintype.models.flux.model import FluxFamily
+from tintype.models.generating_memory import decoding_bytes, step_bytes
+from tintype.models.placement import TRANSFORMER
 
 _DRAFT_STEPS = 12
 
@@ -47,15 +50,22 @@ class FluxInference(ImageInference):
         self, request: FluxImageRequest, seeds: Sequence[int], each_step: EachStep = lambda done, total: None
     ) -> list[Image.Image]:
         """Generates an image for each seed, at `family.true_size`."""
-        width, height = self.family.true_size(request.width, request.height)
-        pipeline, begin = self.family.pipeline(), dict[str, Any]()
+        flux, nominal = self.family, (request.width, request.height)
+        width, height = flux.true_size(*nominal)
+        features = flux.encode_captions([request.prompt])
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]  # the same noise on every machine
+        pipeline, begins = flux.pipeline(), [dict[str, Any]() for _ in seeds]
         if request.image is not None:
-            pipeline = self.family.image_pipeline()
+            pipeline = flux.image_pipeline()
             fitted = ImageOps.fit(request.image, (width, height), Image.Resampling.LANCZOS)
-            begin = {"image": fitted, "strength": request.strength}
-        features = self.family.encode_captions([request.prompt])
-        images = []
-        for number, seed in enumerate(seeds):
+            flux.placement.bring(extra=decoding_bytes(flux, *nominal))
+            begins = [
+                {"image": _encoded(pipeline, fitted, generator, flux.device), "strength": request.strength}
+                for generator in generators
+            ]
+        flux.placement.bring(TRANSFORMER, extra=step_bytes(flux, *nominal))
+        made = []
+        for number, (begin, generator) in enumerate(zip(begins, generators, strict=True)):
 
             def on_step(pipe: Any, step: int, time: Any, kept: dict[str, Any], before: int = number) -> dict[str, Any]:
                 each_step(before * request.steps_run + step + 1, len(seeds) * request.steps_run)
@@ -69,13 +79,13 @@ class FluxInference(ImageInference):
                 height=height,
                 num_inference_steps=request.steps,
                 guidance_scale=request.guidance,
-                max_sequence_length=self.family.max_sequence_length,
-                # Noise from the CPU: the same seed gives the same noise on every machine.
-                generator=torch.Generator("cpu").manual_seed(seed),
+                max_sequence_length=flux.max_sequence_length,
+                generator=generator,
                 callback_on_step_end=on_step,
+                output_type="latent",
             )
-            images.append(generated.images[0])
-        return images
+            made.append(Latents(generated.images, height // flux.token_pixels, width // flux.token_pixels))
+        return [image for latents in made for image in flux.decode_latents(latents)]
 
     def generate_sample(
         self,
@@ -89,3 +99,10 @@ class FluxInference(ImageInference):
         steps = min(_DRAFT_STEPS, self.family.steps) if is_draft else self.family.steps
         request = FluxImageRequest(prompt, *size, steps=steps, guidance=self.family.guidance_scale)
         return self.generate(request, [seed], lambda *_: check())[0]
+
+
+def _encoded(pipeline: Any, image: Image.Image, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """Encodes an image to begin with as the pipeline would, which then takes it as it is."""
+    pixels = pipeline.image_processor.preprocess(image, image.height, image.width)
+    encoded: torch.Tensor = pipeline._encode_vae_image(pixels.to(device, pipeline.vae.dtype), generator)
+    return encoded

@@ -23,8 +23,10 @@ from tintype.inference.presets import SPEEDS, Preset
 from tintype.inference.prompt_writer import NAME, PromptWriter, writer_of
 from tintype.inference.prompts import RULE, Prompt, against, prepare
 from tintype.models.family import Features, Latents
+from tintype.models.generating_memory import step_bytes
 from tintype.models.ideogram4.captions import canonical
 from tintype.models.ideogram4.model import SIGMA_MAX, SIGMA_MIN, Ideogram4Family
+from tintype.models.placement import TRANSFORMER, UNCONDITIONAL
 
 #: Where guidance leads away from while a LoRA acts, unless someone chooses: docs/custom-models.md has the figures.
 BRANCH_WITH_LORA: NegativeBranch = "unconditional"
@@ -103,25 +105,18 @@ class IdeogramInference(ImageInference):
         transformer = self.family.pipeline().transformer
         features = self.family.encode_captions([prompts.prompt.text])
         negative = self.family.encode_captions([prompts.negative]) if prompts.negative else None
-        images = []
-        for number, seed in enumerate(seeds):
-
-            def on_step(done: int, steps: int, before: int = number) -> None:
-                each_step(before * steps + done, len(seeds) * steps)
-
-            latents = denoise(
-                self.family,
-                transformer,
-                features,
-                (request.width, request.height),
-                SPEEDS[request.speed],
-                [seed],
-                branch=prompts.branch,
-                negative=negative,
-                each_step=on_step,
-            )
-            images += self.family.decode_latents(latents)
-        return images
+        made = denoise(
+            self.family,
+            transformer,
+            features,
+            (request.width, request.height),
+            SPEEDS[request.speed],
+            seeds,
+            branch=prompts.branch,
+            negative=negative,
+            each_step=each_step,
+        )
+        return [image for latents in made for image in self.family.decode_latents(latents)]
 
     def generate_sample(
         self,
@@ -162,35 +157,40 @@ def denoise(
     branch: NegativeBranch = "unconditional",
     negative: Features | None = None,
     each_step: EachStep = lambda done, total: None,
-) -> Latents:
-    """Makes latents for each seed from one caption's features, at a nominal size.
+) -> list[Latents]:
+    """Makes latents of each seed's image, from one caption's features, at a nominal size.
 
-    `negative` are features of what the images should not show; they take the place of the negative branch.
+    `negative` are features of what the images should not show; they take the place of the negative branch. All images
+    take a step before any takes the next, each by itself: where only one network fits on the device, both come once for
+    a step.
     """
     width, height = family.true_size(*size)
     rows, columns = height // family.token_pixels, width // family.token_pixels
     shape = (1, rows * columns, transformer.config.in_channels)
     noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    latents = Latents(torch.cat(noise).to(family.device), rows, columns)
+    made = [Latents(tokens.to(family.device), rows, columns) for tokens in noise]
     sigmas = schedule(preset, rows * columns * family.size_step**2).to(family.device)
-    words = _for_each(features, len(seeds))
     if negative is None and branch == "conditional-empty-prompt":
         negative = family.encode_captions([""])
     wordless = transformer if branch == "conditional-image-only" else None
+    place, extra = family.placement, step_bytes(family, *size)
     for step, scale in enumerate(preset.guidance_schedule(family.guidance_strength)):
-        sigma = sigmas[step].expand(len(seeds))
-        velocity = family.predict_velocity(transformer, latents, sigma, words, guidance=1.0).float()
+        sigma = sigmas[step].expand(1)
+        place.bring(TRANSFORMER, extra=extra)
+        velocities = [
+            family.predict_velocity(transformer, each, sigma, features, guidance=1.0).float() for each in made
+        ]
         if scale != 1:
-            if negative is not None:
-                away = family.predict_velocity(transformer, latents, sigma, _for_each(negative, len(seeds)), 1.0)
-            else:
-                away = family.predict_wordless(wordless or family.load_unconditional(), latents, sigma)
-            velocity = scale * velocity + (1 - scale) * away.float()
-        moved = latents.tokens + (sigmas[step + 1] - sigmas[step]) * velocity
-        latents = Latents(moved, rows, columns)
-        each_step(step + 1, preset.steps)
-    return latents
-
-
-def _for_each(features: Features, count: int) -> Features:
-    return Features(features.tokens.expand(count, -1, -1), features.pooled.expand(count, -1))
+            if negative is None and wordless is None:
+                place.bring(UNCONDITIONAL, extra=extra)
+            for number, each in enumerate(made):
+                if negative is not None:
+                    away = family.predict_velocity(transformer, each, sigma, negative, 1.0)
+                else:
+                    away = family.predict_wordless(wordless or family.load_unconditional(), each, sigma)
+                velocities[number] = scale * velocities[number] + (1 - scale) * away.float()
+        for number, velocity in enumerate(velocities):
+            moved = made[number].tokens + (sigmas[step + 1] - sigmas[step]) * velocity
+            made[number] = Latents(moved, rows, columns)
+            each_step(step * len(seeds) + number + 1, preset.steps * len(seeds))
+    return made

@@ -37,6 +37,14 @@ class ImageInference(ABC):
         self.lora_acts = bool(requests)
         return remarks
 
+    def movements(self) -> list[str]:
+        """Says how much was copied to the device since this was last asked; nothing where it holds all networks."""
+        placement = self.family.placement
+        moved, placement.moved = placement.moved, 0
+        if not moved:
+            return []
+        return [f"The device does not hold all networks at once: {moved / 2**30:.2f} GiB were copied from host memory."]
+
     @abstractmethod
     def generate_sample(
         self,

@@ -21,6 +21,7 @@ from tintype.lora.adapter import LoraLinear
 from tintype.models.ideogram4 import PROMPT_HEAD_REPOSITORY
 from tintype.models.ideogram4.model import Ideogram4Family
 from tintype.models.parts import snapshots_of
+from tintype.models.placement import ENCODERS
 from tintype.models.weights import BaseWeights
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ NAME = "Qwen3-VL"
 MISSING = (
     "The language model that can write prompts is here, but not llguidance, which holds it to the schema; prompts are "
     "expanded by rule. Install it with: pip install 'tintype[prompts]'"
+)
+STREAMED = (
+    "The text encoder does not fit on the device, and comes there layer by layer: too slow to write with, so prompts "
+    "are expanded by rule."
 )
 _HEAD = "prompt_enhancer_head"  # in the pipeline's folder
 TEMPERATURE = 1.0  # as the model's makers sample
@@ -72,12 +77,19 @@ class PromptWriter:
     would not be the one that seed + k gives alone.
     """
 
-    def __init__(self, text_encoder: Any, head: Ideogram4PromptEnhancerHead, tokenizer: Any) -> None:
+    def __init__(
+        self,
+        text_encoder: Any,
+        head: Ideogram4PromptEnhancerHead,
+        tokenizer: Any,
+        bring: Callable[[], None] = lambda: None,
+    ) -> None:
         from llguidance import LLMatcher
         from llguidance.hf import from_tokenizer
 
         self._model = build_prompt_enhancer(text_encoder, head)
         self._tokenizer = tokenizer
+        self._bring = bring  # the networks to the device
         words = head.lm_head.out_features
         self._vocabulary = from_tokenizer(tokenizer, n_vocab=words, eos_token=tokenizer.eos_token_id)
         compact = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
@@ -95,6 +107,7 @@ class PromptWriter:
 
     @torch.no_grad()
     def _write(self, idea: str, ratio: str) -> str:
+        self._bring()
         asked = ASKED.format(ratio=ratio, idea=idea)
         turns = [{"role": "system", "content": BRIEF}, {"role": "user", "content": asked}]
         turned = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
@@ -137,7 +150,13 @@ def writer_of(family: Ideogram4Family) -> PromptWriter | None:
     head = Ideogram4PromptEnhancerHead.from_pretrained(folder, dtype=family.dtype, local_files_only=True)
     if head.lm_head.in_features != text_encoder.config.text_config.hidden_size:
         return None
-    return PromptWriter(text_encoder, head.to(family.device), family.load_encoders().tokenizer)
+    if not family.placement.has(ENCODERS):
+        family.remarks.append(STREAMED)
+        return None
+    family.placement.bring(ENCODERS, extra=sum(weight.nbytes for weight in head.parameters()))
+    family.placement.join(ENCODERS, head.to(family.device))
+    tokenizer = family.load_encoders().tokenizer
+    return PromptWriter(text_encoder, head, tokenizer, functools.partial(family.placement.bring, ENCODERS))
 
 
 class _GrammarLimit(LogitsProcessor):  # type: ignore[misc]

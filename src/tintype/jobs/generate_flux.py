@@ -44,6 +44,8 @@ def run(input: FluxInput, context: JobContext) -> FluxLoraOutput:
         context.log(f"The prompt is longer than the model reads; left out: {cut}", "WARN")
     images, seconds = timed(lambda each_step: flux.generate(request, seeds, each_step), context)
     size = f"{images[0].width}x{images[0].height}"
+    for line in flux.movements():
+        context.log(line)
     context.log(f"Generated {len(images)} of {size} (asked for: {width}x{height}) with {flux.family.name}.")
     return answered(FluxLoraOutput, input, Generated(images, seeds, input.prompt, seconds, flux), context)
 

@@ -54,6 +54,8 @@ def _generate(
     for line in prompts.lines:
         context.log(line)
     images, seconds = timed(lambda each_step: ideogram.generate(request, prompts, seeds, each_step), context)
+    for line in ideogram.movements():
+        context.log(line)
     context.log(
         f"Generated {len(images)} of {images[0].width}x{images[0].height} (asked for: "
         f"{request.width}x{request.height}), {request.speed} with {SPEEDS[request.speed].steps} steps, from seed "

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tintype.devices import free_bytes
 from tintype.errors import OutOfMemory
 from tintype.files.disk import write_file
 from tintype.inference.images import ImageInference
@@ -18,6 +17,7 @@ from tintype.job import JobContext
 from tintype.jobs.image_file import encoded
 from tintype.jobs.resident_models import resident_models
 from tintype.models.family import Family
+from tintype.models.generating_memory import plan_generating
 from tintype.training.memory_plan import gib
 
 _SIZE = (1024, 1024)  # nominal pixels
@@ -36,11 +36,9 @@ class Samples:
         return [folder / f"{stem}-{number}.png" for number in range(len(self.prompts))]
 
     def lacking(self, family: Family) -> str:
-        """Says how much memory is lacking to generate beside what is loaded; empty where it fits."""
-        missing, free = family.missing_bytes(), free_bytes(family.device)
-        if missing <= free:
-            return ""
-        return f"Generating takes {gib(missing)} more than is loaded, and {gib(free)} are free."
+        """Says how much memory is lacking to generate; empty where it fits, if need be with one network at a time."""
+        plan, room = plan_generating(family, *_SIZE), family.placement.room()
+        return "" if plan.fits else f"Generating takes {gib(plan.needed)}, and {gib(room)} can be had."
 
     def generate(self, lora: Path, folder: Path, stem: str, context: JobContext) -> list[Path]:
         """Writes an image for each prompt, `stem`-0.png and so on; those that are there already stay.

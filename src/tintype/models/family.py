@@ -28,7 +28,9 @@ from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
 from tintype.models.blocks import BlockCompiler, recomputing
 from tintype.models.contents import check_pipeline, check_readable
+from tintype.models.generating_memory import decoding_bytes, part_bytes
 from tintype.models.libraries import diffusers  # before anything else of it is imported
+from tintype.models.placement import ENCODERS, TRANSFORMER, Placement
 from tintype.models.products import has_matrix
 from tintype.models.read_ahead import read_ahead
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
@@ -66,6 +68,7 @@ class Family(ABC):
 
     spec: ClassVar[FamilySpec]
     pipeline_class: ClassVar[Any]  # of diffusers
+    streams: ClassVar[float] = 0.0  # how many values of its width a token has in a step of generating, at its fullest
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.weights = weights
@@ -85,6 +88,7 @@ class Family(ABC):
         self._pipeline: Any = None
         self._unaltered: dict[tuple[Any, str], Any] = {}  # a module's part by its name: what it was
         self.keeps_all = weights.miniature or device.type != "cuda"  # memory is not scarce
+        self.placement = Placement(device)
 
     @classmethod
     def without_weights(cls) -> Self:
@@ -111,8 +115,22 @@ class Family(ABC):
     def load_encoders(self) -> Any:
         """Loads the pipeline without its networks: tokenizers, text encoders, autoencoder, scheduler."""
         if self._encoders is None:
-            self._encoders = self._read_encoders()
-            self._encoders.set_progress_bar_config(disable=True)
+            size = self._make_room(ENCODERS)
+            encoders = self._read_encoders()
+            encoders.set_progress_bar_config(disable=True)
+            named = {name: part for name, part in encoders.components.items() if isinstance(part, torch.nn.Module)}
+            text = [part for name, part in named.items() if f"{name}." in TEXT]
+            if self.placement.is_streamed(size):
+                import accelerate  # costs a second, and few need it
+
+                for part in text:
+                    accelerate.cpu_offload(part, self.device)
+                named = {name: part for name, part in named.items() if part not in text}
+            else:
+                self.placement.add(ENCODERS, *text)
+            for part in named.values():
+                part.to(self.device)
+            self._encoders = encoders
         return self._encoders
 
     def release_encoders(self) -> bool:
@@ -122,28 +140,36 @@ class Family(ABC):
                 self._pipeline.unload_lora_weights()
             self.alter({})
             self._encoders = self._pipeline = None
+            self.placement.forget(ENCODERS)
         return not self.keeps_all
 
-    def missing_bytes(self) -> int:
-        """Counts what generating would load beside what is loaded, going by the files."""
-        loaded = self._loaded()
-        return sum(size for part, size in self.weights.part_bytes().items() if loaded.get(part, self._encoders) is None)
+    @property
+    def has_encoders(self) -> bool:
+        """Tells whether what is beside the networks is loaded."""
+        return self._encoders is not None
 
-    def _loaded(self) -> dict[str, Any]:
-        """The networks by their folders' names, None for one that is not loaded."""
-        return {"transformer": self._transformer}
+    def _make_room(self, name: str) -> int:
+        """Makes room for what is about to be loaded; returns its bytes, 0 where there is room for everything."""
+        if self.placement.free is None:
+            return 0
+        size = part_bytes(self)[name]
+        self.placement.make_room(name, size)
+        return size
 
     def unload(self) -> None:
         """Gives back all memory that this base takes; what is needed is loaded again."""
         self._unaltered.clear()
         self._encoders = self._transformer = self._pipeline = None
+        self.placement.forget(ENCODERS, TRANSFORMER)
 
     def load_transformer(self) -> Any:
         """Loads the bare transformer, without any adapter, frozen, onto the device."""
         if self._pipeline is not None:
             self._pipeline.unload_lora_weights()
         self.alter({})
-        return self._resident_transformer()
+        transformer = self._resident_transformer()
+        self.placement.bring(TRANSFORMER)
+        return transformer
 
     def alter(self, shifts: Mapping[str, torch.Tensor], text: Iterable[tuple[str, Pair]] = ()) -> None:
         """Adds shifts to biases and norms' weights, and factors to the text encoders' layers, by their full names.
@@ -178,7 +204,9 @@ class Family(ABC):
 
     def _resident_transformer(self) -> Any:
         if self._transformer is None:
+            self._make_room(TRANSFORMER)
             self._transformer = self._read_transformer()
+            self.placement.add(TRANSFORMER, self._transformer)
         return self._transformer
 
     def reading_ahead(self) -> AbstractContextManager[None]:
@@ -190,9 +218,14 @@ class Family(ABC):
         return nullcontext() if self._transformer is not None else read_ahead(self.weights.part("transformer").path)
 
     def pipeline(self) -> Any:
-        """Returns the resident pipeline of diffusers; adapters loaded into it stay until someone unloads them."""
+        """Returns the resident pipeline of diffusers, for captions that are encoded.
+
+        Adapters loaded into it stay until someone unloads them.
+        """
         if self._pipeline is None:
-            self._pipeline = self.fresh_pipeline()
+            parts = {**self.load_encoders().components, **self._networks()}
+            read = {name: part for name, part in parts.items() if f"{name}." not in TEXT}
+            self._pipeline = self._pipeline_of(self.pipeline_class, **read)
         return self._pipeline
 
     def fresh_pipeline(self) -> Any:
@@ -261,11 +294,20 @@ class Family(ABC):
 
     @torch.no_grad()
     def decode_latents(self, latents: Latents) -> list[Image.Image]:
-        """Decodes packed latents to the images that the pipeline would show."""
+        """Decodes packed latents to the images the pipeline would show; in pieces where the device is too small."""
         pipeline = self.load_encoders()
-        pixels = pipeline.vae.decode(self._unpacked(latents).to(pipeline.vae.dtype), return_dict=False)[0]
-        images: list[Image.Image] = pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
+        unpacked = self._unpacked(latents).to(pipeline.vae.dtype)
+        size = latents.columns * self.size_step, latents.rows * self.size_step
+        needed = decoding_bytes(self, *size)
+        self.placement.bring(extra=needed)
+        with _tiling(pipeline.vae) if self.placement.is_tiled(needed) else nullcontext():
+            pixels = pipeline.vae.decode(unpacked, return_dict=False)[0]
+        images: list[Image.Image] = pipeline.image_processor.postprocess(self._shown(pixels), output_type="pil")
         return images
+
+    def _shown(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels in the precision in which the pipeline makes levels of them."""
+        return pixels.float()
 
     @abstractmethod
     def encode_captions(self, texts: Sequence[str]) -> Features:
@@ -310,11 +352,11 @@ class Family(ABC):
         named = [*lora.text, *lora.shifts]
         parts = [part for part in TEXT if any(name.startswith(part) for name in named)]
         encoders = {part: getattr(self.load_encoders(), part.removesuffix(".")) for part in parts}
-        lora.check_fits(self._outline(), self.spec.lora_keys, encoders)
+        lora.check_fits(self.outline(), self.spec.lora_keys, encoders)
         return lora
 
-    def _outline(self) -> Any:
-        """The transformer, or one without weights: its layers' names and shapes."""
+    def outline(self) -> Any:
+        """Returns the transformer, or one without weights: its layers' names and shapes."""
         return self._resident_transformer()
 
     def find_subject(self, image: Image.Image) -> Subject:
@@ -361,3 +403,13 @@ def pixels_of(images: Sequence[Image.Image]) -> torch.Tensor:
     """Stacks images of one size as (images, 3, height, width) in [-1, 1]."""
     levels = torch.stack([torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32)) for image in images])
     return (levels / 127.5 - 1).permute(0, 3, 1, 2)
+
+
+@contextmanager
+def _tiling(autoencoder: Any) -> Iterator[None]:
+    """Decodes in overlapping pieces meanwhile, as diffusers does it: the seams are blended, so it is not the same."""
+    autoencoder.enable_tiling()
+    try:
+        yield
+    finally:
+        autoencoder.disable_tiling()

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Forward
 from tintype.models.fp8 import prepare
+from tintype.models.placement import HEADROOM, WORKSPACE
 from tintype.models.registry import FamilySpec
 from tintype.settings import GIB
-from tintype.training.memory_plan import HEADROOM, WORKSPACE, MemoryPlan, Shape, gib, plan_memory
+from tintype.training.memory_plan import MemoryPlan, Shape, gib, plan_memory
 
 CARDS = (12.0, 16.0, 24.0, 32.0, 48.0, 80.0, 141.0)  # GB, as they are called
 SIDES = (512, 768, 1024)  # pixels of square images

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
+from tintype.models.placement import HEADROOM, WORKSPACE
+
 _BELIEVED = (0.25, 4.0)  # measured, as a share of what was predicted; beyond, something else was measured
 _SMALLER = "A quantised base takes half: set TINTYPE_PRECISION=fp8, or name the folder of one that is (`tintype plan`)."
-HEADROOM = 0.92  # of what is free; the rest is fragmentation
 
 
 @dataclass(frozen=True)

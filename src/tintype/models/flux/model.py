@@ -22,6 +22,7 @@ from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.flux import FAMILY
 from tintype.models.flux.forward import FluxForward
 from tintype.models.layouts import Tensors, configuration_of, read_autoencoder, read_network, read_text_encoder
+from tintype.models.placement import ENCODERS, TRANSFORMER
 from tintype.models.sigmas import shifted
 from tintype.models.weights import BaseWeights
 
@@ -74,6 +75,7 @@ class FluxFamily(Family):
 
     spec = FAMILY
     pipeline_class = FluxPipeline
+    streams = 17.5  # with a LoRA or without
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)
@@ -92,8 +94,7 @@ class FluxFamily(Family):
         given = {part: self._read_part(part) for part in self.weights.parts if part != "transformer"}
         if given:
             given["scheduler"] = self._load_scheduler()
-        parts = FluxPipeline.from_pretrained(folder, transformer=None, dtype=self.dtype, local_files_only=True, **given)
-        return parts.to(self.device)
+        return FluxPipeline.from_pretrained(folder, transformer=None, dtype=self.dtype, local_files_only=True, **given)
 
     def _read_part(self, name: str) -> Any:
         """A part that lies apart from the pipeline's folder, which says how it is built."""
@@ -117,8 +118,8 @@ class FluxFamily(Family):
     def blocks_of(transformer: Any) -> list[Any]:
         return [*transformer.transformer_blocks, *transformer.single_transformer_blocks]
 
-    def _outline(self) -> Any:
-        """The transformer if it is here, else one without weights: its layers' names and shapes."""
+    def outline(self) -> Any:
+        """Returns the transformer if it is here, else one without weights: its layers' names and shapes."""
         if self._transformer is not None:
             return self._transformer
         with torch.device("meta"):
@@ -141,9 +142,14 @@ class FluxFamily(Family):
         unpacked: torch.Tensor = spread / config.scaling_factor + config.shift_factor
         return unpacked
 
+    def _shown(self, pixels: torch.Tensor) -> torch.Tensor:
+        return pixels
+
     @torch.no_grad()
     def encode_captions(self, texts: Sequence[str]) -> Features:
-        tokens, pooled, _ = self.load_encoders().encode_prompt(
+        encoders = self.load_encoders()
+        self.placement.bring(ENCODERS)
+        tokens, pooled, _ = encoders.encode_prompt(
             prompt=list(texts), prompt_2=None, device=self.device, max_sequence_length=self.max_sequence_length
         )
         return Features(tokens, pooled)
@@ -161,6 +167,7 @@ class FluxFamily(Family):
     def predict_velocity(
         self, transformer: Any, noisy: Latents, sigma: torch.Tensor, features: Features, guidance: float
     ) -> torch.Tensor:
+        self.placement.bring(TRANSFORMER)
         tokens = noisy.tokens.to(self.dtype)
         text, pooled = (part.to(self.device, self.dtype) for part in (features.tokens, features.pooled))
         velocity: torch.Tensor
@@ -229,7 +236,7 @@ class FluxFamily(Family):
 
     @property
     def adapter_targets(self) -> tuple[str, ...]:
-        return adapter_targets(self._outline())
+        return adapter_targets(self.outline())
 
     def find_subject(self, image: Image.Image) -> Subject:
         # Portrait World's people fill the image, and no cascade knows cartoons.

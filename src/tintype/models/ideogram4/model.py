@@ -23,6 +23,7 @@ from tintype.models.ideogram4.forward import IdeogramForward
 from tintype.models.ideogram4.layouts import read_text_projection, read_transformer
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.models.ideogram4.statistics import settle_statistics
+from tintype.models.placement import ENCODERS, TRANSFORMER, UNCONDITIONAL
 from tintype.models.sigmas import logit_normal
 from tintype.models.weights import BaseWeights
 
@@ -55,6 +56,7 @@ class Ideogram4Family(Family):
 
     spec = FAMILY
     pipeline_class = Ideogram4Pipeline
+    streams = 15.5  # with a LoRA
 
     def __init__(self, weights: BaseWeights, device: torch.device, dtype: torch.dtype | None = None) -> None:
         super().__init__(weights, device, dtype)
@@ -70,7 +72,7 @@ class Ideogram4Family(Family):
             prompt_enhancer_head=None,
             dtype=self.dtype,
             local_files_only=True,
-        ).to(self.device)
+        )
         # Rounded to bf16 the statistics would be others; they are 256 numbers.
         parts.vae.bn.float()
         if remark := settle_statistics(parts.vae):
@@ -84,14 +86,13 @@ class Ideogram4Family(Family):
         released = super().release_encoders()
         if released:
             self._unconditional = None
+            self.placement.forget(UNCONDITIONAL)
         return released
 
     def unload(self) -> None:
         super().unload()
         self._unconditional = None
-
-    def _loaded(self) -> dict[str, Any]:
-        return {**super()._loaded(), "unconditional_transformer": self._unconditional}
+        self.placement.forget(UNCONDITIONAL)
 
     def _networks(self) -> dict[str, Any]:
         return {**super()._networks(), "unconditional_transformer": self.load_unconditional()}
@@ -106,8 +107,10 @@ class Ideogram4Family(Family):
     def load_unconditional(self) -> Any:
         """Loads the transformer of the negative branch; no LoRA is ever put on it."""
         if self._unconditional is None:
+            self._make_room(UNCONDITIONAL)
             folder = self.weights.folder / "unconditional_transformer"
             self._unconditional = read_transformer(folder, self.device, self.dtype, fp8=self.weights.fp8)
+            self.placement.add(UNCONDITIONAL, self._unconditional)
         return self._unconditional
 
     def _packed(self, latents: torch.Tensor) -> Latents:
@@ -136,8 +139,9 @@ class Ideogram4Family(Family):
 
         Raises InputError for a text beyond the model's window.
         """
-        pipeline, projection = self.load_encoders(), self._projection()
-        found = []
+        pipeline = self.load_encoders()
+        self.placement.bring(ENCODERS)
+        read = []
         for text in texts:
             ids = prompt_tokens(pipeline.tokenizer, text)
             if len(ids) > self.max_sequence_length:
@@ -146,14 +150,16 @@ class Ideogram4Family(Family):
                     f"{text[:_LONGEST_REMARK]}…",
                     remedy="Shorten it.",
                 )
-            states = tapped_states(pipeline.text_encoder, torch.tensor([ids], device=self.device))
-            found.append(project_text(projection, states.float())[0])
+            read.append(tapped_states(pipeline.text_encoder, torch.tensor([ids], device=self.device)))
+        projection = self._projection()
+        found = [project_text(projection, states.float())[0] for states in read]
         counts = torch.tensor([[float(len(tokens))] for tokens in found])  # on the CPU: they shape what the device does
         return Features(torch.nn.utils.rnn.pad_sequence(found, batch_first=True), counts)
 
     def _projection(self) -> Any:
         """The layers that read text: from the transformer where it is resident, else these alone from its files."""
         if self._transformer is not None:
+            self.placement.bring(TRANSFORMER)
             return self._transformer
         folder = self.weights.folder / "transformer"
         return read_text_projection(folder, self.device, self.dtype) or self._resident_transformer()
@@ -192,6 +198,7 @@ class Ideogram4Family(Family):
     ) -> torch.Tensor:
         words = 0 if text is None else text.shape[1]
         network = transformer.transformer if isinstance(transformer, IdeogramForward) else transformer
+        self.placement.bring(UNCONDITIONAL if network is self._unconditional else TRANSFORMER)
         rotary = rotary_positions(network, noisy.rows, noisy.columns, words, self.device)
         time = 1 - sigma.to(self.device, torch.float32)
         tokens = noisy.tokens.to(self.dtype)

@@ -1,0 +1,192 @@
+"""A device too small for all networks at once: the same images to the bit, and never more on it than there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tintype.inference.flux import FluxImageRequest, FluxInference
+from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
+from tintype.inference.images import ImageInference
+from tintype.inference.lora_cache import LoraRequest
+from tintype.inference.presets import SPEEDS, Preset
+from tintype.jobs.resident_models import ResidentModels
+from tintype.lora.adapter import Adapter
+from tintype.lora.write import write_lora
+from tintype.models.family import Family
+from tintype.models.generating_memory import file_bytes, part_bytes, plan_generating, step_bytes
+from tintype.models.placement import ENCODERS, HEADROOM, TRANSFORMER, UNCONDITIONAL, Offload, demand
+from tintype.settings import load_settings
+
+SETTINGS = load_settings(flux_base="miniature", ideogram4_base="miniature", device="cpu")
+SIDE = 256  # nominal pixels
+FLUX = FluxImageRequest("a portrait of a person, red hair", SIDE, SIDE, steps=3)
+IDEOGRAM = IdeogramImageRequest("a portrait of a person, red hair", SIDE, SIDE, "TURBO")
+SEEDS = [3, 4]
+
+
+class Device:
+    """The CPU as if it had so many bytes for a base model's weights."""
+
+    def __init__(self, family: Family, size: int) -> None:
+        self.family, self.size, self.fullest = family, size, 0
+        family.placement.free = lambda: self.size - self.taken()
+
+    def taken(self) -> int:
+        """Counts what the networks' tensors take as they lie in memory: a placeholder is one number."""
+        family: Any = self.family
+        encoders = family._encoders.components.values() if family._encoders else ()
+        networks = [*encoders, family._transformer, getattr(family, "_unconditional", None)]
+        tensors = [
+            tensor
+            for network in networks
+            if isinstance(network, torch.nn.Module)
+            for tensor in (*network.parameters(), *network.buffers())
+            if not tensor.is_meta
+        ]
+        return sum({one.untyped_storage()._cdata: one.untyped_storage().nbytes() for one in tensors}.values())
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Notes the fullest moment, at whatever block that is."""
+
+        def look(module: Any, _: Any) -> None:
+            if type(module).__name__.endswith(("Block", "Layer", "Decoder")):
+                self.fullest = max(self.fullest, self.taken())
+
+        hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def generate(inference: ImageInference) -> list[bytes]:
+    if isinstance(inference, FluxInference):
+        return [image.tobytes() for image in inference.generate(FLUX, SEEDS)]
+    assert isinstance(inference, IdeogramInference)
+    return [image.tobytes() for image in inference.generate(IDEOGRAM, inference.prepare(IDEOGRAM), SEEDS)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_steps() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SPEEDS, IDEOGRAM.speed, Preset(steps=3, polished=1, mu=0.5, std=1.75))
+        yield
+
+
+@pytest.fixture(scope="module", params=[FluxInference, IdeogramInference])
+def kind(request: pytest.FixtureRequest) -> type[ImageInference]:
+    found: type[ImageInference] = request.param
+    return found
+
+
+@pytest.fixture(scope="module")
+def loaded(kind: type[ImageInference]) -> ImageInference:
+    return ResidentModels(SETTINGS, "cpu").inference(kind)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(loaded: ImageInference) -> list[bytes]:
+    return generate(loaded)
+
+
+def limited(inference: ImageInference, *together: str) -> Device:
+    """A device on which these fit at once with what a step takes, and not a tenth of a network more."""
+    family: Family = inference.family
+    sizes = part_bytes(family)
+    beside = file_bytes(family, "vae") + step_bytes(family, SIDE, SIDE) + sizes[TRANSFORMER] // 10
+    return Device(family, int((demand([sizes[name] for name in together], beside)) / HEADROOM))
+
+
+def test_encoders_leave_and_the_images_are_the_same(
+    kind: type[ImageInference], loaded: ImageInference, undisturbed: list[bytes]
+) -> None:
+    """Two requests from the first load on, on a device that holds the networks without what reads text."""
+    networks = [name for name in part_bytes(loaded.family) if name != ENCODERS]
+    assert loaded.family.placement.moved == 0, "nothing moves where all fits"
+    inference = ResidentModels(SETTINGS, "cpu").inference(kind)
+    device = limited(inference, *networks)
+    with device.watched():
+        assert generate(inference) == undisturbed
+        inference.movements()
+        plan = plan_generating(inference.family, SIDE, SIDE)
+        assert (ENCODERS in plan.leaves, plan.streams, plan.for_step, plan.fits) == (True, False, 0, True)
+        assert generate(inference) == undisturbed
+    assert device.fullest <= plan.needed + file_bytes(inference.family, "vae") <= device.size
+    assert inference.family.placement.moved == plan.for_prompt
+    (line,) = inference.movements()
+    assert "copied from host memory" in line
+
+
+@pytest.mark.parametrize("kind", [IdeogramInference], indirect=True)
+def test_one_network_at_a_time(kind: type[ImageInference], undisturbed: list[bytes]) -> None:
+    """Each comes once for a step of all images."""
+    inference = ResidentModels(SETTINGS, "cpu").inference(kind)
+    family, device = inference.family, limited(inference, TRANSFORMER)
+    with device.watched():
+        assert generate(inference) == undisturbed
+        inference.movements()
+        plan = plan_generating(family, SIDE, SIDE)
+        assert generate(inference) == undisturbed
+    assert device.fullest <= plan.needed + file_bytes(family, "vae") <= device.size
+    assert plan.for_step == sum(family.placement.sizes()[name] for name in (TRANSFORMER, UNCONDITIONAL))
+    assert family.placement.moved == plan.for_prompt + SPEEDS[IDEOGRAM.speed].steps * plan.for_step
+
+
+@pytest.mark.parametrize("kind", [FluxInference], indirect=True)
+def test_encoders_that_are_too_large_come_layer_by_layer(kind: type[ImageInference], undisturbed: list[bytes]) -> None:
+    inference = ResidentModels(SETTINGS, "cpu").inference(kind)
+    family, device = inference.family, limited(inference, TRANSFORMER)
+    sizes = part_bytes(family)
+    device.size = sizes[ENCODERS]
+    family.load_encoders()
+    assert not family.placement.has(ENCODERS)
+    device.size = limited(inference, TRANSFORMER).size
+    with device.watched():
+        assert generate(inference) == undisturbed
+    assert device.fullest < sum(sizes.values()) + file_bytes(family, "vae")
+
+
+@pytest.mark.parametrize("kind", [FluxInference], indirect=True)
+def test_a_lora_comes_and_goes_with_its_network(
+    kind: type[ImageInference], loaded: ImageInference, undisturbed: list[bytes], tmp_path: Path
+) -> None:
+    lora = LoraRequest(lora_file(loaded.family, tmp_path))
+    loaded.apply_loras([lora])
+    with_lora = generate(loaded)
+    loaded.apply_loras([])
+    inference = ResidentModels(SETTINGS, "cpu").inference(kind)
+    limited(inference, TRANSFORMER)
+    for loras, wanted in (([lora], with_lora), ([], undisturbed), ([lora], with_lora)):
+        inference.apply_loras(loras)
+        assert generate(inference) == wanted
+    assert with_lora != undisturbed
+
+
+def lora_file(family: Family, folder: Path) -> Path:
+    adapter = Adapter.for_transformer(
+        family.load_transformer(), family.adapter_targets, rank=2, seed=0, device=family.device
+    )
+    adapter.weights.data += 0.1 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(1))
+    path = folder / "a.safetensors"
+    return write_lora(adapter.lora(), family.spec.lora_keys, path, form="diffusers", dtype=torch.float32, header={})
+
+
+def test_what_is_away_can_be_neither_used_nor_mistaken(loaded: ImageInference) -> None:
+    network = loaded.family.load_transformer()
+    offload = Offload(torch.device("cpu"), [network])
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    shapes = {name: weight.shape for name, weight in before.items()}
+    offload.leave()
+    matrices = [weight for weight in network.parameters() if weight.dim() > 1]
+    assert all(weight.isnan().all() for weight in matrices)
+    assert {name: weight.shape for name, weight in network.named_parameters()} == shapes
+    assert sum(weight.untyped_storage().nbytes() for weight in matrices) < offload.size / 1000
+    offload.bring()
+    assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
