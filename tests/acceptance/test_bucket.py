@@ -13,6 +13,7 @@ from tests.support.s3 import running_bucket
 from tests.support.server import PORTRAIT_TRAINER, running
 
 
+@pytest.mark.long
 def test_everything_lies_in_a_bucket_where_one_is_named(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

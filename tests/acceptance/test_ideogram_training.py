@@ -98,6 +98,7 @@ def test_the_trainers_page_returns_exactly_its_fields(fal: ModuleType, photos: P
     assert drawn["images"]
 
 
+@pytest.mark.long
 def test_a_model_whose_worker_was_killed_stays_training_goes_on_from_its_checkpoint_and_is_completed(
     server: Server,
 ) -> None:

@@ -13,6 +13,7 @@ from tests.support.python_client import turn
 from tests.support.server import free_port, running
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.usefixtures("swept"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -9,6 +9,8 @@ from bench.weightless import REAL, WeightlessFlux, WeightlessIdeogram4
 WIDTH, MLP = 3072, 4 * 3072
 TEXT, IMAGE = 512, 1024  # 512 px
 
+pytestmark = pytest.mark.long  # `make test-long` checks the bench
+
 
 def floor(doubles: int, singles: int, *, recomputed: bool) -> float:
     """TFLOP of one step by the arithmetic of FIELD §2.3 for so many blocks.

@@ -10,6 +10,8 @@ from peft import LoraConfig
 WIDTH, MLP = 4608, 12_288
 TEXT, IMAGE = 512, 4096  # 1024 px
 
+pytestmark = pytest.mark.long  # `make test-long` checks the bench
+
 
 def floor(rank: int) -> float:
     """TFLOP of one guided step in one block: the first network sees text and picture, the second the picture alone.

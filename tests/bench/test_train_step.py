@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from bench.train_step import compare, family_named
 
+pytestmark = pytest.mark.long  # `make test-long` checks the bench
+
 
 @pytest.mark.parametrize("window", [None, 160])
 def test_both_loops_of_ideogram_have_the_same_losses_whatever_is_padded(window: int | None) -> None:

@@ -205,6 +205,11 @@ class ServeProcess(RequestsInStore):
             started.wait()
 
 
+def settings_in(folder: Path) -> Settings:
+    """Returns settings under which a supervisor soon hears and soon kills."""
+    return load_settings(data_dir=folder / "data", heartbeat_seconds=1.0, cancel_grace_seconds=1.0, lease_seconds=10.0)
+
+
 @asynccontextmanager
 async def supervision(settings: Settings) -> AsyncIterator[SupervisorProcess]:
     """A supervisor that a test starts, with its store; it is gone at the end of the block."""

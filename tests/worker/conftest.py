@@ -6,16 +6,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.support.processes import SupervisorProcess, supervision
+from tests.support.processes import SupervisorProcess, settings_in, supervision
 
-from tintype.settings import Settings, load_settings
+from tintype.settings import Settings
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings(
-        data_dir=tmp_path / "data", heartbeat_seconds=1.0, cancel_grace_seconds=1.0, lease_seconds=10.0
-    )
+    return settings_in(tmp_path)
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from tests.support.processes import SupervisorProcess, command, supervision
+from tests.support.processes import SupervisorProcess, command, settings_in, supervision
 
 from tintype.files import Objects, internal_url, new_file_id
 from tintype.settings import Settings
@@ -20,107 +21,115 @@ from tintype.store import NewRequest, Outcome, Status, StoredFile
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_job_runs_and_its_file_appears_with_its_result(supervised: SupervisorProcess) -> None:
-    process = supervised.start()
-    request_id = await supervised.submit(steps=3, publish=True, noisy=True)
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
 
-    request = await supervised.finished(request_id)
+
+@pytest.fixture(scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SupervisorProcess]:
+    """A supervisor that runs already, for tests that do not end it."""
+    async with supervision(settings_in(tmp_path_factory.mktemp("shared"))) as running:
+        running.start()
+        yield running
+
+
+async def test_a_job_runs_and_its_file_appears_with_its_result(shared: SupervisorProcess) -> None:
+    request_id = await shared.submit(steps=3, publish=True, noisy=True)
+
+    request = await shared.finished(request_id)
 
     assert request.outcome is Outcome.OK
     assert request.output is not None
-    (stored,) = await supervised.store.files.of_request(request_id)
+    (stored,) = await shared.store.files.of_request(request_id)
     assert request.output["file"]["url"] == f"tintype:files/{stored.id}/counted.txt"
     assert request.output["absolute"] == f"http://here:1/cdn/files/{stored.id}/counted.txt"
-    assert (Path(supervised.settings.storage_url) / stored.key).read_text() == "3"
+    assert (Path(shared.settings.storage_url) / stored.key).read_text() == "3"
     assert (request.step, request.total_steps) == (3, 3)
-    messages = await supervised.messages(request_id)
+    messages = await shared.messages(request_id)
     assert "counting to 3" in messages
     assert any(line.startswith("step 3/3 loss 0.333") for line in messages)
-    assert not (supervised.settings.work_dir / request_id).exists()
-    assert "torch" not in mapped(process.pid)
-    log = (supervised.settings.data_dir / "logs" / "cpu-training.log").read_text()
+    assert not (shared.settings.work_dir / request_id).exists()
+    assert "torch" not in mapped(shared.processes[-1].pid)
+    log = (shared.settings.data_dir / "logs" / "cpu-training.log").read_text()
     assert "a library prints to stdout" in log
     assert "and writes to the descriptor" in log
 
 
-async def test_a_picture_does_not_wait_for_a_training(supervised: SupervisorProcess) -> None:
-    supervised.start()
-    training = await supervised.submit(steps=100_000)
-    await supervised.at_step(training, 1)
+async def test_a_picture_does_not_wait_for_a_training(shared: SupervisorProcess) -> None:
+    training = await shared.submit(steps=100_000)
+    await shared.at_step(training, 1)
 
-    picture = await supervised.finished(await supervised.submit("inference"))
+    picture = await shared.finished(await shared.submit("inference"))
 
     assert picture.outcome is Outcome.OK
-    assert (await supervised.get(training)).status is Status.IN_PROGRESS
+    assert (await shared.get(training)).status is Status.IN_PROGRESS
+    await shared.store.requests.cancel(training)
+    await shared.finished(training)
 
 
-async def test_what_a_job_raises_is_told_and_the_child_lives_on(supervised: SupervisorProcess) -> None:
-    supervised.start()
+async def test_what_a_job_raises_is_told_and_the_child_lives_on(shared: SupervisorProcess) -> None:
     for how, error_type, told in (
         ("job", "runner_server_error", "Lower the learning rate"),
         ("memory", "runner_server_error", "does not fit the memory"),
         ("fault", "internal_error", "a fault of ours"),
     ):
-        failed = await supervised.finished(await supervised.submit(fail=how))
+        failed = await shared.finished(await shared.submit(fail=how))
         assert failed.outcome is Outcome.FAILED
         assert failed.failure is not None
         assert failed.failure.error_type == error_type
         assert told in failed.failure.body["message"]
         assert "secret" not in str(failed.failure)
 
-    wrong = await supervised.finished(await supervised.submit(steps="many"))
+    wrong = await shared.finished(await shared.submit(steps="many"))
     assert wrong.failure is not None
     assert wrong.failure.status == 422
     assert wrong.failure.body["detail"][0]["loc"] == ["body", "steps"]
 
-    after = await supervised.finished(await supervised.submit())
+    after = await shared.finished(await shared.submit())
     assert after.outcome is Outcome.OK
     assert after.attempts == 1
 
 
-async def test_cancelling_stops_a_job_at_its_next_step(supervised: SupervisorProcess) -> None:
-    supervised.start()
-    request_id = await supervised.submit(steps=100_000)
-    await supervised.at_step(request_id, 1)
-    child = await child_of(supervised, "training")
+async def test_cancelling_stops_a_job_at_its_next_step(shared: SupervisorProcess) -> None:
+    request_id = await shared.submit(steps=100_000)
+    await shared.at_step(request_id, 1)
+    child = await child_of(shared, "training")
 
-    await supervised.store.requests.cancel(request_id)
-    request = await supervised.finished(request_id)
+    await shared.store.requests.cancel(request_id)
+    request = await shared.finished(request_id)
 
     assert request.outcome is Outcome.CANCELLED
     assert psutil.pid_exists(child)
 
 
-async def test_a_job_that_does_not_hear_is_killed_after_its_grace(supervised: SupervisorProcess) -> None:
-    supervised.start()
-    request_id = await supervised.submit(steps=100_000, deaf=True)
-    await supervised.at_step(request_id, 1)
+async def test_a_job_that_does_not_hear_is_killed_after_its_grace(shared: SupervisorProcess) -> None:
+    request_id = await shared.submit(steps=100_000, deaf=True)
+    await shared.at_step(request_id, 1)
 
-    await supervised.store.requests.cancel(request_id)
-    request = await supervised.finished(request_id)
+    await shared.store.requests.cancel(request_id)
+    request = await shared.finished(request_id)
 
     assert request.outcome is Outcome.CANCELLED
-    assert (await supervised.finished(await supervised.submit())).outcome is Outcome.OK
+    assert (await shared.finished(await shared.submit())).outcome is Outcome.OK
 
 
-async def test_a_killed_child_costs_nothing_beyond_the_last_checkpoint(supervised: SupervisorProcess) -> None:
-    supervised.start()
-    request_id = await supervised.submit(steps=40, seconds=0.05, checkpoint_every=10)
-    await supervised.at_step(request_id, 12)
+async def test_a_killed_child_costs_nothing_beyond_the_last_checkpoint(shared: SupervisorProcess) -> None:
+    request_id = await shared.submit(steps=40, seconds=0.05, checkpoint_every=10)
+    await shared.at_step(request_id, 12)
 
-    os.kill(await child_of(supervised, "training"), signal.SIGKILL)
-    request = await supervised.finished(request_id)
+    os.kill(await child_of(shared, "training"), signal.SIGKILL)
+    request = await shared.finished(request_id)
 
     assert request.outcome is Outcome.OK
     assert request.output is not None
     assert request.output["resumed_at"] >= 10
     assert request.attempts == 2
-    assert any("goes on from its checkpoint at step" in line for line in await supervised.messages(request_id))
+    assert any("goes on from its checkpoint at step" in line for line in await shared.messages(request_id))
 
 
-async def test_three_deaths_without_progress_end_the_request_with_the_cause(supervised: SupervisorProcess) -> None:
-    supervised.start()
-    request = await supervised.finished(await supervised.submit(steps=9, die_at=2, die_once=False))
+async def test_three_deaths_without_progress_end_the_request_with_the_cause(shared: SupervisorProcess) -> None:
+    request = await shared.finished(await shared.submit(steps=9, die_at=2, die_once=False))
     assert request.outcome is Outcome.FAILED
     assert request.failure is not None
     assert "SIGKILL" in request.failure.body["message"]
@@ -165,19 +174,18 @@ async def test_draining_checkpoints_and_gives_the_request_back(supervised: Super
     assert request.output["resumed_at"] >= 5
 
 
-async def test_a_worker_that_lost_its_lease_stops_its_job(supervised: SupervisorProcess) -> None:
-    supervised.start()
-    request_id = await supervised.submit(steps=100_000)
-    await supervised.at_step(request_id, 1)
-    child = await child_of(supervised, "training")
-    worker = next(worker for worker in await supervised.store.workers.list() if worker.lane == "training")
+async def test_a_worker_that_lost_its_lease_stops_its_job(shared: SupervisorProcess) -> None:
+    request_id = await shared.submit(steps=100_000)
+    await shared.at_step(request_id, 1)
+    child = await child_of(shared, "training")
+    worker = next(worker for worker in await shared.store.workers.list() if worker.lane == "training")
 
-    await supervised.store.leases.release_worker(worker.id, "a test took it")
+    await shared.store.leases.release_worker(worker.id, "a test took it")
 
-    request = await supervised.until(request_id, lambda request: request.attempts == 2)
+    request = await shared.until(request_id, lambda request: request.attempts == 2)
     assert not psutil.pid_exists(child)
-    await supervised.store.requests.cancel(request_id)
-    assert (await supervised.finished(request_id)).outcome is Outcome.CANCELLED
+    await shared.store.requests.cancel(request_id)
+    assert (await shared.finished(request_id)).outcome is Outcome.CANCELLED
     assert request.strikes == 0
 
 
@@ -216,11 +224,10 @@ async def child_of(supervised: SupervisorProcess, lane: str) -> int:
     raise AssertionError(f"no {lane} child")
 
 
-async def test_who_may_read_a_file_is_asked_when_it_is_read(supervised: SupervisorProcess) -> None:
+async def test_who_may_read_a_file_is_asked_when_it_is_read(shared: SupervisorProcess) -> None:
     """With the request's key, though the file could be read when the request was sent."""
-    store, objects = supervised.store, Objects.open(supervised.settings.storage_url)
+    store, objects = shared.store, Objects.open(shared.settings.storage_url)
     mine, theirs = (await store.keys.create("mine"))[0], (await store.keys.create("theirs"))[0]
-    supervised.start()
     hide = {"default": "hide", "rules": []}
 
     async def file(**values: Any) -> StoredFile:
@@ -231,7 +238,7 @@ async def test_who_may_read_a_file_is_asked_when_it_is_read(supervised: Supervis
 
     async def read(key_id: str, url: str) -> str:
         new = NewRequest("test/training", "training", {"steps": 1, "read": url}, key_id=key_id)
-        done = await supervised.finished((await store.requests.submit(new))[0].id)
+        done = await shared.finished((await store.requests.submit(new))[0].id)
         return "read" if done.failure is None else done.failure.error_type or ""
 
     hidden, gone = await file(acl=hide), await file(expires_at=time.time() - 1)
@@ -248,15 +255,15 @@ async def test_who_may_read_a_file_is_asked_when_it_is_read(supervised: Supervis
     assert await read(mine.id, url.replace("a.txt", "b.txt")) == "file_download_error"
     assert await read(mine.id, url.upper().replace(hidden.id.upper(), hidden.id)) == "file_download_error"
 
-    shared = await file()
+    lent = await file()
     new = NewRequest(
-        "test/training", "training", {"steps": 20, "seconds": 0.1, "read": internal_url(shared.id, "a.txt")},
+        "test/training", "training", {"steps": 20, "seconds": 0.1, "read": internal_url(lent.id, "a.txt")},
         key_id=theirs.id,
     )  # fmt: skip
     request_id = (await store.requests.submit(new))[0].id
-    await supervised.at_step(request_id, 1)
-    await store.files.set_acl(shared.id, hide)
-    done = await supervised.finished(request_id)
+    await shared.at_step(request_id, 1)
+    await store.files.set_acl(lent.id, hide)
+    done = await shared.finished(request_id)
     assert done.failure is not None
     assert done.failure.error_type == "file_download_error"
 
