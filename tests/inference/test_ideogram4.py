@@ -91,7 +91,7 @@ def test_a_file_of_any_form_draws_as_a_plain_pipeline_does_and_leaves_the_base_a
     assert pictures(inference, REQUEST, [3]) == before
 
     preset = SPEEDS["TURBO"]
-    fresh = Ideogram4Family(inference.family.weights, torch.device("cpu")).pipeline()
+    fresh = Ideogram4Family(inference.family.weights, torch.device("cpu")).fresh_pipeline()
     fresh.load_lora_weights(str(paths["diffusers"]), adapter_name="it")
     fresh.set_adapters(["it"], [0.7])
     plain = fresh(
