@@ -61,8 +61,8 @@ def test_decoding_and_encoding_take_what_is_predicted(base: str) -> None:
         (100, 328, "", 0, 0),
         (100, 327, "encoders leave", 100, 0),
         (100, 222, "encoders leave", 200, 0),  # and one network, while text is read
-        (100, 221, "encoders leave, one network at a time", 100, 200),
-        (150, 116, "encoders layer by layer, one network at a time", 150, 200),
+        (100, 221, "encoders leave, one network at a time", 100, 100),
+        (150, 116, "encoders layer by layer, one network at a time", 150, 100),
     ],
 )
 def test_as_little_leaves_as_has_to(encoders: int, room: int, how: str, for_prompt: int, for_step: int) -> None:

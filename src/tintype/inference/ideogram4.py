@@ -161,8 +161,8 @@ def denoise(
     """Makes latents of each seed's image, from one caption's features, at a nominal size.
 
     `negative` are features of what the images should not show; they take the place of the negative branch. All images
-    take a step before any takes the next, each by itself: where only one network fits on the device, both come once for
-    a step.
+    take a step before any takes the next, each by itself: where only one network fits on the device, one comes for a
+    step.
     """
     width, height = family.true_size(*size)
     rows, columns = height // family.token_pixels, width // family.token_pixels
@@ -172,23 +172,30 @@ def denoise(
     sigmas = schedule(preset, rows * columns * family.size_step**2).to(family.device)
     if negative is None and branch == "conditional-empty-prompt":
         negative = family.encode_captions([""])
-    wordless = transformer if branch == "conditional-image-only" else None
+    other = transformer if negative is not None or branch == "conditional-image-only" else family.load_unconditional()
     place, extra = family.placement, step_bytes(family, *size)
     for step, scale in enumerate(preset.guidance_schedule(family.guidance_strength)):
         sigma = sigmas[step].expand(1)
-        place.bring(TRANSFORMER, extra=extra)
-        velocities = [
-            family.predict_velocity(transformer, each, sigma, features, guidance=1.0).float() for each in made
-        ]
+
+        def toward(each: Latents, sigma: torch.Tensor = sigma) -> torch.Tensor:
+            return family.predict_velocity(transformer, each, sigma, features, 1.0).float()
+
+        def away(each: Latents, sigma: torch.Tensor = sigma) -> torch.Tensor:
+            if negative is not None:
+                return family.predict_velocity(transformer, each, sigma, negative, 1.0).float()
+            return family.predict_wordless(other, each, sigma).float()
+
+        passes = [(TRANSFORMER, toward)]
         if scale != 1:
-            if negative is None and wordless is None:
-                place.bring(UNCONDITIONAL, extra=extra)
-            for number, each in enumerate(made):
-                if negative is not None:
-                    away = family.predict_velocity(transformer, each, sigma, negative, 1.0)
-                else:
-                    away = family.predict_wordless(wordless or family.load_unconditional(), each, sigma)
-                velocities[number] = scale * velocities[number] + (1 - scale) * away.float()
+            passes.append((TRANSFORMER if other is transformer else UNCONDITIONAL, away))
+        passes.sort(key=lambda one: not place.is_here(one[0]))  # what is on the device computes first
+        found = {}
+        for name, predict in passes:
+            place.bring(name, extra=extra)
+            found[predict] = [predict(each) for each in made]
+        velocities = found[toward]
+        if scale != 1:
+            velocities = [scale * one + (1 - scale) * two for one, two in zip(velocities, found[away], strict=True)]
         for number, velocity in enumerate(velocities):
             moved = made[number].tokens + (sigmas[step + 1] - sigmas[step]) * velocity
             made[number] = Latents(moved, rows, columns)

@@ -91,23 +91,27 @@ def plan_of(sizes: Mapping[str, int], stays: int, generating: int, decoding: int
     """
     room -= demand([stays], 0)
     streams = demand([sizes[ENCODERS]], 0) > room
-    leaving_sizes = {name: size for name, size in sizes.items() if not (streams and name == ENCODERS)}
     networks = [name for name in (TRANSFORMER, UNCONDITIONAL) if name in sizes]
     tiled = decoding > room
-    phases: list[tuple[str, list[str], int]] = [("prompt", [ENCODERS] if not streams else [], 0)]
-    phases += [("first step", [name], generating) for name in networks]
-    phases += [("step", [name], generating) for name in networks]
-    phases.append(("decode", [], 0 if tiled else decoding))
+    phases: list[tuple[str, list[str], int]] = [
+        ("prompt", [] if streams else [ENCODERS], 0),
+        ("first step", networks, generating),
+        ("step", networks, generating),
+        ("step", networks, generating),
+        ("decoding", [], 0 if tiled else decoding),
+    ]
     here: list[str] = []
-    needed, brought, left = 0, dict.fromkeys(("prompt", "first step", "step", "decode"), 0), set[str]()
+    needed, brought, left = 0, dict[str, int](), set[str]()
     for _ in range(2):  # what happens over again
-        brought = dict.fromkeys(brought, 0)
+        brought = dict.fromkeys(("prompt", "first step", "step", "decoding"), 0)
         for kind, wanted, extra in phases:
-            gone = leaving(sizes, here, wanted, extra, room)
-            left.update(gone)
-            brought[kind] += sum(sizes[name] for name in wanted if name not in here)
-            here = [*(name for name in here if name not in gone), *(name for name in wanted if name not in here)]
-            needed = max(needed, demand([leaving_sizes[name] for name in here], extra))
+            for one in sorted(wanted, key=lambda name: name not in here) or [""]:  # what is here computes first
+                alone = [one] if one else []
+                gone = leaving(sizes, here, alone, extra, room)
+                left.update(gone)
+                brought[kind] += sum(sizes[name] for name in alone if name not in here)
+                here = [*(name for name in here if name not in gone), *(name for name in alone if name not in here)]
+                needed = max(needed, demand([sizes[name] for name in here], extra))
     streamed = sizes[ENCODERS] if streams else 0
     return GeneratingPlan(
         needed=needed + demand([stays], 0),
@@ -115,8 +119,8 @@ def plan_of(sizes: Mapping[str, int], stays: int, generating: int, decoding: int
         leaves=tuple(name for name in LEAVING if name in left),
         streams=streams,
         tiled=tiled,
-        for_prompt=brought["prompt"] + max(0, brought["first step"] - brought["step"]) + streamed,
-        for_step=brought["step"],
+        for_prompt=brought["prompt"] + brought["first step"] - brought["step"] // 2 + streamed,
+        for_step=brought["step"] // 2,
     )
 
 

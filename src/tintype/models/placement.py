@@ -101,6 +101,10 @@ class Placement:
         """Tells whether these are loaded and come and go as a whole."""
         return name in self._loaded
 
+    def is_here(self, name: str) -> bool:
+        """Tells whether these are on the device, or nothing is known of them."""
+        return name not in self._loaded or self._loaded[name].is_here
+
     def forget(self, *names: str) -> None:
         """Forgets what is no longer loaded."""
         for name in names:
