@@ -8,20 +8,25 @@ while the main thread is deep inside compute code. It ends the process without a
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import queue
 import re
 import shutil
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import structlog
+
+from tintype.errors import TintypeError
 
 DEVICE_TAKEN = 3  # exit status of a supervisor whose device another one works on
 # Control characters of both sets, separators of lines, overrides of direction, interlinear marks, surrogates, tags.
@@ -125,6 +130,27 @@ def shorten_log(path: Path) -> None:
         with suppress(OSError):  # a full disk: the lines are lost, the room is not
             shutil.copyfile(path, path.with_suffix(".old.log"))
         os.truncate(path, 0)
+
+
+def answer_lines(work: Mapping[str, Callable[..., Any]]) -> None:
+    """Answers lines of JSON on stdin, {"work": name, …}, by lines on stdout, {"done": …} or {"failure": …}, one after
+    another. Ends with the parent, whose pipe closes then, also in the middle of a piece of work."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(ORPHANED)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        asked = json.loads(lines.get())
+        try:
+            told = {"done": work[asked.pop("work")](**asked)}
+        except TintypeError as problem:
+            told = {"failure": problem.failure().to_json()}
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
 
 
 class _PrintableFormatter(logging.Formatter):

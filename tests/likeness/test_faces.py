@@ -12,7 +12,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from tintype.dataset.faces import find_faces
-from tintype.likeness.faces import SAME_PERSON, FaceIdentity, faces_installed
+from tintype.likeness.faces import SAME_PERSON, FaceIdentity
+from tintype.likeness.installed import faces_installed
 
 # Photographs of several people each, which their package carries for its own demonstration; nothing is copied from it.
 SAMPLES = Path(__file__).parents[1] / "acceptance" / "js" / "node_modules" / "@vladmandic" / "face-api" / "demo"

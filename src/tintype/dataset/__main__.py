@@ -1,18 +1,11 @@
 """Looks at photos for the web process, which stays small and must not be brought down by an image: whoever asks writes
 a line of JSON to this process and reads one, as often as there is something to be looked at.
-
-It ends with the one that asked, even while it looks: what it reads from is the pipe that tells so.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import os
-import queue
-import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +14,11 @@ from tintype.dataset.measured import KeptPhoto, SentFile, measure_files, preview
 from tintype.dataset.prepare import DatasetOptions
 from tintype.dataset.report import DatasetReport, FileNote
 from tintype.dataset.subject import find_face
-from tintype.errors import TintypeError, about_input
+from tintype.errors import about_input
 from tintype.files.dataset_manifest import PhotoNote
-from tintype.processes import ORPHANED
+from tintype.processes import answer_lines
 
 MOST_TOLD = 100  # photos, and files that were left out
-
-
-def main() -> None:
-    """Answers lines until there are no more."""
-    os.nice(10)
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(lines,), daemon=True).start()
-    while True:
-        asked = json.loads(lines.get())
-        try:
-            told = {"done": _WORK[asked.pop("work")](**asked)}
-        except TintypeError as problem:
-            told = {"failure": problem.failure().to_json()}
-        sys.stdout.write(json.dumps(told) + "\n")
-        sys.stdout.flush()
-
-
-def _read(lines: queue.SimpleQueue[str]) -> None:
-    for line in sys.stdin:
-        lines.put(line)
-    os._exit(ORPHANED)
 
 
 def _inspect(archive: str, folder: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -75,14 +47,6 @@ def _preview(path: str, name: str, side: int) -> dict[str, Any]:
     return {"jpeg": base64.b64encode(preview_of(Path(path), name, side)).decode()}
 
 
-_WORK: dict[str, Callable[..., dict[str, Any]]] = {
-    "inspect": _inspect,
-    "measure": _measure,
-    "report": _report,
-    "preview": _preview,
-}
-
-
 def _told(report: DatasetReport) -> dict[str, Any]:
     """The report without the sizes, which depend on the base, and cut to what an assistant can read."""
     counts = {name: count for name, count in report.summary().items() if name != "buckets"}
@@ -106,4 +70,5 @@ def _notes(notes: list[FileNote]) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    main()
+    os.nice(10)
+    answer_lines({"inspect": _inspect, "measure": _measure, "report": _report, "preview": _preview})

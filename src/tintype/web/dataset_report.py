@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from starlette.responses import Response
@@ -26,6 +27,7 @@ _OPTIONS = {
     "force_default_caption": "force_default_caption",
     "subject_crop": "subject_crop",
 }
+_QUERY = {"endpoint_id": str, "strangers": bool, "trigger_phrase": str, "default_caption": str}
 _FINDINGS = {
     "smaller than": "small",
     "blurred": "blurred",
@@ -41,12 +43,13 @@ def training_options(input: EndpointInput) -> Json:
     return options | ({"count": (LEAST_IMAGES, MOST_IMAGES)} if isinstance(input, MakesModel) else {})
 
 
-@answers(schema.ReportAnswer, query={"endpoint_id": str, "trigger_phrase": str, "default_caption": str})
+@answers(schema.ReportAnswer, query=_QUERY)
 async def report(call: Call) -> Response:
     """Answers `GET /v1/datasets/{id}/report`: what a training with these inputs would make of it."""
     dataset = await dataset_of(call, call.params["id"])
     given = dict(query_body(call.http.query_params).value)
     name = str(given.pop("endpoint_id", "") or catalog.ENDPOINTS[0].id)
+    measures = str(given.pop("strangers", "")).lower() in ("1", "true")
     endpoint = catalog.get(name)
     if endpoint.kind != "training":
         raise BadRequest(f"{name[:200]} trains nothing.", remedy="Name the endpoint of a training as endpoint_id.")
@@ -56,6 +59,7 @@ async def report(call: Call) -> Response:
         dataset_id=dataset.id,
         version=dataset.version,
         endpoint_id=endpoint.id,
+        strangers="not_measured",
         problem="There are no photos in it yet.",
         photos=[],
         report=None,
@@ -65,7 +69,8 @@ async def report(call: Call) -> Response:
             "report", photos=[*map(_as_kept, photos)], options=training_options(input)
         )
         answer.problem, answer.report = told["problem"], told["report"]
-        answer.photos = _marks(photos, told["copies"], told["report"]["alike"])
+        answer.strangers, strangers = call.services.strangers.among(dataset.id, photos, measure=measures)
+        answer.photos = _marks(photos, told["copies"], told["report"]["alike"], strangers)
     return json_response(answer.model_dump(mode="json"))
 
 
@@ -75,13 +80,16 @@ def _as_kept(photo: DatasetPhoto) -> Json:
     return {"name": photo.name, "measured": photo.measured, "note": said}
 
 
-def _marks(photos: list[DatasetPhoto], copies: dict[str, str], alike: list[list[str]]) -> list[schema.PhotoMarks]:
+def _marks(
+    photos: list[DatasetPhoto], copies: dict[str, str], alike: list[list[str]], strangers: Collection[str]
+) -> list[schema.PhotoMarks]:
     ids = {photo.name: photo.id for photo in photos}
     marked = []
     for photo in photos:
         near = [other for pair in alike if photo.name in pair for other in pair if other != photo.name]
         marks: list[Any] = ["copy"] if photo.name in copies else []
         marks += ["alike"] if near else []
+        marks += ["stranger"] if photo.id in strangers else []
         subject = photo.measured["subject"]
         marks += ["no_face"] if subject["kind"] != "face" else ["several_people"] if subject["others"] else []
         found = " ".join(photo.measured["findings"])

@@ -176,12 +176,15 @@ class PreviewQuery(Query):
     side: int = Field(1024, ge=16, le=4096, description="Most pixels of the long side.")
 
 
+Mark = Literal["copy", "alike", "stranger", "no_face", "several_people", "small", "blurred", "dark", "bright", "empty"]
+
+
 class PhotoMarks(Answer):
     """Says what a person should look at in a photo."""
 
     photo_id: str
     name: str
-    marks: list[Literal["copy", "alike", "no_face", "several_people", "small", "blurred", "dark", "bright", "empty"]]
+    marks: list[Mark]
     copy_of: str | None = Field(description="Id of the photo that stays for it.")
     alike: list[str] = Field(description="Ids of photos that look much alike.")
 
@@ -192,6 +195,9 @@ class ReportAnswer(Answer):
     dataset_id: str
     version: int
     endpoint_id: str
+    strangers: Literal["not_measured", "measuring", "measured", "not_installed", "failed"] = Field(
+        description="Whether photos of somebody else are marked. While measuring, ask again in some seconds."
+    )
     problem: str | None = Field(description="What would end the training before it begins.")
     photos: list[PhotoMarks]
     report: dict[str, Any] | None = Field(description="As the report.json of a training.")

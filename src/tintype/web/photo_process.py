@@ -1,5 +1,5 @@
-"""Looks at photos in a process of its own (`python -m tintype.dataset`), which is there while there is work, and a
-minute longer.
+"""Looks at photos in a process of its own (`processes.answer_lines`), which is there while there is work, and a minute
+longer.
 
 Pictures that strangers send are never decoded in the web process: it stays small, and a picture that brings a decoder
 down brings down nothing else. One piece of work at a time, for each takes the memory of some large photos.
@@ -24,7 +24,8 @@ _LONGEST_LINE = 256 * 1024 * 1024  # bytes of an answer
 class PhotoProcess:
     """Asks the process, which it starts, and ends when nothing was asked for a while or one piece takes too long."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "tintype.dataset") -> None:
+        self._module = module
         self._process: Process | None = None
         self._turn = asyncio.Lock()
         self._idle: asyncio.TimerHandle | None = None
@@ -60,7 +61,7 @@ class PhotoProcess:
     async def _answer(self, line: bytes) -> bytes:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tintype.dataset", stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE
+                sys.executable, "-m", self._module, stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE
             )
         process = self._process
         assert process.stdin is not None

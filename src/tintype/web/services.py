@@ -23,6 +23,7 @@ from tintype.settings import Settings
 from tintype.store.records import StoredFile
 from tintype.store.store import Store
 from tintype.web.access import host_name, is_own_host
+from tintype.web.dataset_strangers import Strangers
 from tintype.web.kept_answers import KeptAnswers
 from tintype.web.limits import PersonLimits
 from tintype.web.photo_process import PhotoProcess
@@ -45,6 +46,7 @@ class Services:
     sync_runs: SyncRuns
     limits: PersonLimits
     prices: StatedPrices
+    strangers: Strangers
     photos: PhotoProcess = field(default_factory=PhotoProcess)
     statuses: StatusCache = field(default_factory=StatusCache)
     kept_answers: KeptAnswers = field(default_factory=KeptAnswers)
@@ -53,11 +55,14 @@ class Services:
     @classmethod
     async def open(cls, settings: Settings, store: Store) -> Services:
         """Opens the rest around a queue that is open already."""
+        objects = Objects.open(settings.storage_url)
+        uploads = Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes)
         return cls(
             settings=settings,
             store=store,
-            objects=Objects.open(settings.storage_url),
-            uploads=Uploads(settings.data_dir.resolve() / "uploads", max_bytes=settings.max_upload_bytes),
+            objects=objects,
+            uploads=uploads,
+            strangers=Strangers(objects, uploads.spool_folder),
             signer=Signer(await store.keys.secret("web-signing")),
             sync_runs=SyncRuns(store),
             limits=PersonLimits(settings.limits),
