@@ -107,7 +107,9 @@ class FamilySpec:
     network: str = ""  # class of its transformer
     bare_fp8: bool = False  # whether its fp8 files are published without scales
     configuration: Mapping[str, Any] = field(default_factory=dict)  # of the published one, beside the class's defaults
-    encoder_bytes: int = 0  # text encoders and autoencoder, as published
+    encoder_bytes: int = 0  # text encoders, as published
+    autoencoder_bytes: int = 0
+    generating_steps: int = 0  # of an image, unless someone asks for another number
     readable: str = "Use a folder in diffusers' layout."  # says which weights do
     editions: tuple[Edition, ...] = ()
     # For a base model whose parts may lie apart: its pipeline without weights, and where the parts are looked for.

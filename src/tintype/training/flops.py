@@ -26,6 +26,7 @@ PEAKS = {
     "B200": 2250.0, "GH200": 989.0, "H200": 989.0, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.0,
     "A100": 312.0, "A100 PCIe": 312.0, "L40S": 362.0, "L40": 181.0, "L4": 121.0, "A10": 125.0,
     "RTX 6000 Ada": 364.0, "RTX A6000": 154.8, "RTX 5090": 209.5, "RTX 4090": 165.2, "RTX 3090": 71.0,
+    "RTX 4080": 97.5, "RTX 4070": 58.3,
 }  # fmt: skip
 _BESIDE_THE_NAME = re.compile(r"NVIDIA|GeForce|Generation|SXM\d*|HBM\w*|\d+GB?", re.IGNORECASE)
 
@@ -103,6 +104,17 @@ def operations_of_step(family: Family, image: int, text: int, batch: int, rank: 
     # Two products forwards and four backwards; only the image's tokens ask in the last block.
     queries = (len(family.blocks_of(transformer)) - 1) * (image + text) + image
     return float(2 * (products + 6 * batch * width * queries * (image + text)))
+
+
+def operations_of_prediction(family: Family, image: int, text: int) -> float:
+    """Computes the floating point operations of one pass through a network for so many image and text tokens."""
+    transformer = family.load_transformer()
+    layers = ((name, layer) for name, layer in transformer.named_modules() if isinstance(layer, nn.Linear))
+    products = sum(
+        layer.in_features * layer.out_features * family.layer_tokens(name, image, text)[0] for name, layer in layers
+    )
+    width = transformer.config.num_attention_heads * transformer.config.attention_head_dim
+    return float(2 * (products + 2 * len(family.blocks_of(transformer)) * width * (image + text) ** 2))
 
 
 def _chip(device: torch.device) -> tuple[str, float | None]:
