@@ -185,7 +185,7 @@ class ServeProcess(RequestsInStore):
 
     def answers(self, path: str) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.settings.port}{path}", timeout=5).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.settings.port}{path}", timeout=5, verify=False).status_code == 200
         except httpx.TransportError:
             return False
 
