@@ -43,6 +43,32 @@ def test_a_card_of_24_gb_trains_both_bases_at_a_megapixel_in_eight_bits(plans: l
     assert all(step.needed <= 23 * 2**30 for step in steps.values() if step.fits)
 
 
+def test_what_generating_takes_at_a_megapixel(plans: list[CardPlan]) -> None:
+    """On the smallest card on which all of its networks stay while it steps, and on the smallest at all."""
+    whole, least = dict[tuple[str, str], float](), dict[tuple[str, str], str]()
+    for plan in sorted(plans, key=lambda plan: -plan.card):
+        kind, generating = (plan.base, plan.precision), plan.generating.plan
+        if generating.fits:
+            least[kind] = f"{plan.card:g} GB: {generating.how}"
+        if generating.fits and not generating.for_step:
+            whole[kind] = generating.needed / 2**30
+    assert whole["flux", "fp8"] <= 15
+    assert whole["ideogram4", "fp8"] <= 21
+    assert least["flux", "fp8"] == "16 GB: encoders leave"
+    assert least["ideogram4", "fp8"] == "12 GB: encoders layer by layer, one network at a time"
+
+
+def test_the_price_of_what_leaves_is_said(plans: list[CardPlan]) -> None:
+    for plan in plans:
+        generating = plan.generating
+        assert (generating.copying > 0) == bool(generating.plan.how)
+        assert ("copies" in generating.time) == (generating.plan.fits and bool(generating.plan.how))
+        assert generating.plan.fits == bool(generating.time)
+    (told,) = [plan.generating for plan in plans if (plan.base, plan.precision, plan.card) == ("ideogram4", "fp8", 24)]
+    # The encoder comes for each prompt, and a network that had no room beside it; no step takes a copy.
+    assert told.copying * 10e9 == pytest.approx(family_spec("ideogram4").encoder_bytes + 9.3e9 * 1.03 * 2, rel=0.1)
+
+
 def test_a_card_of_any_size_is_planned_as_json() -> None:
     told = CliRunner().invoke(app, ["plan", "--gpu", "40 GB", "--base", "ideogram4", "--json"])
     plan, in_fp8 = json.loads(told.stdout)

@@ -11,8 +11,9 @@ from bench.weightless import NARROW, NARROW_IDEOGRAM, REAL, Weightless, Weightle
 from torch.utils.flop_counter import FlopCounterMode
 
 from tintype.lora.adapter import Adapter
+from tintype.models.family import Latents
 from tintype.training.cache import Cache, Item
-from tintype.training.flops import StepCost, operations_of_step, peak_of, step_cost_of
+from tintype.training.flops import StepCost, operations_of_prediction, operations_of_step, peak_of, step_cost_of
 from tintype.training.plan import Plan
 from tintype.training.step import Stepper
 
@@ -54,6 +55,23 @@ def test_the_formula_is_what_torch_counts_of_the_real_architecture(base: str) ->
     family = WeightlessFlux(REAL, META) if base == "flux" else WeightlessIdeogram4(META)
     shape = (1024, 256, 1, 16)
     assert operations_of_step(family, *shape) == pytest.approx(counted(family, *shape), rel=1e-6)
+
+
+@pytest.mark.parametrize("base", ["flux", "ideogram4"])
+def test_a_pass_without_gradients_is_what_torch_counts(base: str) -> None:
+    """But for the last block's text, which diffusers' FLUX computes and nothing needs."""
+    family: Weightless = (
+        WeightlessFlux(NARROW | {"num_single_layers": 8}, META)
+        if base == "flux"
+        else WeightlessIdeogram4(META, config=NARROW_IDEOGRAM)
+    )
+    side, text = 16, 8
+    channels = family.load_transformer().config.in_channels
+    noisy = Latents(torch.empty(1, side * side, channels, device=META), side, side)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        family.predict_velocity(family.load_transformer(), noisy, torch.rand(1), family.random_features(1, text), 1.0)
+    assert operations_of_prediction(family, side * side, text) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_a_step_costs_what_counting_its_products_by_hand_gives() -> None:

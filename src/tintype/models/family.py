@@ -286,6 +286,7 @@ class Family(ABC):
     def encode_images(self, pixels: torch.Tensor) -> Latents:
         """Encodes (batch, 3, height, width) in [-1, 1], nominal."""
         vae = self.load_encoders().vae
+        self.placement.bring(extra=decoding_bytes(self, pixels.shape[-1], pixels.shape[-2]))
         width, height = self.true_size(pixels.shape[-1], pixels.shape[-2])
         if (width, height) != (pixels.shape[-1], pixels.shape[-2]):
             pixels = F.interpolate(pixels, size=(height, width), mode="area")

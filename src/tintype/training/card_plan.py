@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Forward
 from tintype.models.fp8 import prepare
-from tintype.models.placement import HEADROOM, WORKSPACE
+from tintype.models.placement import HEADROOM
 from tintype.models.registry import FamilySpec
 from tintype.settings import GIB
+from tintype.training.generating_forecast import GeneratingForecast, forecast
 from tintype.training.memory_plan import MemoryPlan, Shape, gib, plan_memory
 
 CARDS = (12.0, 16.0, 24.0, 32.0, 48.0, 80.0, 141.0)  # GB, as they are called
@@ -21,43 +22,37 @@ SIDES = (512, 768, 1024)  # pixels of square images
 _RANK = 16
 _MOST_TEXT = 512  # tokens of a caption
 _USABLE = 0.98  # of what a card is called: the driver has the rest
-_GENERATING = 2 * GIB  # beside the weights, for an image of a megapixel and its autoencoder
 
 
 @dataclass(frozen=True)
 class CardPlan:
-    """Of one base model on one card. Bytes are predicted; a training first holds the encoders alone, then its steps."""
+    """Of one base model on one card. Bytes are predicted."""
 
     base: str
     title: str
     precision: str  # bf16, or fp8 for the transformer's matrices
     card: float  # GB
-    generating: int
-    encoding: int
+    generating: GeneratingForecast
     steps: tuple[MemoryPlan, ...]  # one for each of SIDES
-
-    @property
-    def room(self) -> int:
-        """Counts the bytes that may be planned for."""
-        return int(self.card * GIB * _USABLE * HEADROOM)
 
     @property
     def row(self) -> list[str]:
         """Says it in a table's cells, as COLUMNS names them."""
-        steps = [
-            _cell(step.needed, step.fits and self.encoding <= self.room, f"{step.recomputed} of {step.blocks}")
-            for step in self.steps
-        ]
+        steps = [_cell(step.needed, step.fits, f"{step.recomputed} of {step.blocks}") for step in self.steps]
         return [
             self.title,
             self.precision,
             f"{self.card:g} GB",
-            _cell(self.generating, self.generating <= self.room),
+            _cell(self.generating.plan.needed, self.generating.plan.fits, self.generating.plan.how),
+            self.generating.time,
             *steps,
         ]
 
 
-COLUMNS = ("base", "precision", "card", "generate at 1024", *(f"train at {side}, blocks recomputed" for side in SIDES))
+COLUMNS = (
+    "base", "precision", "card", "generate at 1024", "time of an image",
+    *(f"train at {side}, blocks recomputed" for side in SIDES),
+)  # fmt: skip
 
 
 def card_plans(specs: Sequence[FamilySpec], cards: Sequence[float] = CARDS) -> list[CardPlan]:
@@ -79,17 +74,14 @@ def _of_base(spec: FamilySpec, precision: str, cards: Sequence[float]) -> list[C
         Shape.of(transformer, kept, tokens=text + (side // family.token_pixels) ** 2, batch=1, trained=trained)
         for side in SIDES
     ]
-    networks = sum("transformer" in part for part in spec.parts)
-    generating = int((spec.encoder_bytes + networks * shapes[0].weights) * (1 + WORKSPACE)) + _GENERATING
-    encoding = int(spec.encoder_bytes * (1 + WORKSPACE))
+    lora = trained * family.dtype.itemsize  # one that an image is generated with
     return [
         CardPlan(
             spec.name,
             spec.title,
             precision,
             card,
-            generating,
-            encoding,
+            forecast(spec, shapes[0].weights + lora, int(card * GIB * _USABLE * HEADROOM), card),
             tuple(plan_memory(shape, int(card * GIB * _USABLE)) for shape in shapes),
         )
         for card in cards

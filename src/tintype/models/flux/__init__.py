@@ -67,7 +67,9 @@ FAMILY = FamilySpec(
     pipeline="FluxPipeline",
     network="FluxTransformer2DModel",
     configuration={"guidance_embeds": True},
-    encoder_bytes=9_939_000_000,  # T5-XXL, CLIP-L, autoencoder, in bf16
+    encoder_bytes=9_771_000_000,  # T5-XXL and CLIP-L in bf16
+    autoencoder_bytes=168_000_000,
+    generating_steps=28,
     readable="What can be used: a hub id or folder of FLUX.1 [dev], [schnell], Krea [dev], Flex.1 or a fine-tune of "
     "them in diffusers' layout; a .safetensors file of one (Black Forest Labs' or ComfyUI's, bf16 or fp8, with or "
     "without encoders); a .gguf file.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tintype.catalog.ideogram_v4 import STEPS
 from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
 from tintype.models.registry import IN_FOLDERS, Download, FamilySpec, TrainingDefaults
 from tintype.settings import GIB
@@ -25,7 +26,9 @@ FAMILY = FamilySpec(
     lora_keys=IDEOGRAM_KEYS,
     pipeline="Ideogram4Pipeline",
     network="Ideogram4Transformer2DModel",
-    encoder_bytes=16_626_000_000,  # Qwen3-VL 8B without its head, autoencoder, in bf16
+    encoder_bytes=16_458_000_000,  # Qwen3-VL 8B without its head, in bf16
+    autoencoder_bytes=168_000_000,
+    generating_steps=STEPS["BALANCED"],
     readable="Use a folder in diffusers' layout with bf16 weights, with bitsandbytes nf4 (on a GPU), or with fp8 e4m3 "
     "weights and their scales.",
     further_repositories=(PROMPT_HEAD_REPOSITORY,),
