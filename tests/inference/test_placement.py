@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tintype.errors import OutOfMemory
 from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.images import ImageInference
@@ -25,8 +27,9 @@ from tintype.settings import load_settings
 
 SETTINGS = load_settings(flux_base="miniature", ideogram4_base="miniature", device="cpu")
 SIDE = 256  # nominal pixels
-FLUX = FluxImageRequest("a portrait of a person, red hair", SIDE, SIDE, steps=3)
-IDEOGRAM = IdeogramImageRequest("a portrait of a person, red hair", SIDE, SIDE, "TURBO")
+RED, BLUE = "a portrait of a person, red hair", "a portrait of a person, blue shirt"
+FLUX = FluxImageRequest("", SIDE, SIDE, steps=3)
+IDEOGRAM = IdeogramImageRequest("", SIDE, SIDE, "TURBO")
 SEEDS = [3, 4]
 
 
@@ -66,11 +69,12 @@ class Device:
             hook.remove()
 
 
-def generate(inference: ImageInference) -> list[bytes]:
+def generate(inference: ImageInference, prompt: str) -> list[bytes]:
     if isinstance(inference, FluxInference):
-        return [image.tobytes() for image in inference.generate(FLUX, SEEDS)]
+        return [image.tobytes() for image in inference.generate(replace(FLUX, prompt=prompt), SEEDS)]
     assert isinstance(inference, IdeogramInference)
-    return [image.tobytes() for image in inference.generate(IDEOGRAM, inference.prepare(IDEOGRAM), SEEDS)]
+    request = replace(IDEOGRAM, prompt=prompt)
+    return [image.tobytes() for image in inference.generate(request, inference.prepare(request), SEEDS)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,8 +96,8 @@ def loaded(kind: type[ImageInference]) -> ImageInference:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(loaded: ImageInference) -> list[bytes]:
-    return generate(loaded)
+def undisturbed(loaded: ImageInference) -> dict[str, list[bytes]]:
+    return {prompt: generate(loaded, prompt) for prompt in (RED, BLUE)}
 
 
 def limited(inference: ImageInference, *together: str) -> Device:
@@ -105,7 +109,7 @@ def limited(inference: ImageInference, *together: str) -> Device:
 
 
 def test_encoders_leave_and_the_images_are_the_same(
-    kind: type[ImageInference], loaded: ImageInference, undisturbed: list[bytes]
+    kind: type[ImageInference], loaded: ImageInference, undisturbed: dict[str, list[bytes]]
 ) -> None:
     """Two requests from the first load on, on a device that holds the networks without what reads text."""
     networks = [name for name in part_bytes(loaded.family) if name != ENCODERS]
@@ -113,34 +117,38 @@ def test_encoders_leave_and_the_images_are_the_same(
     inference = ResidentModels(SETTINGS, "cpu").inference(kind)
     device = limited(inference, *networks)
     with device.watched():
-        assert generate(inference) == undisturbed
+        assert generate(inference, RED) == undisturbed[RED]
         inference.movements()
         plan = plan_generating(inference.family, SIDE, SIDE)
         assert (ENCODERS in plan.leaves, plan.streams, plan.for_step, plan.fits) == (True, False, 0, True)
-        assert generate(inference) == undisturbed
+        assert generate(inference, BLUE) == undisturbed[BLUE]
     assert device.fullest <= plan.needed + file_bytes(inference.family, "vae") <= device.size
     assert inference.family.placement.moved == plan.for_prompt
     (line,) = inference.movements()
     assert "copied from host memory" in line
+    assert generate(inference, RED) == undisturbed[RED]
+    assert inference.movements() == [], "a prompt that is remembered needs no encoder"
 
 
 @pytest.mark.parametrize("kind", [IdeogramInference], indirect=True)
-def test_one_network_at_a_time(kind: type[ImageInference], undisturbed: list[bytes]) -> None:
+def test_one_network_at_a_time(kind: type[ImageInference], undisturbed: dict[str, list[bytes]]) -> None:
     """One comes for a step of all images: the other computes first."""
     inference = ResidentModels(SETTINGS, "cpu").inference(kind)
     family, device = inference.family, limited(inference, TRANSFORMER)
     with device.watched():
-        assert generate(inference) == undisturbed
+        assert generate(inference, RED) == undisturbed[RED]
         inference.movements()
         plan = plan_generating(family, SIDE, SIDE)
-        assert generate(inference) == undisturbed
+        assert generate(inference, BLUE) == undisturbed[BLUE]
     assert device.fullest <= plan.needed + file_bytes(family, "vae") <= device.size
     assert plan.for_step == family.placement.sizes()[TRANSFORMER]
     assert family.placement.moved == plan.for_prompt + SPEEDS[IDEOGRAM.speed].steps * plan.for_step
 
 
 @pytest.mark.parametrize("kind", [FluxInference], indirect=True)
-def test_encoders_that_are_too_large_come_layer_by_layer(kind: type[ImageInference], undisturbed: list[bytes]) -> None:
+def test_encoders_that_are_too_large_come_layer_by_layer(
+    kind: type[ImageInference], undisturbed: dict[str, list[bytes]]
+) -> None:
     inference = ResidentModels(SETTINGS, "cpu").inference(kind)
     family, device = inference.family, limited(inference, TRANSFORMER)
     sizes = part_bytes(family)
@@ -149,24 +157,24 @@ def test_encoders_that_are_too_large_come_layer_by_layer(kind: type[ImageInferen
     assert not family.placement.has(ENCODERS)
     device.size = limited(inference, TRANSFORMER).size
     with device.watched():
-        assert generate(inference) == undisturbed
+        assert generate(inference, RED) == undisturbed[RED]
     assert device.fullest < sum(sizes.values()) + file_bytes(family, "vae")
 
 
 @pytest.mark.parametrize("kind", [FluxInference], indirect=True)
 def test_a_lora_comes_and_goes_with_its_network(
-    kind: type[ImageInference], loaded: ImageInference, undisturbed: list[bytes], tmp_path: Path
+    kind: type[ImageInference], loaded: ImageInference, undisturbed: dict[str, list[bytes]], tmp_path: Path
 ) -> None:
     lora = LoraRequest(lora_file(loaded.family, tmp_path))
     loaded.apply_loras([lora])
-    with_lora = generate(loaded)
+    with_lora = generate(loaded, RED)
     loaded.apply_loras([])
     inference = ResidentModels(SETTINGS, "cpu").inference(kind)
     limited(inference, TRANSFORMER)
-    for loras, wanted in (([lora], with_lora), ([], undisturbed), ([lora], with_lora)):
+    for loras, wanted in (([lora], with_lora), ([], undisturbed[RED]), ([lora], with_lora)):
         inference.apply_loras(loras)
-        assert generate(inference) == wanted
-    assert with_lora != undisturbed
+        assert generate(inference, RED) == wanted
+    assert with_lora != undisturbed[RED]
 
 
 def lora_file(family: Family, folder: Path) -> Path:
@@ -190,3 +198,13 @@ def test_what_is_away_can_be_neither_used_nor_mistaken(loaded: ImageInference) -
     assert sum(weight.untyped_storage().nbytes() for weight in matrices) < offload.size / 1000
     offload.bring()
     assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+
+
+def test_a_network_stays_where_host_memory_is_too_short_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.device("meta"):
+        network = torch.nn.Linear(8, 8)
+    offload = Offload(torch.device("meta"), [network])
+    monkeypatch.setattr("tintype.models.placement.free_bytes", lambda: 100)
+    with pytest.raises(OutOfMemory, match="Host memory is 1 MiB short"):
+        offload.leave()
+    assert offload.is_here

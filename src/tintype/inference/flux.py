@@ -52,7 +52,7 @@ class FluxInference(ImageInference):
         """Generates an image for each seed, at `family.true_size`."""
         flux, nominal = self.family, (request.width, request.height)
         width, height = flux.true_size(*nominal)
-        features = flux.encode_captions([request.prompt])
+        features = self.encode(request.prompt)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]  # the same noise on every machine
         pipeline, begins = flux.pipeline(), [dict[str, Any]() for _ in seeds]
         if request.image is not None:

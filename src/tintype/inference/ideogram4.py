@@ -103,8 +103,9 @@ class IdeogramInference(ImageInference):
     ) -> list[Image.Image]:
         """Generates an image for each seed, at `family.true_size`."""
         transformer = self.family.pipeline().transformer
-        features = self.family.encode_captions([prompts.prompt.text])
-        negative = self.family.encode_captions([prompts.negative]) if prompts.negative else None
+        features = self.encode(prompts.prompt.text)
+        avoids = prompts.negative or prompts.branch == "conditional-empty-prompt"
+        negative = self.encode(prompts.negative) if avoids else None
         made = denoise(
             self.family,
             transformer,

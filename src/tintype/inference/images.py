@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 from PIL import Image
 
 from tintype.inference.lora_cache import LoraCache, LoraRequest
-from tintype.models.family import Family
+from tintype.models.family import Family, Features
+
+_REMEMBERED = 8  # prompts, of a few megabytes each
 
 EachStep = Callable[[int, int], None]  # hears (steps done, steps in all) of a request, and may raise
 
@@ -27,6 +29,7 @@ class ImageInference(ABC):
         self.family = family
         self.loras = LoraCache(family, keep)
         self.lora_acts = False
+        self._encoded: dict[tuple[str, tuple[tuple[str, float], ...]], Features] = {}
 
     def apply_loras(self, requests: Sequence[LoraRequest]) -> list[str]:
         """Makes exactly these LoRAs act from now on; returns remarks for the person who sent them.
@@ -36,6 +39,15 @@ class ImageInference(ABC):
         remarks = self.loras.apply(requests)
         self.lora_acts = bool(requests)
         return remarks
+
+    def encode(self, prompt: str) -> Features:
+        """Encodes a prompt, or remembers it: where text encoders leave the device, they need not come back for it."""
+        key = prompt, tuple(self.loras.acting.items())
+        found = self._encoded.pop(key, None)
+        while len(self._encoded) >= _REMEMBERED:
+            del self._encoded[next(iter(self._encoded))]
+        self._encoded[key] = found or self.family.encode_captions([prompt])
+        return self._encoded[key]
 
     def movements(self) -> list[str]:
         """Says how much was copied to the device since this was last asked; nothing where it holds all networks."""

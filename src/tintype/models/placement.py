@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from tintype.devices import free_bytes
+from tintype.errors import OutOfMemory
 
 WORKSPACE = 0.06  # of the weights: transposed pieces, the allocator's own rounding
 HEADROOM = 0.92  # of what is free; the rest is fragmentation
@@ -58,6 +59,12 @@ class Offload:
         if not self.is_here:
             return
         known = self._kept
+        short = sum(matrix.nbytes for matrix in self._matrices() if matrix not in known) - free_bytes()
+        if short > 0 and self._device.type != "cpu":
+            raise OutOfMemory(
+                f"Host memory is {-(-short // 2**20)} MiB short of what a network takes that has to leave the device.",
+                remedy="Free host memory, or take a smaller form of the base: TINTYPE_PRECISION (`tintype plan`).",
+            )
         self._kept = {matrix: known[matrix] if matrix in known else _in_host(matrix) for matrix in self._matrices()}
         for matrix in self._kept:
             nothing = torch.nan if matrix.is_floating_point() else _NOTHING
