@@ -70,7 +70,7 @@ serve: setup  ## Serve on 127.0.0.1:8787
 	$(BIN)/tintype serve
 
 system:  ## Install the system packages that some tests need (Debian)
-	apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm libimage-exiftool-perl >/dev/null
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm libimage-exiftool-perl chromium >/dev/null
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build

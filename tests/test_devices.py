@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tintype import devices
-from tintype.cli.doctor import CHECKS
+from tintype.checks import CHECKS
 from tintype.devices import EnergyMeter, chosen_devices, free_bytes, gpu_bytes, gpus, torch_device
 from tintype.errors import SettingsError
 from tintype.settings import GIB, load_settings

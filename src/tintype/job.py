@@ -72,6 +72,10 @@ class JobContext(Protocol):
         job that checkpoints catches Drained, saves, and raises it again. Call it every step."""
         ...
 
+    def is_asked_to_finish(self) -> bool:
+        """Whether the person wants a training to end at its next step, as a success, with what it has."""
+        ...
+
     def check_readable(self, url: str) -> None:
         """Raises FileDownloadError for a file of this server that the request may not read, or not any more. `fetch`
         asks by itself; who has kept what an earlier request read asks here."""

@@ -22,4 +22,4 @@ def test_a_guard_can_be_switched_off_and_has_tests(guard: Guard) -> None:
 
 def test_each_row_has_its_attack_and_at_least_three_siblings() -> None:
     assert min(Counter(guard.row for guard in GUARDS).values()) >= 4
-    assert {guard.row for guard in GUARDS} == set(range(1, 11))
+    assert {guard.row for guard in GUARDS} == set(range(1, 12))

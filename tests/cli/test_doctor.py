@@ -7,8 +7,8 @@ import pytest
 from tests.support.s3 import running_bucket
 from typer.testing import CliRunner
 
+from tintype.checks import CHECKS, check_weights
 from tintype.cli import app
-from tintype.cli.doctor import CHECKS, check_weights
 from tintype.files import Objects
 from tintype.settings import load_settings
 

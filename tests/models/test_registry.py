@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
+from tintype.checks import check_weights
 from tintype.cli import app
-from tintype.cli.doctor import check_weights
 from tintype.dataset import Bucket, Dataset, DatasetReport, Example
 from tintype.errors import NotFound, UnusableAdapter
 from tintype.jobs.local import LocalContext

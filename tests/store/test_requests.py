@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tintype.errors import IdempotencyKeyReused, InternalError, QueueFull
+from tintype.errors import BadRequest, IdempotencyKeyReused, InternalError, QueueFull
 from tintype.store import Ending, NewRequest, Outcome, Priority, Status, Store
 
 pytestmark = pytest.mark.anyio
@@ -153,6 +153,35 @@ async def test_cancelling_a_running_request_tells_its_worker(store: Store, submi
     assert (asked.status, asked.cancel_requested) == (Status.IN_PROGRESS, True)
     assert (await store.leases.heartbeat(claim)).cancel
     assert await store.requests.cancel(request.id) == asked
+
+
+async def test_stopping_a_running_training_tells_its_worker_in_every_attempt(store: Store, submit: Any) -> None:
+    request = await submit()
+    with pytest.raises(BadRequest, match="has not begun"):
+        await store.requests.stop(request.id)
+    claim = await store.leases.claim("w", "training")
+    assert claim is not None
+    assert not (await store.leases.heartbeat(claim, step=1, total=9)).stop
+    asked = await store.requests.stop(request.id)
+    assert asked is not None
+    assert (asked.status, asked.stop_requested, asked.cancel_requested) == (Status.IN_PROGRESS, True, False)
+    assert (await store.leases.heartbeat(claim)).stop
+    assert await store.requests.stop(request.id) == asked
+    await store.leases.release(claim, Ending.KILLED, "lost")
+    second = await store.leases.claim("w", "training")
+    assert second is not None
+    assert (await store.leases.heartbeat(second)).stop
+    await store.leases.fail(second, InternalError("broken").failure())
+    again = await store.requests.retry(request.id)
+    assert again is not None
+    assert not again.stop_requested
+    assert await store.requests.stop("unknown") is None
+
+
+async def test_only_trainings_can_be_stopped_and_kept(store: Store, submit: Any) -> None:
+    request = await submit(kind="inference")
+    with pytest.raises(BadRequest, match="Only a training"):
+        await store.requests.stop(request.id)
 
 
 async def test_retry_puts_a_failed_request_back_at_its_old_place(store: Store, submit: Any, clock: Any) -> None:

@@ -171,9 +171,12 @@ async def perform(store: Store, objects: Objects, claim: Claim, *, as_declared: 
         return
     while words.startswith("slow"):
         await asyncio.sleep(0.05)
-        if (await store.leases.heartbeat(claim, step=2, total=10)).cancel:
+        beat = await store.leases.heartbeat(claim, step=2, total=10)
+        if beat.cancel:
             await store.leases.fail(claim, Cancelled().failure())
             return
+        if beat.stop:
+            break
     file_id, data = new_file_id(), b"weights of " + words.encode()
     size = objects.put_bytes(f"{file_id}/lora.safetensors", data)
     file = {"url": internal_url(file_id, "lora.safetensors"), "content_type": "application/octet-stream",

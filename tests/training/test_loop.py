@@ -75,11 +75,12 @@ def run(
     checkpoint_seconds: float = 1e9,
     **signals: int,
 ) -> tuple[Trained, LocalContext]:
-    """Trains a new adapter in `folder`; `kill_after`, `cancel_after`, `drain_after` name steps."""
+    """Trains a new adapter in `folder`; `kill_after`, `cancel_after`, `drain_after`, `finish_after` name steps."""
 
     def on_progress(step: int, total: int, metrics: dict[str, float]) -> None:
         context.cancelled = step == signals.get("cancel_after")
         context.draining = step == signals.get("drain_after")
+        context.finishing = step == signals.get("finish_after")
         if step == kill_after:
             raise Killed
 
@@ -134,6 +135,19 @@ def test_cancelling_stops_within_one_step(models: ResidentModels, cache: Cache, 
     assert done == []
     with pytest.raises(Cancelled):
         run(models, cache, tmp_path, cancel_after=2)
+
+
+def test_a_run_that_is_asked_to_finish_hands_over_what_it_has_and_saves_it(
+    models: ResidentModels, cache: Cache, unbroken: Trained, tmp_path: Path
+) -> None:
+    stopped, context = run(models, cache, tmp_path, finish_after=3)
+    assert stopped.losses == unbroken.losses[:3]
+    assert torch.equal(
+        weights_of(stopped), weights_of(run(models, cache, tmp_path / "short", replace(PLAN, steps=3))[0])
+    )
+    kept = context.checkpoint.latest()
+    assert kept is not None
+    assert kept.step == 3
 
 
 def test_draining_leaves_a_checkpoint_of_the_last_step(models: ResidentModels, cache: Cache, tmp_path: Path) -> None:

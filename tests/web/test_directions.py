@@ -60,7 +60,7 @@ def test_a_guessed_url_of_a_request_is_answered_with_the_true_one_which_works(
     client: httpx.Client, server: WebServer, request_id: str, method: str, path: str, right: str, suffix: str
 ) -> None:
     answer = client.request(method, path.format(id=request_id))
-    assert answer.status_code == 404, answer.text
+    assert answer.status_code in (404, 405), answer.text
     assert urls_in(answer) == [f"{server.origin}/queue/{FLUX}/requests/{request_id}{suffix}"]
     assert f"Did you mean {right} http" in answer.json()["message"]
     assert client.request(right, urls_in(answer)[0]).status_code == (400 if suffix == "/cancel" else 200)
@@ -106,8 +106,6 @@ def test_an_id_of_any_form_is_read_after_its_word(client: httpx.Client, server: 
         ("POST", "/queue/fal-ai/flux-lora/submit", f"/queue/{FLUX}"),
         ("POST", "/flux-lora", f"/queue/{FLUX}"),
         ("POST", "/queue/flux-lora", f"/queue/{FLUX}"),
-        ("GET", "/models/fal-ai/flux-lora/api", f"/queue/{FLUX}"),
-        ("GET", "/models/fal-ai/flux-lora/playground", f"/queue/{FLUX}"),
         ("GET", "/api/fal-ai/ideogram/custom-models", f"/queue/{CUSTOM}"),
         ("POST", "/run/run/fal-ai/flux-lora", f"/run/{FLUX}"),
         ("POST", "/run/flux-lora", f"/run/{FLUX}"),

@@ -184,9 +184,9 @@ def test_a_page_has_its_markdown_at_its_own_address_and_beside_it(stranger: http
     for page, twin in {"/": "/llms.txt", "/docs/errors": "/docs/errors.md"}.items():
         asked = stranger.get(page, headers={"Accept": "text/markdown, text/plain;q=0.8"})
         assert (asked.text, asked.headers["content-type"]) == (text(stranger, twin), "text/markdown; charset=utf-8")
-        browser = stranger.get(page, headers={"Accept": "text/html,*/*;q=0.8"})
+        browser = stranger.get(page, headers={"Accept": "text/html,*/*;q=0.8"}, follow_redirects=True)
         assert browser.text.startswith("<!doctype html>")
-    shown = stranger.get(f"/models/{PORTRAIT}", headers={"Accept": "text/html,*/*;q=0.8"})
+    shown = stranger.get(f"/models/{PORTRAIT}.md", headers={"Accept": "text/html,*/*;q=0.8"})
     assert shown.headers["content-type"] == "text/plain; charset=utf-8", "a browser saves what it cannot show"
 
 

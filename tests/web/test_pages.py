@@ -68,9 +68,9 @@ def test_a_restarted_supervisor_takes_the_place_of_the_dead_one() -> None:
 
 def test_the_front_speaks_to_people_and_to_programs(anyone: httpx.Client, server: WebServer) -> None:
     assert anyone.get("/").json()["prefixes"]["queue"] == server.origin + "/queue"
-    page = anyone.get("/", headers={"accept": "text/html,*/*"})
+    page = anyone.get("/", headers={"accept": "text/html,*/*"}, follow_redirects=True)
     assert page.headers["content-type"].startswith("text/html")
-    assert "fal-ai/flux-lora-portrait-trainer" in page.text
+    assert (page.url.path, "Sign in" in page.text) == ("/sign-in", True)
 
 
 def test_the_error_page_knows_every_type_an_input_error_can_have(anyone: httpx.Client) -> None:

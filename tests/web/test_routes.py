@@ -192,10 +192,11 @@ def test_only_what_carries_its_own_permission_is_open() -> None:
         if resource.asks is Credential.NONE
         for handler in resource.handlers.values()
     } == {
-        "front", "health", "ready", "error_page", "describe_server", "endpoint_document",
+        "health", "ready", "error_page", "describe_server", "endpoint_document",
         "download", "signed_upload", "upload_part", "part_url",
         "complete_parts", "webhook_keys", "refuse_over_http", "site_text", "model_text", "gallery",
-        "list_models", "meta", "errors_text", "answer_reader",
+        "list_models", "meta", "errors_text", "answer_reader", "sign_in", "sign_in_page", "sign_out",
+        "static_file",
     }  # fmt: skip
     part = find("PUT", f"/cdn/files/{FILE}/a.zip/multipart/{FILE}/1")
     assert part.resource.asks is Credential.KEY_OR_UPLOAD_TOKEN

@@ -192,6 +192,39 @@ def test_a_poll_sees_every_change_at_once(client: httpx.Client, server: WebServe
     assert after.get("cancel_requested") or after["status"] == "COMPLETED"
 
 
+def test_a_training_that_is_stopped_ends_well_with_what_it_has(client: httpx.Client, server: WebServer) -> None:
+    request_id = submit(client, "slow")
+    server.wait(request_id, "IN_PROGRESS")
+    stopped = client.put(f"{TRAINER}/requests/{request_id}/stop")
+    assert (stopped.status_code, stopped.json()["status"]) == (202, "STOP_REQUESTED")
+    assert "error_type" not in server.wait(request_id, "COMPLETED")
+    assert client.get(f"{TRAINER}/requests/{request_id}").json()["diffusers_lora_file"]
+    again = client.post(f"{TRAINER}/requests/{request_id}/stop")
+    assert (again.status_code, again.json()["status"]) == (400, "ALREADY_COMPLETED")
+
+
+def test_what_cannot_be_stopped_says_why(client: httpx.Client, server: WebServer) -> None:
+    server.hold()
+    waiting = submit(client, "x")
+    refused = client.put(f"{TRAINER}/requests/{waiting}/stop")
+    assert (refused.status_code, "not begun" in refused.json()["message"]) == (400, True)
+    assert client.put(f"{TRAINER}/requests/nothing/stop").status_code == 404
+    server.release()
+
+
+def test_what_failed_or_was_cancelled_goes_on_under_its_id(client: httpx.Client, server: WebServer) -> None:
+    request_id = submit(client, "slow")
+    server.wait(request_id, "IN_PROGRESS")
+    path = f"/v1/requests/{request_id}/retry"
+    assert client.post(path).status_code == 400
+    client.put(f"{TRAINER}/requests/{request_id}/cancel")
+    server.wait(request_id, "COMPLETED")
+    assert client.post(path).json() == {"status": "IN_QUEUE", "request_id": request_id}
+    server.wait(request_id, "IN_PROGRESS")
+    stranger = {"Authorization": f"Key {server.create_key('stranger')}"}
+    assert client.post(path, headers=stranger).status_code == 404
+
+
 DRAWER = "/queue/fal-ai/flux-lora"
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from tests.support.server import free_port, without
 
-from tintype.web.routes import CDN, OURS, PAGES, QUEUE, REST, RUN, Resource
+from tintype.web.routes import CDN, OURS, PAGES, QUEUE, REST, RUN, STUDIO, Resource
 
 MIB = 1024 * 1024
 SHAPES = (
@@ -27,14 +27,20 @@ SHAPES = (
 )  # fmt: skip
 VALUES = {
     "app": "fal-ai/flux-lora", "endpoint": "fal-ai/flux-lora", "id": "0" * 36, "upload_id": "x" * 32, "number": "1",
-    "file_id": "x" * 32, "name": "a.zip", "rest": "x", "photo_id": "0" * 36,
+    "file_id": "x" * 32, "name": "a.zip", "rest": "x", "hash": "x", "photo_id": "0" * 36,
 }  # fmt: skip
 
 
 def paths() -> list[tuple[str, str]]:
     """Every method of every route, with something in the place of each parameter."""
     found = []
-    for prefix, routes in {"/queue": QUEUE, "/run": RUN, "/rest": REST, "/cdn": CDN, "": (*OURS, *PAGES)}.items():
+    for prefix, routes in {
+        "/queue": QUEUE,
+        "/run": RUN,
+        "/rest": REST,
+        "/cdn": CDN,
+        "": (*OURS, *PAGES, *STUDIO),
+    }.items():
         for route in routes:
             assert isinstance(route, Resource)
             path = route.path

@@ -73,8 +73,13 @@ def test_cancelled_and_draining_are_heard_by_the_right_job_only(told: CachedResp
     told.signals.cancel("r")
     with pytest.raises(Cancelled):
         told.context.raise_if_cancelled()
+    told.signals.finish("another")
+    assert not told.context.is_asked_to_finish()
+    told.signals.finish("r")
+    assert told.context.is_asked_to_finish()
     told.signals.forget("r")
     told.context.raise_if_cancelled()
+    assert not told.context.is_asked_to_finish()
     told.signals.stopping.set()
     with pytest.raises(Drained):
         told.context.raise_if_cancelled()

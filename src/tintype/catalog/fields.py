@@ -12,7 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
+
+#: Marks a field that a form shows at once rather than among further settings, as fal's pages do.
+IMPORTANT: JsonDict = {"ui": {"important": True}}
 
 # A file of this server, wherever it is served from: rendered to an absolute URL only when answered.
 INTERNAL_SCHEME = "tintype:files/"

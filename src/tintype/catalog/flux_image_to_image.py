@@ -8,7 +8,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from tintype.catalog import operations
-from tintype.catalog.fields import FileUrl, ImageSize, ImageSizeName, area_of
+from tintype.catalog.fields import IMPORTANT, FileUrl, ImageSize, ImageSizeName, area_of
 from tintype.catalog.flux_lora import FLUX_LORA, FluxLoraInput
 from tintype.catalog.price import MEGAPIXEL, Price
 
@@ -22,7 +22,13 @@ class FluxImageInput(FluxLoraInput):
         None, description="A size by name, or width and height; the image's own if absent, two megapixels at most."
     )
     image_url: FileUrl = Field(description="URL of the image to begin with.")
-    strength: float = Field(0.85, ge=0.01, le=1, description="How much of the image is made anew; 1 is all of it.")
+    strength: float = Field(
+        0.85,
+        ge=0.01,
+        le=1,
+        description="How much of the image is made anew; 1 is all of it.",
+        json_schema_extra=IMPORTANT,
+    )
 
 
 def _area(input: FluxImageInput) -> float:

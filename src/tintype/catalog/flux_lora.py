@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
-from tintype.catalog.fields import FileUrl, Image, ImageSize, ImageSizeName, Seed, area_of
+from tintype.catalog.fields import IMPORTANT, FileUrl, Image, ImageSize, ImageSizeName, Seed, area_of
 from tintype.catalog.price import MEGAPIXEL, Price
 
 MOST_LORAS = 100  # fal says "any number"; every one of them is fetched and held in memory
@@ -27,12 +27,16 @@ class FluxInput(EndpointInput):
     """Holds fal's published inputs and defaults."""
 
     prompt: str = Field(max_length=10_000, description="What to generate.")
-    image_size: ImageSizeName | ImageSize = Field("landscape_4_3", description="A size by name, or width and height.")
+    image_size: ImageSizeName | ImageSize = Field(
+        "landscape_4_3", description="A size by name, or width and height.", json_schema_extra=IMPORTANT
+    )
     num_inference_steps: int = Field(28, ge=1, le=50, description="Steps of the sampler.")
-    seed: Seed | None = Field(None, description="Same seed, prompt and model: same image; -1 is chance.")
+    seed: Seed | None = Field(
+        None, description="Same seed, prompt and model: same image; -1 is chance.", json_schema_extra=IMPORTANT
+    )
     guidance_scale: float = Field(3.5, ge=0, le=35, description="How closely to follow the prompt.")
     sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
-    num_images: int = Field(1, ge=1, le=4, description="How many images to generate.")
+    num_images: int = Field(1, ge=1, le=4, description="How many images to generate.", json_schema_extra=IMPORTANT)
     enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
     output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the images.")
     acceleration: Literal["none", "regular", "high"] = Field("none", description="Accepted for compatibility.")
@@ -41,7 +45,9 @@ class FluxInput(EndpointInput):
 class FluxLoraInput(FluxInput):
     """Holds the same inputs, and LoRAs."""
 
-    loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
+    loras: list[LoraWeight] = Field(
+        default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.", json_schema_extra=IMPORTANT
+    )
 
 
 class FluxLoraOutput(EndpointOutput):

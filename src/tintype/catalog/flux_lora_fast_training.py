@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput
-from tintype.catalog.fields import File, FileUrl
+from tintype.catalog.fields import IMPORTANT, File, FileUrl
 from tintype.catalog.flux_lora_portrait_trainer import MEAN_AREA, ArchiveFormat, PortraitTrainerInput, TrainerOutput
 from tintype.catalog.price import Price
 
@@ -22,10 +22,15 @@ class FastTrainingInput(EndpointInput):
         "[trigger] in a caption stands for the trigger word."
     )
     trigger_word: str | None = Field(
-        None, max_length=200, description="The whole caption of a photo without one; replaces [trigger] in captions."
+        None,
+        max_length=200,
+        description="The whole caption of a photo without one; replaces [trigger] in captions.",
+        json_schema_extra=IMPORTANT,
     )
     create_masks: bool = Field(True, description="Weigh the loss to the subject rather than the background.")
-    steps: int = Field(1000, ge=1, le=10_000, description="Number of steps to train the LoRA on.")
+    steps: int = Field(
+        1000, ge=1, le=10_000, description="Number of steps to train the LoRA on.", json_schema_extra=IMPORTANT
+    )
     is_style: bool = Field(False, description="Train a style: whole photos, without masks or crops.")
     is_input_format_already_preprocessed: bool = Field(
         False, description="The photos are prepared: they are trained whole, without masks or crops."

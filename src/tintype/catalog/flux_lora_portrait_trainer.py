@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
-from tintype.catalog.fields import File, FileUrl, OptionalFileUrl, Seed
+from tintype.catalog.fields import IMPORTANT, File, FileUrl, OptionalFileUrl, Seed
 from tintype.catalog.price import MEGAPIXEL, Price
 
 LEAST_BILLED_STEPS = 1000  # fal bills as many for a shorter run
@@ -39,10 +39,13 @@ class PortraitTrainerInput(EndpointInput):
         "caption; [trigger] in a caption stands for the trigger phrase."
     )
     trigger_phrase: str | None = Field(
-        None, max_length=200, description="Replaces [trigger] in captions; the whole caption of a photo without one."
+        None,
+        max_length=200,
+        description="Replaces [trigger] in captions; the whole caption of a photo without one.",
+        json_schema_extra=IMPORTANT,
     )
     learning_rate: float = Field(0.00009, gt=0, le=0.01, description="Learning rate of the adapter.")
-    steps: int = Field(2500, ge=1, le=10_000, description="Optimiser steps.")
+    steps: int = Field(2500, ge=1, le=10_000, description="Optimiser steps.", json_schema_extra=IMPORTANT)
     multiresolution_training: bool = Field(True, description="Train on 512, 768 and 1024 px areas of each photo.")
     subject_crop: bool = Field(True, description="Crop each photo to its subject.")
     create_masks: bool = Field(False, description="Weigh the loss to the subject rather than the background.")

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from tintype.catalog import operations
 from tintype.catalog.custom_models import LEAST_NAME, MOST_NAME, MakesModel, UsesModel, checked_name
 from tintype.catalog.endpoint import Endpoint, EndpointOutput
-from tintype.catalog.fields import File, FileUrl, Seed
+from tintype.catalog.fields import IMPORTANT, File, FileUrl, Seed
 from tintype.catalog.ideogram_v4 import STEPS, NegativeBranch, RenderingSpeed
 from tintype.catalog.ideogram_v4_trainer import AUTO, Caption, IdeogramTraining, LearningRate, Steps, operations_of
 from tintype.catalog.price import MEGAPIXEL, Price
@@ -34,6 +34,7 @@ class CustomModelInput(IdeogramTraining, MakesModel):
         None,
         description=f"Name of the model, {LEAST_NAME} to {MOST_NAME} characters; without one it is made from the "
         "request's id (an extension of tintype).",
+        json_schema_extra=IMPORTANT,
     )
     steps: Steps = Field(1000, description="Training steps (an extension of tintype).")
     learning_rate: LearningRate = Field(0.0001, description="Learning rate of the adapter (an extension of tintype).")
@@ -68,9 +69,13 @@ class CustomModelGenerateInput(UsesModel):
         description="Text prompt describing the image to generate.",
         examples=["A photo in my custom style"],
     )
-    aspect_ratio: AspectRatio = Field("1:1", description="The aspect ratio of the generated image.")
-    rendering_speed: RenderingSpeed = Field("BALANCED", description="The rendering speed to use.")
-    num_images: int = Field(1, ge=1, le=8, description="Number of images to generate.")
+    aspect_ratio: AspectRatio = Field(
+        "1:1", description="The aspect ratio of the generated image.", json_schema_extra=IMPORTANT
+    )
+    rendering_speed: RenderingSpeed = Field(
+        "BALANCED", description="The rendering speed to use.", json_schema_extra=IMPORTANT
+    )
+    num_images: int = Field(1, ge=1, le=8, description="Number of images to generate.", json_schema_extra=IMPORTANT)
     negative_prompt: str = Field(
         "",
         max_length=10_000,
@@ -79,7 +84,9 @@ class CustomModelGenerateInput(UsesModel):
     )
     expand_prompt: bool = Field(True, description="Whether to expand the prompt with MagicPrompt functionality.")
     seed: Seed | None = Field(
-        None, description="Seed for the random number generator; image k is generated from seed + k; -1 is chance."
+        None,
+        description="Seed for the random number generator; image k is generated from seed + k; -1 is chance.",
+        json_schema_extra=IMPORTANT,
     )
     negative_branch: NegativeBranch | None = Field(
         None, description="What guidance leads away from without a negative prompt (an extension of tintype)."

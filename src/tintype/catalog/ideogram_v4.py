@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput
-from tintype.catalog.fields import ImageSize, ImageSizeName, Seed, area_of, pixels_of
+from tintype.catalog.fields import IMPORTANT, ImageSize, ImageSizeName, Seed, area_of, pixels_of
 from tintype.catalog.flux_lora import FluxLoraOutput, LoraWeight
 from tintype.catalog.price import MEGAPIXEL, Price
 
@@ -47,12 +47,16 @@ class IdeogramInput(EndpointInput):
         True, description="The older form of expansion_model: false means None.", json_schema_extra={"deprecated": True}
     )
     image_size: ImageSizeName | IdeogramImageSize = Field(
-        "square_hd", description="A size by name, or width and height."
+        "square_hd", description="A size by name, or width and height.", json_schema_extra=IMPORTANT
     )
-    rendering_speed: RenderingSpeed = Field("BALANCED", description="Fewer steps, or a better image.")
+    rendering_speed: RenderingSpeed = Field(
+        "BALANCED", description="Fewer steps, or a better image.", json_schema_extra=IMPORTANT
+    )
     acceleration: Literal["none", "low", "regular", "high"] = Field("none", description="Accepted for compatibility.")
-    num_images: int = Field(1, ge=1, le=4, description="How many images to generate.")
-    seed: Seed | None = Field(None, description="Same seed, prompt and model: same image; -1 is chance.")
+    num_images: int = Field(1, ge=1, le=4, description="How many images to generate.", json_schema_extra=IMPORTANT)
+    seed: Seed | None = Field(
+        None, description="Same seed, prompt and model: same image; -1 is chance.", json_schema_extra=IMPORTANT
+    )
     sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
     enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
     output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the images.")
@@ -71,7 +75,9 @@ class IdeogramInput(EndpointInput):
 class IdeogramLoraInput(IdeogramInput):
     """Holds the same inputs, and LoRAs."""
 
-    loras: list[LoraWeight] = Field(default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.")
+    loras: list[LoraWeight] = Field(
+        default_factory=list, max_length=MOST_LORAS, description="LoRAs to apply.", json_schema_extra=IMPORTANT
+    )
     negative_branch: NegativeBranch | None = Field(
         None, description="What guidance leads away from while a LoRA acts (an extension of tintype)."
     )

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput
-from tintype.catalog.fields import FileUrl, Seed
+from tintype.catalog.fields import IMPORTANT, FileUrl, Seed
 from tintype.catalog.flux_lora_portrait_trainer import CheckpointEvery, TrainerOutput
 from tintype.catalog.price import MEGAPIXEL, Price
 from tintype.catalog.spelling import declared_word
@@ -81,11 +81,12 @@ class IdeogramTraining(EndpointInput):
         description="ZIP of images. A .txt file of an image's name holds its caption: a sentence, or JSON in "
         "Ideogram's schema."
     )
-    steps: Steps = Field(1000, description="Number of LoRA training steps.")
+    steps: Steps = Field(1000, description="Number of LoRA training steps.", json_schema_extra=IMPORTANT)
     default_caption: Caption | None = Field(
         None,
         description="Caption to use when an image has no caption file. If force_default_caption is true, this caption "
         "replaces all caption files.",
+        json_schema_extra=IMPORTANT,
     )
     learning_rate: LearningRate = Field(0.0001, description="Learning rate of the adapter.")
     rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")

@@ -16,6 +16,7 @@ from rich.markup import escape
 from tintype.cli import datasets, doctor, keys, local, models, requests, webhooks, weights
 from tintype.cli.env import env
 from tintype.cli.gc import gc
+from tintype.cli.open import open_pages
 from tintype.cli.plan import plan
 from tintype.cli.run import run
 from tintype.cli.selftest import selftest
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})(run)
+app.command("open", epilog="Example: [bold]tintype open --key laptop[/]")(open_pages)
 app.command()(env)
 app.command()(local.train)
 app.command()(local.generate)

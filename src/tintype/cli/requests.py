@@ -106,6 +106,20 @@ def cancel(request_id: RequestId, data_dir: DataDir = None) -> None:
     say(with_store(data_dir, work))
 
 
+@app.command(epilog="Example: [bold]tintype requests stop 5b1c0000[/]")
+def stop(request_id: RequestId, data_dir: DataDir = None) -> None:
+    """End a running training at its next step, as a success: the LoRA so far is its result."""
+
+    async def work(store: Store, _: Settings) -> str:
+        request = await find_request(store, request_id)
+        if request.status is Status.COMPLETED:
+            raise BadRequest(f"Request {request.id} has already ended ({_state(request)}).")
+        await store.requests.stop(request.id)
+        return "stop requested"
+
+    say(with_store(data_dir, work))
+
+
 @app.command(epilog="Example: [bold]tintype requests retry 5b1c0000[/]")
 def retry(request_id: RequestId, data_dir: DataDir = None) -> None:
     """Put a failed or cancelled request back in the queue, under its id, from its last checkpoint."""

@@ -42,6 +42,7 @@ from tintype.installation import (
 from tintype.models.weights import summary
 from tintype.processes import Lifeline, set_up_log, shorten_log
 from tintype.settings import BASE_MODELS, Settings, load_settings
+from tintype.sign_in import sign_in_url
 from tintype.worker.launcher import LAUNCHERS, LaunchPlan, environment, new_launcher
 from tintype.worker.managed_process import ManagedProcess
 
@@ -112,7 +113,7 @@ def run_server(
         settings = settings.model_copy(update={"host": host, "port": port, "data_dir": settings.data_dir.resolve()})
         tls = None if settings.tls_port is None else held.enter_context(listen(settings.host, settings.tls_port))
         processes = _Processes(settings, listener, launcher, endpoints)
-        _introduce(settings, _origin(settings))
+        _introduce(settings, _origin(settings), with_link=not while_in_use)
         if closed:
             print(f"  closed   {closed} files and folders that other users of this machine could open", flush=True)
         if tls is not None:
@@ -211,7 +212,7 @@ def _address(settings: Settings) -> str:
     return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 
 
-def _introduce(settings: Settings, origin: str) -> None:
+def _introduce(settings: Settings, origin: str, *, with_link: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]tintype[/] serves at [bold link={origin}]{origin}[/]")
     console.print(f"  data     {escape(str(settings.data_dir))}")
@@ -220,11 +221,15 @@ def _introduce(settings: Settings, origin: str) -> None:
         console.print(f"  model    {escape(summary(settings, family))}")
     if settings.auth == "off":
         console.print("  key      none is asked for (--auth off)")
-    elif run_with_store(settings, first_key) is None:
+    elif (key := run_with_store(settings, first_key)) is None:
         console.print("  key      yours: `tintype keys list`; a new one: `tintype keys create --name NAME`")
+        console.print("  browser  `tintype open --key NAME` prints a link to sign in with")
     else:
         path = escape(shlex.quote(str(key_file(settings.data_dir))))
         console.print(f"  key      in {path}: export FAL_KEY=$(cat {path})")
+        if with_link:
+            link = sign_in_url(origin, settings.data_dir, key.partition(":")[0])
+            console.print(f"  browser  {link} (works once, for an hour; another: `tintype open`)")
     console.print('  programs written for fal: tintype run -- COMMAND, or eval "$(tintype env)"')
     console.print(
         "  Ctrl-C stops; queued work stays queued and running training goes on from its checkpoint next time."

@@ -46,6 +46,7 @@ class LocalContext:
         self.output = output or folder / "output"
         self.cancelled = False
         self.draining = False
+        self.finishing = False
         for needed in (self.scratch, self.lasting, self.output):
             needed.mkdir(parents=True, exist_ok=True)
         self.checkpoint: CheckpointStore = ObjectCheckpoints(
@@ -73,6 +74,9 @@ class LocalContext:
             raise Cancelled()
         if self.draining:
             raise Drained()
+
+    def is_asked_to_finish(self) -> bool:
+        return self.finishing
 
     def check_readable(self, url: str) -> None:
         """Says nothing: who works here reads their own files."""

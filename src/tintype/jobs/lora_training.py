@@ -82,7 +82,9 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     )
 
     dtype = _file_dtype(family)
-    exports = export_all(lora, family.spec.lora_keys, context.scratch, dtype=dtype, header=_header(recipe))
+    exports = export_all(
+        lora, family.spec.lora_keys, context.scratch, dtype=dtype, header=_header(recipe, len(trained.losses))
+    )
     if proof := effort.attempt("proof", lambda: prove(family, exports["diffusers"], lora, cache)):
         context.log(_proof(proof, exports))
 

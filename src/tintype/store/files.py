@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -17,7 +18,7 @@ from tintype.files.urls import opened_until
 from tintype.settings import Limits
 from tintype.store import schema
 from tintype.store.database import Database
-from tintype.store.keys import Keys, of_same_owner
+from tintype.store.keys import Keys, belongs_to, of_same_owner
 from tintype.store.records import Request, StoredFile
 from tintype.store.repository import Clock, Repository, uninterrupted
 from tintype.store.schema import cleaned
@@ -75,12 +76,25 @@ class Files(Repository):
             return False
         return opened_until(reference) > self._now() or await self.decide(file, key_id) is Decision.ALLOW
 
-    async def of_request(self, request_id: str) -> list[StoredFile]:
+    async def of_request(self, request_id: str) -> builtins.list[StoredFile]:
         """Lists the files of a request's result, and of what it sent, oldest first."""
         order = (table.c.created_at, table.c.id)
         return await self._select(sa.select(table).where(table.c.request_id == request_id).order_by(*order))
 
-    async def expired(self, limit: int = 100) -> list[StoredFile]:
+    async def list(self, *, owner: str = "", limit: int = 50, before: float | None = None) -> builtins.list[StoredFile]:
+        """Lists a person's files, newest first; `before` is the `created_at` of the last one seen."""
+        lasting = sa.or_(table.c.expires_at.is_(None), table.c.expires_at > self._now())
+        query = sa.select(table).where(belongs_to(owner, table.c.key_id), lasting)
+        if before is not None:
+            query = query.where(table.c.created_at < before)
+        return await self._select(query.order_by(table.c.created_at.desc(), table.c.id).limit(limit))
+
+    async def bytes_of(self, key_id: str) -> int:
+        """Adds up the sizes of all files of a key's owner."""
+        [(held,)] = await self._database.fetch(stored_bytes(sa.literal(key_id, sa.Text)))
+        return int(held)
+
+    async def expired(self, limit: int = 100) -> builtins.list[StoredFile]:
         """Lists files whose time is over, for whoever removes their bytes; remove the row after the object."""
         over = table.c.expires_at <= self._now()
         return await self._select(sa.select(table).where(over).order_by(table.c.expires_at).limit(limit))
@@ -116,7 +130,7 @@ class Files(Repository):
         """Forgets a file; an unknown one is already forgotten."""
         await self._database.execute(sa.delete(table).where(table.c.id == file_id))
 
-    async def _select(self, query: sa.Select[*tuple[Any, ...]]) -> list[StoredFile]:
+    async def _select(self, query: sa.Select[*tuple[Any, ...]]) -> builtins.list[StoredFile]:
         return [StoredFile(**row._mapping) for row in await self._database.fetch(query)]
 
 

@@ -104,7 +104,7 @@ class Leases(Repository):
             await connection.execute(statement.values(version=version, **kept, **seen))
             if tried:
                 await connection.execute(_attempt(claim).values(tried))
-            return Beat(cancel=held.cancel_requested)
+            return Beat(cancel=held.cancel_requested, stop=held.stop_requested)
 
     @uninterrupted
     async def complete(
@@ -306,7 +306,8 @@ def overtaker(line: Sequence[AnyRow], resident: frozenset[str], now: float) -> i
 
 async def _held(connection: AsyncConnection, claim: Claim, *also: sa.ColumnElement[bool]) -> AnyRow:
     """Reads the lease's row, held until the transaction ends. Raises LeaseLost if the token is not the current one."""
-    columns = ("cancel_requested", "strikes", "checkpoint_step", "step", "total_steps", "progress", "retries")
+    asked = ("cancel_requested", "stop_requested", "retries")
+    columns = (*asked, "strikes", "checkpoint_step", "step", "total_steps", "progress")
     query = sa.select(*(table.c[name] for name in columns)).where(
         table.c.id == claim.request.id, schema.RUNNING, table.c.token == claim.token, *also
     )

@@ -141,6 +141,7 @@ class Request:
     status_code: int | None = None  # of its answer
     receipt: Json | None = None  # of what was deleted when its payloads were forgotten
     is_rehearsal: bool = False
+    stop_requested: bool = False  # it is to end at its next step, with what it has
 
     @property
     def is_erased(self) -> bool:
@@ -209,6 +210,7 @@ class Beat:
     """What a heartbeat brings back."""
 
     cancel: bool
+    stop: bool = False  # end at the next step, with what there is
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,20 @@ class Requests(Repository):
                 return await finish(connection, request_id, self._now(), Cancelled().failure(), cancel_requested=True)
             return await change(connection, request_id, cancel_requested=True)
 
+    @uninterrupted
+    async def stop(self, request_id: str) -> Request | None:
+        """Asks a running training to end at its next step with what it has; returns it as it stands, None for an
+        unknown one. Raises BadRequest for one that is no training or has not begun."""
+        async with self._database.write() as connection:
+            request = await locked(connection, request_id)
+            if request is None or request.status is Status.COMPLETED or request.stop_requested:
+                return request
+            if request.kind != "training":
+                raise BadRequest("Only a training can be stopped and kept.", remedy="Cancel this one.")
+            if request.status is Status.IN_QUEUE and not request.step:
+                raise BadRequest("This training has not begun: there is nothing to keep.", remedy="Cancel it.")
+            return await change(connection, request_id, stop_requested=True)
+
     async def cancel_all(self, key_ids: Collection[str]) -> int:
         """Cancels what was sent with these keys and has not ended. Returns how many."""
         query = sa.select(table.c.id).where(schema.UNFINISHED, table.c.key_id.in_(key_ids))
@@ -160,7 +174,13 @@ class Requests(Repository):
                     remedy="Send it again.",
                 )
             unended = {"outcome": None, "failure": None, "ended_at": None, "start_deadline": None, "status_code": None}
-            afresh = {"cancel_requested": False, "strikes": 0, "overtaken": 0, "overtaken_since": None}
+            afresh = {
+                "cancel_requested": False,
+                "stop_requested": False,
+                "strikes": 0,
+                "overtaken": 0,
+                "overtaken_since": None,
+            }
             return await change(connection, request_id, status=Status.IN_QUEUE, **unended, **afresh)
 
     async def list(

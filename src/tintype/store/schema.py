@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tintype.processes import printable
 
 # The newest migration. Opening a database that already carries it does not import Alembic.
-SCHEMA_VERSION = "0011"
+SCHEMA_VERSION = "0012"
 
 metadata = sa.MetaData()
 
@@ -69,6 +69,8 @@ requests = sa.Table(
     sa.Column("ended_at", sa.Double),
     sa.Column("start_deadline", sa.Double),
     sa.Column("cancel_requested", sa.Boolean, nullable=False, default=False),
+    # To end at the next step, well, with what there is by then.
+    sa.Column("stop_requested", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Column("step", sa.Integer, nullable=False, default=0),
     sa.Column("total_steps", sa.Integer, nullable=False, default=0),
     sa.Column("progress", _Json, nullable=False, default=dict),

@@ -69,7 +69,8 @@ def train(
     `on_snapshot` gets (step, that LoRA) every `plan.keep_every` steps and at `plan.score_at`, with the transformer
     bare, so that it may generate; where it returns True, the run ends there. What it writes into `snapshot_dir` is part
     of every later checkpoint and is there again after resuming; it is called again for a step whose work may be
-    unfinished, and finds what it wrote. A checkpoint is begun before it is called for a step of `plan.score_at`.
+    unfinished, and finds what it wrote. The run also ends, well, at a step at which the person asks it to finish. A
+    checkpoint is begun before it is called for a step of `plan.score_at`.
     Whatever ends the process after the last step, the next attempt finds all steps done. Losses are read every
     `steps_a_reading` steps, by itself ten on a GPU. Raises Cancelled within a step of being asked, and NonFiniteLoss
     when the loss stays non-finite.
@@ -83,7 +84,7 @@ def train(
         try:
             with run.stepper.prepared():
                 while True:
-                    enough = run.snapshot_if_due(on_snapshot)
+                    enough = run.snapshot_if_due(on_snapshot) or run.is_asked_to_finish()
                     run.checkpoint_if_due(enough)
                     if enough or run.state.step >= plan.steps:
                         break
@@ -176,6 +177,14 @@ class _Run:
             with self.stepper.paused():
                 return on_snapshot(step, self.adapter.lora(self.state.average))
         return False
+
+    def is_asked_to_finish(self) -> bool:
+        """Tells whether the person wants what there is by now."""
+        step = self.state.step
+        if not step or step >= self.plan.steps or not self.context.is_asked_to_finish():
+            return False
+        self.context.log(f"Stopped as asked, after step {step} of {self.plan.steps}: this LoRA is finished.")
+        return True
 
     def checkpoint_if_due(self, is_last: bool) -> None:
         """Saves when it is time, and after the last step: what follows takes minutes too."""

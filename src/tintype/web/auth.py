@@ -2,7 +2,8 @@
 
 Tokens are short-lived. One kind uploads. The other is what a web page may hold instead of a key, good for running the
 applications it names and nothing else: fal's clients ask for it before they stream from a browser or speak realtime,
-and pass it in the URL, where no header can be sent. Either ends with its time or with the key that it stands for.
+and pass it in the URL, where no header can be sent. Either ends with its time or with the key that it stands for. A
+browser that signed in to the pages has a cookie instead (session.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tintype.web.body import json_object
 from tintype.web.operation import answers
 from tintype.web.responses import json_response
 from tintype.web.services import KEY_REMEDY, Call, Services
+from tintype.web.session import session_key
 
 TOKEN_PARAMETER = "fal_jwt_token"
 DEFAULT_SECONDS = 120
@@ -35,18 +37,28 @@ class Credential(Enum):
     KEY_OR_UPLOAD_TOKEN = auto()
     KEY_OR_APP_TOKEN = auto()
     ADMIN_KEY = auto()
+    SESSION = auto()  # a page, which sends whoever is not signed in to where one does that
 
 
-async def identify(http: HttpRequest, services: Services, asks: Credential = Credential.KEY) -> str:
-    """Finds the id of the caller's key; "" where none is asked for. Raises Unauthorized and Forbidden."""
+async def identify(
+    http: HttpRequest, services: Services, asks: Credential = Credential.KEY, *, changes: bool = False
+) -> str:
+    """Finds the id of the caller's key; "" where none is asked for. A session stands for its key; where the caller
+    `changes` something, only on a page of this server. Raises Unauthorized and Forbidden."""
     if asks is Credential.NONE or services.settings.auth == "off":
         return ""
+    if asks is Credential.SESSION:
+        return await session_key(http, services, changes=changes)
     scheme, _, credential = http.headers.get("authorization", "").strip().partition(" ")
     credential = credential.strip()
     if asks_for_rehearsal(http.headers.get("authorization", "")):
         credential = credential[len(REHEARSAL_PREFIX) :]
     if not credential and asks is Credential.KEY_OR_APP_TOKEN and TOKEN_PARAMETER in http.query_params:
         return await _key_behind(http, services)
+    if not credential and (signed_in := await session_key(http, services, changes=changes)):
+        if asks is Credential.ADMIN_KEY and not await services.store.keys.is_admin(signed_in):
+            raise _admin_only()
+        return signed_in
     if not credential:
         raise Unauthorized("This needs a key.", remedy=KEY_REMEDY)
     if scheme.lower() not in ("key", "bearer"):
@@ -60,10 +72,14 @@ async def identify(http: HttpRequest, services: Services, asks: Credential = Cre
     if key is None:
         raise Unauthorized("This key is not known here, or was revoked.", remedy=KEY_REMEDY)
     if asks is Credential.ADMIN_KEY and key.scope is not Scope.ADMIN:
-        raise Forbidden(
-            "This needs an ADMIN key.", remedy="`tintype keys create --scope ADMIN --name …` makes one on the server."
-        )
+        raise _admin_only()
     return key.id
+
+
+def _admin_only() -> Forbidden:
+    return Forbidden(
+        "This needs an ADMIN key.", remedy="`tintype keys create --scope ADMIN --name …` makes one on the server."
+    )
 
 
 @answers(str, body={"allowed_apps": list[str], "token_expiration": float})

@@ -71,7 +71,10 @@ SHARED: Json = {
         "type": "object",
         "required": ["status", "detail"],
         "properties": {
-            "status": {"type": "string", "enum": ["CANCELLATION_REQUESTED", "ALREADY_COMPLETED", "NOT_FOUND"]},
+            "status": {
+                "type": "string",
+                "enum": ["CANCELLATION_REQUESTED", "STOP_REQUESTED", "ALREADY_COMPLETED", "NOT_FOUND"],
+            },
             "detail": _TEXT,
         },
     },
@@ -179,7 +182,9 @@ def _more_paths(name: str, endpoint: Endpoint) -> Json:
     """Describes what fal's document of an endpoint does not have: runs, and streams."""
     one, run = f"/queue/{name}/requests/{{request_id}}", f"/run/{name}"
     output = _answers({"200": name_of(endpoint, "Output")})
+    stop = {"parameters": [_ABOUT], **_answers({"202": "Cancellation", "400": "Cancellation"})}
     return {
+        **({f"{one}/stop": {"put": stop}} if endpoint.kind == "training" else {}),
         run: {"post": {**_input(endpoint, name), **output}},
         f"{run}/stream": {"post": {**_input(endpoint, name), **_answers({"200": _EVENTS})}},
         f"{one}/response": {"get": {"parameters": [_ABOUT], **output}},
@@ -303,7 +308,8 @@ def as_openapi(schema: Any) -> Any:
         return [as_openapi(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
-    made = {name: part if name in _VALUES else as_openapi(part) for name, part in schema.items()}
+    told = {name: part for name, part in schema.items() if name != "ui"}  # how a form shows it
+    made = {name: part if name in _VALUES else as_openapi(part) for name, part in told.items()}
     if "properties" in schema:
         made["properties"] = {name: as_openapi(part) for name, part in schema["properties"].items()}
         made["x-fal-order-properties"] = list(made["properties"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from html import escape
 from pathlib import Path
-from string import Template
 
 from starlette.responses import HTMLResponse, Response
 
@@ -18,7 +16,6 @@ from tintype.web.responses import json_response
 from tintype.web.services import Call
 
 _HTML = Path(__file__).parent / "html"
-_FRONT = Template((_HTML / "front.html").read_text("utf-8"))
 #: What a person reads who follows the `url` of an error.
 ERRORS_PAGE = (_HTML / "errors.html").read_text("utf-8")
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
@@ -31,25 +28,20 @@ _LANE = {**dict.fromkeys(("lane", "device", "host", "state"), str), **{"seconds_
 
 
 async def front(call: Call) -> Response:
-    """Tells people and programs what this is and where to go."""
-    endpoints = {endpoint.id: endpoint.title for endpoint in catalog.ENDPOINTS}
-    if "text/html" not in call.http.headers.get("accept", ""):
-        return json_response(
-            {
-                "name": "tintype",
-                "version": __version__,
-                "what": "Your own fal for personalization: trains LoRAs and generates with them behind fal's HTTP API.",
-                "endpoints": endpoints,
-                "prefixes": {prefix: f"{call.origin}/{prefix}" for prefix in PREFIXES},
-                "health": f"{call.origin}/health",
-                "ready": f"{call.origin}/ready",
-                "errors": f"{call.origin}/docs/errors",
-                "openapi": f"{call.origin}/openapi.json",
-            }
-        )
-    rows = "\n".join(f"<li><code>{escape(id_)}</code>: {escape(title)}</li>" for id_, title in endpoints.items())
-    page = _FRONT.substitute(version=__version__, endpoints=rows, origin=escape(call.origin))
-    return HTMLResponse(page, headers=_POLICY)
+    """Tells programs what this is and where to go."""
+    return json_response(
+        {
+            "name": "tintype",
+            "version": __version__,
+            "what": "Your own fal for personalization: trains LoRAs and generates with them behind fal's HTTP API.",
+            "endpoints": {endpoint.id: endpoint.title for endpoint in catalog.ENDPOINTS},
+            "prefixes": {prefix: f"{call.origin}/{prefix}" for prefix in PREFIXES},
+            "health": f"{call.origin}/health",
+            "ready": f"{call.origin}/ready",
+            "errors": f"{call.origin}/docs/errors",
+            "openapi": f"{call.origin}/openapi.json",
+        }
+    )
 
 
 @answers({"status": str})
@@ -63,7 +55,7 @@ async def ready(call: Call) -> Response:
     """Answers 200 only when every lane was heard of within two heartbeats."""
     now = time.time()
     horizon = 2 * call.settings.heartbeat_seconds
-    lanes = [_lane(worker, now, horizon) for worker in current(await call.store.workers.list())]
+    lanes = [lane_of(worker, now, horizon) for worker in current(await call.store.workers.list())]
     is_ready = bool(lanes) and all(lane["alive"] for lane in lanes)
     message = "All lanes are alive."
     if not lanes:
@@ -82,7 +74,8 @@ def current(workers: list[Worker]) -> list[Worker]:
     return sorted(latest.values(), key=lambda worker: (worker.host, worker.device, worker.lane))
 
 
-def _lane(worker: Worker, now: float, horizon: float) -> Json:
+def lane_of(worker: Worker, now: float, horizon: float) -> Json:
+    """Describes a lane, and whether it was heard of within `horizon` seconds."""
     return {
         "lane": worker.lane,
         "device": worker.device,

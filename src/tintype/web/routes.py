@@ -44,6 +44,13 @@ from tintype.web.access import check_origin
 from tintype.web.auth import Credential
 from tintype.web.operation import answers
 from tintype.web.services import Call, Services
+from tintype.web.studio import (
+    belongings,
+    doctor,
+    models as studio_models,
+    page as studio_page,
+    requests as studio_requests,
+)
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -78,7 +85,7 @@ class Resource(Route):
         super().__init__(path, self._serve, methods=list(handlers))
         self.asks = asks
         self.handlers = handlers
-        self.is_open = asks is Credential.NONE
+        self.is_open = asks in (Credential.NONE, Credential.SESSION)
         # A run makes work even by GET, so that HEAD is no harmless look at it, nor a link on a foreign page one.
         self._makes_work = asks is Credential.KEY_OR_APP_TOKEN
         if self._makes_work and self.methods is not None:
@@ -88,7 +95,8 @@ class Resource(Route):
         services: Services = http.state.services
         if self._makes_work:
             check_origin(services.settings, "POST", http.state.headers)
-        key_id = await auth.identify(http, services, self.asks)
+        changes = self._makes_work or http.method not in ("GET", "HEAD")
+        key_id = await auth.identify(http, services, self.asks, changes=changes)
         owner = await services.store.keys.owner_of(key_id)
         handler = self.handlers["GET" if http.method == "HEAD" else http.method]
         return await handler(Call(http, services, key_id, owner, origin=http.state.origin))
@@ -100,7 +108,9 @@ async def describe_server(call: Call) -> Response:
     return openapi.server_document(call, {"": (*PAGES, *PLATFORM, *OURS), "/rest": REST, "/cdn": CDN})
 
 
-_OPEN, _UPLOADS, _RUNS = Credential.NONE, Credential.KEY_OR_UPLOAD_TOKEN, Credential.KEY_OR_APP_TOKEN
+_OPEN, _PAGE, _UPLOADS, _RUNS = (
+    Credential.NONE, Credential.SESSION, Credential.KEY_OR_UPLOAD_TOKEN, Credential.KEY_OR_APP_TOKEN
+)  # fmt: skip
 _REQUEST = "/{app:app}/requests/{id}"
 _FILE = "/files/{file_id}/{name}"
 _PARTS = "/storage/upload/parts/{upload_id}"
@@ -111,6 +121,7 @@ QUEUE = (
     Resource(f"{_REQUEST}/status/stream", GET=status.status_stream),
     Resource(f"{_REQUEST}/status", GET=status.status),
     Resource(f"{_REQUEST}/cancel", PUT=status.cancel, POST=status.cancel),
+    Resource(f"{_REQUEST}/stop", PUT=status.stop, POST=status.stop),
     Resource(f"{_REQUEST}/response", GET=status.result),
     Resource(_REQUEST, GET=status.result),
     Resource("/{endpoint:endpoint}", POST=submit.submit),
@@ -160,6 +171,7 @@ OURS = (
     ),
     Resource(f"{_PHOTO}/thumbnail", GET=dataset_photos.thumbnail),
     Resource(f"{_PHOTO}/preview", GET=dataset_photos.preview),
+    Resource("/v1/requests/{id}/retry", POST=status.retry),
     Resource("/v1/requests/{id}/webhooks", GET=webhooks.list_deliveries),
     Resource("/v1/requests/{id}/webhooks/replay", POST=webhooks.replay_webhook),
 )
@@ -180,24 +192,41 @@ PLATFORM = (
     Resource("/v1/storage/files/sign", POST=downloads.sign_file),
 )
 PAGES = (
-    Resource("/", _OPEN, GET=manual.front),
+    Resource("/", _PAGE, GET=studio_models.front),
     Resource("/health", _OPEN, GET=pages.health),
     Resource("/ready", _OPEN, GET=pages.ready),
     Resource("/docs/errors", _OPEN, GET=manual.error_page),
     Resource("/docs/errors.md", _OPEN, GET=manual.errors_text),
     Resource("/openapi.json", _OPEN, GET=describe_server),
-    *(Resource(path, _OPEN, GET=manual.site_text) for path in ("/llms.txt", "/models", "/models.md")),
-    *(Resource(f"/models/{{endpoint:model}}{end}", _OPEN, GET=manual.model_text) for end in ("/llms.txt", ".md", "")),
+    *(Resource(path, _OPEN, GET=manual.site_text) for path in ("/llms.txt", "/models.md")),
+    *(Resource(f"/models/{{endpoint:model}}{end}", _OPEN, GET=manual.model_text) for end in ("/llms.txt", ".md")),
+    Resource("/models", _PAGE, GET=studio_models.list_models),
+    Resource("/models/{endpoint:model}/api", _PAGE, GET=studio_models.api),
+    Resource("/models/{endpoint:model}/playground", _PAGE, GET=studio_models.playground),
+    Resource("/models/{endpoint:model}", _PAGE, GET=studio_models.playground),
     Resource("/docs/mcp", _OPEN, POST=mcp.answer_reader),
     Resource("/api/models", _OPEN, GET=llms.gallery),
     Resource("/api/openapi/queue/openapi.json", _OPEN, GET=openapi.endpoint_document),
+)
+STUDIO = (
+    Resource("/sign-in", _OPEN, GET=studio_page.sign_in_page, POST=studio_page.sign_in),
+    Resource("/sign-out", _OPEN, POST=studio_page.sign_out),
+    Resource("/requests", _PAGE, GET=studio_requests.list_requests),
+    Resource("/requests/{id}", _PAGE, GET=studio_requests.show_request),
+    Resource("/loras", _PAGE, GET=belongings.list_loras),
+    Resource("/custom-models", _PAGE, GET=belongings.list_custom_models),
+    Resource("/files", _PAGE, GET=belongings.list_files),
+    Resource("/keys", _PAGE, GET=belongings.list_keys),
+    Resource("/usage", _PAGE, GET=belongings.show_usage),
+    Resource("/doctor", _PAGE, GET=doctor.show_doctor),
+    Resource("/static/{hash}/{name}", _OPEN, GET=studio_page.static_file),
 )
 DOCS = (Resource("/mcp", _OPEN, POST=mcp.answer_reader),)
 
 _PARTS_OF_FAL: Mapping[str, Sequence[BaseRoute]] = {"queue": QUEUE, "run": RUN, "rest": REST, "cdn": CDN}
 _HOSTS = {**_PARTS_OF_FAL, "api": (*PLATFORM, *OURS), "docs": DOCS}
 # A bare POST to an endpoint is a submit, for which training is meant; one that ends in /stream can only be a run.
-UNPREFIXED = (*PAGES, *PLATFORM, *OURS, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
+UNPREFIXED = (*PAGES, *STUDIO, *PLATFORM, *OURS, *REST, *CDN, *QUEUE[:-1], *RUN[:2], QUEUE[-1])
 
 
 def _router(*routes: BaseRoute) -> Router:

@@ -49,6 +49,15 @@ class Signer:
         claims = self._unseal("app-token", token)
         return None if claims is None else (str(claims[0]), [str(app) for app in claims[2:]])
 
+    def session(self, key_id: str, expires_at: float) -> str:
+        """Makes what a browser's session holds: it stands for a key until `expires_at`."""
+        return self._seal("session", [key_id, expires_at])
+
+    def session_key(self, token: str) -> str | None:
+        """Returns the key id that a session stands for, unless it is not ours or has expired."""
+        claims = self._unseal("session", token)
+        return None if claims is None else str(claims[0])
+
     def _seal(self, purpose: str, claims: list[str | float]) -> str:
         """Signs `claims`, of which the second is when they end."""
         text = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")

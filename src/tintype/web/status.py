@@ -18,11 +18,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tintype.catalog.price import CURRENCY
-from tintype.errors import Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
+from tintype.errors import BadRequest, Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
 from tintype.fal import REHEARSAL_HEADER
 from tintype.files import render
 from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
 from tintype.web.directions import request_urls
+from tintype.web.operation import answers
 from tintype.web.poll_cache import CachedStatus
 from tintype.web.responses import failure_response, json_response, to_json
 from tintype.web.services import Call
@@ -162,6 +163,31 @@ async def cancel(call: Call) -> Response:
     return json_response({"status": "CANCELLATION_REQUESTED", "detail": "The request will be cancelled."}, 202)
 
 
+async def stop(call: Call) -> Response:
+    """Answers `PUT …/requests/{id}/stop`: a training ends at its next step, and its LoRA so far is its result."""
+    before = await find(call)
+    request = await call.store.requests.stop(before.id)
+    if request is None:
+        raise unknown_request()
+    if before.status is Status.COMPLETED:
+        return json_response({"status": "ALREADY_COMPLETED", "detail": "Request has completed already."}, 400)
+    return json_response({"status": "STOP_REQUESTED", "detail": "It ends at its next step; what it has is kept."}, 202)
+
+
+@answers({"status": str, "request_id": str})
+async def retry(call: Call) -> Response:
+    """Answers `POST /v1/requests/{id}/retry`: what failed or was cancelled goes on, under its id, from its last
+    checkpoint."""
+    before = await find(call)
+    if before.outcome not in (Outcome.FAILED, Outcome.CANCELLED):
+        raise BadRequest("Only a request that failed or was cancelled can go on.", remedy="Send a new one.")
+    call.services.limits.count_submit(call.owner)
+    request = await call.store.requests.retry(before.id)
+    if request is None:
+        raise unknown_request()
+    return json_response({"status": request.status, "request_id": request.id})
+
+
 async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Json:
     """Makes fal's status object, and what we add to it: progress, step, eta, attempts, times."""
     metrics = dict(request.progress)
@@ -189,6 +215,8 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
         body["queue_position"] = await call.store.requests.position(request)
     if request.status is Status.IN_PROGRESS and request.cancel_requested:
         body["cancel_requested"] = True
+    if request.status is Status.IN_PROGRESS and request.stop_requested:
+        body["stop_requested"] = True
     if request.status is Status.COMPLETED:
         began = request.started_at if request.started_at is not None else request.ended_at
         body["metrics"] = {**metrics, "inference_time": round((request.ended_at or 0.0) - (began or 0.0), 3)}

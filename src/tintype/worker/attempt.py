@@ -23,7 +23,7 @@ from tintype.settings import Settings
 from tintype.store import Claim, Ending, LogLine, Store, StoredFile
 from tintype.worker.child_process import ChildProcess
 from tintype.worker.memory import too_little
-from tintype.worker.messages import AskFile, Cancel, FileAnswer, FromChild, Run, Stop
+from tintype.worker.messages import AskFile, Cancel, FileAnswer, Finish, FromChild, Run, Stop
 from tintype.worker.progress import ProgressNotes
 
 BEAT_SECONDS = 1.0
@@ -61,7 +61,7 @@ class AttemptRun:
         self._checkpoint: int | None = None
         self._beaten_at = 0.0
         self._kill_at: float | None = None  # when the grace of a job that was asked to stop ends
-        self._cancelling = False
+        self._cancelling = self._finishing = False
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -174,6 +174,10 @@ class AttemptRun:
         del self._lines[: len(lines)]
         if self._checkpoint == checkpoint:
             self._checkpoint = None
+        if beat.stop and not self._finishing:
+            self._finishing = True
+            self._log.info("stop asked for")
+            await self._child.send(Finish(say="finish", request_id=self._claim.request.id))
         if beat.cancel and not self._cancelling:
             self._cancelling = True
             self._log.info("cancel asked for")

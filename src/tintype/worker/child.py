@@ -93,6 +93,8 @@ class Child:
                 self._runs.put(message)
             elif message["say"] == "cancel":
                 self._signals.cancel(message["request_id"])
+            elif message["say"] == "finish":
+                self._signals.finish(message["request_id"])
             elif message["say"] == "file":
                 self._signals.file_answers.put((message["number"], message["readable"]))
             else:

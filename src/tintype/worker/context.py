@@ -32,7 +32,8 @@ PROGRESS_SECONDS = 0.1  # between two progress messages; the first and the last 
 
 
 class Signals:
-    """Holds what the pipe's reader thread tells the job: cancelled, stopping altogether, what it may read."""
+    """Holds what the pipe's reader thread tells the job: cancelled, to be finished, stopping altogether, what it may
+    read."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -40,6 +41,7 @@ class Signals:
         self.numbers = itertools.count()  # of questions; the answer to one that nobody waits for is passed over
         self._lock = threading.Lock()
         self._cancelled: set[str] = set()
+        self._finishing: set[str] = set()
 
     def cancel(self, request_id: str) -> None:
         with self._lock:
@@ -49,10 +51,19 @@ class Signals:
         with self._lock:
             return request_id in self._cancelled
 
+    def finish(self, request_id: str) -> None:
+        with self._lock:
+            self._finishing.add(request_id)
+
+    def is_finishing(self, request_id: str) -> bool:
+        with self._lock:
+            return request_id in self._finishing
+
     def forget(self, request_id: str) -> None:
         """Forgets a request that ended: it may come again, by `retry`."""
         with self._lock:
             self._cancelled.discard(request_id)
+            self._finishing.discard(request_id)
 
 
 class PipeContext:
@@ -109,6 +120,9 @@ class PipeContext:
             raise Cancelled()
         if self._signals.stopping.is_set():
             raise Drained()
+
+    def is_asked_to_finish(self) -> bool:
+        return self._signals.is_finishing(self.request_id)
 
     def check_readable(self, url: str) -> None:
         if not is_internal(url):

@@ -31,6 +31,13 @@ class Cancel(TypedDict):
     request_id: str
 
 
+class Finish(TypedDict):
+    """Supervisor to child: end the training at its next step, well, with what it has."""
+
+    say: Literal["finish"]
+    request_id: str
+
+
 class FileAnswer(TypedDict):
     """Supervisor to child: whether the file may be read that AskFile of this number was about."""
 
@@ -113,5 +120,5 @@ class Drained(TypedDict):
     request_id: str
 
 
-ToChild = Run | Cancel | FileAnswer | Stop
+ToChild = Run | Cancel | Finish | FileAnswer | Stop
 FromChild = Ready | AskFile | Log | Progress | CheckpointSaved | Done | Failed | Drained
