@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,7 +22,7 @@ from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.write import write_lora
 from tintype.models.family import Family
-from tintype.models.generating_memory import file_bytes, part_bytes, plan_generating, step_bytes
+from tintype.models.generating_memory import decoding_bytes, file_bytes, part_bytes, plan_generating, step_bytes
 from tintype.models.placement import ENCODERS, HEADROOM, TRANSFORMER, Offload, demand
 from tintype.settings import load_settings
 
@@ -184,6 +185,28 @@ def lora_file(family: Family, folder: Path) -> Path:
     adapter.weights.data += 0.1 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(1))
     path = folder / "a.safetensors"
     return write_lora(adapter.lora(), family.spec.lora_keys, path, form="diffusers", dtype=torch.float32, header={})
+
+
+@pytest.mark.parametrize("kind", [FluxInference], indirect=True)
+def test_an_image_that_cannot_be_decoded_as_a_whole_is_decoded_in_pieces(
+    kind: type[ImageInference], loaded: ImageInference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces of half the side, which look much the same: those of the published size would be all of a miniature's."""
+    family = loaded.family
+    autoencoder = family.load_encoders().vae
+    side, pieces = autoencoder.tile_latent_min_size, list[tuple[int, ...]]()
+    monkeypatch.setattr(autoencoder, "tile_latent_min_size", side // 2)
+    monkeypatch.setattr(autoencoder, "tile_sample_min_size", autoencoder.tile_sample_min_size // 2)
+    latents = family.encode_images(torch.rand(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0)))
+    (whole,) = family.decode_latents(latents)
+    autoencoder.decoder.register_forward_pre_hook(lambda _, given: pieces.append(given[0].shape[-2:]))
+    taken = sum(family.placement.sizes().values())
+    monkeypatch.setattr(family.placement, "free", lambda: decoding_bytes(family, 1024, 1024) // 2 - taken)
+    (tiled,) = family.decode_latents(latents)
+    assert max(pieces) == (side // 2, side // 2)
+    assert len(pieces) == 9
+    assert np.abs(np.asarray(whole).astype(int) - np.asarray(tiled)).mean() < 8
+    assert not autoencoder.use_tiling
 
 
 def test_what_is_away_can_be_neither_used_nor_mistaken(loaded: ImageInference) -> None:

@@ -76,5 +76,6 @@ def test_what_cannot_fit_says_what_would_be_needed() -> None:
     sizes = {ENCODERS: 100, TRANSFORMER: 100, UNCONDITIONAL: 100}
     plan = plan_of(sizes, 0, 10, 10, 100)
     assert (plan.fits, plan.needed) == (False, 116)
-    tiled = plan_of(sizes, 0, 10, 400, 328)
+    tiled = plan_of(sizes, 0, 10, 400, 328, tile=10)
     assert (tiled.fits, tiled.how) == (True, "tiled")
+    assert not plan_of(sizes, 0, 10, 400, 328, tile=329).fits

@@ -28,7 +28,7 @@ from tintype.lora.pairs import Pair
 from tintype.lora.read import read_lora
 from tintype.models.blocks import BlockCompiler, recomputing
 from tintype.models.contents import check_pipeline, check_readable
-from tintype.models.generating_memory import decoding_bytes, part_bytes
+from tintype.models.generating_memory import decoding_bytes, part_bytes, tile_bytes
 from tintype.models.libraries import diffusers  # before anything else of it is imported
 from tintype.models.placement import ENCODERS, TRANSFORMER, Placement
 from tintype.models.products import has_matrix
@@ -299,9 +299,9 @@ class Family(ABC):
         pipeline = self.load_encoders()
         unpacked = self._unpacked(latents).to(pipeline.vae.dtype)
         size = latents.columns * self.size_step, latents.rows * self.size_step
-        needed = decoding_bytes(self, *size)
-        self.placement.bring(extra=needed)
-        with _tiling(pipeline.vae) if self.placement.is_tiled(needed) else nullcontext():
+        is_tiled = self.placement.is_tiled(decoding_bytes(self, *size))
+        self.placement.bring(extra=(tile_bytes if is_tiled else decoding_bytes)(self, *size))
+        with _tiling(pipeline.vae) if is_tiled else nullcontext():
             pixels = pipeline.vae.decode(unpacked, return_dict=False)[0]
         images: list[Image.Image] = pipeline.image_processor.postprocess(self._shown(pixels), output_type="pil")
         return images

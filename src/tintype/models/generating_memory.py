@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # autoencoders are alike but for their ends.
 _DECODED_VALUES = 768
 _MOST_TEXT = 512  # tokens of a prompt that are planned for
+TILE = 1024  # nominal pixels: both autoencoders' own size, in whose pieces diffusers decodes
 
 
 def part_bytes(family: Family) -> dict[str, int]:
@@ -59,6 +60,11 @@ def decoding_bytes(family: Family, width: int, height: int) -> int:
     return wide * high * _DECODED_VALUES * family.dtype.itemsize
 
 
+def tile_bytes(family: Family, width: int, height: int) -> int:
+    """Predicts what decoding in pieces takes, of which none is larger than what the autoencoder was trained on."""
+    return decoding_bytes(family, min(width, TILE), min(height, TILE))
+
+
 @dataclass(frozen=True)
 class GeneratingPlan:
     """How images are generated within some bytes: what leaves, and how much comes back over the bus for it."""
@@ -84,10 +90,13 @@ class GeneratingPlan:
         return ", ".join(words for holds, words in parts if holds)
 
 
-def plan_of(sizes: Mapping[str, int], stays: int, generating: int, decoding: int, room: int) -> GeneratingPlan:
+def plan_of(
+    sizes: Mapping[str, int], stays: int, generating: int, decoding: int, room: int, tile: int = 0
+) -> GeneratingPlan:
     """Plans within `room` bytes, as `Placement` will do it; `sizes` names what may leave, `stays` counts the rest.
 
-    `generating` and `decoding` are the bytes that a step and an image's decoding take beside the networks.
+    `generating` and `decoding` are the bytes that a step and an image's decoding take beside the networks, `tile` those
+    of decoding a piece.
     """
     room -= demand([stays], 0)
     streams = demand([sizes[ENCODERS]], 0) > room
@@ -98,7 +107,7 @@ def plan_of(sizes: Mapping[str, int], stays: int, generating: int, decoding: int
         ("first step", networks, generating),
         ("step", networks, generating),
         ("step", networks, generating),
-        ("decoding", [], 0 if tiled else decoding),
+        ("decoding", [], tile if tiled else decoding),
     ]
     here: list[str] = []
     needed, brought, left = 0, dict[str, int](), set[str]()
@@ -130,4 +139,4 @@ def plan_generating(family: Family, width: int, height: int) -> GeneratingPlan:
     if family.placement.free is None:
         stays, sizes = stays + sum(sizes.values()), dict.fromkeys(sizes, 0)
     needs = step_bytes(family, width, height), decoding_bytes(family, width, height)
-    return plan_of(sizes, stays, *needs, family.placement.room())
+    return plan_of(sizes, stays, *needs, family.placement.room(), tile_bytes(family, width, height))
