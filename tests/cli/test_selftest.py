@@ -44,7 +44,7 @@ def test_a_miniature_passes_and_what_cannot_be_checked_on_a_cpu_says_why(base: s
         "tokenizers", "steps, compiled", "published size"
     }  # fmt: skip
     assert all(result["outcome"] == "passed" or result["what"] for result in found.values())
-    assert kept["counts"] == {"passed": 7, "not run": 3}
+    assert kept["counts"] == {"passed": 8, "not run": 3}
     for order in ("own", "diffusers"):
         steps = next(one["figures"] for one in found.values() if one["figures"].get("order_of_work") == order)
         assert set(steps["sizes"]) == {"512x512", "512x768"}
@@ -52,7 +52,7 @@ def test_a_miniature_passes_and_what_cannot_be_checked_on_a_cpu_says_why(base: s
         assert len(steps["losses"]) == 4
     rows = [line.split("\t") for line in done.output.splitlines() if line.count("\t") == 5]
     assert [row[2] for row in rows[1:]] == list(found)
-    assert "7 passed, 0 failed, 3 not run" in done.output
+    assert "8 passed, 0 failed, 3 not run" in done.output
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_damaged_weights_fail_every_check_that_reads_them_and_stop_none(
     done = runner.invoke(app, ["selftest", "--quick", "--base", "flux", "--json", str(path)])
     assert done.exit_code == 1
     found = results(path)
-    for name in ("picture", "LoRAs swapped", "steps, own order", "checkpoint"):
+    for name in ("picture", "LoRAs swapped", "networks in turns", "steps, own order", "checkpoint"):
         assert found[name]["outcome"] == "failed"
         assert "weights pull" in found[name]["remedy"]
     assert found["weights"]["outcome"] == "passed"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -145,6 +146,23 @@ class Placement:
         """Counts the bytes that may be planned for, with all that could leave away."""
         free = self.free() if self.free else free_bytes(self._device)
         return int(HEADROOM * (free + sum(self.sizes(here=True).values())))
+
+    def bring_all(self) -> bool:
+        """Brings all that is loaded, if it fits at once; returns whether it does."""
+        if self.free is None or demand(self.sizes().values(), 0) <= self.room():
+            for one in self._loaded.values():
+                one.bring()
+        return all(one.is_here for one in self._loaded.values())
+
+    @contextmanager
+    def taking_turns(self) -> Iterator[None]:
+        """Lets no two of them be on the device at once meanwhile, as if nothing else fitted."""
+        free, self.free = self.free, lambda: -sum(self.sizes(here=True).values())
+        try:
+            yield
+        finally:
+            self.free = free
+            self.bring_all()
 
     def sizes(self, *, here: bool = False) -> dict[str, int]:
         """Counts the bytes of what is loaded, or only of what is on the device."""

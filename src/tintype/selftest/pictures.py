@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tintype.inference.ideogram4 import IdeogramImageRequest, IdeogramInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.inference.presets import SPEEDS
 from tintype.models.ideogram4.captions import canonical
+from tintype.models.placement import ENCODERS, TRANSFORMER
 from tintype.selftest.checked_base import CAPTION, CheckedBase
 from tintype.selftest.result import CheckFailed, Found, NotRun
 
@@ -64,6 +66,28 @@ def check_swapped(base: CheckedBase) -> Found:
     return Found("two LoRAs and none: each picture comes back to the bit")
 
 
+def check_turns(base: CheckedBase) -> Found:
+    """Generates while no two networks may be on the device at once, and measures how fast they come back."""
+    family, place = base.family, base.family.placement
+    base.inference.apply_loras([])
+    picture, features = generated(base), family.encode_captions([CAPTION])
+    with place.taking_turns():
+        if not torch.equal(family.encode_captions([CAPTION]).tokens, features.tokens):
+            raise CheckFailed("a text encoder that was away reads otherwise")
+        if generated(base).tobytes() != picture.tobytes():
+            raise CheckFailed("networks that were away make another picture")
+        place.bring(TRANSFORMER)
+        place.moved, began = 0, time.perf_counter()
+        for name in (ENCODERS, TRANSFORMER):
+            place.bring(name)
+        seconds = time.perf_counter() - began
+    same = "text and picture are the same to the bit"
+    if family.device.type == "cpu":
+        return Found(f"{same}; nothing is copied on a CPU")
+    figures = {"copied_bytes": place.moved, "seconds": round(seconds, 3)}
+    return Found(f"{same}; networks come at {place.moved / seconds / 1e9:.1f} GB/s", figures)
+
+
 def generated(base: CheckedBase) -> Image.Image:
     """Generates the picture of the fixed prompt and seed as the endpoints do."""
     inference, (width, height) = base.inference, base.extent.picture
@@ -79,6 +103,8 @@ def generated(base: CheckedBase) -> Image.Image:
 @torch.no_grad()
 def _by_diffusers(base: CheckedBase) -> Image.Image:
     family, inference = base.family, base.inference
+    if not family.placement.bring_all():
+        raise NotRun("the device does not hold all networks at once, as a pipeline of diffusers has to")
     width, height = family.true_size(*base.extent.picture)
     fixed = {"width": width, "height": height, "generator": torch.Generator().manual_seed(_SEED)}
     if isinstance(inference, FluxInference):

@@ -26,7 +26,7 @@ from tintype.models.weights import resolve
 from tintype.selftest.anonymous import Anonymous, called
 from tintype.selftest.checked_base import CheckedBase, Extent
 from tintype.selftest.lora_files import check_files
-from tintype.selftest.pictures import check_picture, check_swapped
+from tintype.selftest.pictures import check_picture, check_swapped, check_turns
 from tintype.selftest.result import Found, NotRun, Outcome, Result, result_of
 from tintype.selftest.resuming import Resuming
 from tintype.selftest.steps import StepChecks
@@ -77,6 +77,7 @@ class Selftest:
             "tokenizers": check_tokens,
             "picture": check_picture,
             "LoRAs swapped": check_swapped,
+            "networks in turns": check_turns,
             "LoRA files": check_files,
             "steps, own order": steps.own,
             "steps, plain": steps.plain,
