@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter
+from tests.support.packed import pack
 
 from tintype.errors import OutOfMemory
 from tintype.inference.flux import FluxImageRequest, FluxInference
@@ -22,7 +24,7 @@ from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.write import write_lora
 from tintype.models.family import Family
-from tintype.models.generating_memory import decoding_bytes, file_bytes, part_bytes, plan_generating, step_bytes
+from tintype.models.generating_memory import file_bytes, part_bytes, plan_generating, step_bytes
 from tintype.models.placement import ENCODERS, HEADROOM, TRANSFORMER, Offload, demand
 from tintype.settings import load_settings
 
@@ -200,9 +202,8 @@ def test_an_image_that_cannot_be_decoded_as_a_whole_is_decoded_in_pieces(
     latents = family.encode_images(torch.rand(1, 3, 1024, 1024, generator=torch.Generator().manual_seed(0)))
     (whole,) = family.decode_latents(latents)
     autoencoder.decoder.register_forward_pre_hook(lambda _, given: pieces.append(given[0].shape[-2:]))
-    taken = sum(family.placement.sizes().values())
-    monkeypatch.setattr(family.placement, "free", lambda: decoding_bytes(family, 1024, 1024) // 2 - taken)
-    (tiled,) = family.decode_latents(latents)
+    with family.placement.taking_turns():  # with no room for anything
+        (tiled,) = family.decode_latents(latents)
     assert max(pieces) == (side // 2, side // 2)
     assert len(pieces) == 9
     assert np.abs(np.asarray(whole).astype(int) - np.asarray(tiled)).mean() < 8
@@ -221,6 +222,28 @@ def test_what_is_away_can_be_neither_used_nor_mistaken(loaded: ImageInference) -
     assert sum(weight.untyped_storage().nbytes() for weight in matrices) < offload.size / 1000
     offload.bring()
     assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+
+
+@pytest.mark.parametrize("form", ["bitsandbytes", "gguf"])
+def test_packed_weights_come_back_as_they_were(form: str) -> None:
+    network = torch.nn.Sequential(torch.nn.ModuleList([torch.nn.Linear(64, 64)]))
+    layer = network.get_submodule("0.0")
+    if form == "bitsandbytes":
+        pack(network)
+    else:
+        gguf = pytest.importorskip("gguf")
+        kind, weight = gguf.GGMLQuantizationType.Q8_0, layer.get_parameter("weight").detach().numpy()
+        packed = GGUFLinear(64, 64, bias=False, compute_dtype=torch.float32)
+        packed.weight = GGUFParameter(torch.from_numpy(gguf.quants.quantize(weight, kind)), quant_type=kind)
+        network.set_submodule("0.0", packed)
+    layer, given = network.get_submodule("0.0"), torch.ones(1, 64)
+    before, kept = layer(given), layer.get_parameter("weight").clone()
+    offload = Offload(torch.device("cpu"), [network])
+    assert kept.nbytes <= offload.size
+    offload.leave()
+    assert layer.get_parameter("weight").untyped_storage().nbytes() <= 4
+    offload.bring()
+    assert torch.equal(layer(given), before)
 
 
 def test_a_network_stays_where_host_memory_is_too_short_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
