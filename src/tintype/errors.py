@@ -328,6 +328,10 @@ class OutOfMemory(JobError):
     """The model, at this size, does not fit the device."""
 
 
+class OutOfMemoryAtLoad(OutOfMemory):
+    """A device's memory ran out while a model was loaded: what else had it may be gone by the next attempt."""
+
+
 class NonFiniteLoss(JobError):
     """Training diverged: the loss was not finite several times."""
 
@@ -355,6 +359,10 @@ class Drained(TintypeError):
         self, message: str = "Stopped for a restart; the request goes on by itself.", *, remedy: str = ""
     ) -> None:
         super().__init__(message, remedy=remedy)
+
+
+class MemoryTaken(TintypeError):
+    """The device's memory is in use by the other lane: the request waits until that has changed."""
 
 
 class SettingsError(TintypeError):

@@ -124,6 +124,14 @@ class Settings(BaseSettings):
     child_memory_bytes: int | None = Field(
         None, ge=64 * MIB, description="Most memory that a compute process may take; default: 85% of the machine's."
     )
+    device_memory_bytes: int | None = Field(
+        None, ge=MIB, description="Most memory of each device that its two lanes may share; default: all of a GPU's."
+    )
+    draw_while_training: Literal["wait", "pause"] = Field(
+        "wait",
+        description="Where memory does not do for both: whether generating waits for a training's end, or the training "
+        "is stopped at a checkpoint meanwhile.",
+    )
     resident_adapters: int = Field(8, ge=1, description="How many LoRAs are kept in memory.")
 
     @model_validator(mode="before")

@@ -30,7 +30,7 @@ def test_a_base_gives_way_to_one_that_does_not_fit_beside_it(monkeypatch: pytest
     resident = ResidentModels(SETTINGS, "cpu")
     transformer = weakref.ref(resident.inference(FluxInference).family.load_transformer())
     monkeypatch.setattr(resident_models, "free_bytes", lambda device: 1_000_000)
-    ideogram = resident.family(Ideogram4Family)
+    ideogram = resident.inference(IdeogramInference).family
     gc.collect()
     assert transformer() is None, "its memory is free again"
     assert resident.family(Ideogram4Family) is ideogram, "what is resident is not loaded again"

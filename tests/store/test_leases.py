@@ -272,6 +272,39 @@ async def test_three_deaths_in_a_row_without_a_checkpoint_end_the_request(store:
     assert await store.leases.claim("w", "training") is None
 
 
+async def test_memory_that_runs_out_at_load_counts_as_a_death_and_says_so_at_the_end(store: Store, submit: Any) -> None:
+    await submit()
+    await store.leases.release(await claim_one(store), Ending.DIED, "signal 11")
+    await store.leases.release(await claim_one(store), Ending.OUT_OF_MEMORY, "no room for the encoders")
+    ended = await store.leases.release(await claim_one(store), Ending.OUT_OF_MEMORY, "no room for the encoders")
+    assert ended.failure is not None
+    assert ended.failure.body["message"].startswith(
+        "A device's memory ran out in 3 attempts in a row. Last cause: no room for the encoders"
+    )
+
+
+async def test_waiting_for_memory_never_counts_and_the_time_to_start_still_runs(
+    store: Store, submit: Any, clock: Any
+) -> None:
+    holder, request = await submit(), await submit(start_deadline=clock.now + 60)
+    first = await claim_one(store)
+    for _ in range(5):
+        claim = await claim_one(store)
+        released = await store.leases.release(claim, Ending.WAITED, "memory is taken", waits_for=holder.id)
+        assert (released.status, released.strikes, released.started_at) == (Status.IN_QUEUE, 0, None)
+        assert released.progress == {"waits_for": holder.id}
+    clock.advance(20)
+    await store.leases.heartbeat(first, step=3, total=9, metrics={"loss": 0.1, "eta": 5.0})
+    paused = await store.leases.release(first, Ending.WAITED, "made room")
+    assert (paused.started_at is not None, paused.progress) == (True, {"loss": 0.1})
+    clock.advance(61)
+    await store.leases.reap()
+    late = await store.requests.get(request.id)
+    assert late is not None
+    assert late.failure is not None
+    assert late.failure.status == 504
+
+
 async def test_kills_and_lost_machines_never_count(store: Store, submit: Any, clock: Any) -> None:
     await submit()
     await store.leases.release(await claim_one(store), Ending.DIED, "once")

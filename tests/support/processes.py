@@ -23,7 +23,7 @@ from tintype.settings import Settings, load_settings
 from tintype.store import NewRequest, Request, Status, Store
 from tintype.worker.launcher import environment
 
-PATIENCE = 60.0  # seconds; generous, because the machine may be busy
+PATIENCE = 180.0  # seconds; generous, because the machine may be busy
 ROOT = Path(__file__).parents[2]
 TINY_JOBS = "tests.support.tiny_jobs:ENDPOINTS"
 MARK = "CRASH_TEST_TREE"  # environment variable by which descendants are found even when orphaned
@@ -68,7 +68,7 @@ class RequestsInStore:
         return request
 
     async def until(self, request_id: str, true: Callable[[Request], bool]) -> Request:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(self.patience):
             while True:
                 request = await self.get(request_id)
                 if true(request):

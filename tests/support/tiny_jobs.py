@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 import time
+from typing import cast
 
 from tintype.catalog import Endpoint, EndpointInput, EndpointOutput, File, Kind
-from tintype.errors import Drained, NonFiniteLoss
+from tintype.errors import Drained, NonFiniteLoss, OutOfMemoryAtLoad
 from tintype.job import JobContext
+from tintype.worker.context import PipeContext
 
 
 class StepsInput(EndpointInput):
@@ -23,6 +25,8 @@ class StepsInput(EndpointInput):
     noisy: bool = False
     publish: bool = False
     read: str = ""  # a file to fetch after the last step
+    memory: int = 0  # bytes of the device, asked for before the first step
+    loads: int = 0  # attempts in which memory runs out while a model is loaded
 
 
 class StepsOutput(EndpointOutput):
@@ -41,6 +45,7 @@ def run(input: StepsInput, context: JobContext) -> StepsOutput:
         os.write(1, b"and writes to the descriptor\n")
         print("and warns", file=sys.stderr)
     _fail(input.fail)
+    _load(input, context)
     context.log(f"counting to {input.steps}")
     for step in range(begun, input.steps):
         if not input.deaf:
@@ -63,6 +68,15 @@ def run(input: StepsInput, context: JobContext) -> StepsOutput:
         output.file = context.publish(path, "text/plain")
         output.absolute = context.absolute(output.file).url
     return output
+
+
+def _load(input: StepsInput, context: JobContext) -> None:
+    if input.memory:
+        cast(PipeContext, context).ask_memory(input.memory, input.memory, "counting")
+    tries = len(list(context.lasting.iterdir()))
+    if tries < input.loads:
+        (context.lasting / str(tries)).touch()
+        raise OutOfMemoryAtLoad("Memory of the device ran out while the encoders were loaded.")
 
 
 def _stop_if_asked(step: int, context: JobContext) -> None:

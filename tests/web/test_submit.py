@@ -307,6 +307,26 @@ def test_a_request_that_is_not_to_be_tried_again_is_not(client: httpx.Client, se
     assert "the process died" in done["error"]
 
 
+def test_a_request_that_waits_for_memory_says_why_and_how_long(client: httpx.Client, server: WebServer) -> None:
+    server.hold()
+    holder, waiting = (
+        submit(client, trigger_phrase=name).json()["request_id"] for name in ("has the memory", "waits for it")
+    )
+
+    async def refuse(store: Store) -> None:
+        first, second = await store.leases.claim("w", "training"), await store.leases.claim("w", "training")
+        assert first is not None
+        assert second is not None
+        await store.leases.heartbeat(first, step=1, total=9, metrics={"eta": 40.0})
+        await store.leases.release(second, Ending.WAITED, "Waits for memory of cuda:0.", waits_for=holder)
+
+    assert "waiting" not in client.get(f"/queue/a/b/requests/{waiting}/status").json()
+    server.call(refuse)
+    told = client.get(f"/queue/a/b/requests/{waiting}/status").json()
+    assert (told["status"], told["queue_position"], told["eta"], told["metrics"]) == ("IN_QUEUE", 0, None, {})
+    assert told["waiting"] == {"reason": "Waits for memory of cuda:0.", "eta": 40.0}
+
+
 @pytest.mark.parametrize(
     "url",
     ["http://h/\ud800", "http://xn--a.com/", f"http://{'a' * 70}.example/", "http://xn--/", "http://[::1", "http://a:b/",

@@ -18,7 +18,7 @@ from tintype.job import JobContext
 from tintype.jobs.images import lora_requests
 from tintype.settings import Settings
 from tintype.worker.context import PipeContext, Signals
-from tintype.worker.messages import Run
+from tintype.worker.messages import FileAnswer, Run
 
 
 class CachedResponse:
@@ -38,8 +38,10 @@ class CachedResponse:
     def hear(self, message: Any) -> None:
         self.messages.append(message)
         if message["say"] == "ask_file":
-            self.signals.file_answers.put((message["number"] - 1, not self.readable))  # to one that gave up waiting
-            self.signals.file_answers.put((message["number"], self.readable))
+            for number, readable in ((message["number"] - 1, not self.readable), (message["number"], self.readable)):
+                self.signals.answers.put(
+                    FileAnswer(say="file", number=number, readable=readable)
+                )  # one gave up waiting
 
 
 @pytest.fixture

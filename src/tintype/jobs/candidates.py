@@ -108,7 +108,7 @@ class Candidates:
         """Scores the LoRA after so many steps, unless that was done; tells whether no more are needed."""
         facts = self._folder / f"candidate-{step:05d}.json"
         if not facts.exists():
-            if lacking := self._recipe.samples.lacking(self._recipe.family):
+            if lacking := self._recipe.samples.lacking(self._recipe.family, self._context):
                 raise OutOfMemory(lacking, remedy="Free memory on the device, or ask for checkpoint: last.")
             pictures = self._drawn(self._recipe.trigger or _NOBODY, step, self.lora(step))
             self._recipe.family.load_transformer()  # bare

@@ -28,6 +28,7 @@ from tintype.lora.lora import Lora
 from tintype.lora.read import read_lora
 from tintype.lora.write import write_lora
 from tintype.models.family import Family
+from tintype.models.generating_memory import training_demand
 from tintype.training.cache import Cache, encode_once
 from tintype.training.curve import write_curve
 from tintype.training.export import export_all, header
@@ -66,10 +67,19 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     check_room(context.scratch, adapter.weights.nbytes * (_ADAPTERS + kept))
 
     context.log(_announcement(recipe, cache))
-    if plan.keep_every and (lacking := recipe.samples.lacking(family)):
+    if plan.keep_every and (lacking := recipe.samples.lacking(family, context)):
         context.log(f"The LoRAs on the way will have no samples. {lacking}", "WARN")
     on_snapshot = _on_snapshot(recipe, snapshots, candidates, effort, context)
-    trained = train(family, adapter, cache, plan, context, snapshot_dir=snapshots, on_snapshot=on_snapshot)
+    trained = train(
+        family,
+        adapter,
+        cache,
+        plan,
+        context,
+        snapshot_dir=snapshots,
+        on_snapshot=on_snapshot,
+        reserve=lambda most, least: resident_models(context).reserve(most, least, f"training {family.spec.title}"),
+    )
     del adapter  # what follows may need its memory
     lora = _chosen(recipe, trained, candidates, context)
     if candidates:
@@ -125,6 +135,8 @@ def open_photos(
 def _encode(family: Family, dataset: Dataset, context: JobContext) -> Cache:
     """Latents and text features of all that is trained; the encoders' memory is given back. The transformer's files are
     read from disk meanwhile."""
+    needed = training_demand(family)
+    resident_models(context).make_room(family, needed, needed, f"training {family.spec.title}")
     for caption in sorted({example.caption for example in dataset.examples}):
         if cut := family.cut_off(caption):
             context.log(f"A caption is longer than the model reads; left out: {cut}", "WARN")

@@ -17,7 +17,7 @@ from tintype.job import JobContext
 from tintype.jobs.image_file import encoded
 from tintype.jobs.resident_models import resident_models
 from tintype.models.family import Family
-from tintype.models.generating_memory import plan_generating
+from tintype.models.generating_memory import generating_demand, plan_generating
 from tintype.training.memory_plan import gib
 
 _SIZE = (1024, 1024)  # nominal pixels
@@ -35,8 +35,9 @@ class Samples:
         """Names the images' files."""
         return [folder / f"{stem}-{number}.png" for number in range(len(self.prompts))]
 
-    def lacking(self, family: Family) -> str:
+    def lacking(self, family: Family, context: JobContext) -> str:
         """Says how much memory is lacking to generate; empty where it fits, if need be with one network at a time."""
+        resident_models(context).reserve(generating_demand(family, *_SIZE)[0], 0, "samples")
         plan, room = plan_generating(family, *_SIZE), family.placement.room()
         return "" if plan.fits else f"Generating takes {gib(plan.needed)}, and {gib(room)} can be had."
 
@@ -49,7 +50,7 @@ class Samples:
         missing = [(prompt, place) for prompt, place in zip(self.prompts, places, strict=True) if not place.exists()]
         if missing:
             models = resident_models(context)
-            if lacking := self.lacking(models.family(self.inference.family_class)):
+            if lacking := self.lacking(models.family(self.inference.family_class), context):
                 raise OutOfMemory(lacking, remedy="Free memory on the device, or leave out checkpoint_every.")
             inference = models.inference(self.inference)
             inference.apply_loras([LoraRequest(lora)])

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from tintype.dataset.subject import Subject, whole
+from tintype.errors import OutOfMemoryAtLoad
 from tintype.lora.adapter import Adapter, LoraLinear
 from tintype.lora.keys import TEXT
 from tintype.lora.lora import Lora
@@ -115,23 +116,27 @@ class Family(ABC):
     def load_encoders(self) -> Any:
         """Loads the pipeline without its networks: tokenizers, text encoders, autoencoder, scheduler."""
         if self._encoders is None:
-            size = self._make_room(ENCODERS)
-            encoders = self._read_encoders()
-            encoders.set_progress_bar_config(disable=True)
-            named = {name: part for name, part in encoders.components.items() if isinstance(part, torch.nn.Module)}
-            text = [part for name, part in named.items() if f"{name}." in TEXT]
-            if self.placement.is_streamed(size):
-                import accelerate  # costs a second, and few need it
-
-                for part in text:
-                    accelerate.cpu_offload(part, self.device)
-                named = {name: part for name, part in named.items() if part not in text}
-            else:
-                self.placement.add(ENCODERS, *text)
-            for part in named.values():
-                part.to(self.device)
-            self._encoders = encoders
+            with self._loading("encoders"):
+                self._encoders = self._placed_encoders()
         return self._encoders
+
+    def _placed_encoders(self) -> Any:
+        size = self._make_room(ENCODERS)
+        encoders = self._read_encoders()
+        encoders.set_progress_bar_config(disable=True)
+        named = {name: part for name, part in encoders.components.items() if isinstance(part, torch.nn.Module)}
+        text = [part for name, part in named.items() if f"{name}." in TEXT]
+        if self.placement.is_streamed(size):
+            import accelerate  # costs a second, and few need it
+
+            for part in text:
+                accelerate.cpu_offload(part, self.device)
+            named = {name: part for name, part in named.items() if part not in text}
+        else:
+            self.placement.add(ENCODERS, *text)
+        for part in named.values():
+            part.to(self.device)
+        return encoders
 
     def release_encoders(self) -> bool:
         """Lets go of all but the bare transformer where memory is scarce; returns whether it did."""
@@ -147,6 +152,11 @@ class Family(ABC):
     def has_encoders(self) -> bool:
         """Tells whether what is beside the networks is loaded."""
         return self._encoders is not None
+
+    def loaded_modules(self) -> list[torch.nn.Module]:
+        """Lists what is loaded: networks, text encoders, autoencoder."""
+        parts = [self._transformer, *(self._encoders.components.values() if self._encoders else ())]
+        return [part for part in parts if isinstance(part, torch.nn.Module)]
 
     def _make_room(self, name: str) -> int:
         """Makes room for what is about to be loaded; returns its bytes, 0 where there is room for everything."""
@@ -204,10 +214,22 @@ class Family(ABC):
 
     def _resident_transformer(self) -> Any:
         if self._transformer is None:
-            self._make_room(TRANSFORMER)
-            self._transformer = self._read_transformer()
+            with self._loading("transformer"):
+                self._make_room(TRANSFORMER)
+                self._transformer = self._read_transformer()
             self.placement.add(TRANSFORMER, self._transformer)
         return self._transformer
+
+    @contextmanager
+    def _loading(self, part: str) -> Iterator[None]:
+        """Raises OutOfMemoryAtLoad where the device's memory runs out inside."""
+        try:
+            yield
+        except torch.OutOfMemoryError as problem:
+            raise OutOfMemoryAtLoad(
+                f"Memory of {self.device} ran out while the {part} of {self.name} was loaded.",
+                remedy="Free memory on the device; `tintype plan` says what it takes.",
+            ) from problem
 
     def reading_ahead(self) -> AbstractContextManager[None]:
         """Reads the transformer's files meanwhile, if it is not loaded and memory has room for them.

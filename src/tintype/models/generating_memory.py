@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tintype.lora.keys import TEXT
 from tintype.models.contents import quantisation, read_entries
-from tintype.models.placement import ENCODERS, LEAVING, TRANSFORMER, UNCONDITIONAL, demand, leaving
+from tintype.models.placement import ENCODERS, HEADROOM, LEAVING, TRANSFORMER, UNCONDITIONAL, demand, leaving
 
 if TYPE_CHECKING:
     from tintype.models.family import Family
@@ -140,3 +140,24 @@ def plan_generating(family: Family, width: int, height: int) -> GeneratingPlan:
         stays, sizes = stays + sum(sizes.values()), dict.fromkeys(sizes, 0)
     needs = step_bytes(family, width, height), decoding_bytes(family, width, height)
     return plan_of(sizes, stays, *needs, family.placement.room(), tile_bytes(family, width, height))
+
+
+def generating_demand(family: Family, width: int, height: int) -> tuple[int, int]:
+    """Counts the bytes beside what is on the device now with which an image of a nominal size is generated and nothing
+    leaves, and the fewest that will do: one network at a time, where any ever leaves."""
+    sizes, stays = part_bytes(family), 0 if family.has_encoders else file_bytes(family, "vae")
+    step, decoding = step_bytes(family, width, height), decoding_bytes(family, width, height)
+    most = demand([stays, *sizes.values()], max(step, decoding))
+    networks = [size for name, size in sizes.items() if name != ENCODERS]
+    alone = max(demand([stays, max(networks)], step), demand([stays], tile_bytes(family, width, height)))
+    least = most if family.placement.free is None else alone
+    here = sum(family.placement.sizes(here=True).values())
+    return max(0, math.ceil(most / HEADROOM) - here), max(0, math.ceil(least / HEADROOM) - here)
+
+
+def training_demand(family: Family) -> int:
+    """Counts the bytes beside what is on the device now that a training takes before its first step."""
+    sizes, here = part_bytes(family), family.placement.sizes(here=True)
+    encoders = 0 if family.has_encoders else sizes[ENCODERS] + file_bytes(family, "vae")
+    network = 0 if TRANSFORMER in here else sizes[TRANSFORMER]
+    return demand([encoders, network] if family.keeps_all else [max(encoders, network)], 0)

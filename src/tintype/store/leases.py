@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from tintype.catalog import Kind
-from tintype.errors import Cancelled, Failure, Json, LeaseLost, StartDeadlinePassed, WorkerDied
+from tintype.errors import Cancelled, Failure, Json, LeaseLost, OutOfMemory, StartDeadlinePassed, WorkerDied
 from tintype.settings import Limits
 from tintype.store import files, models, schema
 from tintype.store.database import AnyRow, Database
@@ -29,6 +29,8 @@ from tintype.store.requests import RECORD, append_logs, as_request, change, fini
 from tintype.store.schema import cleaned
 
 MOST_STRIKES = 3
+STRIKES = (Ending.DIED, Ending.OUT_OF_MEMORY)
+WAITS_FOR = "waits_for"  # in the progress of a request: the one that has the memory it waits for
 MOST_OVERTAKEN = 8  # times
 LONGEST_OVERTAKEN = 30.0  # seconds since the first time
 HOLDERS_SECONDS = 1.0  # how long a new request is left to a lane that holds what it would like to find
@@ -127,14 +129,21 @@ class Leases(Repository):
         await self._end(claim, failure, logs, watt_hours)
 
     @uninterrupted
-    async def release(self, claim: Claim, ending: Ending, cause: str, *, watt_hours: float | None = None) -> Request:
-        """Gives a request back after a death or a drain: queued again at its old place, or ended when cancel was
-        asked for, or, after three DIED in a row without a new checkpoint, ended as WorkerDied with the cause.
-        The others neither count nor break the row. Where the sender bounded the retries, every ending of the kind
-        counts, a row or not, and only they do. Raises LeaseLost."""
+    async def release(
+        self, claim: Claim, ending: Ending, cause: str, *, watt_hours: float | None = None, waits_for: str | None = None
+    ) -> Request:
+        """Gives a request back after a death or a drain, or for want of memory: queued again at its old place, or ended
+        when cancel was asked for, or, after three DIED or OUT_OF_MEMORY in a row without a new checkpoint, ended as
+        WorkerDied or OutOfMemory with the cause. The others neither count nor break the row. Where the sender bounded
+        the retries, every ending of the kind counts, a row or not, and only they do. `waits_for` is the request that
+        has the memory. Raises LeaseLost."""
         async with self._database.write() as connection:
             held = await _held(connection, claim)
-            return await self._give_back(connection, claim, held, ending, cause, watt_hours)
+            return await self._give_back(connection, claim, held, ending, cause, watt_hours, waits_for)
+
+    async def is_waiting(self, lane: Kind) -> bool:
+        """Tells whether a request waits in a lane that may run."""
+        return (await self._look(lane))[1]
 
     @uninterrupted
     async def release_worker(self, worker_id: str, cause: str) -> int:
@@ -255,22 +264,29 @@ class Leases(Repository):
         ending: Ending,
         cause: str,
         watt_hours: float | None = None,
+        waits_for: str | None = None,
     ) -> Request:
         cause = cleaned(cause)
         tried = await self._end_attempt(connection, claim, ending, cause)
-        strikes = held.strikes + (ending is Ending.DIED and tried.checkpoint_step is None)
+        strikes = held.strikes + (ending in STRIKES and tried.checkpoint_step is None)
         took = _took(tried, watt_hours)
         failure: Failure | None = None
         if held.cancel_requested:
             failure = Cancelled().failure()
         elif how := await _used_up(connection, claim, held, ending, strikes):
-            failure = WorkerDied(
+            kind = OutOfMemory if ending is Ending.OUT_OF_MEMORY else WorkerDied
+            failure = kind(
                 f"{how} Last cause: {cause}",
                 remedy="Retry it once the cause is gone; it goes on from its last checkpoint, if it has one.",
             ).failure()
         if failure is not None:
             return await finish(connection, claim.request.id, self._now(), failure, strikes=strikes, **took)
         back = {"status": Status.IN_QUEUE, "worker_id": None, "lease_until": None, "strikes": strikes}
+        if ending is Ending.WAITED:
+            kept = {name: value for name, value in (held.progress or {}).items() if name not in ("eta", WAITS_FOR)}
+            back["progress"] = {**kept, WAITS_FOR: waits_for} if waits_for else kept
+            if not await _has_begun(connection, claim, held):
+                back["started_at"] = None  # its time to start still runs
         return await change(connection, claim.request.id, **back, **took)
 
     async def _take_back(self, which: sa.ColumnElement[bool], ending: Ending, cause: str) -> int:
@@ -323,6 +339,8 @@ async def _used_up(connection: AsyncConnection, claim: Claim, held: AnyRow, endi
     if bounded is None:
         if strikes < MOST_STRIKES:
             return None
+        if ending is Ending.OUT_OF_MEMORY:
+            return f"A device's memory ran out in {strikes} attempts in a row."
         return f"The compute process died {strikes} times in a row without a new checkpoint."
     tries = schema.attempts.c
     same = (tries.request_id == claim.request.id, tries.ending.in_(RETRIED[bounded]))
@@ -330,6 +348,13 @@ async def _used_up(connection: AsyncConnection, claim: Claim, held: AnyRow, endi
     if ended <= held.retries[bounded]:
         return None
     return f"{ended} attempts ended with a {bounded}, and {held.retries[bounded]} retries were asked for."
+
+
+async def _has_begun(connection: AsyncConnection, claim: Claim, held: AnyRow) -> bool:
+    """Tells whether any attempt at a request has done more than wait for memory."""
+    tries = schema.attempts.c
+    others = sa.select(sa.func.count()).where(tries.request_id == claim.request.id, tries.ending != Ending.WAITED)
+    return held.step > 0 or (await connection.execute(others)).scalar_one() > 0
 
 
 def _took(tried: AnyRow, watt_hours: float | None) -> dict[str, Any]:

@@ -52,13 +52,15 @@ class Ending(StrEnum):
     CANCELLED = "cancelled"
     DIED = "died"  # the child died by itself; counts against the bound unless a checkpoint was made since
     KILLED = "killed"  # supervisor or machine lost; counts only against a number of retries that the sender gave
+    OUT_OF_MEMORY = "out_of_memory"  # while a model was loaded; counts as DIED
+    WAITED = "waited"  # gave the device's memory to the other lane, or did not get it; goes on by itself, never counts
     DRAINED = "drained"  # stopped in good order, goes on from its checkpoint; never counts
     LEASE_EXPIRED = "lease_expired"  # no heartbeat; as KILLED
 
 
 # fal's words for what a sender may bound the retries of, and the endings that each of them means here.
 RETRIED: Mapping[str, tuple[Ending, ...]] = {
-    "server_error": (Ending.DIED,),
+    "server_error": (Ending.DIED, Ending.OUT_OF_MEMORY),
     "connection_error": (Ending.KILLED, Ending.LEASE_EXPIRED),
     "timeout": (),  # no attempt is ended here for having taken too long
 }

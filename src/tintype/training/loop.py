@@ -27,7 +27,7 @@ from tintype.training.checkpoint import TrainingState, copy_state, restore, writ
 from tintype.training.checkpoint_writer import CheckpointWriter
 from tintype.training.plan import Plan
 from tintype.training.schedule import learning_rate
-from tintype.training.step import Outcome, Stepper
+from tintype.training.step import Outcome, Reserve, Stepper
 
 __all__ = ["MOST_BAD_STEPS", "Plan", "Trained", "train"]
 
@@ -62,6 +62,7 @@ def train(
     *,
     snapshot_dir: Path,
     on_snapshot: Callable[[int, Lora], bool] = lambda step, lora: False,
+    reserve: Reserve | None = None,
     steps_a_reading: int | None = None,
 ) -> Trained:
     """Trains `adapter` in place and returns the LoRA of its averaged weights.
@@ -71,12 +72,12 @@ def train(
     of every later checkpoint and is there again after resuming; it is called again for a step whose work may be
     unfinished, and finds what it wrote. The run also ends, well, at a step at which the person asks it to finish. A
     checkpoint is begun before it is called for a step of `plan.score_at`.
-    Whatever ends the process after the last step, the next attempt finds all steps done. Losses are read every
-    `steps_a_reading` steps, by itself ten on a GPU. Raises Cancelled within a step of being asked, and NonFiniteLoss
-    when the loss stays non-finite.
+    Whatever ends the process after the last step, the next attempt finds all steps done. `reserve` is asked for the
+    steps' memory. Losses are read every `steps_a_reading` steps, by itself ten on a GPU. Raises Cancelled within a step
+    of being asked, and NonFiniteLoss when the loss stays non-finite.
     """
     snapshot_dir.mkdir(parents=True, exist_ok=True)
-    run = _Run(family, adapter, cache, plan, context, snapshot_dir, steps_a_reading)
+    run = _Run(family, adapter, cache, plan, context, snapshot_dir, reserve, steps_a_reading)
     started_at = run.state.step
     if started_at:
         context.progress(started_at, plan.steps)  # perhaps no step is left that would say so
@@ -116,10 +117,11 @@ class _Run:
         plan: Plan,
         context: JobContext,
         snapshot_dir: Path,
+        reserve: Reserve | None = None,
         steps_a_reading: int | None = None,
     ) -> None:
         self.adapter, self.plan, self.context, self.snapshot_dir = adapter, plan, context, snapshot_dir
-        self.stepper = Stepper(family, adapter, cache, plan, log=context.log)
+        self.stepper = Stepper(family, adapter, cache, plan, reserve=reserve, log=context.log)
         self.identity = _identity(family, adapter, cache, plan)
         self.state = TrainingState.new(adapter.weights.data)
         self.steps_a_reading = steps_a_reading or self.stepper.steps_a_reading

@@ -7,11 +7,13 @@ recomputation does not fit, the base would have to be quantised.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from tintype.errors import OutOfMemoryAtLoad
 from tintype.models.placement import HEADROOM, WORKSPACE
 
 _BELIEVED = (0.25, 4.0)  # measured, as a share of what was predicted; beyond, something else was measured
@@ -107,6 +109,12 @@ class MemoryPlan:
         return MemoryPlan(more, summary, self.blocks)
 
 
+def asked_for(shape: Shape) -> tuple[int, int]:
+    """Returns the bytes beside the weights that a step would like to have, recomputing nothing, and the fewest."""
+    most, least = (math.ceil(shape.total_bytes(blocks) / HEADROOM) for blocks in (0, shape.blocks))
+    return most - shape.weights, least - shape.weights
+
+
 def plan_memory(shape: Shape, free: int) -> MemoryPlan:
     """Finds the fewest recomputed blocks with which a step fits into `free` bytes (weights included)."""
     room = int(free * HEADROOM)
@@ -153,7 +161,8 @@ def stored_bytes(tensor: Any) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells whether memory ran out: CUDA has a class for it, the CPU's allocator says it in words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    kinds = (torch.OutOfMemoryError, MemoryError, OutOfMemoryAtLoad)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
 
 
 def _share(recomputed: int, blocks: int) -> str:

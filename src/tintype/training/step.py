@@ -22,11 +22,14 @@ from tintype.models.blocks import BlockCompiler
 from tintype.models.family import Family, Forward
 from tintype.training.cache import Cache
 from tintype.training.checkpoint import TrainingState
-from tintype.training.memory_plan import MemoryPlan, PeakMeter, Shape, is_out_of_memory, plan_memory
+from tintype.training.memory_plan import MemoryPlan, PeakMeter, Shape, asked_for, is_out_of_memory, plan_memory
 from tintype.training.optimizers import new_optimizer
 from tintype.training.plan import Plan
 from tintype.training.schedule import learning_rate, newest_share
 from tintype.training.step_inputs import StepInput, StepInputs
+
+# Asks for bytes beside what is loaded, the most that are of use and the fewest; returns how many may be had.
+Reserve = Callable[[int, int], int]
 
 _STEPS_WORTH_COMPILING = 300  # compiling takes minutes, and saves tenths of a second a step
 _LONGEST_REASON = 200  # characters of what a compiler says
@@ -65,7 +68,7 @@ class Stepper:
 
     How many blocks are recomputed follows from the memory at hand unless `recomputed` says it; the order of work, from
     device and plan unless `forward` does. What the first step really took corrects the former, where `meter` can tell.
-    `log` hears what was chosen.
+    `reserve` is asked for memory; without it, all that is free is taken. `log` hears what was chosen.
     """
 
     def __init__(
@@ -78,9 +81,11 @@ class Stepper:
         recomputed: int | None = None,
         forward: Forward | None = None,
         meter: PeakMeter | None = None,
+        reserve: Reserve | None = None,
         log: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._recomputed, self._log = recomputed, log
+        self._reserve = reserve or (lambda most, least: free_bytes(family.device))
         chosen, self.why_not_compiled = _chosen_forward(family.device.type, plan.steps)
         self.forward = family.forward_for(forward or chosen)
         self.compiler: BlockCompiler | None = None
@@ -159,7 +164,7 @@ class Stepper:
         if self._recomputed is not None:
             summary = f"{self._recomputed} of {shape.blocks} blocks are recomputed, as asked."
             return MemoryPlan(self._recomputed, summary, shape.blocks)
-        self._free = free_bytes(self.family.device) + shape.weights
+        self._free = self._reserve(*asked_for(shape)) + shape.weights
         return plan_memory(shape, self._free)
 
     def _correct_plan(self, step: StepInput, taken: int) -> None:

@@ -63,6 +63,12 @@ SHARED: Json = {
             "metrics": {"type": "object", "additionalProperties": True},
             "progress": {**_NUMBER, "description": "From 0 to 1."},
             "eta": {**_NUMBER, "description": "Seconds."},
+            "waiting": {
+                "type": "object",
+                "description": "In the queue once memory was lacking: why it waits, and for how many seconds the steps "
+                "of what has the memory will still go on, where that is known.",
+                "properties": {"reason": _TEXT, "eta": _NUMBER},
+            },
             # Scripts look for the word in quotes to tell a failure from a document, and fal's has no such property.
             "error_type": {**_TEXT, "description": "How a completed request failed; `error` says it in a sentence."},
         },

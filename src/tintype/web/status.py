@@ -21,7 +21,8 @@ from tintype.catalog.price import CURRENCY
 from tintype.errors import BadRequest, Cancelled, Failure, InternalError, Json, NotFound, StillInProgress
 from tintype.fal import REHEARSAL_HEADER
 from tintype.files import render
-from tintype.store.records import Attempt, LogLine, Outcome, Request, Status
+from tintype.store.leases import WAITS_FOR
+from tintype.store.records import Attempt, Ending, LogLine, Outcome, Request, Status
 from tintype.web.directions import request_urls
 from tintype.web.operation import answers
 from tintype.web.poll_cache import CachedStatus
@@ -191,8 +192,10 @@ async def retry(call: Call) -> Response:
 async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Json:
     """Makes fal's status object, and what we add to it: progress, step, eta, attempts, times."""
     metrics = dict(request.progress)
+    waits_for = metrics.pop(WAITS_FOR, None)
     if request.cancel_requested or request.status is Status.COMPLETED:
         metrics.pop("eta", None)  # nothing more is to come
+    attempts = await attempts_of(call, request)
     body: Json = {
         "status": request.status,
         "request_id": request.id,
@@ -201,7 +204,7 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
         "metrics": metrics,
         "created_at": request.created_at,
         "started_at": request.started_at,
-        "attempts": [attempt_entry(attempt) for attempt in await attempts_of(call, request)],
+        "attempts": [attempt_entry(attempt) for attempt in attempts],
         "step": request.step,
         "total_steps": request.total_steps,
         "progress": round(request.step / request.total_steps, 4) if request.total_steps else None,
@@ -213,6 +216,8 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
         body["rehearsal"] = True
     if request.status is Status.IN_QUEUE:
         body["queue_position"] = await call.store.requests.position(request)
+        if attempts and attempts[-1].ending is Ending.WAITED:
+            body["waiting"] = {"reason": attempts[-1].cause, "eta": await _eta_of(call, waits_for)}
     if request.status is Status.IN_PROGRESS and request.cancel_requested:
         body["cancel_requested"] = True
     if request.status is Status.IN_PROGRESS and request.stop_requested:
@@ -227,6 +232,15 @@ async def describe(call: Call, request: Request, lines: Sequence[LogLine]) -> Js
             body["error"] = str(failure.body.get("message") or failure.body.get("detail"))
             body["error_type"] = failure.error_type
     return body
+
+
+async def _eta_of(call: Call, request_id: str | None) -> float | None:
+    """Tells how many seconds the steps of a request will still take, if it runs and has taken some."""
+    request = None if request_id is None else await call.store.requests.get(request_id)
+    if request is None or request.status is not Status.IN_PROGRESS:
+        return None
+    eta: float | None = request.progress.get("eta")
+    return eta
 
 
 def usage_of(call: Call, request: Request) -> Json:

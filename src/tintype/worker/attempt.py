@@ -17,35 +17,72 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from tintype.devices import EnergyMeter
-from tintype.errors import Cancelled, Failure, LeaseLost, StorageFull
+from tintype.errors import Cancelled, Failure, LeaseLost, OutOfMemory, StorageFull
 from tintype.job import DRAIN_SECONDS
 from tintype.settings import Settings
 from tintype.store import Claim, Ending, LogLine, Store, StoredFile
 from tintype.worker.child_process import ChildProcess
+from tintype.worker.ledger import Answer
 from tintype.worker.memory import too_little
-from tintype.worker.messages import AskFile, Cancel, FileAnswer, Finish, FromChild, Run, Stop
+from tintype.worker.messages import (
+    AskFile,
+    AskMemory,
+    Cancel,
+    FileAnswer,
+    Finish,
+    FromChild,
+    MemoryAnswer,
+    Pause,
+    Run,
+    Stop,
+)
 from tintype.worker.progress import ProgressNotes
 
 BEAT_SECONDS = 1.0
 PROMPT_SECONDS = 0.4  # between beats while log lines or a checkpoint wait to be told
 RETRY_SECONDS = 0.5  # before asking a database again that did not answer
 
+AskLedger = Callable[[int, int, str], Awaitable[Answer]]  # see MemoryLedger.ask
+
 DATABASE_AWAY = (SQLAlchemyError, OSError, StorageFull)  # each may be over in a moment, or once a person has helped
+
+
+_PAUSED = "Stopped at a checkpoint while something is generated; it goes on by itself."
 
 
 @dataclass(frozen=True)
 class AttemptEnd:
-    """Tells how an attempt left its child. `healthy` is false when the child is gone or must not be used again."""
+    """Tells how an attempt left its child. `healthy` is false when the child is gone or must not be used again.
+
+    Where the request went back for want of memory: `waits_for`, the bytes that were refused; `lacked_memory`, if
+    loading a model ran out of it; `paused`, if it made room for the other lane.
+    """
 
     healthy: bool
     succeeded: bool = False
+    waits_for: int | None = None
+    lacked_memory: bool = False
+    paused: bool = False
 
 
 class AttemptRun:
     """Carries one claim through one child."""
 
-    def __init__(self, claim: Claim, child: ChildProcess, store: Store, settings: Settings, meter: EnergyMeter) -> None:
+    def __init__(
+        self,
+        claim: Claim,
+        child: ChildProcess,
+        store: Store,
+        settings: Settings,
+        meter: EnergyMeter,
+        ask_memory: AskLedger,
+    ) -> None:
         self._claim = claim
+        self._ask_memory = ask_memory
+        self._refused: tuple[int, Answer] | None = None  # the fewest bytes last asked for, and why not
+        self._asks_too_much = False  # was granted more than the device has
+        self._first_step: int | None = None  # that this attempt told of
+        self._pausing = asyncio.Event()
         self._child = child
         self._store = store
         self._settings = settings
@@ -68,6 +105,25 @@ class AttemptRun:
         """Asks the job to checkpoint and stop; it has DRAIN_SECONDS for that."""
         self._draining.set()
 
+    @property
+    def request_id(self) -> str:
+        return self._claim.request.id
+
+    @property
+    def how_far(self) -> str:
+        """Says what runs, and how far it is."""
+        what = "a training" if self._claim.request.kind == "training" else "what is being generated"
+        return f"{what} (step {self._step} of {self._total})" if self._total else what
+
+    @property
+    def has_advanced(self) -> bool:
+        """Tells whether this attempt has come further than where it began."""
+        return self._first_step is not None and self._step > self._first_step
+
+    def pause(self) -> None:
+        """Asks the job to checkpoint and give its request back."""
+        self._pausing.set()
+
     async def run(self) -> AttemptEnd:
         """Runs the attempt to its end. Never raises for what a job, a person or the database does."""
         request = self._claim.request
@@ -85,7 +141,7 @@ class AttemptRun:
         if self._claim.model is not None:
             run["model"] = asdict(self._claim.model.reference)
         await self._child.send(run)
-        watch = asyncio.create_task(self._pass_on_drain())
+        watches = [asyncio.create_task(self._pass_on_drain()), asyncio.create_task(self._pass_on_pause())]
         try:
             return await self._follow()
         except LeaseLost:
@@ -93,7 +149,8 @@ class AttemptRun:
             await self._child.kill()
             return AttemptEnd(healthy=False)
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
 
     async def _follow(self) -> AttemptEnd:
         while True:
@@ -116,15 +173,20 @@ class AttemptRun:
     # --- what the child says ----------------------------------------------------------------------------------
     async def _hear(self, message: FromChild) -> AttemptEnd | None:
         """Takes one message in; an AttemptEnd when it was the last."""
-        if message["say"] == "ready" or message["request_id"] != self._claim.request.id:
+        if message["say"] == "ready" or message["say"] == "holds_memory":
+            return None  # about the child, not about a job
+        if message["request_id"] != self._claim.request.id:
             return None  # of an attempt that has ended
         match message["say"]:
             case "ask_file":
                 await self._insist(lambda: self._answer_file(message))
             case "log":
                 self._note(message["message"], message["level"], message["at"])
+            case "ask_memory":
+                await self._answer_memory(message)
             case "progress":
                 self._step, self._total = message["step"], message["total"]
+                self._first_step = self._step if self._first_step is None else self._first_step
                 if line := self._notes.take(self._step, self._total, message["metrics"]):
                     self._note(line)
                 self._metrics = message["metrics"] | self._notes.pace(self._step, self._total)
@@ -137,8 +199,25 @@ class AttemptRun:
                 await self._fail(Failure.from_json(message["failure"]))
                 return AttemptEnd(healthy=True)
             case "drained":
+                if self._pausing.is_set() and not self._draining.is_set():
+                    self._note(_PAUSED)
+                    await self._release(Ending.WAITED, _PAUSED)
+                    return AttemptEnd(healthy=True, paused=True)
                 await self._release(Ending.DRAINED, "drained")
                 return AttemptEnd(healthy=True)
+            case "waits":
+                assert self._refused is not None, "it was told so"
+                needed, answer = self._refused
+                self._note(answer.reason)
+                await self._release(Ending.WAITED, answer.reason, waits_for=answer.behind)
+                return AttemptEnd(healthy=True, waits_for=needed)
+            case "lacked_memory" if self._asks_too_much:  # it would lack it again
+                await self._fail(OutOfMemory(message["message"]).failure())
+                return AttemptEnd(healthy=True)
+            case "lacked_memory":
+                self._note(message["message"], "WARN")
+                await self._release(Ending.OUT_OF_MEMORY, message["message"])
+                return AttemptEnd(healthy=True, lacked_memory=True)
             case other:
                 assert_never(other)
         return None
@@ -146,6 +225,20 @@ class AttemptRun:
     async def _answer_file(self, question: AskFile) -> None:
         readable = await self._store.files.is_readable(question["reference"], self._claim.request.key_id)
         await self._child.send(FileAnswer(say="file", number=question["number"], readable=readable))
+
+    async def _answer_memory(self, question: AskMemory) -> None:
+        answer = await self._ask_memory(question["most"], question["least"], question["what"])
+        if not answer.granted:
+            self._refused = question["least"], answer
+        self._asks_too_much = answer.available is not None and answer.granted and answer.available < question["least"]
+        told = MemoryAnswer(
+            say="memory",
+            number=question["number"],
+            granted=answer.granted,
+            available=answer.available,
+            reason=answer.reason,
+        )
+        await self._child.send(told)
 
     def _note(self, message: str, level: str = "INFO", at: float | None = None) -> None:
         self._lines.append(LogLine(number=0, at=time.time() if at is None else at, level=level, message=message))
@@ -199,10 +292,10 @@ class AttemptRun:
         await self._insist(lambda: self._store.leases.fail(self._claim, failure, logs=logs, watt_hours=used))
         self._log.info("attempt failed", error_type=failure.error_type, detail=failure.body.get("message"))
 
-    async def _release(self, ending: Ending, cause: str) -> None:
+    async def _release(self, ending: Ending, cause: str, *, waits_for: str | None = None) -> None:
         await self._tell_finally()
-        used = self._watt_hours()
-        await self._insist(lambda: self._store.leases.release(self._claim, ending, cause, watt_hours=used))
+        leases, used = self._store.leases, self._watt_hours()
+        await self._insist(lambda: leases.release(self._claim, ending, cause, watt_hours=used, waits_for=waits_for))
         self._log.info("attempt given back", ending=ending.value, cause=cause)
 
     def _watt_hours(self) -> float | None:
@@ -241,6 +334,11 @@ class AttemptRun:
         self._log.warning("the job did not stop by itself; its process is killed")
         await self._child.kill()
         return await self._died()
+
+    async def _pass_on_pause(self) -> None:
+        await self._pausing.wait()
+        self._log.info("paused: the other lane needs its memory")
+        await self._child.send(Pause(say="pause", request_id=self._claim.request.id))
 
     async def _pass_on_drain(self) -> None:
         await self._draining.wait()

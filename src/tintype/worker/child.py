@@ -23,12 +23,22 @@ import traceback
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from pydantic import BaseModel
 
 from tintype.catalog import Endpoint, Kind
-from tintype.errors import Drained, Failure, InternalError, JobError, OutOfMemory, StorageUnavailable, TintypeError
+from tintype.errors import (
+    Drained,
+    Failure,
+    InternalError,
+    JobError,
+    MemoryTaken,
+    OutOfMemory,
+    OutOfMemoryAtLoad,
+    StorageUnavailable,
+    TintypeError,
+)
 from tintype.files.disk import is_full, storage_full
 from tintype.processes import end_own_group, keep_files_private
 from tintype.settings import Settings, load_settings
@@ -71,9 +81,10 @@ class Child:
         self._settings = settings
         self._endpoints = {name: endpoint for endpoint in endpoints for name in (endpoint.id, *endpoint.aliases)}
         self._lane = lane
-        self._runs: queue.SimpleQueue[messages.Run | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[messages.Run | messages.Unload | None] = queue.SimpleQueue()
         self._signals = Signals()
-        self._resident_models: dict[bool, object] = {}  # those of rehearsals apart
+        self._context: PipeContext | None = None  # of the job that runs
+        self._resident_models: dict[bool, Any] = {}  # those of rehearsals apart
         self._importing = True
 
     def serve(self) -> None:
@@ -82,25 +93,42 @@ class Child:
         self._preload()
         self._importing = False
         self._pipe.send(messages.Ready(say="ready", device=self._device))
-        while (run := self._runs.get()) is not None:
-            self._pipe.send(self._answer(run))
-            self._signals.forget(run["request_id"])
-            _let_go_of_memory()
+        while (task := self._tasks.get()) is not None:
+            if task["say"] == "run":
+                answer = self._answer(task)
+                if answer["say"] == "lacked_memory":
+                    self._unload()
+                self._signals.forget(task["request_id"])
+                self._pipe.send(answer)
+                _let_go_of_memory()
+            else:
+                self._unload()
+            self._say_what_is_held(unloaded=task["say"] == "unload")
+
+    def _unload(self) -> None:
+        for models in self._resident_models.values():
+            models.unload()
+
+    def _say_what_is_held(self, *, unloaded: bool) -> None:
+        held = max((models.held_after_job() for models in self._resident_models.values()), default=0)
+        self._pipe.send(messages.HoldsMemory(say="holds_memory", bytes=held, unloaded=unloaded))
 
     def _listen(self) -> None:
         while (message := self._pipe.read()) is not None:
-            if message["say"] == "run":
-                self._runs.put(message)
+            if message["say"] == "run" or message["say"] == "unload":
+                self._tasks.put(message)
             elif message["say"] == "cancel":
                 self._signals.cancel(message["request_id"])
             elif message["say"] == "finish":
                 self._signals.finish(message["request_id"])
-            elif message["say"] == "file":
-                self._signals.file_answers.put((message["number"], message["readable"]))
+            elif message["say"] == "pause":
+                self._signals.pause(message["request_id"])
+            elif message["say"] == "file" or message["say"] == "memory":
+                self._signals.answers.put(message)
             else:
                 self._signals.stopping.set()
-                self._runs.put(None)
-                if self._importing and self._runs.qsize() == 1:
+                self._tasks.put(None)
+                if self._importing and self._tasks.qsize() == 1:
                     os._exit(0)  # nothing was begun, and imports take seconds
         end_own_group()
 
@@ -117,9 +145,9 @@ class Child:
         """Runs one attempt to its end, whatever that is."""
         request_id = run["request_id"]
         print(f"--- {request_id} attempt {run['attempt']}: {run['endpoint_id']}", file=sys.stderr, flush=True)
-        context: PipeContext | None = None
+        self._context = None
         try:
-            context = PipeContext(
+            context = self._context = PipeContext(
                 run, self._settings, self._device,
                 send=self._pipe.send, signals=self._signals,
                 resident_models=partial(self._load_resident_models, run.get("is_rehearsal", False)),
@@ -131,12 +159,16 @@ class Child:
             )
         except Drained:
             return messages.Drained(say="drained", request_id=request_id)
+        except MemoryTaken:
+            return messages.Waits(say="waits", request_id=request_id)
+        except OutOfMemoryAtLoad as problem:
+            return messages.LackedMemory(say="lacked_memory", request_id=request_id, message=problem.message)
         except Exception as problem:  # whatever a job raises ends this request and nothing else
             failure = _failure_of(problem, self._device)
             return messages.Failed(say="failed", request_id=request_id, failure=failure.to_json())
         finally:
-            if context is not None:
-                shutil.rmtree(context.scratch, ignore_errors=True)
+            if self._context is not None:
+                shutil.rmtree(self._context.scratch, ignore_errors=True)
 
     def _run(self, run: messages.Run, context: PipeContext) -> BaseModel:
         endpoint = self._endpoints.get(run["endpoint_id"].strip("/"))
@@ -153,8 +185,13 @@ class Child:
         if is_rehearsal not in self._resident_models:
             module = importlib.import_module("tintype.jobs.resident_models")
             settings = self._settings.on_miniatures() if is_rehearsal else self._settings
-            self._resident_models[is_rehearsal] = cast(object, module.ResidentModels(settings, self._device))
-        return self._resident_models[is_rehearsal]
+            self._resident_models[is_rehearsal] = module.ResidentModels(settings, self._device, self._ask_memory)
+        return cast(object, self._resident_models[is_rehearsal])
+
+    def _ask_memory(self, most: int, least: int, what: str) -> int | None:
+        """Asks in the name of the request that runs."""
+        assert self._context is not None
+        return self._context.ask_memory(most, least, what)
 
 
 def _failure_of(problem: Exception, device: str) -> Failure:

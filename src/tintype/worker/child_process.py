@@ -24,12 +24,13 @@ import psutil
 from tintype.catalog import Kind
 from tintype.processes import LARGEST_LOG, kill_group, printable, shorten_log
 from tintype.worker.memory import LOOK_SECONDS, MemoryLimit, says_want
-from tintype.worker.messages import FromChild, Stop, ToChild
+from tintype.worker.messages import FromChild, Stop, ToChild, Unload
 
 LONGEST_LINE = 1 << 30  # bytes; pictures returned as data URIs travel in one message
 TAIL_LINES = 20
 HEADING = b"--- "  # begins the line with which a child heads what a job prints
 EXIT_SECONDS = 5.0  # for a child without work to end by itself
+UNLOAD_SECONDS = 5.0  # and to let go of its models
 
 _ALLOCATOR = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"}  # what a person may have set
 
@@ -77,6 +78,8 @@ class ChildProcess:
         self.messages: asyncio.Queue[FromChild | None] = asyncio.Queue()
         self.ready = False
         self.lacked_memory = False  # as far as it has said; for sure once it was waited for
+        self.held = 0  # bytes of the device that it was granted, or says it holds
+        self._unloaded = asyncio.Event()
         self._process = process
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep_stderr(log_file))]
@@ -133,6 +136,7 @@ class ChildProcess:
         kill_group(self.pid)
         await self._process.wait()
         self.living.discard(self.pid)
+        self.held = 0
         self.memory.lift()
 
     async def stop(self) -> None:
@@ -142,6 +146,16 @@ class ChildProcess:
             await asyncio.wait_for(self._process.wait(), EXIT_SECONDS)
         await self.kill()
 
+    async def unload(self) -> None:
+        """Has it let go of all models, which it does at once if it has no work; ends it if it does not."""
+        self._unloaded.clear()
+        await self.send(Unload(say="unload"))
+        try:
+            async with asyncio.timeout(UNLOAD_SECONDS):
+                await self._unloaded.wait()
+        except TimeoutError:
+            await self.kill()
+
     async def _read(self) -> None:
         stdout = self._process.stdout
         assert stdout is not None
@@ -150,6 +164,10 @@ class ChildProcess:
                 message = cast(FromChild, json.loads(line))
                 if message["say"] == "ready":
                     self.ready = True
+                elif message["say"] == "holds_memory":
+                    self.held = message["bytes"]
+                    if message["unloaded"]:
+                        self._unloaded.set()
                 else:
                     self.messages.put_nowait(message)
         except ValueError as problem:  # no JSON, or a line without end: whatever speaks there is no child of ours
@@ -157,6 +175,8 @@ class ChildProcess:
             kill_group(self.pid)
         await self._process.wait()
         self.living.discard(self.pid)
+        self.held = 0
+        self._unloaded.set()
         self.messages.put_nowait(None)
 
     async def _watch_memory(self) -> None:

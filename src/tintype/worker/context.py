@@ -18,30 +18,41 @@ from typing import Any
 
 from tintype.catalog import File
 from tintype.catalog.custom_models import ModelReference
-from tintype.errors import Cancelled, Drained
+from tintype.errors import Cancelled, Drained, MemoryTaken
 from tintype.files import Objects, fetch_input, internal_url, new_file_id, render, safe_file_name
 from tintype.files.checkpoints import note_published, open_checkpoints, remove_published
 from tintype.files.fetch import unknown_file
 from tintype.files.urls import is_internal
 from tintype.job import Level
 from tintype.settings import Settings
-from tintype.worker.messages import AskFile, CheckpointSaved, FromChild, Log, Progress, Run
+from tintype.worker.messages import (
+    AskFile,
+    AskMemory,
+    CheckpointSaved,
+    FileAnswer,
+    FromChild,
+    Log,
+    MemoryAnswer,
+    Progress,
+    Run,
+)
 
 ANSWER_SECONDS = 0.1  # between looks at whether a job was cancelled while it waits for an answer
 PROGRESS_SECONDS = 0.1  # between two progress messages; the first and the last step are always sent
 
 
 class Signals:
-    """Holds what the pipe's reader thread tells the job: cancelled, to be finished, stopping altogether, what it may
-    read."""
+    """Holds what the pipe's reader thread tells the job: cancelled, to be finished, paused, stopping altogether,
+    answers."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
-        self.file_answers: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
+        self.answers: queue.SimpleQueue[FileAnswer | MemoryAnswer] = queue.SimpleQueue()
         self.numbers = itertools.count()  # of questions; the answer to one that nobody waits for is passed over
         self._lock = threading.Lock()
         self._cancelled: set[str] = set()
         self._finishing: set[str] = set()
+        self._paused: set[str] = set()
 
     def cancel(self, request_id: str) -> None:
         with self._lock:
@@ -59,11 +70,20 @@ class Signals:
         with self._lock:
             return request_id in self._finishing
 
+    def pause(self, request_id: str) -> None:
+        with self._lock:
+            self._paused.add(request_id)
+
+    def is_paused(self, request_id: str) -> bool:
+        with self._lock:
+            return request_id in self._paused
+
     def forget(self, request_id: str) -> None:
-        """Forgets a request that ended: it may come again, by `retry`."""
+        """Forgets a request that ended: it may come again, by `retry` or after a pause."""
         with self._lock:
             self._cancelled.discard(request_id)
             self._finishing.discard(request_id)
+            self._paused.discard(request_id)
 
 
 class PipeContext:
@@ -118,7 +138,7 @@ class PipeContext:
     def raise_if_cancelled(self) -> None:
         if self._signals.is_cancelled(self.request_id):
             raise Cancelled()
-        if self._signals.stopping.is_set():
+        if self._signals.stopping.is_set() or self._signals.is_paused(self.request_id):
             raise Drained()
 
     def is_asked_to_finish(self) -> bool:
@@ -129,13 +149,34 @@ class PipeContext:
             return
         number = next(self._signals.numbers)
         self._send(AskFile(say="ask_file", request_id=self.request_id, number=number, reference=url))
-        answered, readable = -1, False
-        while answered != number:
+        answer = self._answer(number)
+        if answer["say"] != "file" or not answer["readable"]:
+            raise unknown_file(url)
+
+    def ask_memory(self, most: int, least: int, what: str) -> int | None:
+        """Asks how many bytes of the device this process may hold in all; None where nobody counts them.
+
+        Raises MemoryTaken where fewer than `least` are to be had.
+        """
+        number = next(self._signals.numbers)
+        question = AskMemory(
+            say="ask_memory", request_id=self.request_id, number=number, most=most, least=least, what=what
+        )
+        self._send(question)
+        answer = self._answer(number)
+        assert answer["say"] == "memory"
+        if not answer["granted"]:
+            raise MemoryTaken(answer["reason"])
+        return answer["available"]
+
+    def _answer(self, number: int) -> FileAnswer | MemoryAnswer:
+        """Waits for the supervisor's answer to a question; those to earlier ones are passed over."""
+        while True:
             self.raise_if_cancelled()
             with suppress(queue.Empty):
-                answered, readable = self._signals.file_answers.get(timeout=ANSWER_SECONDS)
-        if not readable:
-            raise unknown_file(url)
+                answer = self._signals.answers.get(timeout=ANSWER_SECONDS)
+                if answer["number"] == number:
+                    return answer
 
     def fetch(self, url: str, *, max_bytes: int | None = None) -> Path:
         self.check_readable(url)

@@ -46,6 +46,30 @@ class FileAnswer(TypedDict):
     readable: bool
 
 
+class Pause(TypedDict):
+    """Supervisor to child: checkpoint this request and give it back; the child stays."""
+
+    say: Literal["pause"]
+    request_id: str
+
+
+class Unload(TypedDict):
+    """Supervisor to an idle child: let go of all models. Answered by HoldsMemory."""
+
+    say: Literal["unload"]
+
+
+class MemoryAnswer(TypedDict):
+    """Supervisor to child: how many bytes of the device it may hold in all, None where nobody counts them. Where it was
+    not granted, `reason` says what has them."""
+
+    say: Literal["memory"]
+    number: int
+    granted: bool
+    available: int | None
+    reason: str
+
+
 class Stop(TypedDict):
     """Supervisor to child: checkpoint what runs, then exit (drain). A closed pipe means: exit at once."""
 
@@ -66,6 +90,26 @@ class AskFile(TypedDict):
     request_id: str
     number: int
     reference: str
+
+
+class AskMemory(TypedDict):
+    """Child to supervisor: may it hold up to `most` bytes of the device in all, at the least `least`? Answered by
+    MemoryAnswer. `what` takes them."""
+
+    say: Literal["ask_memory"]
+    request_id: str
+    number: int
+    most: int
+    least: int
+    what: str
+
+
+class HoldsMemory(TypedDict):
+    """Child to supervisor: the bytes of the device that it holds between two jobs; `unloaded`: as told."""
+
+    say: Literal["holds_memory"]
+    bytes: int
+    unloaded: bool
 
 
 class Log(TypedDict):
@@ -120,5 +164,23 @@ class Drained(TypedDict):
     request_id: str
 
 
-ToChild = Run | Cancel | Finish | FileAnswer | Stop
-FromChild = Ready | AskFile | Log | Progress | CheckpointSaved | Done | Failed | Drained
+class Waits(TypedDict):
+    """Child to supervisor: the job ended because it was refused memory; the request goes back to the queue."""
+
+    say: Literal["waits"]
+    request_id: str
+
+
+class LackedMemory(TypedDict):
+    """Child to supervisor: memory ran out while a model was loaded; all were let go, and the request goes back."""
+
+    say: Literal["lacked_memory"]
+    request_id: str
+    message: str
+
+
+ToChild = Run | Cancel | Finish | FileAnswer | MemoryAnswer | Pause | Unload | Stop
+FromChild = (
+    Ready | AskFile | AskMemory | HoldsMemory | Log | Progress | CheckpointSaved | Done | Failed | Drained | Waits
+    | LackedMemory
+)  # fmt: skip

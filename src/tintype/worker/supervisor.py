@@ -40,6 +40,7 @@ from tintype.store import Store, Worker
 from tintype.worker.attempt import DATABASE_AWAY
 from tintype.worker.child_process import ChildPlan, ChildProcess
 from tintype.worker.lane import Lane, log_file
+from tintype.worker.ledger import MemoryLedger, device_budget
 
 LOCK_SECONDS = 3.0  # to wait for a predecessor that is on its way out
 LANES: tuple[Kind, ...] = ("inference", "training")  # in the order in which their children are started
@@ -55,6 +56,7 @@ class Supervisor:
         self._log = structlog.get_logger().bind(device=device)
         self._stopping = asyncio.Event()
         self._devices = len(chosen_devices(settings.device))
+        self._ledger = MemoryLedger(device, device_budget(settings, device), settings.draw_while_training)
         self._lanes = [self._lane(kind, endpoints) for kind in LANES]
 
     def stop(self) -> None:
@@ -92,7 +94,9 @@ class Supervisor:
         )
         log, memory = log_file(self._settings, self._device, kind), self._settings.child_memory_bytes
         plan = ChildPlan(kind, self._device, endpoints, log, memory, self._devices)
-        return Lane(worker, plan, self._store, self._settings)
+        lane = Lane(worker, plan, self._store, self._settings, self._ledger)
+        self._ledger.admit(lane)
+        return lane
 
     def _is_turn_of(self, place: int) -> bool:
         """Lets children do their imports one after the other: all at once they would starve the web process."""

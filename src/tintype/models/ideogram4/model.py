@@ -94,6 +94,9 @@ class Ideogram4Family(Family):
         self._unconditional = None
         self.placement.forget(UNCONDITIONAL)
 
+    def loaded_modules(self) -> list[torch.nn.Module]:
+        return [*super().loaded_modules(), *([self._unconditional] if self._unconditional is not None else ())]
+
     def _networks(self) -> dict[str, Any]:
         return {**super()._networks(), "unconditional_transformer": self.load_unconditional()}
 
@@ -107,9 +110,10 @@ class Ideogram4Family(Family):
     def load_unconditional(self) -> Any:
         """Loads the transformer of the negative branch; no LoRA is ever put on it."""
         if self._unconditional is None:
-            self._make_room(UNCONDITIONAL)
             folder = self.weights.folder / "unconditional_transformer"
-            self._unconditional = read_transformer(folder, self.device, self.dtype, fp8=self.weights.fp8)
+            with self._loading("second transformer"):
+                self._make_room(UNCONDITIONAL)
+                self._unconditional = read_transformer(folder, self.device, self.dtype, fp8=self.weights.fp8)
             self.placement.add(UNCONDITIONAL, self._unconditional)
         return self._unconditional
 
