@@ -18,14 +18,14 @@ def datasets(data_dir: Path, *arguments: str, code: int = 0, answer: str | None 
 def test_a_folder_becomes_a_dataset_that_is_captioned_and_deleted(tmp_path: Path) -> None:
     photos, data = tmp_path / "photos", tmp_path / "data"
     photos.mkdir()
-    (photos / "a.png").write_bytes(blots(1))
-    (photos / "b.png").write_bytes(blots(2))
+    (photos / "a.png").write_bytes(blots(1, (64, 64)))
+    (photos / "b.png").write_bytes(blots(2, (64, 64)))
     (photos / "b.txt").write_text("colours")
     (photos / "notes.pdf").write_text("%PDF")
     said = datasets(data, "add", "anna", str(photos))
     assert "2 photos added, 1 left out" in said
     assert "notes.pdf" in said
-    assert (photos / "a.png").read_bytes() == blots(1)
+    assert (photos / "a.png").read_bytes() == blots(1, (64, 64))
     assert "a.png: Anna" in datasets(data, "caption", "anna", "a.png", "Anna")
     shown = json.loads(datasets(data, "show", "anna"))
     assert [(one["name"], one["caption"], one["caption_by"]) for one in shown["photos"]] == [

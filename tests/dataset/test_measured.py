@@ -18,9 +18,9 @@ from tintype.errors import InputError
 from tintype.files.dataset_manifest import MANIFEST, PhotoNote, read_manifest, write_manifest
 
 FILES = {
-    "a.png": encoded(scene(1, (900, 600))), "a.txt": b"[trigger] by a wall",
-    "copy.jpg": encoded(scene(1, (900, 600)).resize((600, 400)), "JPEG"), "face.png": encoded(person()),
-    "dark.png": encoded(Image.new("RGB", (600, 600), "#030303")), "notes.pdf": b"%PDF",
+    "a.png": encoded(scene(1, (450, 300))), "a.txt": b"[trigger] by a wall",
+    "copy.jpg": encoded(scene(1, (450, 300)).resize((300, 200)), "JPEG"), "face.png": encoded(person()),
+    "dark.png": encoded(Image.new("RGB", (64, 64), "#030303")), "notes.pdf": b"%PDF",
 }  # fmt: skip
 
 
@@ -30,9 +30,8 @@ def measured(tmp_path: Path, files: dict[str, bytes]) -> list[dict[str, Any]]:
     return json.loads(json.dumps(photos))
 
 
-@pytest.mark.parametrize("crop", [False, True])
-def test_the_report_is_the_one_that_a_training_would_write(tmp_path: Path, crop: bool) -> None:
-    options = DatasetOptions(trigger="ohwx", subject_crop=crop)
+def test_the_report_is_the_one_that_a_training_would_write(tmp_path: Path) -> None:
+    options = DatasetOptions(trigger="ohwx", subject_crop=True)
     trained = open_dataset(
         zipped(tmp_path / "a.zip", FILES), tmp_path / "out", options, find_subject=find_face, log=lambda _: None
     )

@@ -215,7 +215,7 @@ async def test_files_come_by_a_prepared_upload_by_url_and_as_data(
 
 
 async def test_photos_are_kept_captioned_and_looked_at_as_a_dataset(asked: Assistant, client: httpx.Client) -> None:
-    url = upload(client, archive_of({"a.png": blots(1), "b.png": blots(2), "b.txt": "a file's"}))
+    url = upload(client, archive_of({"a.png": blots(1, (64, 64)), "b.png": blots(2, (64, 64)), "b.txt": "a file's"}))
     begun = await asked.call("add_to_dataset", urls=[url], name="Anna")
     ids = {photo["name"]: photo["photo_id"] for photo in begun["photos"]}
     dataset_id = begun["dataset"]["dataset_id"]

@@ -24,6 +24,7 @@ from tintype.store.keys import belongs_to
 from tintype.store.models import new_id
 from tintype.store.records import CaptionBy, DatasetPhoto, NewPhoto, StoredDataset, StoredFile
 from tintype.store.repository import Repository, uninterrupted
+from tintype.store.schema import cleaned
 
 table = schema.datasets
 photos = schema.dataset_photos
@@ -128,6 +129,7 @@ class Datasets(Repository):
     async def _add(self, connection: AsyncConnection, dataset_id: str, photo: NewPhoto) -> str:
         await insert(connection, [photo.file])
         row = {name: value for name, value in asdict(photo).items() if name != "file"}
+        row["caption"] = photo.caption and cleaned(photo.caption)
         row |= {"id": str(uuid.uuid4()), "dataset_id": dataset_id, "file_id": photo.file.id, "created_at": self._now()}
         await connection.execute(sa.insert(photos).values(row))
         return str(row["id"])
@@ -136,16 +138,17 @@ class Datasets(Repository):
     async def set_captions(
         self, dataset_id: str, captions: Mapping[str, str | None], by: CaptionBy, captioner: str | None = None
     ) -> builtins.list[str]:
-        """Writes captions by the ids of photos; None takes one away. What is no person's word replaces no other's: a
-        model's takes the place of a model's, a file's that of a file's or a model's. Returns the ids of the photos that
-        have what was written, which are all that a person names."""
+        """Writes captions by the ids of photos; None and "" take one away. A person's replaces any; a file's replaces
+        those of files and models, a model's those of models. Returns the ids of the photos that have what was written.
+        """
+        captioner = captioner and cleaned(captioner)
         async with self._database.write() as connection:
             await self._change(connection, dataset_id)
             done: builtins.list[str] = []
             for photo_id, text in captions.items():
                 there = sa.and_(photos.c.dataset_id == dataset_id, photos.c.id == photo_id, _may_be_replaced(by))
-                wrote = {"caption": text, "caption_by": by, "captioner": captioner}
-                wrote = wrote if text is not None else dict.fromkeys(wrote)
+                wrote = {"caption": text and cleaned(text), "caption_by": by, "captioner": captioner}
+                wrote = wrote if text else dict.fromkeys(wrote)
                 if (await connection.execute(sa.update(photos).where(there).values(wrote))).rowcount:
                     done.append(photo_id)
             return done

@@ -221,7 +221,7 @@ async def _of_form(call: Call) -> AsyncIterator[Files]:
         with tempfile.TemporaryDirectory(dir=incoming) as folder:
             files: Files = []
             for number, (_, value) in enumerate(form.multi_items()):
-                if isinstance(value, UploadFile) and value.size:
+                if isinstance(value, UploadFile) and (value.size or value.filename):  # not a field left empty
                     files.append((value.filename or "photo", Path(folder) / f"{number:05d}"))
                     await anyio.to_thread.run_sync(_write, value, files[-1][1])
             if not files:
