@@ -180,6 +180,28 @@ def test_a_lora_comes_and_goes_with_its_network(
     assert with_lora != undisturbed[RED]
 
 
+@pytest.mark.parametrize("kind", [FluxInference], indirect=True)
+def test_encoders_are_read_again_where_host_memory_has_no_room_for_them(
+    kind: type[ImageInference], undisturbed: dict[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Host memory for the network alone, which is worth more: it would have to be rounded again, and has LoRAs."""
+    inference = ResidentModels(SETTINGS, "cpu").inference(kind)
+    family, reads = inference.family, []
+    limited(inference, TRANSFORMER)
+    host = part_bytes(family)[TRANSFORMER] + part_bytes(family)[ENCODERS] // 2
+
+    def free(*_: object) -> int:
+        return host - sum(kept.nbytes for one in family.placement._loaded.values() for kept in one._kept.values())
+
+    monkeypatch.setattr("tintype.models.placement.free_bytes", free)
+    read = family._read_encoders
+    monkeypatch.setattr(family, "_read_encoders", lambda: reads.append(1) or read())
+    for prompt in (RED, BLUE):
+        assert generate(inference, prompt) == undisturbed[prompt]
+    assert len(reads) >= 2
+    assert free() >= 0
+
+
 def lora_file(family: Family, folder: Path) -> Path:
     adapter = Adapter.for_transformer(
         family.load_transformer(), family.adapter_targets, rank=2, seed=0, device=family.device

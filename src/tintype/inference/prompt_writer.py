@@ -146,7 +146,7 @@ def writer_of(family: Ideogram4Family) -> PromptWriter | None:
     if find_spec("llguidance") is None:
         family.remarks.append(MISSING)
         return None
-    text_encoder = family.load_encoders().text_encoder
+    text_encoder = family.load_text_encoders().text_encoder
     head = Ideogram4PromptEnhancerHead.from_pretrained(folder, dtype=family.dtype, local_files_only=True)
     if head.lm_head.in_features != text_encoder.config.text_config.hidden_size:
         return None

@@ -117,26 +117,49 @@ class Family(ABC):
         """Loads the pipeline without its networks: tokenizers, text encoders, autoencoder, scheduler."""
         if self._encoders is None:
             with self._loading("encoders"):
-                self._encoders = self._placed_encoders()
+                size = self._make_room(ENCODERS)
+                encoders = self._read_encoders()
+                encoders.set_progress_bar_config(disable=True)
+                self._place_text(encoders, size)
+                for name, part in encoders.components.items():
+                    if isinstance(part, torch.nn.Module) and name not in self._text_parts:
+                        part.to(self.device)
+                self._encoders = encoders
         return self._encoders
 
-    def _placed_encoders(self) -> Any:
-        size = self._make_room(ENCODERS)
-        encoders = self._read_encoders()
-        encoders.set_progress_bar_config(disable=True)
-        named = {name: part for name, part in encoders.components.items() if isinstance(part, torch.nn.Module)}
-        text = [part for name, part in named.items() if f"{name}." in TEXT]
-        if self.placement.is_streamed(size):
-            import accelerate  # costs a second, and few need it
+    @property
+    def _text_parts(self) -> list[str]:
+        return [part for part in self.spec.parts if f"{part}." in TEXT]
 
-            for part in text:
-                accelerate.cpu_offload(part, self.device)
-            named = {name: part for name, part in named.items() if part not in text}
-        else:
-            self.placement.add(ENCODERS, *text)
-        for part in named.values():
-            part.to(self.device)
+    def _place_text(self, encoders: Any, size: int) -> None:
+        """Moves text encoders to the device; those that would not fit there come layer by layer."""
+        text = [getattr(encoders, name) for name in self._text_parts]
+        if not self.placement.is_streamed(size):
+            self.placement.add(ENCODERS, *(part.to(self.device) for part in text), drop=self._drop_text)
+            return
+        import accelerate  # costs a second, and few need it
+
+        for part in text:
+            accelerate.cpu_offload(part, self.device)
+
+    def load_text_encoders(self) -> Any:
+        """Returns that pipeline with its text encoders on the device; where they were dropped, they are read again."""
+        encoders = self.load_encoders()
+        self.placement.bring(ENCODERS)
+        if any(getattr(encoders, name) is None for name in self._text_parts):
+            with self._loading("encoders"):
+                size, again = self._make_room(ENCODERS), self._read_encoders()
+                encoders.register_modules(**{name: getattr(again, name) for name in self._text_parts})
+                self._place_text(encoders, size)
         return encoders
+
+    def _drop_text(self) -> bool:
+        """Lets go of the text encoders; returns whether it did, which it does not where a LoRA acts on them."""
+        parts = {part for name in self._text_parts for part in getattr(self._encoders, name).modules()}
+        if any(module in parts for module, _ in self._unaltered):
+            return False
+        self._encoders.register_modules(**dict.fromkeys(self._text_parts))
+        return True
 
     def release_encoders(self) -> bool:
         """Lets go of all but the bare transformer where memory is scarce; returns whether it did."""
@@ -205,7 +228,7 @@ class Family(ABC):
         owner, _, name = path.rpartition(".")
         encoder, dot, rest = owner.partition(".")
         if encoder + dot in TEXT:
-            return getattr(self.load_encoders(), encoder).get_submodule(rest), name
+            return getattr(self.load_text_encoders(), encoder).get_submodule(rest), name
         return self._resident_transformer().get_submodule(owner), name
 
     def _replace(self, module: Any, name: str, part: Any) -> None:
@@ -374,7 +397,7 @@ class Family(ABC):
         lora = read_lora(path, self.spec.lora_keys, digest=digest, known=known)
         named = [*lora.text, *lora.shifts]
         parts = [part for part in TEXT if any(name.startswith(part) for name in named)]
-        encoders = {part: getattr(self.load_encoders(), part.removesuffix(".")) for part in parts}
+        encoders = {part: getattr(self.load_text_encoders(), part.removesuffix(".")) for part in parts}
         lora.check_fits(self.outline(), self.spec.lora_keys, encoders)
         return lora
 

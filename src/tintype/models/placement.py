@@ -61,7 +61,7 @@ class Offload:
             return
         known = self._kept
         short = sum(matrix.nbytes for matrix in self._matrices() if matrix not in known) - free_bytes()
-        if short > 0 and self._device.type != "cpu":
+        if short > 0:
             raise OutOfMemory(
                 f"Host memory is {-(-short // 2**20)} MiB short of what a network takes that has to leave the device.",
                 remedy="Free host memory, or take a smaller form of the base: TINTYPE_PRECISION (`tintype plan`).",
@@ -95,15 +95,21 @@ class Placement:
         own = device.type in ("cuda", "xpu")
         self.free: Callable[[], int] | None = functools.partial(free_bytes, device) if own else None
         self._loaded: dict[str, Offload] = {}
+        self._drops: dict[str, Callable[[], bool]] = {}
         self.moved = 0  # bytes that came back to the device so far
 
-    def add(self, name: str, *networks: Any) -> None:
-        """Takes up what was loaded onto the device; what was there by this name is forgotten."""
+    def add(self, name: str, *networks: Any, drop: Callable[[], bool] = lambda: False) -> None:
+        """Takes up what was loaded onto the device; what was there by this name is forgotten.
+
+        `drop` lets go of it where host memory is short, if whoever loaded it can do so and read it again.
+        """
         self._loaded[name] = Offload(self._device, networks)
+        self._drops[name] = drop
 
     def join(self, name: str, network: Any) -> None:
-        """Makes another network come and go with these."""
+        """Makes another network come and go with these, which someone keeps from now on."""
         self._loaded[name].add(network)
+        self._drops.pop(name, None)
 
     def has(self, name: str) -> bool:
         """Tells whether these are loaded and come and go as a whole."""
@@ -117,6 +123,7 @@ class Placement:
         """Forgets what is no longer loaded."""
         for name in names:
             self._loaded.pop(name, None)
+            self._drops.pop(name, None)
 
     def is_streamed(self, size: int) -> bool:
         """Tells whether encoders of so many bytes would not fit even alone, so that their layers come one by one."""
@@ -133,7 +140,7 @@ class Placement:
             return
         self._make_room({name: self._loaded[name].size for name in wanted}, extra)
         for name in wanted:
-            if not self._loaded[name].is_here:
+            if not self.is_here(name):
                 self._loaded[name].bring()
                 self.moved += self._loaded[name].size
 
@@ -171,7 +178,12 @@ class Placement:
     def _make_room(self, wanted: Mapping[str, int], extra: int) -> None:
         here = self.sizes(here=True)
         for name in leaving({**here, **wanted}, list(here), list(wanted), extra, self.room()):
-            self._loaded[name].leave()
+            try:
+                self._loaded[name].leave()
+            except OutOfMemory:
+                self.forget(*(other for other, drop in list(self._drops.items()) if drop()))
+                if name in self._loaded:
+                    self._loaded[name].leave()
 
 
 def demand(sizes: Iterable[int], extra: int) -> int:

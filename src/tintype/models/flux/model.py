@@ -22,7 +22,7 @@ from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.flux import FAMILY
 from tintype.models.flux.forward import FluxForward
 from tintype.models.layouts import Tensors, configuration_of, read_autoencoder, read_network, read_text_encoder
-from tintype.models.placement import ENCODERS, TRANSFORMER
+from tintype.models.placement import TRANSFORMER
 from tintype.models.sigmas import shifted
 from tintype.models.weights import BaseWeights
 
@@ -147,9 +147,7 @@ class FluxFamily(Family):
 
     @torch.no_grad()
     def encode_captions(self, texts: Sequence[str]) -> Features:
-        encoders = self.load_encoders()
-        self.placement.bring(ENCODERS)
-        tokens, pooled, _ = encoders.encode_prompt(
+        tokens, pooled, _ = self.load_text_encoders().encode_prompt(
             prompt=list(texts), prompt_2=None, device=self.device, max_sequence_length=self.max_sequence_length
         )
         return Features(tokens, pooled)

@@ -23,7 +23,7 @@ from tintype.models.ideogram4.forward import IdeogramForward
 from tintype.models.ideogram4.layouts import read_text_projection, read_transformer
 from tintype.models.ideogram4.network import predict, project_text, prompt_tokens, rotary_positions, tapped_states
 from tintype.models.ideogram4.statistics import settle_statistics
-from tintype.models.placement import ENCODERS, TRANSFORMER, UNCONDITIONAL
+from tintype.models.placement import TRANSFORMER, UNCONDITIONAL
 from tintype.models.sigmas import logit_normal
 from tintype.models.weights import BaseWeights
 
@@ -75,7 +75,8 @@ class Ideogram4Family(Family):
         )
         # Rounded to bf16 the statistics would be others; they are 256 numbers.
         parts.vae.bn.float()
-        if remark := settle_statistics(parts.vae):
+        remark = settle_statistics(parts.vae)
+        if remark and remark not in self.remarks:
             self.remarks.append(remark)
         return parts
 
@@ -143,9 +144,7 @@ class Ideogram4Family(Family):
 
         Raises InputError for a text beyond the model's window.
         """
-        pipeline = self.load_encoders()
-        self.placement.bring(ENCODERS)
-        read = []
+        pipeline, read = self.load_text_encoders(), []
         for text in texts:
             ids = prompt_tokens(pipeline.tokenizer, text)
             if len(ids) > self.max_sequence_length:
