@@ -85,8 +85,10 @@ class JobContext(Protocol):
         """A local copy of an input file. Raises FileDownloadError or FileTooLarge."""
         ...
 
-    def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
-        """Keeps a file for the answer. Visible only once the request has succeeded."""
+    def publish(
+        self, path: Path, content_type: str, file_name: str | None = None, *, lifetime: float | None = None
+    ) -> File:
+        """Keeps a file for the answer, for so many seconds at most. Visible only once the request has succeeded."""
         ...
 
     def absolute(self, file: File) -> File:

@@ -39,7 +39,7 @@ def test_the_file_holds_every_name_and_reason_readably_and_no_pictures(tmp_path:
 
 def test_the_summary_is_counts() -> None:
     assert report().summary() == {
-        "kept": 2, "held_out": [], "repaired": 1, "dropped": 1, "ignored": 1, "warnings": ["few"],
+        "kept": 2, "held_out": [], "repaired": 1, "dropped": 1, "ignored": 1, "warnings": ["few"], "coverage": [],
         "buckets": {"512x512": 3, "1024x768": 1}, "framings": {"bust": 1, "head": 1},
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.support.images import encoded, person
 
+from tintype.dataset.coverage import Aspect
 from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop
 from tintype.dataset.report_page import render, write_page
 
@@ -52,8 +53,17 @@ def report() -> DatasetReport:
         KeptImage(HOSTILE, 1024, 1024, HOSTILE, "file", "face", crops, [300, 100, 500, 300], 2, ["2 people"], thumbnail)
     ]
     dropped = [FileNote(HOSTILE, HOSTILE, thumbnail)]
+    coverage = [
+        Aspect("background", "advice", f"3 of 4 photos show {HOSTILE}", [HOSTILE]),
+        Aspect("expression", "not measured", "Nothing here reads expressions."),
+    ]
     return DatasetReport(
-        kept, [FileNote(HOSTILE, "turned upright")], dropped, [FileNote(".DS_Store", "junk")], [HOSTILE]
+        kept,
+        [FileNote(HOSTILE, "turned upright")],
+        dropped,
+        [FileNote(".DS_Store", "junk")],
+        [HOSTILE],
+        coverage=coverage,
     )
 
 
@@ -87,6 +97,8 @@ def test_it_is_readable_in_the_dark_and_says_what_was_left_out(tmp_path: Path) -
     assert "prefers-color-scheme: dark" in page
     for what in (
         "Trained photos",
+        "What the photos cover",
+        "not measured",
         "Left out",
         "Passed over",
         ".DS_Store",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tintype.catalog.flux_lora_portrait_trainer import PortraitTrainerInput
+from tintype.errors import InputError
 from tintype.jobs.candidates import MOST_CANDIDATES, candidate_steps
 from tintype.jobs.local import LocalContext
 from tintype.jobs.lora_training import train_lora
@@ -87,12 +89,15 @@ def trained(
     *,
     may_stop: bool = False,
     scored: tuple[int, ...] = SCORED,
+    state: Path | None = None,
     **inputs: object,
 ) -> tuple[Path, dict[str, Any]]:
     """A short run with candidates at `scored`; returns its output folder and config."""
     folder.mkdir(exist_ok=True)
     context = LocalContext(folder, load_settings(), resident_models=models)
     given = {"images_data_url": context.offer(photos), "trigger_phrase": "TOK", "steps": STEPS, "rank": 2, **inputs}
+    if state is not None:
+        given["resume_from_checkpoint"] = context.offer(state)
     input = PortraitTrainerInput.model_validate(given)
     recipe = portrait_recipe(input, context)
     recipe = replace(
@@ -176,15 +181,72 @@ def test_where_likeness_is_not_measured_the_last_is_handed_over(
     assert not (output / "lora-last.safetensors").exists()
     _, config = trained(models, tmp_path / "broken", photos, Broken(), scored=(4, 8))
     assert "candidates" not in config
-    assert "fault of ours" in config["not_made"]["choice of the best step"]
+    assert "fault of ours" in config["not_made"]["look at who is in the photos"]
 
 
-def test_a_run_ends_when_its_candidates_are_no_better(models: ResidentModels, tmp_path: Path, photos: Path) -> None:
-    # At a rate that moves nothing, no candidate beats the first.
-    scored = (1, 2, 3, 4, 6, 8)
-    _, config = trained(models, tmp_path, photos, may_stop=True, scored=scored, learning_rate=1e-7)
+# At a rate that moves next to nothing, no candidate beats the first.
+STILL, SCORED_OFTEN = 1e-7, (1, 2, 3, 4, STEPS)
+
+
+@pytest.fixture(scope="module")
+def ended(models: ResidentModels, tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Any:
+    folder = tmp_path_factory.mktemp("ended")
+    return trained(models, folder, photos, may_stop=True, scored=SCORED_OFTEN, learning_rate=STILL)
+
+
+def test_a_run_ends_when_its_candidates_are_no_better(ended: Any) -> None:
+    _, config = ended
     assert config["training"]["steps"] == 4
     assert [each["step"] for each in config["candidates"]["scored"]] == [1, 2, 3, 4]
+    assert config["state"]["file_name"] == "training-state.tar"
+
+
+def test_going_on_is_one_call_and_gives_the_bits_of_the_longer_run(
+    models: ResidentModels, tmp_path: Path, photos: Path, ended: Any
+) -> None:
+    state = ended[0] / "training-state.tar"
+    further, config = trained(
+        models, tmp_path / "further", photos, may_stop=True, scored=SCORED_OFTEN, learning_rate=STILL, state=state
+    )
+    assert config["training"]["resumed_from_step"] == 4
+    assert config["training"]["steps"] == STEPS, "what was scored before does not end it again"
+    assert [each["step"] for each in config["candidates"]["scored"]] == list(SCORED_OFTEN)
+    assert config["candidates"]["scored"][:4] == ended[1]["candidates"]["scored"]
+    assert "state" not in config, "nothing is left to go on with"
+
+    whole, _ = trained(models, tmp_path / "whole", photos, scored=(STEPS,), learning_rate=STILL)
+    last = further / "lora-last.safetensors"
+    found = load_file(last if last.exists() else further / "lora.safetensors")
+    wanted = load_file(whole / "lora.safetensors")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    assert not all(torch.equal(tensor, wanted[key]) for key, tensor in load_file(ended[0] / "lora.safetensors").items())
+
+
+def test_a_state_of_another_training_or_none_at_all_is_refused(
+    models: ResidentModels, tmp_path: Path, photos: Path, ended: Any
+) -> None:
+    state = ended[0] / "training-state.tar"
+
+    def refused(name: str, **inputs: Any) -> str:
+        with pytest.raises(InputError) as caught:
+            trained(
+                models,
+                tmp_path / name,
+                photos,
+                scored=SCORED_OFTEN,
+                **{"learning_rate": STILL, "state": state} | inputs,
+            )
+        assert caught.value.details[0]["loc"] == ["body", "resume_from_checkpoint"]
+        return caught.value.message
+
+    assert "settings differ" in refused("rate", learning_rate=1e-5)
+    assert "rank, seed or start" in refused("rank", rank=3)
+    assert "has taken 4 steps" in refused("short", steps=4)
+    foreign = tmp_path / "foreign.tar"
+    with tarfile.open(foreign, "w") as packed:
+        packed.add(photos, "../../photos.zip")
+    assert "it holds '../../photos.zip'" in refused("foreign", state=foreign)
 
 
 def test_the_last_step_is_trained_on_every_photo_and_scores_nothing_where_that_is_asked_for(
@@ -193,7 +255,6 @@ def test_the_last_step_is_trained_on_every_photo_and_scores_nothing_where_that_i
     context = LocalContext(tmp_path, load_settings(), resident_models=models)
     given = {"images_data_url": context.offer(photos), "steps": 2500, "checkpoint": "last"}
     recipe = portrait_recipe(PortraitTrainerInput.model_validate(given), context)
-    assert recipe.identity is None
     assert recipe.plan.score_at == ()
     recipe = portrait_recipe(PortraitTrainerInput.model_validate(given | {"checkpoint": "best"}), context)
     assert recipe.plan.score_at == candidate_steps(2500, recipe.plan.batch_size)

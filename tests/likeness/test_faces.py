@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from tintype.dataset.faces import find_faces
 from tintype.likeness.faces import SAME_PERSON, FaceIdentity
 from tintype.likeness.installed import faces_installed
+from tintype.likeness.photos import ASIDE
 
 # Photographs of several people each, which their package carries for its own demonstration; nothing is copied from it.
 SAMPLES = Path(__file__).parents[1] / "acceptance" / "js" / "node_modules" / "@vladmandic" / "face-api" / "demo"
@@ -73,3 +74,16 @@ def test_where_nobody_is_nothing_is_measured(identity: FaceIdentity) -> None:
     embedded = identity.embed([Image.new("RGB", (300, 300), "grey"), Image.fromarray(skimage.data.astronaut())])
     assert embedded[0].isnan().all()
     assert embedded[1].norm() == pytest.approx(1.0)
+
+
+def test_a_face_that_looks_aside_is_told_by_the_side(identity: FaceIdentity) -> None:
+    if not SAMPLES.is_dir():
+        pytest.skip("npm is not here")
+    ahead, several = Image.fromarray(skimage.data.astronaut()), Image.open(SAMPLES / "sample5.jpg").convert("RGB")
+    left, top, right, bottom = (round(share * several.width) for share in (0.25, 0.15, 0.5, 0.42))
+    aside = several.crop((left, top, right, bottom))  # one of them, in three quarters
+    turns = identity.turns([ahead, aside, ImageOps.mirror(aside), Image.new("RGB", (99, 99))])
+    assert abs(turns[0]) < 0.1
+    assert turns[1] > ASIDE
+    assert turns[2] < -ASIDE
+    assert turns[3].isnan()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from miniature.world import Subject, photograph
@@ -10,6 +12,7 @@ from tintype.inference.flux import FluxImageRequest, FluxInference
 from tintype.jobs.resident_models import ResidentModels
 from tintype.likeness.held_out import choose_held_out, strangers_among
 from tintype.likeness.measure import Measure, Scores
+from tintype.likeness.photos import Photos
 from tintype.likeness.portrait_world import PortraitWorldIdentity
 from tintype.likeness.scale import Scale
 from tintype.models.flux.model import FluxFamily
@@ -67,6 +70,26 @@ def test_somebody_else_among_the_photos_is_noticed() -> None:
     embedded[0] = torch.nan
     assert strangers_among(embedded, identity.same_person) == [6, 7]
     assert strangers_among(embedded[:1], identity.same_person) == []
+
+
+def test_who_is_in_the_photos_is_said_before_a_training() -> None:
+    identity = PortraitWorldIdentity()
+
+    def seen(*people: tuple[Subject, int]) -> Photos:
+        images = [photo for subject, count in people for photo, _ in photograph(subject, count, 128)]
+        names = [f"{number}.jpg" for number in range(len(images))]
+        return Photos(identity, names, images, [], identity.embed(images), torch.full((len(images),), torch.nan))
+
+    who, sides = seen((SUBJECT, 6), (STRANGER, 2)).aspects()
+    assert (who.state, who.photos) == ("advice", ["6.jpg", "7.jpg"])
+    assert who.text == "These may show somebody else: 6.jpg, 7.jpg."
+    assert sides.state == "not measured"
+    assert seen((SUBJECT, 6)).aspects()[0].state == "covered"
+    few = replace(seen((SUBJECT, 6)), embedded=torch.full((6, 4), torch.nan))
+    assert few.aspects()[0].state == "not measured"
+    ahead, aside = torch.full((6,), 0.05), torch.tensor([0.05, 0.0, -0.3, 0.1, 0.2, torch.nan])
+    assert replace(few, turns=ahead).aspects()[1].state == "advice"
+    assert replace(few, turns=aside).aspects()[1].text == "In 2 of 5 photos the face looks aside."
 
 
 def test_the_scale_is_the_persons_own() -> None:

@@ -52,3 +52,15 @@ async def test_the_files_of_a_result_end_when_their_request_said(store: Store, c
     clock.advance(60)
     assert await store.files.find("f60.0") is None
     assert await store.files.find("fNone") is not None
+
+
+async def test_a_file_that_is_kept_for_less_time_ends_sooner(store: Store, clock: Any, submit: Any) -> None:
+    for lifetime, ends in ((None, 30.0), (60.0, 30.0), (10.0, 10.0)):
+        await submit(file_lifetime=lifetime)
+        claim = await store.leases.claim("w", "training")
+        assert claim is not None
+        file = replace(FILE, id=f"f{lifetime}", expires_at=clock.now + 30)
+        await store.leases.complete(claim, {}, [file])
+        kept = await store.files.find(file.id)
+        assert kept is not None
+        assert kept.expires_at == clock.now + ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -91,11 +92,13 @@ def test_a_published_file_is_stored_under_a_fresh_id_and_read_back(told: CachedR
     path = tmp_path / "a LoRA.safetensors"
     path.write_bytes(b"weights")
     first = told.context.publish(path, "application/octet-stream")
-    second = told.context.publish(path, "application/octet-stream", "named.bin")
+    second = told.context.publish(path, "application/octet-stream", "named.bin", lifetime=60)
 
     assert first.url != second.url
     assert (second.file_name, second.file_size) == ("named.bin", 7)
     assert [record["file_name"] for record in told.context.published] == ["a_LoRA.safetensors", "named.bin"]
+    assert "expires_at" not in told.context.published[0]
+    assert told.context.published[1]["expires_at"] == pytest.approx(time.time() + 60, abs=30)
     assert told.context.absolute(first).url.startswith("https://origin/cdn/files/")
     assert told.context.fetch(first.url).read_bytes() == b"weights"
     assert path.exists()

@@ -50,7 +50,11 @@ class PortraitTrainerInput(EndpointInput):
     subject_crop: bool = Field(True, description="Crop each photo to its subject.")
     create_masks: bool = Field(False, description="Weigh the loss to the subject rather than the background.")
     data_archive_format: ArchiveFormat | None = Field(None, description="Format of the archive; inferred when absent.")
-    resume_from_checkpoint: OptionalFileUrl = Field("", description="URL of an earlier LoRA to go on from.")
+    resume_from_checkpoint: OptionalFileUrl = Field(
+        "",
+        description="URL of an earlier LoRA to go on from; or of the `state` of a training that ended by itself, which "
+        "then goes on as if it had not.",
+    )
     rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
     seed: Seed = Field(0, description="Seed of the run; -1 is chance (an extension of tintype).")
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(

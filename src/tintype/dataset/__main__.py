@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tintype.dataset.coverage import Aspect
 from tintype.dataset.dataset import open_dataset
 from tintype.dataset.measured import KeptPhoto, SentFile, measure_files, preview_of, report_on
 from tintype.dataset.prepare import DatasetOptions
@@ -19,6 +20,7 @@ from tintype.files.dataset_manifest import PhotoNote
 from tintype.processes import answer_lines
 
 MOST_TOLD = 100  # photos, and files that were left out
+_PERSON = Aspect("person", "not measured", "Who is in the photos is looked at when a training begins.")
 
 
 def _inspect(archive: str, folder: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -26,6 +28,7 @@ def _inspect(archive: str, folder: str, options: dict[str, Any]) -> dict[str, An
     with about_input("images_data_url"):
         wanted = DatasetOptions(**options)
         dataset = open_dataset(Path(archive), Path(folder), wanted, find_subject=find_face, log=lambda line: None)
+    dataset.report.coverage.append(_PERSON)
     return _told(dataset.report)
 
 
@@ -39,6 +42,7 @@ def _report(photos: list[dict[str, Any]], options: dict[str, Any]) -> dict[str, 
     count = options.pop("count", None)
     kept = [KeptPhoto(photo["name"], photo["measured"], PhotoNote(**photo["note"])) for photo in photos]
     report, copies, problem = report_on(kept, DatasetOptions(**options), count and tuple(count))
+    report.coverage.append(_PERSON)
     return {"report": report.to_json(), "copies": copies, "problem": problem and problem.message}
 
 

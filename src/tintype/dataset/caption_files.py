@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from tintype.count import some_of
 from tintype.dataset.archive import Member
 from tintype.dataset.caption_forms import CAPTION_SUFFIXES, LONGEST, SUFFIXES, TEXT_FIELDS, Reading, read_caption_file
 from tintype.dataset.captions import Source
 from tintype.dataset.encodings import USUAL_IN_TEXT, Guess, guess, trimmed, unicode_of
 from tintype.dataset.names import regularisation_folder, shown
 from tintype.dataset.pairing import Claim, Pairing, beside, listed, pair
-from tintype.dataset.report import FileNote, some_of
+from tintype.dataset.report import FileNote
 
 MOST_TABLE_BYTES = 32 * 1024 * 1024
 _SAMPLE_BYTES = 1024 * 1024  # of all files whose encoding has to be guessed

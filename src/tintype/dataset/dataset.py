@@ -15,13 +15,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from tintype.count import some_of
 from tintype.dataset.archive import Limits, members
 from tintype.dataset.captions import TRIGGER_TOKEN, WRITTEN, Caption, placeholders
+from tintype.dataset.coverage import aspects_of
 from tintype.dataset.faces import finder_name
 from tintype.dataset.folder import folder_members
 from tintype.dataset.intake import RECOMMENDED, Intake
 from tintype.dataset.prepare import SEVERAL_FRAMINGS, SMALL_SIDE, Crop, DatasetOptions, ImagePreparer, PreparedImage
-from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop, describe_files, some_of
+from tintype.dataset.report import DatasetReport, FileNote, KeptImage, TrainedCrop, describe_files
 from tintype.dataset.sizes import Bucket, NamedSize, TrainingSize, buckets_of, check_count
 from tintype.dataset.subject import SubjectFinder
 from tintype.errors import InputError
@@ -130,6 +132,7 @@ def dataset_of(images: list[PreparedImage], intake: Intake, log: Callable[[str],
         warnings=[*intake.warnings, *_warnings(images, kept, options)],
         name_encoding=intake.name_encoding,
         alike=intake.alike,
+        coverage=aspects_of([image.name for image in images], [image.surroundings for image in images], intake.alike),
         face_finder=finder_name() if any(image.subject.kind != "given" for image in images) else None,
     )
     return Dataset(examples, report, size)

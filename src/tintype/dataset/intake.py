@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from tintype.count import counted
+from tintype.count import counted, some_of
 from tintype.dataset.archive import Member
 from tintype.dataset.caption_files import CaptionFiles
 from tintype.dataset.caption_forms import summary_of
@@ -14,7 +14,7 @@ from tintype.dataset.captions import Caption, caption_of
 from tintype.dataset.image import SUFFIXES, is_picture
 from tintype.dataset.names import regularisation_folder
 from tintype.dataset.prepare import DatasetOptions, PreparedImage, RejectedImage
-from tintype.dataset.report import FileNote, some_of
+from tintype.dataset.report import FileNote
 from tintype.dataset.similar import compare
 from tintype.errors import ImageLoadError, InputError, TooFewFiles, TooManyFiles
 from tintype.files.dataset_manifest import MANIFEST, PhotoNote, read_manifest
@@ -153,10 +153,7 @@ class Intake:
                 why += " and takes over the caption"
             self.dropped.append(FileNote(left.name, why, left.thumbnail))
             left.discard()
-        if likeness.alike:
-            self.alike = [(images[one].name, images[other].name) for one, other in likeness.alike]
-            pairs = [f"{one} and {other}" for one, other in self.alike]
-            self.warnings.append(f"These look much alike, and teach little more than one of them: {some_of(pairs)}.")
+        self.alike = [(images[one].name, images[other].name) for one, other in likeness.alike]
         return [image for number, image in enumerate(images) if number not in likeness.copies]
 
     def pair_captions(self, copies: dict[str, str]) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from tintype.dataset.archive import Limits, Member, members
+from tintype.dataset.coverage import Surroundings
 from tintype.dataset.dataset import dataset_of
 from tintype.dataset.file_kind import HEAD, archive_kind
 from tintype.dataset.folder import folder_members
@@ -189,6 +190,7 @@ def measured_of(image: PreparedImage) -> dict[str, Any]:
         "contrast": quality.contrast,
         "of_face": quality.face,
         "signature": base64.b64encode(quality.signature.tobytes()).decode(),
+        "surroundings": image.surroundings.to_json(),
     }
 
 
@@ -210,7 +212,8 @@ def _prepared(number: int, photo: KeptPhoto, options: DatasetOptions) -> Prepare
     chosen = crop and Box(*(round(share * side) for share, side in zip(crop, (width, height) * 2, strict=True)))
     windows = trained_windows(number, subject, (width, height), options, chosen)
     crops = tuple(Crop(window, _NOWHERE) for window in windows)
-    return PreparedImage(photo.name, (width, height), tuple(told["repairs"]), subject, quality, crops, b"")
+    seen = Surroundings.from_json(told.get("surroundings") or {})
+    return PreparedImage(photo.name, (width, height), tuple(told["repairs"]), subject, quality, crops, b"", seen)
 
 
 def report_on(

@@ -25,6 +25,7 @@ from PIL import Image
 
 from tintype.catalog.ideogram_v4_trainer import MOST_SIDE
 from tintype.dataset.archive import Member
+from tintype.dataset.coverage import Surroundings, look_around
 from tintype.dataset.framing import Box, Window
 from tintype.dataset.image import Photo, read_photo, register_heif
 from tintype.dataset.sizes import MULTI_RESOLUTION, STEP, NamedSize, TrainingSize, buckets_of
@@ -134,6 +135,7 @@ class PreparedImage:
     quality: ImageQuality
     crops: tuple[Crop, ...]
     thumbnail: bytes
+    surroundings: Surroundings
 
     def findings(self) -> list[str]:
         """Lists what speaks against the photo, each in a few words."""
@@ -248,7 +250,8 @@ class ImagePreparer:
             if self._folder is not None
         )
         quality = measure_quality(overview, found.box if found.kind == "face" else None)
-        return PreparedImage(photo.name, photo.size, photo.repairs, subject, quality, crops, _thumbnail(overview))
+        little, seen = _thumbnail(overview), look_around(overview, found)
+        return PreparedImage(photo.name, photo.size, photo.repairs, subject, quality, crops, little, seen)
 
     def _crop(self, photo: Photo, window: Window, subject: Subject, place: Path, overview: Image.Image) -> Crop:
         box, at_least = window.box, self._options.largest_size(window.box.size)

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tintype.count import some_of
+from tintype.dataset.coverage import Aspect
 from tintype.files.disk import write_file
 
 _UNSEEN = ("thumbnail", "mask_overlay", "pictures")  # for the page; a JSON reader has no use for them
@@ -85,6 +87,7 @@ class DatasetReport:
     captions: list[FileNote] = field(default_factory=list)
     name_encoding: str | None = None
     alike: list[tuple[str, str]] = field(default_factory=list)  # of the kept: look much alike
+    coverage: list[Aspect] = field(default_factory=list)
     scored: list[ScoredStep] = field(default_factory=list)
 
     @property
@@ -117,6 +120,7 @@ class DatasetReport:
             "dropped": len(self.dropped),
             "ignored": len(self.ignored),
             "warnings": self.warnings,
+            "coverage": [{"aspect": each.aspect, "state": each.state, "text": each.text} for each in self.coverage],
             "buckets": self.buckets,
             "framings": self.framings,
         }
@@ -128,11 +132,6 @@ class DatasetReport:
 def describe_files(repaired: Sequence[FileNote], dropped: Sequence[FileNote]) -> list[str]:
     """Writes lines for a log, few even for a thousand photos: files are grouped by what became of them."""
     return _grouped(repaired, "{what}: {names}.") + _grouped(dropped, "Left out ({what}): {names}.")
-
-
-def some_of(names: Sequence[str], most: int = 5) -> str:
-    """Names a few, and says how many there are besides."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _grouped(notes: Sequence[FileNote], sentence: str) -> list[str]:

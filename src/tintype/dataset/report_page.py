@@ -23,6 +23,7 @@ _SOURCES = {
     "default": "the default caption",
     "neutral": "neutral: nothing was written about it",
 }
+_STATES = {"covered": "fixed", "advice": "", "not measured": "unknown"}  # classes of the page
 
 
 def write_page(report: DatasetReport, path: Path) -> Path:
@@ -36,7 +37,7 @@ def render(report: DatasetReport) -> str:
     pages.filters |= {"data": _data, "placed": _placed}
     repairs = {image.name: "" for image in report.kept} | {note.name: note.what for note in report.repaired}
     return pages.get_template("report.html").render(
-        report=report, repairs=repairs, sources=_SOURCES, held_out=report.held_out
+        report=report, repairs=repairs, sources=_SOURCES, states=_STATES, held_out=report.held_out
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from tintype.catalog.ideogram_v4_trainer import AUTO, LEAST_SIDE, MOST_ASPECT, MOST_SIDE, SIDE_STEP, size_of
-from tintype.dataset.report import some_of
+from tintype.count import some_of
 from tintype.errors import InputError, TooFewFiles, TooManyFiles
 
 STEP = 16  # nominal pixels; FLUX's and Ideogram's tokens are this wide (a miniature's are wider)

@@ -94,7 +94,7 @@ def mask_of(
         return alpha, "alpha"
     if subject.kind == "whole":
         return None
-    left, top, right, bottom = _person_around(subject.box) if subject.kind == "face" else subject.box.edges
+    left, top, right, bottom = person_around(subject.box) if subject.kind == "face" else subject.box.edges
     x, y = size[0] / part.width, size[1] / part.height
     mask = Image.new("L", size, 0)
     ellipse = ((left - part.left) * x, (top - part.top) * y, (right - part.left) * x, (bottom - part.top) * y)
@@ -103,7 +103,7 @@ def mask_of(
     return softened, "face" if subject.kind == "face" else "subject"
 
 
-def _person_around(face: Box) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a face with hair and shoulders."""
+def person_around(face: Box) -> tuple[float, float, float, float]:
+    """Gives left, top, right and bottom of a face with hair and shoulders."""
     x, y = (face.left + face.right) / 2, (face.top + face.bottom) / 2
     return x - _SIDE * face.width, y - _ABOVE * face.height, x + _SIDE * face.width, y + _BELOW * face.height

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tintype.count import counted
 from tintype.dataset import Dataset
-from tintype.dataset.report import ScoredStep, some_of
+from tintype.dataset.report import ScoredStep
 from tintype.errors import OutOfMemory
 from tintype.files.disk import write_file
 from tintype.inference.lora_cache import LoraRequest
@@ -28,10 +28,11 @@ from tintype.jobs.image_file import encoded
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.resident_models import resident_models
 from tintype.likeness.faces import FaceIdentity
-from tintype.likeness.held_out import choose_held_out, strangers_among
+from tintype.likeness.held_out import choose_held_out
 from tintype.likeness.identity import Identity
 from tintype.likeness.installed import faces_installed
 from tintype.likeness.measure import Measure, Scores
+from tintype.likeness.photos import Photos
 from tintype.likeness.portrait_world import PortraitWorldIdentity
 from tintype.models.family import Family
 
@@ -83,19 +84,10 @@ def identity_for(family: Family) -> Identity | None:
 class Candidates:
     """Scores the LoRA of some steps, and knows the best so far. Files lie in `folder`, which comes back on resuming."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, identity: Identity, folder: Path, context: JobContext) -> None:
-        self._recipe, self._identity, self._folder, self._context = recipe, identity, folder, context
-        first = {example.name: example for example in reversed(dataset.examples)}  # of each photo its widest crop
-        self._names = [image.name for image in dataset.report.kept if image.name in first]
-        self._photos = [first[name].image for name in self._names]
-        places = {name: place for place, name in enumerate(self._names)}
-        alike = [(places[one], places[other]) for one, other in dataset.report.alike if {one, other} <= places.keys()]
-        self._embedded = embedded = identity.embed(self._photos)
-        if odd := [self._names[place] for place in strangers_among(embedded, identity.same_person)]:
-            dataset.report.warnings.append(f"These may show somebody else: {some_of(odd)}.")
-            context.log(dataset.report.warnings[-1], "WARN")
-        self._held_out = choose_held_out(embedded, alike)
-        held_out = [self._names[place] for place in self._held_out]
+    def __init__(self, recipe: Recipe, photos: Photos, dataset: Dataset, folder: Path, context: JobContext) -> None:
+        self._recipe, self._photos, self._folder, self._context = recipe, photos, folder, context
+        self._held_out = choose_held_out(photos.embedded, photos.alike)
+        held_out = [photos.names[place] for place in self._held_out]
         if held_out:
             context.log(f"Held out, to measure likeness against: {' and '.join(held_out)}.")
         self.dataset = dataset.without(held_out, HELD_OUT)
@@ -152,7 +144,7 @@ class Candidates:
     def figures(self) -> dict[str, Any]:
         """Tells in the config file what candidates were scored by."""
         return {
-            "measured_by": self._identity.name,
+            "measured_by": self._photos.identity.name,
             "prompts": [prompt.format(self._recipe.trigger or _NOBODY) for prompt in self._prompts],
             "chosen": self.best.step if self.best else None,
             "scored": [{"step": each.step, **asdict(each.scores)} for each in self.all()],
@@ -174,11 +166,12 @@ class Candidates:
         return [candidate for candidate in self.all() if candidate.scores.likeness is not None]
 
     def _is_enough(self) -> bool:
-        """Whether the last few were no better than one before them."""
+        """Whether the last few were no better than one before them; those of an earlier training do not count."""
         top: Candidate | None = None
         since = 0
         for candidate in self._measured:
-            top, since = (candidate, 0) if candidate.better_than(top) else (top, since + 1)
+            is_new = candidate.step > self._recipe.done_before
+            top, since = (candidate, 0) if candidate.better_than(top) else (top, since + is_new)
         return since >= PATIENCE
 
     @property
@@ -194,9 +187,9 @@ class Candidates:
         recipe.family.load_transformer()  # bare
         return Measure(
             recipe.family,
-            self._identity,
-            self._photos,
-            self._embedded,
+            self._photos.identity,
+            self._photos.images,
+            self._photos.embedded,
             self._held_out,
             words,
             pictures,

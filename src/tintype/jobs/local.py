@@ -96,7 +96,9 @@ class LocalContext:
             cancelled=self.raise_if_cancelled,
         )
 
-    def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
+    def publish(
+        self, path: Path, content_type: str, file_name: str | None = None, *, lifetime: float | None = None
+    ) -> File:
         kept = self.output / (file_name or path.name)
         if kept != path:
             with writing(self.output, path.stat().st_size):

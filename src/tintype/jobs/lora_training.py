@@ -23,6 +23,7 @@ from tintype.jobs.candidates import Candidates
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.resident_models import resident_models
 from tintype.jobs.training_config import write_config
+from tintype.likeness.photos import Photos, unknown_people
 from tintype.lora.adapter import Adapter
 from tintype.lora.lora import Lora
 from tintype.lora.read import read_lora
@@ -35,7 +36,9 @@ from tintype.training.export import export_all, header
 from tintype.training.flops import step_cost_of
 from tintype.training.loop import Trained, train
 from tintype.training.prove import Proof, prove
+from tintype.training.state_file import NAME as STATE_NAME, pack_state
 
+_STATE_SECONDS = 7 * 86_400.0  # that the state of an ended training is kept: it is much larger than its LoRA
 # How often an adapter is written: three checkpoints with its average and the optimizer's moments, three forms, twice.
 _ADAPTERS = 18
 
@@ -55,7 +58,8 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     """
     family, plan, effort = recipe.family, recipe.plan, BestEffort(context)
     snapshots = context.scratch / "kept"
-    candidates = _candidates(recipe, dataset, snapshots, effort, context)
+    photos = _look_at_people(recipe, dataset, effort, context)
+    candidates = _candidates(recipe, photos, dataset, snapshots, effort, context)
     dataset = candidates.dataset if candidates else dataset
     cache = _encode(family, dataset, context)
     edition = family.weights.edition
@@ -70,16 +74,18 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     if plan.keep_every and (lacking := recipe.samples.lacking(family, context)):
         context.log(f"The LoRAs on the way will have no samples. {lacking}", "WARN")
     on_snapshot = _on_snapshot(recipe, snapshots, candidates, effort, context)
-    trained = train(
-        family,
-        adapter,
-        cache,
-        plan,
-        context,
-        snapshot_dir=snapshots,
-        on_snapshot=on_snapshot,
-        reserve=lambda most, least: resident_models(context).reserve(most, least, f"training {family.spec.title}"),
-    )
+    with about_input("resume_from_checkpoint"):
+        trained = train(
+            family,
+            adapter,
+            cache,
+            plan,
+            context,
+            snapshot_dir=snapshots,
+            on_snapshot=on_snapshot,
+            reserve=lambda most, least: resident_models(context).reserve(most, least, f"training {family.spec.title}"),
+            must_go_on=recipe.done_before > 0,
+        )
     del adapter  # what follows may need its memory
     lora = _chosen(recipe, trained, candidates, context)
     if candidates:
@@ -100,7 +106,8 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
 
     published = {form: context.publish(path, "application/octet-stream") for form, path in exports.items()}
     rest = _publish_rest(recipe, dataset, trained, exports["diffusers"], snapshots, effort, context)
-    files = {"exports": published, **rest, **_publish_last(recipe, trained, lora, effort, context)}
+    rest |= _publish_last(recipe, trained, lora, effort, context) | _publish_state(recipe, trained, effort, context)
+    files = {"exports": published, **rest}
     chosen = candidates.figures() if candidates else None
     config = write_config(recipe, dataset.report, trained, cost, proof, files, chosen, effort.not_made, context)
     return TrainedFiles(published, context.publish(config, "application/json", "config.json"))
@@ -164,14 +171,27 @@ def _new_adapter(recipe: Recipe, context: JobContext) -> Adapter:
     return adapter
 
 
+def _look_at_people(recipe: Recipe, dataset: Dataset, effort: BestEffort, context: JobContext) -> Photos | None:
+    """Who is in the photos, said in the report before anything is trained; None where nothing tells people apart."""
+    identity, report = recipe.identity, dataset.report
+    photos, why = None, recipe.why_no_identity
+    if identity is not None:
+        photos = effort.attempt("look at who is in the photos", lambda: Photos.of(dataset, identity))
+        why = "Looking at who is in the photos failed."
+    report.coverage += photos.aspects() if photos else unknown_people(why)
+    for aspect in report.coverage:
+        if aspect.state == "advice":
+            context.log(aspect.text, "WARN")
+    return photos
+
+
 def _candidates(
-    recipe: Recipe, dataset: Dataset, folder: Path, effort: BestEffort, context: JobContext
+    recipe: Recipe, photos: Photos | None, dataset: Dataset, folder: Path, effort: BestEffort, context: JobContext
 ) -> Candidates | None:
     """What scores the LoRA of some steps; None where nothing is scored."""
-    identity = recipe.identity
-    if identity is None or not recipe.plan.score_at:
+    if photos is None or not recipe.plan.score_at:
         return None
-    return effort.attempt("choice of the best step", lambda: Candidates(recipe, dataset, identity, folder, context))
+    return effort.attempt("choice of the best step", lambda: Candidates(recipe, photos, dataset, folder, context))
 
 
 def _on_snapshot(
@@ -239,6 +259,28 @@ def _publish_last(
 
     file = effort.attempt("LoRA of the last step", publish)
     return {"last": file} if file else {}
+
+
+def _publish_state(recipe: Recipe, trained: Trained, effort: BestEffort, context: JobContext) -> dict[str, File]:
+    """What to go on with a training that ended before all steps were done, where its endpoint takes it."""
+    done, asked = len(trained.losses), recipe.plan.steps
+    if done >= asked or "resume_from_checkpoint" not in type(recipe.input).model_fields:
+        return {}
+
+    def publish() -> File | None:
+        kept = context.checkpoint.latest()
+        if kept is None or kept.step != done:
+            return None
+        path = pack_state(kept.path, context.scratch / STATE_NAME)
+        return context.publish(path, "application/x-tar", lifetime=_STATE_SECONDS)
+
+    file = effort.attempt("state to go on from", publish)
+    saved = (asked - done) / trained.steps_per_second / 60 if trained.steps_per_second else 0.0
+    context.log(
+        f"Ended after {done} of {asked} steps, {saved:.0f} minutes sooner."
+        + (f" To go on, send it again with {STATE_NAME} as resume_from_checkpoint, within a week." if file else "")
+    )
+    return {"state": file} if file else {}
 
 
 def _publish_rest(

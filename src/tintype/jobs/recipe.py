@@ -14,6 +14,8 @@ from tintype.models.family import Family
 from tintype.models.registry import TrainingDefaults
 from tintype.training.plan import Plan
 
+PORTRAITS_ONLY = "Who is in the photos is looked at for portraits only."
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -36,8 +38,10 @@ class Recipe:
     effective: Mapping[str, Any]
     pipeline_call: Mapping[str, Any]
     start_from: Lora | None = None
-    identity: Identity | None = None  # what candidates are scored by
+    identity: Identity | None = None  # what tells people apart, and scores candidates
+    why_no_identity: str = PORTRAITS_ONLY
     may_stop: bool = False  # before all steps are done, once candidates are no better
+    done_before: int = 0  # steps of the earlier training that this one goes on with; its state is the first checkpoint
 
 
 def plan_for(

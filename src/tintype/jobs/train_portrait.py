@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from tintype.catalog import Endpoint, EndpointInput
@@ -13,21 +16,23 @@ from tintype.catalog.flux_lora_portrait_trainer import (
     TrainerOutput,
 )
 from tintype.dataset import MULTI_RESOLUTION, SINGLE_RESOLUTION, Dataset, DatasetOptions
-from tintype.errors import about_input
+from tintype.errors import FileTooLarge, InputError, about_input
 from tintype.inference.flux import FluxInference
 from tintype.job import JobContext
 from tintype.jobs.candidates import candidate_steps, identity_for
 from tintype.jobs.images import MOST_LORA_BYTES
 from tintype.jobs.lora_training import open_photos, train_lora
-from tintype.jobs.recipe import Recipe, plan_for
+from tintype.jobs.recipe import PORTRAITS_ONLY, Recipe, plan_for
 from tintype.jobs.resident_models import resident_models
 from tintype.jobs.samples import Samples
-from tintype.likeness.identity import Identity
+from tintype.likeness.photos import INSTALL
 from tintype.lora.lora import Lora
 from tintype.models.flux.model import FluxFamily
 from tintype.models.registry import TrainingDefaults
+from tintype.settings import MIB
 from tintype.training.optimizers import check_usable
 from tintype.training.plan import Plan
+from tintype.training.state_file import MOST_BYTES, is_state_file, unpack_state
 
 
 def run(input: PortraitTrainerInput, context: JobContext) -> TrainerOutput:
@@ -61,10 +66,15 @@ def _recipe(
 ) -> Recipe:
     flux = resident_models(context).family(FluxFamily)
     context.log(f"Base model: {flux.name}; {flux.weights.why}.")
-    identity = _identity(input, flux, context)
-    plan = plan_of(input, flux, scored=identity is not None)
+    is_person, is_scored = endpoint is PORTRAIT_TRAINER, input.checkpoint == "best"
+    identity = identity_for(flux) if is_person else None  # else it may be a thing or a style
+    lacking = f"Nothing is installed that tells who is in a photo: {INSTALL}." if is_person else PORTRAITS_ONLY
+    if is_scored and identity is None:
+        context.log(f"Likeness is not measured, so the last step's LoRA is handed over: {INSTALL}.")
+    plan = plan_of(input, flux, scored=is_scored and identity is not None)
     with about_input("optimizer"):
         check_usable(plan.optimizer, flux.device)
+    start_from, done_before = _earlier(input, flux, context)
     return Recipe(
         endpoint,
         asked,
@@ -78,9 +88,11 @@ def _recipe(
         samples=Samples(input.sample_prompts or [prompt], input.seed, FluxInference),
         effective={"area_sides": list(_area_sides(input)), "max_sequence_length": flux.max_sequence_length},
         pipeline_call=_pipeline_call(prompt, flux),
-        start_from=_earlier(input, flux, context),
+        start_from=start_from,
         identity=identity,
+        why_no_identity=lacking,
         may_stop=input.stop == "auto" and input.steps > STOPPABLE_STEPS,
+        done_before=done_before,
     )
 
 
@@ -100,23 +112,33 @@ def _area_sides(input: PortraitTrainerInput) -> tuple[int, ...]:
     return MULTI_RESOLUTION if input.multiresolution_training else SINGLE_RESOLUTION
 
 
-def _earlier(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Lora | None:
-    """The LoRA to go on from, read and found usable before anything costly is done."""
+def _earlier(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> tuple[Lora | None, int]:
+    """The LoRA to go on from, or how many steps of the training to go on with; found usable before anything costly."""
     if not input.resume_from_checkpoint:
-        return None
+        return None, 0
     with about_input("resume_from_checkpoint"):
-        lora = flux.read_lora(context.fetch(input.resume_from_checkpoint, max_bytes=MOST_LORA_BYTES))
+        path = context.fetch(input.resume_from_checkpoint, max_bytes=MOST_BYTES)
+        if is_state_file(path):
+            return None, _take_up(path, input.steps, context)
+        if path.stat().st_size > MOST_LORA_BYTES:
+            limit = MOST_LORA_BYTES // MIB
+            raise FileTooLarge(f"The LoRA is larger than {limit} MiB.", ctx={"max_size": MOST_LORA_BYTES})
+        lora = flux.read_lora(path)
         lora.startable(flux.adapter_targets, input.rank)
-    return lora
+    return lora, 0
 
 
-def _identity(input: PortraitTrainerInput, flux: FluxFamily, context: JobContext) -> Identity | None:
-    """What candidates are scored by; None where the last one is handed over."""
-    if input.checkpoint == "last":
-        return None
-    if (identity := identity_for(flux)) is None:
-        context.log("Likeness is not measured, so the last step's LoRA is handed over: pip install 'tintype[faces]'.")
-    return identity
+def _take_up(path: Path, steps: int, context: JobContext) -> int:
+    """Makes a training's state the first checkpoint of this request. Raises InputError."""
+    with tempfile.TemporaryDirectory(dir=context.scratch) as folder:
+        done = unpack_state(path, Path(folder))
+        if done >= steps:
+            raise InputError(
+                f"That training has taken {done} steps already.", remedy=f"Ask for more than {done} steps in all."
+            )
+        if context.checkpoint.latest() is None:  # else an attempt before this one has gone further
+            context.checkpoint.save(done, lambda place: shutil.copytree(folder, place, dirs_exist_ok=True))
+    return done
 
 
 def plan_of(input: PortraitTrainerInput, flux: FluxFamily, *, scored: bool = False) -> Plan:

@@ -243,8 +243,8 @@ class Leases(Repository):
     async def _lasting(
         self, connection: AsyncConnection, claim: Claim, stored: Sequence[StoredFile]
     ) -> Sequence[StoredFile]:
-        """Gives the files of a result as its sender wished them: the end counted from now, and who may read them. Those
-        of a custom model last as long as it does."""
+        """Gives the files of a result as its sender wished them: the end counted from now, unless theirs is sooner, and
+        who may read them. Those of a custom model last as long as it does."""
         columns = (schema.requests.c.file_lifetime, schema.requests.c.file_acl)
         query = sa.select(*columns).where(schema.requests.c.id == claim.request.id)
         wished = (await connection.execute(query)).one() if stored else None
@@ -254,7 +254,10 @@ class Leases(Repository):
         if claim.request.kind == "training" and claim.request.model_id is not None:
             lifetime = None
         ends = None if lifetime is None else self._now() + lifetime
-        return [replace(file, expires_at=ends, acl=wished.file_acl) for file in stored]
+        return [
+            replace(file, expires_at=min(filter(None, (file.expires_at, ends)), default=None), acl=wished.file_acl)
+            for file in stored
+        ]
 
     async def _give_back(
         self,

@@ -19,10 +19,10 @@ from tintype.files.disk import write_file
 from tintype.lora.tensor_file import write_tensors
 from tintype.training.optimizers import from_tensors, to_tensors
 
-_TENSORS = "state.safetensors"
-_FACTS = "state.json"
-_SNAPSHOTS = "kept"
-_OPTIMIZER = "optimizer."
+TENSORS = "state.safetensors"
+FACTS = "state.json"
+SNAPSHOTS = "kept"
+OPTIMIZER = "optimizer."
 
 
 _COUNTED = ("step", "skipped", "seconds", "losses")
@@ -58,19 +58,19 @@ class StateCopy:
         """Writes into an empty folder, snapshots included; whoever calls makes it appear atomically."""
         if self.copied is not None:
             self.copied.synchronize()
-        write_tensors(self.tensors, folder / _TENSORS)
-        write_file(folder / _FACTS, self.facts)
+        write_tensors(self.tensors, folder / TENSORS)
+        write_file(folder / FACTS, self.facts)
         write_snapshots(self.snapshots, folder)
 
 
 def write_snapshots(snapshots: Iterable[Path], folder: Path) -> None:
     """Writes into a folder of a checkpoint what was kept on the way."""
-    _link_all(snapshots, folder / _SNAPSHOTS)
+    _link_all(snapshots, folder / SNAPSHOTS)
 
 
 def copy_state(identity: str, state: TrainingState, optimizer: torch.optim.Optimizer, snapshot_dir: Path) -> StateCopy:
     """Copies what a checkpoint holds into this computer's memory; a GPU copies by itself, before its next step."""
-    moments = {f"{_OPTIMIZER}{name}": tensor for name, tensor in to_tensors(optimizer).items()}
+    moments = {f"{OPTIMIZER}{name}": tensor for name, tensor in to_tensors(optimizer).items()}
     tensors = {"weights": state.weights, "average": state.average, **moments}
     copies = {name: _copied(tensor.detach()) for name, tensor in tensors.items()}
     facts = json.dumps({"identity": identity, **{name: getattr(state, name) for name in _COUNTED}})
@@ -91,17 +91,17 @@ def restore(
     folder: Path, identity: str, state: TrainingState, optimizer: torch.optim.Optimizer, snapshot_dir: Path
 ) -> bool:
     """Puts everything back as it was; False, changing nothing, when the checkpoint is of other data or settings."""
-    facts = json.loads((folder / _FACTS).read_text())
+    facts = json.loads((folder / FACTS).read_text())
     if facts["identity"] != identity:
         return False
-    tensors = load_file(folder / _TENSORS)
+    tensors = load_file(folder / TENSORS)
     state.weights.copy_(tensors["weights"])
     state.average.copy_(tensors["average"])
     for name in _COUNTED:
         setattr(state, name, facts[name])
-    _link_all((folder / _SNAPSHOTS).glob("*"), snapshot_dir)
-    moments = {name: tensor for name, tensor in tensors.items() if name.startswith(_OPTIMIZER)}
-    from_tensors(optimizer, {name.removeprefix(_OPTIMIZER): tensor for name, tensor in moments.items()})
+    _link_all((folder / SNAPSHOTS).glob("*"), snapshot_dir)
+    moments = {name: tensor for name, tensor in tensors.items() if name.startswith(OPTIMIZER)}
+    from_tensors(optimizer, {name.removeprefix(OPTIMIZER): tensor for name, tensor in moments.items()})
     return True
 
 

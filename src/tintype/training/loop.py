@@ -27,6 +27,7 @@ from tintype.training.checkpoint import TrainingState, copy_state, restore, writ
 from tintype.training.checkpoint_writer import CheckpointWriter
 from tintype.training.plan import Plan
 from tintype.training.schedule import learning_rate
+from tintype.training.state_file import check_state
 from tintype.training.step import Outcome, Reserve, Stepper
 
 __all__ = ["MOST_BAD_STEPS", "Plan", "Trained", "train"]
@@ -64,6 +65,7 @@ def train(
     on_snapshot: Callable[[int, Lora], bool] = lambda step, lora: False,
     reserve: Reserve | None = None,
     steps_a_reading: int | None = None,
+    must_go_on: bool = False,
 ) -> Trained:
     """Trains `adapter` in place and returns the LoRA of its averaged weights.
 
@@ -74,10 +76,11 @@ def train(
     checkpoint is begun before it is called for a step of `plan.score_at`.
     Whatever ends the process after the last step, the next attempt finds all steps done. `reserve` is asked for the
     steps' memory. Losses are read every `steps_a_reading` steps, by itself ten on a GPU. Raises Cancelled within a step
-    of being asked, and NonFiniteLoss when the loss stays non-finite.
+    of being asked, NonFiniteLoss when the loss stays non-finite, and, with `must_go_on`, InputError for a checkpoint of
+    another training.
     """
     snapshot_dir.mkdir(parents=True, exist_ok=True)
-    run = _Run(family, adapter, cache, plan, context, snapshot_dir, reserve, steps_a_reading)
+    run = _Run(family, adapter, cache, plan, context, snapshot_dir, reserve, steps_a_reading, must_go_on)
     started_at = run.state.step
     if started_at:
         context.progress(started_at, plan.steps)  # perhaps no step is left that would say so
@@ -119,6 +122,7 @@ class _Run:
         snapshot_dir: Path,
         reserve: Reserve | None = None,
         steps_a_reading: int | None = None,
+        must_go_on: bool = False,
     ) -> None:
         self.adapter, self.plan, self.context, self.snapshot_dir = adapter, plan, context, snapshot_dir
         self.stepper = Stepper(family, adapter, cache, plan, reserve=reserve, log=context.log)
@@ -129,6 +133,8 @@ class _Run:
         self.bad_in_a_row = 0
         self.writer = CheckpointWriter(context.checkpoint, context.settings.checkpoint_seconds, context.log)
         if (kept := context.checkpoint.latest()) is not None:
+            if must_go_on:
+                check_state(kept.path, self.identity, adapter.weights, plan.optimizer)
             if restore(kept.path, self.identity, self.state, self.stepper.optimizer, snapshot_dir):
                 context.log(f"Training goes on from step {self.state.step}.")
             else:

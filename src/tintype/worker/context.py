@@ -189,11 +189,14 @@ class PipeContext:
             cancelled=self.raise_if_cancelled,
         )
 
-    def publish(self, path: Path, content_type: str, file_name: str | None = None) -> File:
+    def publish(
+        self, path: Path, content_type: str, file_name: str | None = None, *, lifetime: float | None = None
+    ) -> File:
         file_id, name = new_file_id(), safe_file_name(file_name or path.name)
         note_published(self.settings, self.request_id, f"{file_id}/{name}")
         size = self._objects.put_path(f"{file_id}/{name}", path)
-        self.published.append({"id": file_id, "file_name": name, "content_type": content_type, "size": size})
+        ends = {} if lifetime is None else {"expires_at": time.time() + lifetime}
+        self.published.append({"id": file_id, "file_name": name, "content_type": content_type, "size": size, **ends})
         return File(url=internal_url(file_id, name), content_type=content_type, file_name=name, file_size=size)
 
     def absolute(self, file: File) -> File:
