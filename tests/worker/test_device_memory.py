@@ -24,7 +24,7 @@ from tintype.settings import load_settings
 from tintype.store import NewRequest, Outcome, Request, StoredFile
 from tintype.store.records import Ending
 
-pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+pytestmark = [pytest.mark.anyio, pytest.mark.long]  # two processes that import torch
 
 BUDGET = 36_000_000  # bytes: 31 MB to generate, 22 to 38 for steps; what is loaded alone takes 15
 TRAINING, GENERATING = "fal-ai/flux-lora-portrait-trainer", "fal-ai/flux-lora"
@@ -113,7 +113,6 @@ async def test_every_order_of_work_ends_well_and_a_paused_training_ends_with_the
         await asyncio.gather(*map(on.ended_well, wanted))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mode", ["wait", "pause"])
 async def test_thirty_random_interleavings_end_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Literal["wait", "pause"]
