@@ -22,7 +22,7 @@ from tintype.store.records import Scope
 from tintype.web.studio.form import FormField, form_of_input
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)> ' \" }} {{ 7*7 }} </textarea>"
-PAGES = ["/", "/models", "/requests", "/loras", "/custom-models", "/files", "/keys", "/usage", "/doctor"]
+PAGES = ["/", "/models", "/datasets", "/requests", "/loras", "/custom-models", "/files", "/keys", "/usage", "/doctor"]
 
 
 class Elements(HTMLParser):

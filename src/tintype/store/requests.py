@@ -30,7 +30,6 @@ from tintype.errors import BadRequest, Cancelled, Failure, IdempotencyKeyReused,
 from tintype.settings import Limits
 from tintype.store import files, models, schema, webhooks
 from tintype.store.database import AnyRow, Database
-from tintype.store.keys import belongs_to
 from tintype.store.records import Attempt, Ending, LogLine, NewRequest, Outcome, Priority, Request, Status
 from tintype.store.repository import Clock, Repository, finite, uninterrupted
 from tintype.store.schema import cleaned
@@ -195,13 +194,21 @@ class Requests(Repository):
         before: float | None = None,
     ) -> builtins.list[Request]:
         """Lists requests, newest first; `before` is the `created_at` of the last one seen."""
-        query = sa.select(*RECORD).where(belongs_to(owner, table.c.key_id)).limit(limit)
+        # Whose a request is stands in it, so that the newest are read in their order: by its key all would be sorted.
+        query = sa.select(*RECORD).where(*_theirs(owner)).limit(limit)
         query = query.order_by(table.c.created_at.desc(), table.c.place.desc())
         wanted = {"status": status, "outcome": outcome, "endpoint_id": endpoint_id, "kind": kind}
         query = query.where(*(table.c[name] == value for name, value in wanted.items() if value is not None))
         if before is not None:
             query = query.where(table.c.created_at < before)
         return [as_request(row) for row in await self._database.fetch(query)]
+
+    async def unfinished(self, *, owner: str = "", limit: int = 1000) -> builtins.list[Request]:
+        """Lists what runs or waits, newest first; its cost follows the work at hand, not the history."""
+        named = table.c.status.in_((Status.IN_QUEUE, Status.IN_PROGRESS))  # for the index of what has not ended
+        query = sa.select(*RECORD).where(named, schema.UNFINISHED, *_theirs(owner)).limit(limit)
+        found = [as_request(row) for row in await self._database.fetch(query)]
+        return sorted(found, key=lambda request: -request.created_at)
 
     @uninterrupted
     async def erase_unstored(self) -> int:
@@ -263,6 +270,11 @@ class Requests(Repository):
         if new.makes_model is not None:
             await models.register(self._database, connection, new.makes_model, request)
         return request
+
+
+def _theirs(owner: str) -> Sequence[sa.ColumnElement[bool]]:
+    """Makes the condition of a person's requests; without an owner all of them are meant."""
+    return [table.c.owner.in_(("", owner))] if owner else []
 
 
 def may_run(lane: Kind | sa.BindParameter[str], most_running: int) -> Sequence[sa.ColumnElement[bool]]:

@@ -46,6 +46,7 @@ from tintype.web.operation import answers
 from tintype.web.services import Call, Services
 from tintype.web.studio import (
     belongings,
+    datasets as studio_datasets,
     doctor,
     models as studio_models,
     page as studio_page,
@@ -213,6 +214,8 @@ STUDIO = (
     Resource("/sign-out", _OPEN, POST=studio_page.sign_out),
     Resource("/requests", _PAGE, GET=studio_requests.list_requests),
     Resource("/requests/{id}", _PAGE, GET=studio_requests.show_request),
+    Resource("/datasets", _PAGE, GET=studio_datasets.list_datasets),
+    Resource("/datasets/{id}", _PAGE, GET=studio_datasets.show_dataset),
     Resource("/loras", _PAGE, GET=belongings.list_loras),
     Resource("/custom-models", _PAGE, GET=belongings.list_custom_models),
     Resource("/files", _PAGE, GET=belongings.list_files),

@@ -10,22 +10,21 @@ export class Problem extends Error {
 
 export async function ask(method, path, body) {
   const sent = body === undefined ? {} : { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
-  return answerOf(await send(path, { method, ...sent }));
+  return answerOf(await reach(path, { method, ...sent }));
 }
 
-export async function upload(blob, name, onProgress) {
-  const type = blob.type || "application/octet-stream";
-  const sent = new XMLHttpRequest(); // fetch does not tell how much was sent
-  sent.open("POST", "/cdn/files/upload");
-  sent.setRequestHeader("Content-Type", type);
-  sent.setRequestHeader("X-Fal-File-Name", String.fromCharCode(...new TextEncoder().encode(name.replace(/[\0-\x1f\x7f]/g, "_"))));
-  sent.upload.onprogress = (event) => onProgress?.(event.loaded / event.total);
-  await new Promise((done, fail) => {
-    sent.onload = done;
-    sent.onerror = () => fail(unreachable());
-    sent.send(blob);
-  });
-  return (await answerOf(new Response(sent.responseText, { status: sent.status }))).access_url;
+// Sends a file as it is, under its name; headers are bytes, and a name is sent as UTF-8.
+export async function send(method, path, blob, name) {
+  const bytes = new TextEncoder().encode(name.replace(/[\0-\x1f\x7f]/g, "_"));
+  const headers = {
+    "Content-Type": blob.type || "application/octet-stream",
+    "X-Fal-File-Name": String.fromCharCode(...bytes),
+  };
+  return answerOf(await reach(path, { method, body: blob, headers }));
+}
+
+export async function upload(blob, name) {
+  return (await send("POST", "/cdn/files/upload", blob, name)).access_url;
 }
 
 export function say(text, isProblem = false) {
@@ -36,7 +35,7 @@ export function say(text, isProblem = false) {
   say.timer = setTimeout(() => (notice.className = ""), isProblem ? 12000 : 4000);
 }
 
-async function send(path, options) {
+async function reach(path, options) {
   try {
     return await fetch(path, options);
   } catch {

@@ -6,9 +6,11 @@ const form = document.getElementById("first");
 const input = document.getElementById("first-url");
 const button = form.querySelector("button.primary");
 const problemPlace = document.getElementById("first-problem");
-const photos = new Photos(form.querySelector("[data-archive]"), input, () => {
+const word = document.getElementById("first-word");
+const about = () => ({ endpoint: form.dataset.endpoint, inputs: word.value.trim() ? { trigger_phrase: word.value.trim() } : {} });
+const photos = new Photos(form.querySelector("[data-archive]"), input, about, () => {
   button.disabled = !photos.count && !input.value;
-  button.textContent = photos.count ? `Train on ${photos.count} files` : "Train";
+  button.textContent = photos.count ? `Train on ${photos.count} photos` : "Train";
 });
 
 form.addEventListener("submit", async (event) => {
@@ -17,8 +19,7 @@ form.addEventListener("submit", async (event) => {
   problemPlace.hidden = true;
   try {
     await photos.settle();
-    const word = document.getElementById("first-word").value.trim();
-    const body = { images_data_url: input.value, ...(word ? { trigger_phrase: word } : {}) };
+    const body = { images_data_url: input.value, ...about().inputs };
     const { request_id: id } = await ask("POST", `/queue/${form.dataset.endpoint}`, body);
     window.location.assign(`/requests/${id}`);
   } catch (problem) {

@@ -51,7 +51,7 @@ function showReceipt(button, answer) {
   list.textContent = answer.receipt.map((one) => `${one.kind}  ${one.size} bytes  sha256 ${one.sha256}`).join("\n");
   const head = document.createElement("h2");
   head.textContent = `Deleted: ${answer.receipt.length} things. This is the receipt.`;
-  const held = answer.cdn_delete_results.filter((one) => one.exception).map((one) => one.exception);
+  const held = (answer.cdn_delete_results ?? []).filter((one) => one.exception).map((one) => one.exception);
   const note = document.createElement("p");
   note.textContent = held.join(" ");
   button.closest("section").replaceChildren(head, list, note);

@@ -1,19 +1,18 @@
-// Photos on their way into a training: dropped, chosen, pasted or taken from a dropped folder, each with its caption.
-// They become one archive that is uploaded when the form is sent; an archive that is dropped goes as it is.
-import { upload } from "./api.js";
-import { zip } from "./zip.js";
+// Photos on their way into a training: dropped, chosen, pasted or taken from a dropped folder. They are kept at once as a
+// dataset, so that a reload loses nothing; captions are saved as they are written, and what a training would make of the
+// photos is said beside each.
+import { ask, say, send } from "./api.js";
 
-const ARCHIVE = /\.(zip|tar|tgz|tar\.\w+|7z|rar)$/i;
-const SHOWN = /^image\/(jpeg|png|webp|gif|avif|bmp)$/; // what browsers draw
+const DATASET = /\/v1\/datasets\/([\w-]+)$/;
+const SAVED = 600; // milliseconds after the last letter of a caption
 
 export class Photos {
-  constructor(drop, input, onChange) {
-    this.drop = drop;
-    this.input = input;
+  // `about` tells the endpoint and the inputs that a report depends on; `onChange` hears of every change.
+  constructor(drop, input, about, onChange) {
+    Object.assign(this, { drop, input, about, onChange, count: 0, work: Promise.resolve() });
     this.list = drop.querySelector(".photos");
     this.told = drop.querySelector("[data-told]");
-    this.onChange = onChange;
-    this.photos = []; // {name, blob, caption: textarea}
+    this.tools = drop.querySelector("[data-tools]");
     drop.querySelector("input[type=file]").addEventListener("change", (event) => {
       this.take([...event.target.files]);
       event.target.value = "";
@@ -26,103 +25,167 @@ export class Photos {
     }
     drop.addEventListener("drop", async (event) => this.take(await filesOf(event.dataTransfer)));
     document.addEventListener("paste", (event) => {
-      const files = [...event.clipboardData.files];
-      if (files.length) this.take(files);
+      if (event.clipboardData.files.length) this.take([...event.clipboardData.files]);
     });
+    this.tools?.querySelector("button").addEventListener("click", () => this.#edit());
+    input.addEventListener("change", () => (this.id ? this.#show() : this.clear()));
+    if (this.id) this.#show();
   }
 
-  get count() {
-    return this.photos.length;
+  get id() {
+    return DATASET.exec(this.input.value)?.[1];
+  }
+
+  get url() {
+    return `/v1/datasets/${this.id}`;
   }
 
   clear() {
-    this.photos = [];
     this.list.replaceChildren();
-    this.#tell();
+    this.told.textContent = "";
+    this.#count();
   }
 
-  async take(files) {
-    const texts = files.filter((file) => file.name.toLowerCase().endsWith(".txt"));
-    const others = files.filter((file) => !texts.includes(file));
-    if (others.length === 1 && ARCHIVE.test(others[0].name)) return this.#send(others[0], others[0].name);
-    for (const file of others) if (!file.name.startsWith(".")) this.#add(file);
-    for (const text of texts) {
-      const photo = this.photos.find((one) => stem(one.name) === stem(text.name));
-      if (photo) photo.caption.value = (await text.text()).trim();
+  // Waits until everything that was dropped and written is kept.
+  async settle() {
+    await this.work;
+  }
+
+  take(files) {
+    const wanted = files.filter((file) => !file.name.startsWith("."));
+    this.work = this.work.then(() => this.#add(wanted)).catch((problem) => say(problem.message, true));
+    return this.work;
+  }
+
+  async #add(files) {
+    const left = [];
+    if (!this.id) {
+      const made = await ask("POST", "/v1/datasets", { name: `Photos of ${new Date().toLocaleString()}` });
+      this.input.value = made.url;
     }
-    this.input.value = "";
-    this.#tell();
+    for (const [index, file] of files.entries()) {
+      this.told.textContent = `${index + 1} of ${files.length} is being added …`;
+      try {
+        const answer = await send("POST", `${this.url}/photos`, file, file.name || "pasted.png");
+        left.push(...answer.left_out);
+      } catch (problem) {
+        left.push({ name: file.name, what: problem.message });
+      }
+    }
+    await this.#show(left);
+  }
+
+  async #show(left = []) {
+    const photos = [];
+    try {
+      for (let cursor = ""; cursor !== null; ) {
+        const page = await ask("GET", `${this.url}/photos?limit=100${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+        photos.push(...page.photos);
+        cursor = page.next_cursor;
+      }
+    } catch (problem) {
+      this.told.textContent = problem.message;
+      return;
+    }
+    this.list.replaceChildren(...photos.map((photo) => this.#row(photo)));
+    this.left = left;
+    this.#count();
+    await this.report();
     this.onChange();
   }
 
-  // Uploads what is there, so that the input holds its URL.
-  async settle() {
-    if (!this.photos.length || this.input.value) return;
-    const captions = this.photos.filter((one) => one.caption.value.trim());
-    const files = [
-      ...this.photos,
-      ...captions.map((one) => ({ name: `${stem(one.name)}.txt`, blob: new Blob([one.caption.value.trim()]) })),
-    ];
-    await this.#send(await zip(files), "photos.zip");
-  }
-
-  #add(file) {
+  #row(photo) {
     const row = document.createElement("li");
-    const caption = document.createElement("textarea");
+    const image = document.createElement("img");
     const name = document.createElement("div");
+    const caption = document.createElement("textarea");
     const remove = document.createElement("button");
-    const photo = { name: file.name || "pasted.png", blob: file, caption };
+    row.dataset.photo = photo.photo_id;
+    image.src = new URL(photo.thumbnail_url, window.location.href).pathname;
+    image.alt = photo.name;
+    image.loading = "lazy";
     name.className = "name";
     name.textContent = name.title = photo.name;
-    caption.setAttribute("aria-label", `Caption of ${photo.name}`);
+    caption.value = photo.caption ?? "";
     caption.placeholder = "caption";
-    caption.addEventListener("input", () => this.#changed());
+    caption.title = photo.caption_by ? `written by ${photo.captioner ?? photo.caption_by}` : "";
+    caption.setAttribute("aria-label", `Caption of ${photo.name}`);
+    caption.addEventListener("input", () => this.#save(photo.photo_id, caption));
     remove.type = "button";
     remove.className = "tiny";
     remove.textContent = "✕";
     remove.setAttribute("aria-label", `Remove ${photo.name}`);
-    remove.addEventListener("click", () => {
-      this.photos = this.photos.filter((one) => one !== photo);
-      row.remove();
-      this.#changed();
+    remove.addEventListener("click", async () => {
+      await this.#try(() => ask("DELETE", `${this.url}/photos/${photo.photo_id}`));
+      await this.#show();
     });
-    row.append(this.#thumbnail(file), name, caption, remove);
-    this.list.append(row);
-    this.photos.push(photo);
+    row.append(image, name, caption, remove);
+    return row;
   }
 
-  #thumbnail(file) {
-    const none = document.createElement("div");
-    none.className = "none";
-    none.textContent = file.name.split(".").pop().toUpperCase();
-    if (!SHOWN.test(file.type)) return none;
-    const image = document.createElement("img");
-    image.alt = "";
-    image.src = URL.createObjectURL(file);
-    image.addEventListener("load", () => URL.revokeObjectURL(image.src));
-    image.addEventListener("error", () => {
-      none.textContent = "cannot be shown";
-      image.replaceWith(none);
-    });
-    return image;
+  #save(id, caption) {
+    clearTimeout(caption.timer);
+    let done;
+    const saved = new Promise((resolve) => (done = resolve));
+    this.work = Promise.all([this.work, saved]);
+    caption.done?.();
+    caption.done = done;
+    caption.timer = setTimeout(async () => {
+      await this.#try(() => ask("PATCH", `${this.url}/photos/${id}`, { caption: caption.value }));
+      done();
+    }, SAVED);
   }
 
-  #changed() {
-    this.input.value = "";
-    this.#tell();
-    this.onChange();
+  async #edit() {
+    const [find, replace] = this.tools.querySelectorAll("input");
+    const answer = await this.#try(() => ask("POST", `${this.url}/captions/edit`, { find: find.value, replace: replace.value }));
+    if (!answer) return;
+    say(`${answer.captions.length} captions were changed.`);
+    await this.#show();
   }
 
-  #tell() {
-    const size = this.photos.reduce((sum, one) => sum + one.blob.size, 0);
-    this.told.textContent = this.photos.length ? `${this.photos.length} files, ${(size / 1e6).toFixed(1)} MB` : "";
+  // Says what a training would make of the photos, with the inputs as they are now.
+  async report() {
+    if (!this.id || !this.count) return;
+    const { endpoint, inputs } = this.about();
+    const answer = await this.#try(() => ask("GET", `${this.url}/report?${new URLSearchParams({ endpoint_id: endpoint, ...inputs })}`));
+    if (!answer) return;
+    for (const one of answer.photos) {
+      const row = this.list.querySelector(`[data-photo="${one.photo_id}"]`);
+      row?.querySelector(".marks")?.remove();
+      if (!row || !one.marks.length) continue;
+      const marks = document.createElement("div");
+      marks.className = "marks";
+      marks.textContent = one.marks.map((mark) => mark.replaceAll("_", " ")).join(", ");
+      row.querySelector(".name").after(marks);
+    }
+    const lines = [
+      `${this.count} photos.`,
+      ...(answer.problem ? [answer.problem] : []),
+      ...(answer.report?.warnings ?? []),
+      ...(this.left ?? []).map((one) => `Left out: ${one.name}: ${one.what}`),
+    ];
+    this.told.replaceChildren(
+      ...lines.map((line) => {
+        const made = document.createElement("span");
+        made.textContent = line;
+        return made;
+      }),
+    );
   }
 
-  async #send(blob, name) {
-    const told = this.told.textContent;
-    this.input.value = await upload(blob, name, (share) => (this.told.textContent = `${told} ${Math.round(share * 100)} % sent`));
-    this.told.textContent = told || `${name} is here.`;
-    this.onChange();
+  async #try(work) {
+    try {
+      return await work();
+    } catch (problem) {
+      say(problem.message, true);
+      return null;
+    }
+  }
+
+  #count() {
+    this.count = this.list.children.length;
+    if (this.tools) this.tools.hidden = !this.count;
   }
 }
 
@@ -141,8 +204,4 @@ async function filesBelow(entry) {
     if (!some.length) return (await Promise.all(found.map(filesBelow))).flat();
     found.push(...some);
   }
-}
-
-function stem(name) {
-  return name.replace(/\.[^.]*$/, "");
 }

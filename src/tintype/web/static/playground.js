@@ -15,7 +15,7 @@ let priced = 0;
 restore();
 const updateCode = showCode(endpoint, origin, () => read(form));
 for (const drop of form.querySelectorAll("[data-archive]")) {
-  archives.push(new Photos(drop, document.getElementById(drop.dataset.archive), changed));
+  archives.push(new Photos(drop, document.getElementById(drop.dataset.archive), about, changed));
 }
 form.addEventListener("input", (event) => {
   const { slider } = event.target.dataset ?? {};
@@ -30,6 +30,9 @@ form.addEventListener("click", (event) => {
   if (dice) document.getElementById(dice).value = Math.floor(Math.random() * 2 ** 32);
   if (input) choose(document.getElementById(input));
   if (add || dice) changed();
+});
+form.addEventListener("change", (event) => {
+  if (event.target.type !== "file" && !event.target.closest(".drop")) for (const one of archives) one.report();
 });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -50,6 +53,12 @@ changed();
 const run = sessionStorage.getItem(lastRun);
 if (run && !window.location.search) new Run(run, endpoint, kind, read(form));
 
+// What a report on photos depends on: the plain inputs.
+function about() {
+  const plain = Object.entries(read(form)).filter(([name, value]) => typeof value !== "object" && name !== "images_data_url");
+  return { endpoint, inputs: Object.fromEntries(plain) };
+}
+
 function restore() {
   const query = fromQuery(window.location.search);
   const stored = JSON.parse(localStorage.getItem(kept) ?? "{}");
@@ -69,7 +78,7 @@ function tellCount(body) {
   const count = archives.reduce((sum, one) => sum + one.count, 0);
   const images = Number(body.num_images ?? 1);
   const steps = body.steps ?? form.querySelector('[data-path="steps"]')?.value;
-  const what = kind === "training" ? `Train${steps ? ` ${steps} steps` : ""}${count ? ` on ${count} files` : ""}` : `Generate ${images === 1 ? "one image" : `${images} images`}`;
+  const what = kind === "training" ? `Train${steps ? ` ${steps} steps` : ""}${count ? ` on ${count} photos` : ""}` : `Generate ${images === 1 ? "one image" : `${images} images`}`;
   document.getElementById("send").textContent = what;
 }
 

@@ -16,6 +16,7 @@ from tintype.store.records import Status
 from tintype.web import llms, manual, pages
 from tintype.web.operation import answers
 from tintype.web.services import Call
+from tintype.web.studio.datasets import datasets_of
 from tintype.web.studio.form import form_of_input
 from tintype.web.studio.page import page, show, wants_page
 from tintype.web.submit import endpoint_of
@@ -52,7 +53,7 @@ async def api(call: Call) -> Response:
 @page
 async def _front_page(call: Call) -> Response:
     latest = await call.store.requests.list(owner=call.owner, limit=8)
-    running = await _unfinished(call)
+    running = await call.store.requests.unfinished(owner=call.owner)
     trainers = [endpoint for endpoint in catalog.ENDPOINTS if endpoint.kind == "training"]
     return await show(
         call,
@@ -89,6 +90,7 @@ async def _playground_page(call: Call) -> Response:
         endpoint=endpoint,
         fields=form_of_input(endpoint.input),
         latest=latest,
+        datasets=await datasets_of(call) if endpoint.kind == "training" else [],
         price=call.services.price_of(endpoint.id),
         uses=uses_of(endpoint),
         **await _readiness(call),
@@ -108,10 +110,13 @@ def _sections(text: str) -> list[dict[str, Any]]:
     from markupsafe import Markup
 
     parts = [part.partition("\n") for part in text.split("\n## ")[1:]]
-    render = MarkdownIt("commonmark", {"html": False}).render
+
+    def rendered(text: str) -> Markup:
+        html = MarkdownIt("commonmark", {"html": False}).render(text)
+        return Markup(html.replace("<pre>", '<pre tabindex="0">'))  # what scrolls is reached by keyboard
+
     return [
-        {"title": title, "anchor": title.lower().replace(" ", "-"), "html": Markup(render(rest))}
-        for title, _, rest in parts
+        {"title": title, "anchor": title.lower().replace(" ", "-"), "html": rendered(rest)} for title, _, rest in parts
     ]
 
 
@@ -139,7 +144,7 @@ def uses_of(endpoint: Endpoint) -> list[dict[str, Any]]:
 async def _readiness(call: Call) -> dict[str, Any]:
     """Tells of each lane how many devices work on it and how many requests wait."""
     lanes = await lanes_of(call)
-    unfinished = await _unfinished(call)
+    unfinished = await call.store.requests.unfinished(owner=call.owner)
     waiting = {
         kind: sum(one.kind == kind and one.status is Status.IN_QUEUE for one in unfinished)
         for kind in ("training", "inference")
@@ -151,8 +156,3 @@ async def _readiness(call: Call) -> dict[str, Any]:
 async def lanes_of(call: Call) -> list[dict[str, Any]]:
     workers = pages.current(await call.store.workers.list())
     return [pages.lane_of(worker, time.time(), 2 * call.settings.heartbeat_seconds) for worker in workers]
-
-
-async def _unfinished(call: Call) -> list[Any]:
-    queued = await call.store.requests.list(owner=call.owner, status=Status.IN_QUEUE, limit=200)
-    return [*await call.store.requests.list(owner=call.owner, status=Status.IN_PROGRESS, limit=50), *queued]

@@ -33,14 +33,19 @@ async def list_requests(call: Call) -> Response:
     query = call.http.query_params
     state, endpoint_id = query.get("state", ""), query.get("endpoint_id", "")
     status, outcome = _STATES.get(state, (None, None))
-    found = await call.store.requests.list(
-        status=status,
-        outcome=outcome,
-        endpoint_id=endpoint_id or None,
-        owner=call.owner,
-        limit=_PAGE + 1,
-        before=time_in(call, "before"),
-    )
+    before = time_in(call, "before")
+    if status is None:
+        found = await call.store.requests.list(
+            outcome=outcome, endpoint_id=endpoint_id or None, owner=call.owner, limit=_PAGE + 1, before=before
+        )
+    else:
+        found = [
+            one
+            for one in await call.store.requests.unfinished(owner=call.owner)
+            if one.status is status
+            and endpoint_id in ("", one.endpoint_id)
+            and (before is None or one.created_at < before)
+        ]
     return await show(
         call,
         "requests.html",
