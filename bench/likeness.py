@@ -1,7 +1,8 @@
 """How well a LoRA learns a subject it has never seen: the figures of docs/miniature.md, and its contact sheets.
 
 Trains on ten photos of each subject without captions, through the endpoint's own job, then draws three prompts with
-two seeds each, with and without the LoRA, and asks the judge.
+two seeds each, with and without the LoRA, and asks the judge. A subject's LoRA stays in the folder of its length and
+is taken from there the next time: to draw with it in another TINTYPE_PRECISION, say.
 
     python bench/likeness.py --subjects 9001 9002 9003 9004 9005 --steps 100 2500 --out likeness/
     python bench/likeness.py --defaults '{"weight_decay": 1e-4, "sigma_mean": 0.4}'
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -61,10 +63,13 @@ def learn(
         archive = Path(folder) / "photos.zip"
         write_archive(archive, taken, captions=False)
         body = {"images_data_url": context.offer(archive), "trigger_phrase": TRIGGER} | order
-        began = time.monotonic()
-        train_portrait.run(cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse(body)), context)
+        began, kept = time.monotonic(), out / f"{seed}.safetensors"
+        if not kept.exists():
+            train_portrait.run(cast(PortraitTrainerInput, PORTRAIT_TRAINER.parse(body)), context)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(context.output / "lora.safetensors", kept)
         seconds = time.monotonic() - began
-        lora = context.offer(context.output / "lora.safetensors")
+        lora = context.offer(kept)
         base, of_base = draw(context, [], subject, out / f"{seed}-base")
         ours, of_ours = draw(context, [{"path": lora}], subject, out / f"{seed}-lora")
         shown = [_saved(picture, Path(folder) / f"shown-{n}.png") for n, (picture, _) in enumerate(taken)]

@@ -62,7 +62,7 @@ def _gpu(settings: Settings) -> Finding:
         here = ", ".join(["cpu", *(gpu.id for gpu in seen.found)])
         return Finding("GPU", False, f"{', '.join(absent)}: not here", f"Set TINTYPE_DEVICE to one of: auto, {here}.")
     if not seen.found:
-        needed = ", ".join(f"{spec.title} one of {spec.gpu_bytes // GIB} GiB" for spec in family_specs())
+        needed = ", ".join(f"{spec.title} one of {spec.needed_gpu() // GIB} GiB" for spec in family_specs())
         return Finding("GPU", True, f"none: the miniatures run on the CPU; needed are for {needed}")
     rows = (
         f"{gpu.id} {gpu.name}, {gpu.memory_bytes // MIB} MiB" + f" (left out: {gpu.why_not})" * bool(gpu.why_not)

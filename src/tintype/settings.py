@@ -76,9 +76,10 @@ class Settings(BaseSettings):
     bases: Mapping[str, str] = Field(
         description="By base model, as <NAME>_BASE: auto, miniature, a hub id or a folder."
     )
-    precision: Literal["stored", "fp8"] = Field(
-        "stored",
-        description="Whether base models stay as their files have them, or are rounded to eight bits when read.",
+    precision: Literal["auto", "stored", "fp8", "nf4"] = Field(
+        "auto",
+        description="How base models are read: as their files have them, or rounded to eight or four bits. auto: the "
+        "first of these that fits the GPU.",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, xpu; several with commas between.")
 
@@ -181,6 +182,11 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         """What each person may have."""
         return Limits(**{limit.name: getattr(self, f"max_{limit.name}") for limit in fields(Limits)})
+
+    @property
+    def quantised_dir(self) -> Path:
+        """Where base models' rounded weights are kept on this machine."""
+        return self.data_dir.resolve() / "quantised"
 
     @property
     def work_dir(self) -> Path:

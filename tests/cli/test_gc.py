@@ -39,6 +39,8 @@ def request_id(tmp_path: Path) -> str:
         objects.put_bytes(f"{'o' * 32}/orphan.png", b"x")
         os.utime(settings.data_dir / "files" / ("o" * 32) / "orphan.png", (0, 0))
         (settings.work_dir / request.id).mkdir(parents=True)
+        settings.quantised_dir.mkdir()
+        (settings.quantised_dir / "of-weights-that-are-gone.safetensors").touch()
         return request.id
 
     return with_store(tmp_path, work)
@@ -48,7 +50,7 @@ def test_what_nobody_can_use_goes_and_results_stay(tmp_path: Path, request_id: s
     removed = gc(tmp_path)
     assert removed == {
         "results that were not to be kept": 0, "expired files": 1, "unfinished uploads": 0,
-        "work folders of ended requests": 1, "files that nothing speaks of": 1,
+        "work folders of ended requests": 1, "rounded weights that nobody reads": 1, "files that nothing speaks of": 1,
     }  # fmt: skip
     assert [path.name for path in (tmp_path / "files").glob("*/*.png")] == ["a.png"]
     assert set(gc(tmp_path).values()) == {0}

@@ -160,7 +160,7 @@ def test_a_gated_repository_says_whose_licence_to_accept(hub: type[Hub], monkeyp
 
 
 def test_the_form_follows_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    for memory, form in ((24 * GIB, "nf4"), (141 * GIB, "bf16"), (None, "bf16")):
+    for memory, form in ((8 * GIB, "nf4"), (24 * GIB, "bf16"), (141 * GIB, "bf16"), (None, "bf16")):
         monkeypatch.setattr(weights, "gpu_bytes", lambda setting, memory=memory: memory)
         answered = runner.invoke(app, ["weights", "pull", "flux"], input="n\n")
         assert f"({form})" in answered.output

@@ -70,8 +70,11 @@ def test_auto_needs_a_gpu_that_fits_and_the_weights(hub: Path, monkeypatch: pyte
     real = resolve(settings)
     assert (real.miniature, real.folder, real.source) == (False, folder, flux.FAMILY.repository)
     assert "Non-Commercial" in real.licence
-    monkeypatch.setattr(weights, "gpu_bytes", lambda setting: 24 * GIB)
+    monkeypatch.setattr(weights, "gpu_bytes", lambda setting: 8 * GIB)
     assert resolve(settings).miniature
+    monkeypatch.setattr(weights, "gpu_bytes", lambda setting: 24 * GIB)
+    assert (resolve(settings).miniature, resolve(settings).precision) == (False, "auto")
+    assert resolve(load_settings(flux_base="auto", precision="stored")).miniature, "it fits rounded only"
     monkeypatch.setattr(weights, "gpu_bytes", lambda setting: 141 * GIB)
     assert resolve(load_settings(flux_base="auto", device="cpu")).miniature
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tintype.models.fp8 import prepare, rounded_for
+from tintype.models.quantised import prepare, rounded_for
 
 
 class Params4bit(nn.Parameter):
@@ -37,10 +37,10 @@ class PackedLinear(nn.Linear):
         return F.linear(x, weight, self.bias)
 
 
-def round_to_fp8(network: nn.Module) -> None:
-    """Rounds the layers within a network's blocks to eight bits, as reading it so does."""
+def quantise(network: nn.Module, precision: str) -> None:
+    """Rounds the layers within a network's blocks to fp8 or nf4, as reading it so does."""
     tensors = dict(network.state_dict())
-    prepare(network)
+    prepare(network, precision, next(network.parameters()).dtype, "cpu")
     network.load_state_dict(dict(rounded_for(network, tensors.items())), assign=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,17 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, Qwen3VLConfig, Qwen3VLModel, T5Config, T5EncoderModel
 from typer.testing import CliRunner
 
+from tintype.catalog.endpoint import Kind
 from tintype.cli import app
+from tintype.models.quantised import prepare
 from tintype.models.registry import family_spec, family_specs
-from tintype.training.card_plan import COLUMNS, SIDES, CardPlan, card_plans
+from tintype.models.weights import BaseWeights
+from tintype.settings import GIB
+from tintype.training import card_plan
+from tintype.training.card_plan import COLUMNS, SIDES, CardPlan, card_plans, with_precision
+from tintype.training.memory_plan import Shape
 
+OPEN = BaseWeights("flux", Path(), "some/repository", "a test", precision="auto")
 MANUAL = Path(__file__).parents[2] / "docs" / "memory.md"
 
 
@@ -37,10 +45,70 @@ def test_more_memory_never_takes_away(plans: list[CardPlan]) -> None:
             assert [card.steps[number].fits for card in cards] == sorted(card.steps[number].fits for card in cards)
 
 
-def test_a_card_of_24_gb_trains_both_bases_at_a_megapixel_in_eight_bits(plans: list[CardPlan]) -> None:
-    steps = {(plan.base, plan.precision): plan.steps[-1] for plan in plans if plan.card == 24}
-    assert {kind for kind, step in steps.items() if step.fits} == {("flux", "fp8"), ("ideogram4", "fp8")}
-    assert all(step.needed <= 23 * 2**30 for step in steps.values() if step.fits)
+def test_a_card_of_24_gb_trains_both_bases_at_a_megapixel_rounded_and_one_of_12_gb_in_four_bits(
+    plans: list[CardPlan],
+) -> None:
+    fitting = {
+        card: {(plan.base, plan.precision): plan for plan in plans if plan.card == card and plan.trains}
+        for card in (12, 24)
+    }
+    assert fitting[24].keys() == {(base, kind) for base in ("flux", "ideogram4") for kind in ("fp8", "nf4")}
+    assert fitting[12].keys() == {("flux", "nf4"), ("ideogram4", "nf4")}
+    assert all(plan.steps[-1].needed <= 23 * 2**30 for plan in fitting[24].values())
+    assert all(plan.steps[0].needed <= 11.5 * 2**30 for plan in fitting[12].values())
+
+
+@pytest.mark.parametrize("precision", ["fp8", "nf4"])
+@pytest.mark.parametrize("base", ["flux", "ideogram4"])
+def test_a_rounded_network_takes_what_its_numbers_take(base: str, precision: str) -> None:
+    transformer = family_spec(base).load().without_weights().load_transformer()
+    blocks = ("transformer_blocks.", "single_transformer_blocks.", "layers.")
+    matrices = sum(
+        module.weight.numel()
+        for name, module in transformer.named_modules()
+        if name.startswith(blocks) and type(module) is torch.nn.Linear
+    )
+    others = sum(weight.numel() for weight in transformer.parameters()) - matrices
+    prepare(transformer, precision, torch.bfloat16)
+    shape = Shape.of(transformer, (1.0,), tokens=1, batch=1, trained=0)
+    bits = 8 if precision == "fp8" else 4 + 16 / 64
+    assert shape.weights == pytest.approx(matrices * bits / 8 + others * 2, rel=0.001)
+
+
+@pytest.mark.parametrize(
+    ("memory", "lane", "precision"),
+    [
+        (139, "training", "stored"), (31.4, "training", "stored"), (23.6, "training", "fp8"), (11.9, "training", "nf4"),
+        (8, "training", "nf4"), (31.4, "inference", "stored"), (23.6, "inference", "fp8"), (11.9, "inference", "nf4"),
+    ],
+)  # fmt: skip
+def test_auto_is_the_first_precision_that_fits(
+    memory: float, lane: Kind, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(card_plan, "gpu_bytes", lambda device: int(memory * GIB))
+    chosen = with_precision(OPEN, "cuda:0", lane)
+    assert chosen.precision == precision
+    assert ("nothing fits" in chosen.precision_why) is (memory == 8)
+    assert f"the GPU has {memory:.2f} GiB" in chosen.precision_why
+
+
+def test_nothing_is_rounded_unasked_without_a_gpu_and_what_is_asked_for_stays() -> None:
+    assert with_precision(OPEN, "cpu", "training").precision == "stored"
+    assert with_precision(replace(OPEN, precision="nf4"), "cpu", "training").precision == "nf4"
+
+
+@pytest.mark.parametrize(("setting", "precision"), [("stored", "bf16"), ("auto", "nf4")])
+@pytest.mark.parametrize("base", ["flux", "ideogram4"])
+def test_the_real_weights_are_taken_where_they_train_and_generate(base: str, setting: str, precision: str) -> None:
+    spec = family_spec(base)
+    needed = spec.needed_gpu(setting)
+    enough, too_little = (
+        next(plan for plan in card_plans([spec], [memory / GIB / 0.98]) if plan.precision == precision)
+        for memory in (needed, 0.9 * needed)
+    )
+    assert enough.trains
+    assert enough.generating.plan.fits
+    assert not (too_little.trains and too_little.generating.plan.fits)
 
 
 def test_what_generating_takes_at_a_megapixel(plans: list[CardPlan]) -> None:
@@ -54,6 +122,8 @@ def test_what_generating_takes_at_a_megapixel(plans: list[CardPlan]) -> None:
             whole[kind] = generating.needed / 2**30
     assert whole["flux", "fp8"] <= 15
     assert whole["ideogram4", "fp8"] <= 21
+    assert whole["flux", "nf4"] <= 11.5
+    assert whole["ideogram4", "nf4"] <= 14
     assert least["flux", "fp8"] == "16 GB: encoders leave"
     assert least["ideogram4", "fp8"] == "12 GB: encoders layer by layer, one network at a time"
 
@@ -71,9 +141,9 @@ def test_the_price_of_what_leaves_is_said(plans: list[CardPlan]) -> None:
 
 def test_a_card_of_any_size_is_planned_as_json() -> None:
     told = CliRunner().invoke(app, ["plan", "--gpu", "40 GB", "--base", "ideogram4", "--json"])
-    plan, in_fp8 = json.loads(told.stdout)
+    plan, *rounded = json.loads(told.stdout)
     assert (plan["base"], plan["card"], len(plan["steps"])) == ("ideogram4", 40, len(SIDES))
-    assert (plan["precision"], in_fp8["precision"]) == ("bf16", "fp8")
+    assert [one["precision"] for one in (plan, *rounded)] == ["bf16", "fp8", "nf4"]
     assert all(step["needed"] < 40 * 2**30 for step in plan["steps"])
     assert CliRunner().invoke(app, ["plan", "--gpu", "large"]).exit_code == 2
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from bench.weightless import NARROW, NARROW_IDEOGRAM, Weightless, WeightlessFlux, WeightlessIdeogram4
-from tests.support.packed import round_to_fp8
+from tests.support.packed import quantise
 from torch._dynamo.backends.registry import lookup_backend
 
 from tintype import devices
@@ -134,11 +134,12 @@ def test_sixteen_sizes_and_twelve_captions_are_few_graphs_and_give_our_own_gradi
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # Dynamo does it
-def test_a_base_in_eight_bits_is_compiled_as_a_whole(backend: CountingBackend) -> None:
+@pytest.mark.parametrize("precision", ["fp8", "nf4"])
+def test_a_rounded_base_is_compiled_as_a_whole(precision: str, backend: CountingBackend) -> None:
     family, found = narrow("ideogram4"), []
     backend.whole = True
     cache = cache_for(family, SIXTEEN_SIZES[:4])
-    round_to_fp8(family.load_transformer())
+    quantise(family.load_transformer(), precision)
     for forward in (Forward.COMPILED, Forward.DIFFUSERS):
         stepper = stepper_for(family, cache, forward, recomputed=1)
         with stepper.prepared():

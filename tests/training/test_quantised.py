@@ -10,14 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from bench.weightless import NARROW, NARROW_IDEOGRAM, Weightless, WeightlessFlux, WeightlessIdeogram4
-from tests.support.packed import Params4bit, pack, round_to_fp8
+from tests.support.packed import Params4bit, pack, quantise
 from torch import nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 from tintype.lora.adapter import Adapter
 from tintype.models.family import Forward
-from tintype.models.fp8 import rounded, whole
 from tintype.models.products import has_matrix
+from tintype.models.quantised import QuantisedLinear
 from tintype.training.cache import Cache, Item
 from tintype.training.memory_plan import Shape, stored_bytes
 from tintype.training.plan import Plan
@@ -65,26 +65,31 @@ def test_a_packed_base_gives_the_gradient_of_its_matrices(base: str, forward: Fo
 
 
 @pytest.mark.parametrize("recomputed", [0, 1])
+@pytest.mark.parametrize("precision", ["fp8", "nf4"])
 @pytest.mark.parametrize("base", ["flux", "ideogram4"])
-def test_a_base_in_eight_bits_gives_the_gradient_of_the_rounded_numbers(base: str, recomputed: int) -> None:
-    plain, eight = narrow(base), narrow(base)
+def test_a_rounded_base_gives_the_gradient_of_the_rounded_numbers(base: str, precision: str, recomputed: int) -> None:
+    plain, packed = narrow(base), narrow(base)
     unrounded = gradient(plain, recomputed=recomputed)
-    for layer in block_layers(plain):
-        layer.weight.data = whole(*rounded(layer.weight.data), layer.weight.dtype)
-    round_to_fp8(eight.load_transformer())
+    quantise(packed.load_transformer(), precision)
+    for name, layer in packed.load_transformer().named_modules():
+        if isinstance(layer, QuantisedLinear):
+            plain.load_transformer().get_submodule(name).weight.data = layer.weight
     wanted = gradient(plain, recomputed=recomputed)
     assert not torch.allclose(wanted, unrounded, rtol=1e-3)
-    torch.testing.assert_close(gradient(eight, recomputed=recomputed), wanted, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(gradient(packed, recomputed=recomputed), wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["fp8", "nf4"])
 @pytest.mark.parametrize("base", ["flux", "ideogram4"])
-def test_the_blocks_take_a_quarter_of_what_they_took_in_fp32(base: str) -> None:
+def test_the_blocks_take_what_is_packed(base: str, precision: str) -> None:
     family = narrow(base)
-    transformer, values = family.load_transformer(), sum(layer.weight.numel() for layer in block_layers(family))
+    transformer, layers = family.load_transformer(), block_layers(family)
+    values, rows = (sum(count(layer.weight) for layer in layers) for count in (torch.numel, len))
     before = Shape.of(transformer, (1.0,), tokens=20, batch=1, trained=0)
-    round_to_fp8(transformer)
+    quantise(transformer, precision)
     after = Shape.of(transformer, (1.0,), tokens=20, batch=1, trained=0)
-    assert before.weights - after.weights == 3 * values
+    taken = values + 4 * rows if precision == "fp8" else values // 2 + 4 * values // 64
+    assert before.weights - after.weights == 4 * values - taken
     assert after.bytes_per_value == before.bytes_per_value, "activations stay as they are"
 
 

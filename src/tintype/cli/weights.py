@@ -79,8 +79,10 @@ def pull(
 
 def _fitting(spec: FamilySpec) -> str:
     """The form for the GPU that is here; bf16 where there is none: the weights may be for another machine."""
-    memory = gpu_bytes(load_settings().device)
-    return spec.small_form if spec.small_form and memory and memory < spec.gpu_bytes else "bf16"
+    settings = load_settings()
+    memory = gpu_bytes(settings.device)
+    small = memory is not None and memory < spec.needed_gpu(settings.precision)
+    return spec.small_form if spec.small_form and small else "bf16"
 
 
 def _downloads(spec: FamilySpec, form: str, repository: str | None) -> tuple[Download, ...]:

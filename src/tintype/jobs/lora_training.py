@@ -70,6 +70,7 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     kept = (plan.steps // plan.keep_every if plan.keep_every else 0) + 2 * bool(plan.score_at)  # the best, and the next
     check_room(context.scratch, adapter.weights.nbytes * (_ADAPTERS + kept))
 
+    context.log(f"The base is read in {family.weights.precision}: {family.weights.precision_why}.")
     context.log(_announcement(recipe, cache))
     if plan.keep_every and (lacking := recipe.samples.lacking(family, context)):
         context.log(f"The LoRAs on the way will have no samples. {lacking}", "WARN")

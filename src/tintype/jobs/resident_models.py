@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 import torch
 
+from tintype.catalog.endpoint import Kind
 from tintype.devices import free_bytes, torch_device
 from tintype.errors import MemoryTaken
 from tintype.inference.images import ImageInference
@@ -18,6 +19,7 @@ from tintype.models.family import Family
 from tintype.models.generating_memory import generating_demand
 from tintype.models.weights import resolve
 from tintype.settings import Settings
+from tintype.training.card_plan import with_precision
 from tintype.training.memory_plan import stored_bytes
 
 AnyFamily = TypeVar("AnyFamily", bound=Family)
@@ -48,10 +50,14 @@ class ResidentModels:
         self._families: dict[type[Family], Family] = {}
         self._inferences: dict[type[ImageInference], ImageInference] = {}
 
-    def family(self, kind: type[AnyFamily]) -> AnyFamily:
-        """Returns the base model of a class, with the weights that the settings choose. Raises WeightsMissing."""
+    def family(self, kind: type[AnyFamily], lane: Kind = "training") -> AnyFamily:
+        """Returns the base model of a class, with the weights that the settings choose. Raises WeightsMissing.
+
+        Where its precision is to be chosen, that is the first which fits the device in the lane that asks first.
+        """
         if kind not in self._families:
             weights = resolve(self._settings, kind.spec.name)
+            weights = with_precision(weights, str(self._device), lane, self._settings.device_memory_bytes)
             kind.check_loadable(weights, self._device)
             self._families[kind] = kind(weights, self._device)
             placement = self._families[kind].placement
@@ -64,7 +70,7 @@ class ResidentModels:
 
         Raises WeightsMissing, and MemoryTaken where the device's memory is in use.
         """
-        family = self.family(kind.family_class)
+        family = self.family(kind.family_class, "inference")
         self.make_room(family, *generating_demand(family, *_USUAL_SIZE), f"generating with {family.spec.title}")
         if kind not in self._inferences:
             self._inferences[kind] = kind(family, keep=self._settings.resident_adapters)

@@ -118,7 +118,8 @@ def _base(family: Family) -> dict[str, Any]:
         "source": family.weights.source,
         "miniature": family.weights.miniature,
         "why": family.weights.why,
-        "fp8": family.weights.fp8,
+        "precision": family.weights.precision,
+        "precision_why": family.weights.precision_why,
         "traits": dict(family.weights.traits),
         "licence": family.weights.licence,
     }

@@ -36,7 +36,7 @@ from tintype.models.products import has_matrix
 from tintype.models.read_ahead import read_ahead
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_specs
 from tintype.models.sigmas import logit_normal
-from tintype.models.weights import BaseWeights
+from tintype.models.weights import ROUNDED, BaseWeights
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ class Family(ABC):
     @property
     def name(self) -> str:
         """What the log and the config file call this base."""
-        return f"the built-in miniature of {self.spec.title}" if self.weights.miniature else self.weights.source
+        weights = self.weights
+        named = f"the built-in miniature of {self.spec.title}" if weights.miniature else weights.source
+        return f"{named} in {weights.precision}" if weights.precision in ROUNDED else named
 
     @classmethod
     def check_loadable(cls, weights: BaseWeights, device: torch.device) -> None:
@@ -258,9 +260,12 @@ class Family(ABC):
         """Reads the transformer's files meanwhile, if it is not loaded and memory has room for them.
 
         Only the disk's part overlaps. Loading itself cannot run beside encoding: diffusers and transformers change
-        torch's default precision for the whole process meanwhile, and features would come out differently.
+        torch's default precision for the whole process meanwhile, and features would come out differently. Of a base
+        that is rounded most starts read what was kept of the last.
         """
-        return nullcontext() if self._transformer is not None else read_ahead(self.weights.part("transformer").path)
+        if self._transformer is not None or self.weights.precision in ROUNDED:
+            return nullcontext()
+        return read_ahead(self.weights.part("transformer").path)
 
     def pipeline(self) -> Any:
         """Returns the resident pipeline of diffusers, for captions that are encoded.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from tintype.lora.keys import TEXT
 from tintype.models.contents import quantisation, read_entries
 from tintype.models.placement import ENCODERS, HEADROOM, LEAVING, TRANSFORMER, UNCONDITIONAL, demand, leaving
+from tintype.models.weights import ROUNDED
 
 if TYPE_CHECKING:
     from tintype.models.family import Family
@@ -42,8 +43,9 @@ def file_bytes(family: Family, name: str) -> int:
         return sum(path.stat().st_size for path in part.files)
     entries = [(key, entry) for path in part.files for key, entry in read_entries(path).items()]
     values = sum(math.prod(entry.shape) for key, entry in entries if key.startswith(part.prefix))
-    rounded = family.weights.fp8 and name in (TRANSFORMER, UNCONDITIONAL)
-    return values * (1 if rounded else family.dtype.itemsize)
+    stored = 8.0 * family.dtype.itemsize
+    bits = ROUNDED.get(family.weights.precision, stored) if name in (TRANSFORMER, UNCONDITIONAL) else stored
+    return int(values * bits / 8)
 
 
 def step_bytes(family: Family, width: int, height: int) -> int:

@@ -21,8 +21,10 @@ from safetensors import safe_open
 from tintype.errors import WeightsMissing
 from tintype.lora.keys import LoraKeys, some
 from tintype.models.contents import Part, quantisation, read_entries, read_json
-from tintype.models.fp8 import prepare, rounded_for
+from tintype.models.quantised import prepare, rounded_for
+from tintype.models.quantised_file import QuantisedFile
 from tintype.models.registry import FamilySpec
+from tintype.models.weights import ROUNDED
 
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.", "conditional_transformer.", "transformer.")
 _SCALE_NAMES = (".weight_scale", ".scale_weight", ".weight_scale_inv")
@@ -49,29 +51,37 @@ def read_network(
     dtype: torch.dtype,
     configure: Configure | None = None,
     *,
-    fp8: bool = False,
+    precision: str = "stored",
+    quantised_dir: Path | None = None,
 ) -> Any:
     """Reads a frozen network onto the device; `configure` is for files, which state no configuration.
 
-    With `fp8`, matrices are rounded to eight bits one after another, so that never more than one is there whole; a
-    packed network stays as it is. Raises WeightsMissing for files in a layout that is not known.
+    In a `precision` of fp8 or nf4 matrices are rounded one after another, so that never more than one is there whole,
+    and kept in `quantised_dir` for the next time; a packed network stays as it is. Raises WeightsMissing for files in a
+    layout that is not known.
     """
     if quantisation(part.path) == "bitsandbytes":
         network = kind.from_pretrained(part.path, dtype=dtype, device_map={"": device})
     elif part.path.suffix == ".gguf":
         network = _from_gguf(kind, spec, part, device, dtype, configure)
-    elif not fp8 and part.path.is_dir() and _plain(part, spec.lora_keys):
+    elif precision not in ROUNDED and part.path.is_dir() and _plain(part, spec.lora_keys):
         network = kind.from_pretrained(part.path, dtype=dtype, local_files_only=True).to(device)
     else:
         tensors: Iterable[tuple[str, torch.Tensor]] = diffusers_tensors(part, spec, dtype, device)
         config = configuration_of(part, spec, configure)
         with torch.device("meta"):
             network = kind.from_config(config)
-        if fp8:
-            prepare(network)
+        kept = found = None
+        if precision in ROUNDED:
+            prepare(network, precision, dtype, device)
             tensors = rounded_for(network, tensors)
-        found = dict(tensors)
-        _check_same(part, spec.title, network.state_dict(), found, spec.readable)
+            kept = QuantisedFile(quantised_dir, part, precision, str(dtype), kind.__name__) if quantised_dir else None
+            found = kept.read(network.state_dict(), device) if kept else None
+        if found is None:
+            found = dict(tensors)
+            _check_same(part, spec.title, network.state_dict(), found, spec.readable)
+            if kept:
+                kept.write(found)
         network.load_state_dict(found, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -132,14 +142,22 @@ def diffusers_tensors(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Reads the weights of a part's files under diffusers' names, in `dtype`; eight-bit ones times their scales."""
     for path in part.files:
-        yield from _renamed(file_tensors(Part(path, part.prefix), spec, dtype, device, only=only), spec.lora_keys)
+        file = Part(path, part.prefix)
+        # What is read so goes with its tensor; of what is mapped a file's pages stay while one of its tensors does.
+        yield from _renamed(file_tensors(file, spec, dtype, device, only=only, backend="pread"), spec.lora_keys)
 
 
 def file_tensors(
-    part: Part, spec: FamilySpec, dtype: torch.dtype, device: torch.device | str = "cpu", *, only: tuple[str, ...] = ()
+    part: Part,
+    spec: FamilySpec,
+    dtype: torch.dtype,
+    device: torch.device | str = "cpu",
+    *,
+    only: tuple[str, ...] = (),
+    backend: str = "mmap",
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Reads a part's tensors from one file under the names that they have there, without prefix."""
-    with safe_open(part.path, framework="pt", device=str(device)) as opened:
+    with safe_open(part.path, framework="pt", device=str(device), backend=backend) as opened:
         named = (key for key in opened.keys() if key.startswith(part.prefix))  # noqa: SIM118
         keys = {_plain_name(key.removeprefix(part.prefix)): key for key in named}
         bare = spec.bare_fp8 and not any(name.endswith(_SCALE_NAMES) for name in keys)

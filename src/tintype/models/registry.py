@@ -99,7 +99,7 @@ class FamilySpec:
     licence: str
     repository: str  # on the hub, in diffusers' layout
     parts: tuple[str, ...]  # folders of the repository that hold weights
-    gpu_bytes: int  # memory of a GPU that can train it
+    gpu_bytes: int  # memory of a GPU that trains and generates with it, as `tintype plan` says; a test holds it to that
     text_window: int  # tokens of a text that it reads
     implementation: str
     lora_keys: LoraKeys  # what its LoRA files call its layers
@@ -107,6 +107,7 @@ class FamilySpec:
     network: str = ""  # class of its transformer
     bare_fp8: bool = False  # whether its fp8 files are published without scales
     configuration: Mapping[str, Any] = field(default_factory=dict)  # of the published one, beside the class's defaults
+    least_gpu_bytes: int = 0  # of one that does so where its matrices are rounded, to nf4 at the least
     encoder_bytes: int = 0  # text encoders, as published
     autoencoder_bytes: int = 0
     generating_steps: int = 0  # of an image, unless someone asks for another number
@@ -119,8 +120,12 @@ class FamilySpec:
     file_repositories: tuple[str, ...] = ()
     further_repositories: tuple[str, ...] = ()  # fetched along with it
     forms: Mapping[str, tuple[Download, ...]] = field(default_factory=dict)  # to fetch beside bf16; the base's first
-    small_form: str = ""  # the one for GPUs with less than gpu_bytes
+    small_form: str = ""  # the one for smaller GPUs
     training_defaults: TrainingDefaults = field(default_factory=TrainingDefaults)
+
+    def needed_gpu(self, precision: str = "auto") -> int:
+        """Counts the memory of a GPU that it needs in a precision, as settings have it."""
+        return self.gpu_bytes if precision == "stored" else self.least_gpu_bytes or self.gpu_bytes
 
     @property
     def setting(self) -> str:

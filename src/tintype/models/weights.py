@@ -27,6 +27,7 @@ from tintype.models.contents import (
     class_of,
     is_named,
     model_named,
+    quantisation,
     read_entries,
     read_json,
     what_does,
@@ -36,6 +37,8 @@ from tintype.models.registry import Edition, FamilySpec, family_spec
 from tintype.settings import GIB, REHEARSAL, Settings
 
 MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
+# The precisions in which matrices are rounded as they are read, and how many bits a number then takes, with its scale.
+ROUNDED = {"fp8": 8.0, "nf4": 4.25}
 _FILES = (".safetensors", ".sft", ".gguf")
 _GUIDANCE = "guidance"  # in the names of layers of a network that is told it
 _MINIATURE = Path(__file__).parent / "miniature" / "weights"
@@ -51,11 +54,19 @@ class BaseWeights:
     why: str
     traits: Mapping[str, Any] = field(default_factory=dict)  # of miniature.json; empty for a real model
     parts: Mapping[str, Part] = field(default_factory=dict)  # those that lie elsewhere
-    fp8: bool = False  # whether the transformer's matrices are rounded to eight bits as they are read
+    precision: str = "stored"  # fp8, nf4: the transformer's matrices are rounded so as they are read; auto: undecided
+    precision_why: str = ""
+    quantised_dir: Path | None = None  # where they are kept so
 
     @property
     def miniature(self) -> bool:
         return bool(self.traits)
+
+    @property
+    def packed(self) -> bool:
+        """Tells whether the transformer's matrices are rounded in its files, and stay so."""
+        path = self.part("transformer").path
+        return path.suffix == ".gguf" or quantisation(path) == "bitsandbytes"
 
     @property
     def fingerprint(self) -> str:
@@ -149,7 +160,13 @@ class BaseWeights:
 
 def resolve(settings: Settings, family: str = "flux") -> BaseWeights:
     """Decides which weights jobs will use. Raises WeightsMissing when what was asked for is not on this machine."""
-    return replace(_chosen(settings, family_spec(family)), fp8=settings.precision == "fp8")
+    chosen = _chosen(settings, family_spec(family))
+    precision, why = settings.precision, "TINTYPE_PRECISION asks for it"
+    if chosen.packed:
+        precision, why = "stored", "its files are packed already"
+    elif precision == "auto" and chosen.miniature:
+        precision, why = "stored", "a miniature fits"
+    return replace(chosen, precision=precision, precision_why=why, quantised_dir=settings.quantised_dir)
 
 
 def _chosen(settings: Settings, spec: FamilySpec) -> BaseWeights:
@@ -263,7 +280,7 @@ def describe(weights: BaseWeights) -> str:
 def _way_to_real(spec: FamilySpec) -> str:
     return (
         f"Real {spec.title}: `tintype weights pull {spec.name}` on a machine with a GPU of "
-        f"{spec.gpu_bytes // GIB} GiB or more, then {spec.setting}=auto"
+        f"{spec.needed_gpu() // GIB} GiB or more, then {spec.setting}=auto"
     )
 
 
@@ -279,8 +296,9 @@ def _automatic(settings: Settings, spec: FamilySpec) -> BaseWeights:
     memory = gpu_bytes(settings.device)
     if memory is None:
         return _miniature(spec, untried(settings.device) or "no GPU that this torch can use")
-    if memory < spec.gpu_bytes:
-        why = f"the GPU has {memory / GIB:.0f} GiB; {spec.title} needs {spec.gpu_bytes // GIB} GiB"
+    needed = spec.needed_gpu(settings.precision)
+    if memory < needed:
+        why = f"the GPU has {memory / GIB:.0f} GiB; {spec.title} needs {needed // GIB} GiB"
         return _miniature(spec, why)
     try:
         found = _named_repository(spec, spec.repository)

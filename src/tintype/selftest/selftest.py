@@ -22,7 +22,6 @@ from tintype.inference.ideogram4 import IdeogramInference
 from tintype.inference.images import ImageInference
 from tintype.jobs.resident_models import ResidentModels
 from tintype.models.registry import FamilySpec
-from tintype.models.weights import resolve
 from tintype.selftest.anonymous import Anonymous, called
 from tintype.selftest.checked_base import CheckedBase, Extent
 from tintype.selftest.lora_files import check_files
@@ -87,13 +86,13 @@ class Selftest:
         }
 
     def _check_weights(self, base: CheckedBase) -> Found:
-        weights = resolve(self._settings, base.spec.name)
         family = base.family
-        about = {"weights": called(weights, base.spec), "dtype": str(family.dtype), "fp8": weights.fp8}
+        weights = family.weights
+        about = {"weights": called(weights, base.spec), "dtype": str(family.dtype), "precision": weights.precision}
         size = f"{sum(weights.part_bytes().values()) / GIB:.2f} GiB"
-        eight_bits = ", matrices in fp8" if weights.fp8 else ""
+        rounded = "" if weights.precision == "stored" else f", matrices in {weights.precision}"
         figures = {**about, "bytes": weights.part_bytes()}
-        return Found(f"{about['weights']}, {size}, {family.dtype}{eight_bits} on {family.device.type}", figures)
+        return Found(f"{about['weights']}, {size}, {family.dtype}{rounded} on {family.device.type}", figures)
 
     def _check_published(self, base: CheckedBase) -> Found:
         if base.family.weights.miniature:

@@ -17,7 +17,7 @@ from tintype.errors import OutOfMemoryAtLoad
 from tintype.models.placement import HEADROOM, WORKSPACE
 
 _BELIEVED = (0.25, 4.0)  # measured, as a share of what was predicted; beyond, something else was measured
-_SMALLER = "A quantised base takes half: set TINTYPE_PRECISION=fp8, or name the folder of one that is (`tintype plan`)."
+_SMALLER = "A quantised base takes less: set TINTYPE_PRECISION to fp8 or nf4, or name a folder of one (`tintype plan`)."
 
 
 @dataclass(frozen=True)

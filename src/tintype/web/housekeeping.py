@@ -15,6 +15,7 @@ import anyio.to_thread
 import structlog
 
 from tintype.files.checkpoints import remove_published, remove_work, work_of_requests
+from tintype.files.quantised import remove_unused
 from tintype.files.uploads import STALE_SECONDS
 from tintype.files.urls import is_file_id
 from tintype.store.records import Outcome, Request, Status
@@ -60,6 +61,9 @@ async def tidy(services: Services) -> dict[str, int]:
         "expired files": await remove_expired(services),
         "unfinished uploads": unfinished,
         "work folders of ended requests": await remove_ended_work(services),
+        "rounded weights that nobody reads": await anyio.to_thread.run_sync(
+            remove_unused, services.settings.quantised_dir
+        ),
     }
 
 

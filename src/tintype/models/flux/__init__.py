@@ -59,8 +59,8 @@ FAMILY = FamilySpec(
     licence=f"{_NON_COMMERCIAL} https://huggingface.co/black-forest-labs/FLUX.1-dev",
     repository=_BASE,
     parts=("transformer", "vae", "text_encoder", "text_encoder_2"),
-    # bf16 transformer (24 GB), activations of a 1024 px step without recomputation, encoders one after another.
-    gpu_bytes=70 * GIB,
+    gpu_bytes=30 * GIB,
+    least_gpu_bytes=11 * GIB,
     text_window=512,
     implementation="tintype.models.flux.model:FluxFamily",
     lora_keys=FLUX_KEYS,

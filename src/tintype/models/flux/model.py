@@ -108,7 +108,14 @@ class FluxFamily(Family):
     def _read_transformer(self) -> Any:
         part = self.weights.part("transformer")
         return read_network(
-            FluxTransformer2DModel, FAMILY, part, self.device, self.dtype, configuration, fp8=self.weights.fp8
+            FluxTransformer2DModel,
+            FAMILY,
+            part,
+            self.device,
+            self.dtype,
+            configuration,
+            precision=self.weights.precision,
+            quantised_dir=self.weights.quantised_dir,
         )
 
     def _own_forward(self, transformer: Any, adapter: Adapter, recomputed: int, rounded: bool) -> Any:

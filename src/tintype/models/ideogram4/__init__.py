@@ -19,8 +19,8 @@ FAMILY = FamilySpec(
     "https://huggingface.co/ideogram-ai/ideogram-4-nf4",
     repository="CalamitousFelicitousness/Ideogram-4-bf16-Diffusers",
     parts=("transformer", "unconditional_transformer", "vae", "text_encoder"),
-    # One 9.3 B transformer in bf16, activations of a 1024 px step, the other and the encoders one after another.
-    gpu_bytes=78 * GIB,
+    gpu_bytes=24 * GIB,
+    least_gpu_bytes=10 * GIB,
     text_window=2048,
     implementation="tintype.models.ideogram4.model:Ideogram4Family",
     lora_keys=IDEOGRAM_KEYS,

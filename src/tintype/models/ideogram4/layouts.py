@@ -25,11 +25,22 @@ class TextProjection(nn.Module):
 
 
 def read_transformer(
-    folder: Path, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    precision: str = "stored",
+    quantised_dir: Path | None = None,
 ) -> Ideogram4Transformer2DModel:
     """Reads the frozen network onto the device. Raises WeightsMissing for files in a layout that is not known."""
     network: Ideogram4Transformer2DModel = read_network(
-        Ideogram4Transformer2DModel, FAMILY, Part(folder), device, dtype, fp8=fp8
+        Ideogram4Transformer2DModel,
+        FAMILY,
+        Part(folder),
+        device,
+        dtype,
+        precision=precision,
+        quantised_dir=quantised_dir,
     )
     if network.rotary_emb.inv_freq.is_meta:
         network.rotary_emb.inv_freq = torch.empty(0, device=device)  # not in any file; pin_rotary computes it

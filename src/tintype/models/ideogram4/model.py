@@ -81,7 +81,17 @@ class Ideogram4Family(Family):
         return parts
 
     def _read_transformer(self) -> Any:
-        return read_transformer(self.weights.folder / "transformer", self.device, self.dtype, fp8=self.weights.fp8)
+        return self._read_network("transformer")
+
+    def _read_network(self, part: str) -> Any:
+        weights = self.weights
+        return read_transformer(
+            weights.folder / part,
+            self.device,
+            self.dtype,
+            precision=weights.precision,
+            quantised_dir=weights.quantised_dir,
+        )
 
     def release_encoders(self) -> bool:
         released = super().release_encoders()
@@ -111,10 +121,9 @@ class Ideogram4Family(Family):
     def load_unconditional(self) -> Any:
         """Loads the transformer of the negative branch; no LoRA is ever put on it."""
         if self._unconditional is None:
-            folder = self.weights.folder / "unconditional_transformer"
             with self._loading("second transformer"):
                 self._make_room(UNCONDITIONAL)
-                self._unconditional = read_transformer(folder, self.device, self.dtype, fp8=self.weights.fp8)
+                self._unconditional = self._read_network(UNCONDITIONAL)
             self.placement.add(UNCONDITIONAL, self._unconditional)
         return self._unconditional
 
