@@ -57,12 +57,13 @@ lint: setup  ## Formatting, lint, types, import contracts
 guards: setup  ## Switch off each guard of docs/security.md, and show that its tests fail
 	$(BIN)/python bench/guards.py
 
-bench: setup  ## Measure: the queue, intake, a training step and its operations, how well and how soon LoRAs learn
+bench: setup  ## Measure: the queue, intake, a training step and its operations, how well and how soon LoRAs learn, the content filter
 	$(BIN)/python bench/queue_rates.py
 	$(BIN)/python bench/usage.py
 	$(BIN)/python bench/intake.py
 	$(BIN)/python bench/flops.py
 	$(BIN)/python bench/train_step.py
+	$(BIN)/python bench/content_filter.py
 	$(BIN)/python bench/likeness.py
 	$(BIN)/python bench/time_to_likeness.py
 

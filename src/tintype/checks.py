@@ -17,8 +17,9 @@ from tintype.devices import chosen_devices, free_bytes, gpus, has_driver, is_cpu
 from tintype.errors import TintypeError
 from tintype.files import Objects, new_file_id
 from tintype.installation import ServerInfo, is_serving
+from tintype.jobs.content_filter import describe_filter, filter_installed
 from tintype.models.registry import family_specs
-from tintype.models.weights import describe, resolve
+from tintype.models.weights import describe, is_miniature, resolve
 from tintype.settings import GIB, MIB, Settings
 
 LEAST_MEMORY = 3 * GIB  # what all processes together take on the miniature
@@ -80,6 +81,12 @@ def _compiler(_: Settings) -> Finding:
     return Finding("compiler", not lacking, what, "Install what is missing: trainings of many steps are compiled then.")
 
 
+def _content_filter(settings: Settings) -> Finding:
+    what = describe_filter(settings)
+    good = filter_installed() or all(is_miniature(settings, spec.name) for spec in family_specs())
+    return Finding("content filter", good, what, "The licences of the real weights ask for one.")
+
+
 def _memory(_: Settings) -> Finding:
     free = free_bytes()
     remedy = f"Close something: {LEAST_MEMORY // GIB} GiB are needed."
@@ -137,7 +144,7 @@ def _port(settings: Settings) -> Finding:
 
 
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
-    _python, _libraries, _gpu, _compiler, _memory, _disk, _storage, _port,
+    _python, _libraries, _gpu, _compiler, _content_filter, _memory, _disk, _storage, _port,
 )  # fmt: skip
 
 

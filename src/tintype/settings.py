@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     recipe: Literal["off", "png"] = Field(
         "off", description="Whether PNG images hold the prompt, seed and LoRA hashes that they were made with."
     )
+    nsfw_threshold: float = Field(
+        0.5, gt=0, le=1, description="Score of the content filter from which an image is made black."
+    )
 
     lease_seconds: float = Field(30.0, gt=0, description="How long a claimed request is held without a heartbeat.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")

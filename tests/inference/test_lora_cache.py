@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tests.support.loras import flux_lora
 from tests.support.tiny_ideogram import random_layers, save_lora, save_tiny_ideogram
 
 from tintype.errors import FileDownloadError, UnusableAdapter
@@ -19,7 +20,6 @@ from tintype.jobs.resident_models import ResidentModels
 from tintype.lora.adapter import Adapter
 from tintype.lora.keys import METADATA_KEY
 from tintype.lora.tensor_file import digest_of
-from tintype.lora.write import write_lora
 from tintype.models.family import Latents
 from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
@@ -39,15 +39,7 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three small LoRAs that change the picture visibly."""
     flux = ResidentModels(load_settings(), "cpu").family(FluxFamily)
     folder = tmp_path_factory.mktemp("loras")
-    made = []
-    for seed in range(3):
-        adapter = Adapter.for_transformer(
-            flux.load_transformer(), flux.adapter_targets, rank=2, seed=seed, device=flux.device
-        )
-        adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(seed))
-        path = folder / f"{seed}.safetensors"
-        made.append(write_lora(adapter.lora(), FLUX_KEYS, path, form="diffusers", dtype=torch.float32, header={}))
-    return made
+    return [flux_lora(flux, folder / f"{seed}.safetensors", seed) for seed in range(3)]
 
 
 @pytest.fixture(scope="module")

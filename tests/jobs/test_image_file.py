@@ -9,19 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tests.support.exiftool import assert_marked, metadata
+from tests.support.loras import flux_lora
 
 from tintype.catalog.flux_lora import FluxLoraInput
 from tintype.jobs.generate_flux import run
 from tintype.jobs.image_file import Form, encoded
 from tintype.jobs.local import LocalContext
 from tintype.jobs.resident_models import ResidentModels
-from tintype.lora.adapter import Adapter
 from tintype.lora.tensor_file import digest_of
-from tintype.lora.write import write_lora
-from tintype.models.flux.lora_keys import FLUX_KEYS
 from tintype.models.flux.model import FluxFamily
 from tintype.models.registry import family_spec
 from tintype.models.weights import BaseWeights, resolve
@@ -42,11 +39,7 @@ def models() -> ResidentModels:
 
 @pytest.fixture(scope="module")
 def lora_file(models: ResidentModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    flux = models.family(FluxFamily)
-    adapter = Adapter.for_transformer(flux.load_transformer(), flux.adapter_targets, rank=2, seed=1, device=flux.device)
-    adapter.weights.data += 0.08 * torch.randn(adapter.weights.shape, generator=torch.Generator().manual_seed(1))
-    path = tmp_path_factory.mktemp("lora") / "my-wife.safetensors"
-    return write_lora(adapter.lora(), FLUX_KEYS, path, form="diffusers", dtype=torch.float32, header={})
+    return flux_lora(models.family(FluxFamily), tmp_path_factory.mktemp("lora") / "my-wife.safetensors")
 
 
 @pytest.fixture

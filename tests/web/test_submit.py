@@ -15,7 +15,7 @@ from tests.support.web_server import WebServer
 from tintype import catalog
 from tintype.files import Objects, new_file_id, own_reference, public_url
 from tintype.store import Store
-from tintype.store.records import Ending
+from tintype.store.records import Ending, Scope
 
 TRAINER = "/queue/fal-ai/flux-lora-portrait-trainer"
 DRAWER = "/queue/fal-ai/flux-lora"
@@ -183,6 +183,16 @@ def test_an_unknown_input_is_ignored_with_a_note_that_names_the_nearest(
     request_id = submit(client, stepz=3, trigger_phrase="note").json()["request_id"]
     logs = server.wait(request_id, "COMPLETED")["logs"]
     assert "Did you mean steps?" in logs[0]["message"]
+
+
+def test_only_an_admin_key_switches_the_content_filter_off(client: httpx.Client, server: WebServer) -> None:
+    body = {"prompt": "a hat", "enable_safety_checker": False}
+    ignored = "Only an ADMIN key may switch the content filter off: enable_safety_checker: false was ignored."
+    for key, is_on in ((server.key, True), (server.create_key("the admin", Scope.ADMIN), False)):
+        request_id = client.post(DRAWER, json=body, headers={"Authorization": f"Key {key}"}).json()["request_id"]
+        assert server.request(request_id).input["enable_safety_checker"] is is_on
+        said = [line.message for line in server.call(lambda store, of=request_id: store.requests.logs(of))]
+        assert (ignored in said) is is_on
 
 
 def test_an_unknown_part_of_an_input_is_named_with_its_place(client: httpx.Client, server: WebServer) -> None:

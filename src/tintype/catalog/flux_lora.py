@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
@@ -37,7 +38,9 @@ class FluxInput(EndpointInput):
     guidance_scale: float = Field(3.5, ge=0, le=35, description="How closely to follow the prompt.")
     sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
     num_images: int = Field(1, ge=1, le=4, description="How many images to generate.", json_schema_extra=IMPORTANT)
-    enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
+    enable_safety_checker: bool = Field(
+        True, description="Whether images that are not safe for work are made black; an ADMIN key may switch it off."
+    )
     output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the images.")
     acceleration: Literal["none", "regular", "high"] = Field("none", description="Accepted for compatibility.")
 
@@ -51,12 +54,15 @@ class FluxLoraInput(FluxInput):
 
 
 class FluxLoraOutput(EndpointOutput):
-    """Holds fal's published outputs."""
+    """Holds fal's published outputs; `has_nsfw_concepts` is left out where no content filter looked."""
 
     images: list[Image]
     timings: dict[str, float]
     seed: int
-    has_nsfw_concepts: list[bool]
+    has_nsfw_concepts: list[bool] | SkipJsonSchema[None] = Field(
+        default_factory=lambda: None,  # a plain default would be in the schema, where there is no null
+        exclude_if=lambda flags: flags is None,
+    )
     prompt: str
 
 

@@ -58,7 +58,9 @@ class IdeogramInput(EndpointInput):
         None, description="Same seed, prompt and model: same image; -1 is chance.", json_schema_extra=IMPORTANT
     )
     sync_mode: bool = Field(False, description="Return images as data URIs and keep nothing.")
-    enable_safety_checker: bool = Field(True, description="Accepted for compatibility; no checker runs here.")
+    enable_safety_checker: bool = Field(
+        True, description="Whether images that are not safe for work are made black; an ADMIN key may switch it off."
+    )
     output_format: Literal["jpeg", "png"] = Field("jpeg", description="Format of the images.")
 
     @property

@@ -28,7 +28,10 @@ app = typer.Typer(
 def create(
     name: Annotated[str, typer.Option("--name", help="Whose it is: keys of one name see the same requests.")],
     scope: Annotated[
-        Scope, typer.Option(help="ADMIN keys also see what others did and make and revoke keys over HTTP.")
+        Scope,
+        typer.Option(
+            help="ADMIN keys also see what others did, make and revoke keys over HTTP, switch the filter off."
+        ),
     ] = Scope.API,
     data_dir: DataDir = None,
 ) -> None:

@@ -39,6 +39,7 @@ from tintype.installation import (
     serve_log,
     stop_when_unused,
 )
+from tintype.jobs.content_filter import describe_filter
 from tintype.models.weights import summary
 from tintype.processes import Lifeline, set_up_log, shorten_log
 from tintype.settings import BASE_MODELS, Settings, load_settings
@@ -219,6 +220,7 @@ def _introduce(settings: Settings, origin: str, *, with_link: bool) -> None:
     console.print(f"  devices  {', '.join(chosen_devices(settings.device))}")
     for family in BASE_MODELS:
         console.print(f"  model    {escape(summary(settings, family))}")
+    console.print(f"  filter   {escape(describe_filter(settings))}")
     if settings.auth == "off":
         console.print("  key      none is asked for (--auth off)")
     elif (key := run_with_store(settings, first_key)) is None:

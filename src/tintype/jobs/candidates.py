@@ -24,6 +24,7 @@ from tintype.errors import OutOfMemory
 from tintype.files.disk import write_file
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
+from tintype.jobs.content_filter import filter_images
 from tintype.jobs.image_file import encoded
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.resident_models import resident_models
@@ -205,5 +206,6 @@ class Candidates:
         for prompt, place in zip(self._prompts, self.pictures(step), strict=True):
             check, seed = self._context.raise_if_cancelled, self._recipe.samples.seed
             pictures.append(inference.generate_sample(prompt.format(who), size, seed, check, is_draft=True))
-            write_file(place, encoded(pictures[-1], "png", self._recipe.family.weights))
+            [shown], _ = filter_images(pictures[-1:], self._context)
+            write_file(place, encoded(shown, "png", self._recipe.family.weights))
         return pictures

@@ -39,7 +39,8 @@ def run_custom_model(input: CustomModelGenerateInput, context: JobContext) -> Cu
         input.negative_branch,
     )
     seeds = seeds_for(input.seed, input.num_images)
-    files = published(_generate(request, [lora], seeds, context), input, "png", context)
+    generated = _generate(request, [lora], seeds, context).filtered(context)
+    files = published(generated, input, "png", context)
     return CustomModelGenerateOutput(images=files, seed=seeds[0])
 
 

@@ -7,7 +7,7 @@ import functools
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import PIL.Image
@@ -23,6 +23,7 @@ from tintype.files.urls import own_reference
 from tintype.inference.images import EachStep, ImageInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
+from tintype.jobs.content_filter import filter_images
 from tintype.jobs.image_file import Form, ImageRecipe, encoded
 
 MOST_LORA_BYTES = 4 * 1024**3
@@ -36,13 +37,22 @@ AnyOutput = TypeVar("AnyOutput", bound=FluxLoraOutput)
 
 @dataclass(frozen=True)
 class Generated:
-    """Images of a request, one for each seed. `prompt` is what the model was given; `seconds` is what it took."""
+    """Images of a request, one for each seed. `prompt` is what the model was given; `seconds` is what it took.
+
+    `flags` tell which of them the content filter has made black; None where it did not look.
+    """
 
     images: list[PIL.Image.Image]
     seeds: Sequence[int]
     prompt: str
     seconds: float
     inference: ImageInference
+    flags: list[bool] | None = None
+
+    def filtered(self, context: JobContext) -> Generated:
+        """Returns them as the content filter lets them pass."""
+        images, flags = filter_images(self.images, context)
+        return replace(self, images=images, flags=flags)
 
 
 def seeds_for(given: int | None, count: int) -> list[int]:
@@ -94,13 +104,14 @@ def published(generated: Generated, input: AnyInput, form: Form, context: JobCon
 def answered(
     kind: type[AnyOutput], input: FluxInput | IdeogramInput, generated: Generated, context: JobContext
 ) -> AnyOutput:
-    """Publishes what was generated as the input asks."""
+    """Filters and publishes what was generated as the input asks."""
+    generated = generated.filtered(context) if input.enable_safety_checker else generated
     files = published(generated, input, input.output_format, context)
     return kind(
         images=[as_image(file, image) for file, image in zip(files, generated.images, strict=True)],
         timings={"inference": generated.seconds},
         seed=generated.seeds[0],
-        has_nsfw_concepts=[False] * len(files),
+        has_nsfw_concepts=generated.flags,
         prompt=generated.prompt,
     )
 

@@ -14,6 +14,7 @@ from tintype.files.disk import write_file
 from tintype.inference.images import ImageInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
+from tintype.jobs.content_filter import filter_images
 from tintype.jobs.image_file import encoded
 from tintype.jobs.resident_models import resident_models
 from tintype.models.family import Family
@@ -55,6 +56,7 @@ class Samples:
             inference = models.inference(self.inference)
             inference.apply_loras([LoraRequest(lora)])
             for prompt, place in missing:
-                image = inference.generate_sample(prompt, _SIZE, self.seed, context.raise_if_cancelled)
+                drawn = inference.generate_sample(prompt, _SIZE, self.seed, context.raise_if_cancelled)
+                [image], _ = filter_images([drawn], context)
                 write_file(place, encoded(image, "png", inference.family.weights))
         return places

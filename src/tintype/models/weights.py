@@ -258,6 +258,14 @@ def _is_hub_id(source: str) -> bool:
     return source.count("/") == 1 and not source.startswith((".", "/", "~")) and not source.endswith(_FILES)
 
 
+def is_miniature(settings: Settings, family: str) -> bool:
+    """Tells whether jobs will use the built-in miniature; real weights that are not here count as real."""
+    try:
+        return resolve(settings, family).miniature
+    except WeightsMissing:
+        return False
+
+
 def summary(settings: Settings, family: str) -> str:
     """Says in one line which weights jobs will use, or why there are none."""
     try:

@@ -41,7 +41,7 @@ class Scope(StrEnum):
     """What a key may do beside what every key may."""
 
     API = "API"
-    ADMIN = "ADMIN"  # make and revoke keys; see and forget what others did
+    ADMIN = "ADMIN"  # make and revoke keys; see and forget what others did; switch the content filter off
 
 
 class Ending(StrEnum):

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from tintype import catalog
 from tintype.catalog import Endpoint
 from tintype.catalog.custom_models import MakesModel, UsesModel
+from tintype.catalog.endpoint import EndpointInput
 from tintype.errors import Json
 from tintype.files import internal_url, own_file
 from tintype.files.disk import check_room
@@ -79,6 +80,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
             check_receiver(call.settings, options.webhook_url, call.services.is_behind_proxy)
         input = endpoint.parse(body.value)
         model = await usable_model(call, input) if isinstance(input, UsesModel) else None
+        notes = (*_notes(endpoint, body.value), *await _keep_filter_on(call, input))
         files = InputFiles(call, body.spools)
         is_new = False
         try:
@@ -111,7 +113,7 @@ async def _keep(call: Call, endpoint: Endpoint, body: Body, *, sync: bool) -> tu
                 units=0.0 if options.is_rehearsal else endpoint.price.units(input),
                 is_rehearsal=options.is_rehearsal,
                 operations=endpoint.operations(input),
-                notes=_notes(endpoint, body.value),
+                notes=notes,
                 makes_model=NewModel(input.model_name) if isinstance(input, MakesModel) else None,
                 model_id=model.id if model else None,
             )
@@ -151,6 +153,14 @@ def _digest(call: Call, body: Body, options: Options) -> str:
     query = [(name, value) for name, value in call.http.query_params.multi_items() if name != TOKEN_PARAMETER]
     parts = (call.key_id, call.params["endpoint"].strip("/"), str(query), body.digest, str(options.is_rehearsal))
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
+
+
+async def _keep_filter_on(call: Call, input: EndpointInput) -> Sequence[str]:
+    """Leaves the content filter on where the caller's key may not switch it off, and says so."""
+    if getattr(input, "enable_safety_checker", True) or await call.store.keys.is_admin(call.key_id):
+        return ()
+    setattr(input, "enable_safety_checker", True)  # noqa: B010 - only some inputs have it
+    return ("Only an ADMIN key may switch the content filter off: enable_safety_checker: false was ignored.",)
 
 
 def _notes(endpoint: Endpoint, body: Mapping[str, object]) -> tuple[str, ...]:
