@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tintype.catalog import Kind
 from tintype.cli import app
+from tintype.errors import Json
+from tintype.files import internal_url
 from tintype.settings import Settings
-from tintype.store import NewRequest, Scope, Store
+from tintype.store import NewRequest, Scope, Store, StoredFile
 
 FLUX = "fal-ai/flux-lora"
 
@@ -69,6 +72,46 @@ def test_a_request_is_forgotten_when_a_person_says_yes(data_dir: Path) -> None:
     receipt = json.loads(told)
     assert receipt["request_id"] == request_id
     assert [thing["kind"] for thing in receipt["things"]] == ["input", "output"]
+    assert not any(b"a private word" in path.read_bytes() for path in data_dir.rglob("*") if path.is_file())
+
+
+def with_family(data_dir: Path) -> list[str]:
+    """Two trainings on one dataset, an image of the first's LoRA, one made from that image, and one of nobody; their
+    ids in this order."""
+    made = [StoredFile(str(number) * 32, f"made-{number}", "application/octet-stream", 10, 1.0) for number in range(6)]
+    urls = [internal_url(file.id, file.file_name) for file in made]
+    requests: list[tuple[Kind, Json]] = [
+        ("training", {"images_data_url": urls[5]}),
+        ("training", {"images_data_url": urls[5], "steps": 9}),
+        ("inference", {"prompt": "a private word", "loras": [{"path": urls[0]}]}),
+        ("inference", {"prompt": "a private word", "image_url": urls[2]}),
+        ("inference", {"prompt": "nobody"}),
+    ]
+
+    async def fill() -> list[str]:
+        store, ids = await Store.open(Settings(data_dir=data_dir).database_url), []
+        await store.files.add(made[5])
+        for (kind, input), file in zip(requests, made, strict=False):
+            request, _ = await store.requests.submit(NewRequest(FLUX, kind, input))
+            claim = await store.leases.claim("w", kind)
+            assert claim is not None
+            await store.leases.complete(claim, {"file": internal_url(file.id, file.file_name)}, [file])
+            ids.append(request.id)
+        await store.close()
+        return ids
+
+    return asyncio.run(fill())
+
+
+def test_what_was_made_from_a_dataset_is_offered_and_goes_when_it_is_asked_for(data_dir: Path) -> None:
+    training, sibling, drawn, redrawn, nobodys = with_family(data_dir)
+    asked = CliRunner().invoke(app, ["forget", training, "--data-dir", str(data_dir)], input="n\n")
+    assert [one in asked.stderr for one in (sibling, drawn, redrawn, nobodys)] == [True, True, True, False]
+    of_image = CliRunner().invoke(app, ["forget", drawn, "--data-dir", str(data_dir)], input="n\n")
+    assert [one in of_image.stderr for one in (training, sibling, redrawn)] == [False, False, True]
+    done = CliRunner().invoke(app, ["forget", training, "--all", "--yes", "--data-dir", str(data_dir)])
+    assert done.exit_code == 0
+    assert [receipt["request_id"] for receipt in json.loads(done.stdout)] == [redrawn, drawn, sibling, training]
     assert not any(b"a private word" in path.read_bytes() for path in data_dir.rglob("*") if path.is_file())
 
 

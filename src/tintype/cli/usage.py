@@ -14,6 +14,7 @@ from tintype.catalog.price import CURRENCY
 from tintype.cli.data import DataDir, with_store
 from tintype.cli.listing import say, show_json, show_table
 from tintype.cli.requests import RequestId, find_request
+from tintype.errors import BadRequest
 from tintype.settings import Settings
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def usage(
 
 def forget(
     request_id: RequestId,
+    all: Annotated[
+        bool, typer.Option("--all", help="Also what was made from it: LoRAs of its photos, images drawn with its LoRA.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -70,18 +74,34 @@ def forget(
     from tintype.web.forget import forget as forget_request
     from tintype.web.services import Services
 
-    request: Request = with_store(data_dir, lambda store, _: find_request(store, request_id))
+    async def look(store: Store, _: Settings) -> tuple[Request, list[Request]]:
+        request = await find_request(store, request_id)
+        return request, await store.payloads.made_from(request)
+
+    request, made = with_store(data_dir, look)
+    for one in made:
+        typer.echo(f"made from it: {one.id} ({one.endpoint_id})", err=True)
+    if made and not all:
+        typer.echo("These stay; --all deletes what they were given and made, too.", err=True)
+    meant = [request, *made] if all else [request]
+    if running := [one.id for one in meant if one.ended_at is None]:
+        remedy = "Cancel them first, or wait until they have ended."
+        raise BadRequest(f"Nothing was deleted: {', '.join(running)} have not ended.", remedy=remedy)
     if not yes:
-        typer.confirm(f"Delete all that {request.id} ({request.endpoint_id}) was given and made?", abort=True)
+        others = f" and {len(meant) - 1} made from it" if meant[1:] else ""
+        typer.confirm(f"Delete all that {request.id} ({request.endpoint_id}){others} was given and made?", abort=True)
 
-    async def work(store: Store, settings: Settings) -> dict[str, object]:
-        results, forgotten = await forget_request(await Services.open(settings, store), request)
-        kept = {file.id: problem for file, problem in results if problem is not None}
-        return {"request_id": forgotten.id, **(forgotten.receipt or {}), "kept": kept}
+    async def work(store: Store, settings: Settings) -> list[dict[str, object]]:
+        services, receipts = await Services.open(settings, store), []
+        for one in reversed(meant):  # what was made from something goes before it
+            results, forgotten = await forget_request(services, one)
+            kept = {file.id: problem for file, problem in results if problem is not None}
+            receipts.append({"request_id": forgotten.id, **(forgotten.receipt or {}), "kept": kept})
+        return receipts
 
-    receipt = with_store(data_dir, work)
-    show_json(receipt)
-    if receipt["kept"]:
+    receipts = with_store(data_dir, work)
+    show_json(receipts if all else receipts[0])
+    if any(receipt["kept"] for receipt in receipts):
         say("Not everything could go yet; run it again later.")
         raise typer.Exit(1)
 

@@ -18,7 +18,7 @@ from tintype.store import schema
 from tintype.store.keys import of_same_owner
 from tintype.store.records import DeliveryState, Request, Status, StoredFile
 from tintype.store.repository import Repository, uninterrupted
-from tintype.store.requests import change, locked
+from tintype.store.requests import RECORD, as_request, change, locked
 
 FORGOTTEN = "The payloads of its request were deleted."
 
@@ -40,6 +40,24 @@ class Payloads(Repository):
         others = sa.select(table.c.input).where(schema.UNFINISHED, table.c.id != request.id)
         read = {name for row in await self._database.fetch(others) for name in _references(row.input)}
         return [file for file in found if file.id not in read], [file for file in found if file.id in read]
+
+    async def made_from(self, request: Request) -> list[Request]:
+        """Lists the requests, oldest first, that read what this one made, or what came of that: of a training also the
+        others on its dataset. Those that were forgotten name nothing any more."""
+        found: dict[str, Request] = {}
+        fresh = [request]
+        ids = {*_references(request.input)} if request.kind == "training" else set[str]()
+        while fresh:
+            made = sa.select(files.c.id).where(files.c.request_id.in_([one.id for one in fresh]))
+            ids |= {row.id for row in await self._database.fetch(made)}
+            models = {one.model_id for one in fresh if one.model_id is not None and one.kind == "training"}
+            names = [sa.cast(table.c.input, sa.Text).contains(name) for name in sorted(ids)]
+            for_model = sa.and_(table.c.model_id.in_(sorted(models)), table.c.receipt.is_(None))
+            rows = await self._database.fetch(sa.select(*RECORD).where(sa.or_(for_model, *names)))
+            known = {request.id, *found}
+            fresh, ids = [one for one in map(as_request, rows) if one.id not in known], set()
+            found |= {one.id: one for one in fresh}
+        return sorted(found.values(), key=lambda one: one.created_at)
 
     @uninterrupted
     async def forget(self, request_id: str, held: Collection[StoredFile], receipt: Json) -> Request | None:
