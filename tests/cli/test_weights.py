@@ -119,7 +119,7 @@ def test_each_base_says_what_is_used_and_why() -> None:
 def test_the_licence_is_shown_and_declining_it_fetches_nothing(name: str, tmp_path: Path) -> None:
     answered = runner.invoke(app, ["weights", "pull", name], input="n\n")
     assert answered.exit_code == 1
-    assert family_spec(name).licence.split(":")[0] in " ".join(answered.output.split())
+    assert family_spec(name).licence.name in " ".join(answered.output.split())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,6 +131,15 @@ def test_a_repository_of_it_is_fetched_in_its_folders_and_goes_on_where_it_stopp
     hub.sent.clear()
     assert "0.0 GiB to fetch" in pulled("flux", "--repository", "a/flux")
     assert hub.sent == []
+
+
+def test_a_licence_is_asked_for_once(hub: type[Hub]) -> None:
+    arguments = ["weights", "pull", "flux", "--repository", "a/flux"]
+    assert "I have read the licence" in runner.invoke(app, arguments, input="y\n").output
+    again = runner.invoke(app, arguments)
+    assert again.exit_code == 0
+    assert "I have read the licence" not in again.output
+    assert "Accepted on 20" in again.output
 
 
 def test_another_model_is_refused_before_its_weights_are_fetched(hub: type[Hub]) -> None:

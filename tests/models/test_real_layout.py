@@ -16,6 +16,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tintype.catalog.flux_lora import FluxInput
@@ -33,6 +34,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings that name a folder with a narrow FLUX in it."""
     folder = tmp_path_factory.mktemp("narrow")
     narrow_pipeline().save_pretrained(folder)
+    (folder / "LICENSE.md").write_text("The text as it came.")
     return load_settings(flux_base=str(folder), device="cpu")
 
 
@@ -113,7 +115,12 @@ def test_a_portrait_is_trained_at_the_rate_that_was_asked_for(
     assert config["effective"]["batch_size"] == 1
     assert config["dataset"]["buckets"] == {"160x96": 1}
     assert "Non-Commercial" in config["licence"]
-    tensors = load_file(unquote(urlparse(output.diffusers_lora_file.url).path))
+    notice, text = (Path(unquote(urlparse(config[name]["url"]).path)) for name in ("notice", "license"))
+    assert (notice.name, text.name, text.read_text()) == ("NOTICE", "LICENSE", "The text as it came.")
+    lora = unquote(urlparse(output.diffusers_lora_file.url).path)
+    with safe_open(lora, "pt") as opened:
+        assert opened.metadata()["tintype.notice"] == notice.read_text(), "a LoRA travels alone"
+    tensors = load_file(lora)
     assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
 
 

@@ -28,6 +28,7 @@ from tintype.lora.keys import DIFFUSERS, Block, LoraKeys
 from tintype.lora.write import write_lora
 from tintype.models.family import Family, Features, Forward, Latents
 from tintype.models.flux.model import FluxFamily
+from tintype.models.licence import Licence
 from tintype.models.registry import FamilySpec, TrainingDefaults, family_spec, family_specs
 from tintype.settings import BASE_MODELS, load_settings
 from tintype.training.cache import encode_once
@@ -39,7 +40,7 @@ FAMILY = FamilySpec(
     name="toy",
     short_title="Toy",
     title="Toy 1",
-    licence="None: a test.",
+    licence=Licence("None", "https://example.com", "a test.", "a test."),
     repository="nobody/toy",
     parts=("transformer",),
     gpu_bytes=1,

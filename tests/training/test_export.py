@@ -35,6 +35,7 @@ HEADER = header(
     base="miniature",
     steps=3,
     licence="free",
+    notice="as it is",
     resolution="1024x1024",
     settings={"learning_rate": 9e-5, "seed": 7, "sigma": "logit-normal"},
     facts={},

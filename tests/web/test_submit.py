@@ -191,7 +191,7 @@ def test_only_an_admin_key_switches_the_content_filter_off(client: httpx.Client,
     for key, is_on in ((server.key, True), (server.create_key("the admin", Scope.ADMIN), False)):
         request_id = client.post(DRAWER, json=body, headers={"Authorization": f"Key {key}"}).json()["request_id"]
         assert server.request(request_id).input["enable_safety_checker"] is is_on
-        said = [line.message for line in server.call(lambda store, of=request_id: store.requests.logs(of))]
+        said = [line["message"] for line in server.wait(request_id, "COMPLETED")["logs"]]
         assert (ignored in said) is is_on
 
 

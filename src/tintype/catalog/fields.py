@@ -101,6 +101,13 @@ def _by_chance(seed: int) -> int:
 Seed = Annotated[int, Field(ge=-1, lt=SEEDS), AfterValidator(_by_chance)]
 
 
+#: Of a training: kept with its LoRA, and shown.
+CONSENT = (
+    "Who agreed to this training, when, and what for, in your words; kept with the LoRA (an extension of tintype)."
+)
+Consent = Annotated[str, Field(max_length=2000)]
+
+
 class File(BaseModel):
     """Describes a file in a response; `url` is absolute and needs no key."""
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput
-from tintype.catalog.fields import IMPORTANT, File, FileUrl
+from tintype.catalog.fields import CONSENT, IMPORTANT, Consent, File, FileUrl
 from tintype.catalog.flux_lora_portrait_trainer import MEAN_AREA, ArchiveFormat, PortraitTrainerInput, TrainerOutput
 from tintype.catalog.price import Price
 
@@ -36,6 +36,7 @@ class FastTrainingInput(EndpointInput):
         False, description="The photos are prepared: they are trained whole, without masks or crops."
     )
     data_archive_format: ArchiveFormat | None = Field(None, description="Format of the archive; inferred when absent.")
+    consent: Consent = Field("", description=CONSENT)
 
     def as_portrait(self) -> PortraitTrainerInput:
         """Says the same in the inputs of the portrait trainer, which has a choice for everything."""
@@ -48,6 +49,7 @@ class FastTrainingInput(EndpointInput):
             subject_crop=not is_whole,
             create_masks=self.create_masks and not is_whole,
             data_archive_format=self.data_archive_format,
+            consent=self.consent,
             checkpoint="last",  # it may be a thing or a style, which nothing here recognises
         )
 

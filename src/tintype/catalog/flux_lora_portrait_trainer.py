@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput, EndpointOutput
-from tintype.catalog.fields import IMPORTANT, File, FileUrl, OptionalFileUrl, Seed
+from tintype.catalog.fields import CONSENT, IMPORTANT, Consent, File, FileUrl, OptionalFileUrl, Seed
 from tintype.catalog.price import MEGAPIXEL, Price
 
 LEAST_BILLED_STEPS = 1000  # fal bills as many for a shorter run
@@ -32,7 +32,7 @@ SamplePrompt = Annotated[str, Field(max_length=10_000)]
 
 
 class PortraitTrainerInput(EndpointInput):
-    """Holds the page's eight inputs, `create_masks`, and seven of our own (marked so)."""
+    """Holds the page's eight inputs, `create_masks`, and eight of our own (marked so)."""
 
     images_data_url: FileUrl = Field(
         description="Archive of photos of one person, 10 or more if you can. A .txt file of a photo's name holds its "
@@ -56,6 +56,7 @@ class PortraitTrainerInput(EndpointInput):
         "then goes on as if it had not.",
     )
     rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
+    consent: Consent = Field("", description=CONSENT)
     seed: Seed = Field(0, description="Seed of the run; -1 is chance (an extension of tintype).")
     optimizer: Literal["adamw", "adamw8bit", "prodigy"] = Field(
         "adamw",

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from tintype.catalog import operations
 from tintype.catalog.endpoint import Endpoint, EndpointInput
-from tintype.catalog.fields import IMPORTANT, FileUrl, Seed
+from tintype.catalog.fields import CONSENT, IMPORTANT, Consent, FileUrl, Seed
 from tintype.catalog.flux_lora_portrait_trainer import CheckpointEvery, TrainerOutput
 from tintype.catalog.price import MEGAPIXEL, Price
 from tintype.catalog.spelling import declared_word
@@ -90,6 +90,7 @@ class IdeogramTraining(EndpointInput):
     )
     learning_rate: LearningRate = Field(0.0001, description="Learning rate of the adapter.")
     rank: int = Field(16, ge=1, le=256, description="Rank of the adapter (an extension of tintype).")
+    consent: Consent = Field("", description=CONSENT)
 
 
 class IdeogramTrainerInput(IdeogramTraining):

@@ -16,6 +16,7 @@ from rich.markup import escape
 from tintype.cli import datasets, doctor, keys, local, models, requests, webhooks, weights
 from tintype.cli.env import env
 from tintype.cli.gc import gc
+from tintype.cli.licences import licences
 from tintype.cli.open import open_pages
 from tintype.cli.plan import plan
 from tintype.cli.run import run
@@ -51,6 +52,7 @@ app.add_typer(weights.app, name="weights")
 app.command(epilog="Example: [bold]tintype usage --by month --days 365[/]")(usage)
 app.command(epilog="Example: [bold]tintype forget 5b1c0000[/]")(forget)
 app.command(epilog="Example: [bold]tintype doctor --data-dir ./tintype-data[/]")(doctor.doctor)
+app.command(epilog="Example: [bold]tintype licences --json[/]")(licences)
 app.command()(selftest)
 app.command(epilog="Example: [bold]tintype plan --gpu 24GB --base flux[/]")(plan)
 app.command(epilog="Example: [bold]tintype gc --data-dir ./tintype-data[/]")(gc)

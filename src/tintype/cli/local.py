@@ -75,6 +75,7 @@ def train(
     resume_from: Annotated[Path | None, typer.Option(help="A LoRA to go on from (flux).")] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Which step is handed over: best, or last (flux).")] = None,
     stop: Annotated[str | None, typer.Option(help="auto: end when it gets no better; off (flux).")] = None,
+    consent: Annotated[str | None, typer.Option(help="Who agreed to this, when and what for; kept with it.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the LoRA, its configuration and report.")] = Path("lora"),
     data_dir: DataDir = None,
 ) -> None:
@@ -105,6 +106,7 @@ def train(
             "--resume-from": ("resume_from_checkpoint", resume_from),
             "--checkpoint": ("checkpoint", checkpoint),
             "--stop": ("stop", stop),
+            "--consent": ("consent", consent),
         },
     )
     if model is None:

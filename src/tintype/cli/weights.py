@@ -19,6 +19,7 @@ from tintype.devices import gpu_bytes
 from tintype.errors import Forbidden, SettingsError, WeightsMissing
 from tintype.files.disk import check_room
 from tintype.models.contents import INDEX, another, check_pipeline, is_named, model_named
+from tintype.models.licence import Licence, accept, acceptance
 from tintype.models.registry import IN_FOLDERS, Download, FamilySpec, family_spec, family_specs
 from tintype.models.weights import cached_snapshot, summary
 from tintype.settings import BASE_MODELS, GIB, load_settings
@@ -64,10 +65,9 @@ def pull(
     spec, console = family_spec(name), Console()
     form = form or ("bf16" if repository else _fitting(spec))
     downloads = _downloads(spec, form, repository)
-    console.print(f"[bold]{', '.join(one.repository for one in downloads)}[/] ({form})\n{escape(spec.licence)}")
+    console.print(f"[bold]{', '.join(one.repository for one in downloads)}[/] ({form})\n{escape(str(spec.licence))}")
     console.print("Accept the terms on the model's own page first; set HF_TOKEN to a token of that account.\n")
-    if not yes:
-        typer.confirm("I have read the licence and accept it", abort=True)
+    _accept(spec.licence, downloads[0].repository, console, asks=not yes)
     if repository:
         check_pipeline(spec, Path(_fetch(Download(repository, _CONFIGURATION))), repository)
     size = sum(file.file_size or 0 for one in downloads for file in _fetch(one, dry_run=True) if file.will_download)
@@ -75,6 +75,17 @@ def pull(
     console.print(f"{size / GIB:.1f} GiB to fetch. An interrupted download goes on later.")
     path, *_ = (Path(_fetch(one)) for one in downloads)
     console.print(f"[green]done[/]: {escape(str(path))}\n{escape(_what_to_set(spec, form, downloads[0], path))}")
+
+
+def _accept(licence: Licence, repository: str, console: Console, *, asks: bool) -> None:
+    """Has the licence accepted, once for these weights, and keeps when that was."""
+    earlier = acceptance(repository)
+    if earlier and earlier.is_of(licence):
+        console.print(f"Accepted on {earlier.accepted_at}.")
+        return
+    if asks:
+        typer.confirm("I have read the licence and accept it", abort=True)
+    accept(repository, licence)
 
 
 def _fitting(spec: FamilySpec) -> str:

@@ -89,6 +89,7 @@ class DatasetReport:
     alike: list[tuple[str, str]] = field(default_factory=list)  # of the kept: look much alike
     coverage: list[Aspect] = field(default_factory=list)
     scored: list[ScoredStep] = field(default_factory=list)
+    consent: str = ""  # who agreed, in the words of whoever sent the images
 
     @property
     def held_out(self) -> list[str]:

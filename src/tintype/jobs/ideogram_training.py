@@ -62,6 +62,7 @@ def train_on_ideogram(
         samples=Samples([most_trained], input.seed, IdeogramInference),
         effective={"resolution": str(size), "resolution_because": size.why, "default_caption": caption},
         pipeline_call=_pipeline_call(most_trained, family),
+        consent=input.consent,
     )
     return train_lora(recipe, dataset, context)
 

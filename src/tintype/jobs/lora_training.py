@@ -16,7 +16,7 @@ from tintype.catalog import File
 from tintype.count import counted
 from tintype.dataset import Dataset, DatasetOptions, open_dataset, write_page
 from tintype.errors import about_input
-from tintype.files.disk import check_room
+from tintype.files.disk import check_room, write_file
 from tintype.job import JobContext
 from tintype.jobs.best_effort import BestEffort
 from tintype.jobs.candidates import Candidates
@@ -30,6 +30,7 @@ from tintype.lora.read import read_lora
 from tintype.lora.write import write_lora
 from tintype.models.family import Family
 from tintype.models.generating_memory import training_demand
+from tintype.models.weights import BaseWeights
 from tintype.training.cache import Cache, encode_once
 from tintype.training.curve import write_curve
 from tintype.training.export import export_all, header
@@ -61,6 +62,7 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     photos = _look_at_people(recipe, dataset, effort, context)
     candidates = _candidates(recipe, photos, dataset, snapshots, effort, context)
     dataset = candidates.dataset if candidates else dataset
+    dataset.report.consent = recipe.consent
     cache = _encode(family, dataset, context)
     edition = family.weights.edition
     for remark in (*family.remarks, *([edition.caution] if edition and edition.caution else [])):
@@ -108,10 +110,21 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     published = {form: context.publish(path, "application/octet-stream") for form, path in exports.items()}
     rest = _publish_rest(recipe, dataset, trained, exports["diffusers"], snapshots, effort, context)
     rest |= _publish_last(recipe, trained, lora, effort, context) | _publish_state(recipe, trained, effort, context)
-    files = {"exports": published, **rest}
+    licence = _publish_licence(recipe.family.weights, context)
+    files = {"exports": published, **licence, **rest}
     chosen = candidates.figures() if candidates else None
     config = write_config(recipe, dataset.report, trained, cost, proof, files, chosen, effort.not_made, context)
     return TrainedFiles(published, context.publish(config, "application/json", "config.json"))
+
+
+def _publish_licence(weights: BaseWeights, context: JobContext) -> dict[str, File]:
+    """What whoever gets the LoRA has to be given along with it: a notice, and the licence's text where it is here."""
+    notice = write_file(context.scratch / "NOTICE", weights.notice)
+    files = {"notice": context.publish(notice, "text/plain")}
+    if text := weights.licence_text:
+        copy = write_file(context.scratch / "LICENSE", text.read_bytes())
+        files["license"] = context.publish(copy, "text/plain")
+    return files
 
 
 def open_photos(
@@ -326,6 +339,7 @@ def _header(recipe: Recipe, step: int | None = None) -> dict[str, str]:
         base=family.weights.name,
         steps=plan.steps if step is None else step,
         licence=family.weights.licence,
+        notice=family.weights.notice,
         resolution=recipe.resolution,
         settings={**plan.to_json(), "rank": recipe.rank, "alpha": float(recipe.rank)},
         facts=family.weights.facts,

@@ -91,6 +91,7 @@ def _recipe(
         start_from=start_from,
         identity=identity,
         why_no_identity=lacking,
+        consent=input.consent,
         may_stop=input.stop == "auto" and input.steps > STOPPABLE_STEPS,
         done_before=done_before,
     )

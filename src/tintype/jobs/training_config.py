@@ -51,6 +51,7 @@ def write_config(
         "effective": {**_effective(recipe), **recipe.effective},
         "base": _base(family),
         "trigger_phrase": recipe.trigger,
+        "consent": recipe.consent or None,
         "dataset": report.summary(),
         "training": figures(trained, family.device) | (cost.figures(trained.steps_per_second) if cost else {}),
         "proof": asdict(proof) if proof else f"not run: {not_made['proof']}",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tintype import settings
 from tintype.errors import NotFound
 from tintype.lora.keys import LoraKeys
+from tintype.models.licence import Licence
 
 if TYPE_CHECKING:
     from tintype.models.family import Family
@@ -57,7 +58,7 @@ class Edition:
 
     title: str
     named: str  # a pattern
-    licence: str
+    licence: Licence
     facts: Mapping[str, str]  # of the header of LoRAs that are trained on it
     configuration: Mapping[str, Any] = field(default_factory=dict)
     traits: Mapping[str, Any] = field(default_factory=dict)  # as a miniature's
@@ -96,7 +97,7 @@ class FamilySpec:
     name: str  # as `tintype weights` and endpoints call it, and the beginning of its setting
     short_title: str
     title: str
-    licence: str
+    licence: Licence
     repository: str  # on the hub, in diffusers' layout
     parts: tuple[str, ...]  # folders of the repository that hold weights
     gpu_bytes: int  # memory of a GPU that trains and generates with it, as `tintype plan` says; a test holds it to that

@@ -32,11 +32,18 @@ from tintype.models.contents import (
     read_json,
     what_does,
 )
+from tintype.models.licence import Licence, licence_text
 from tintype.models.parts import is_tokenizer, is_whole, needed, parts_of_file, parts_of_repository, snapshots_of
 from tintype.models.registry import Edition, FamilySpec, family_spec
 from tintype.settings import GIB, REHEARSAL, Settings
 
-MINIATURE_LICENCE = "Apache-2.0, like tintype: trained by this project on drawings made by its own code."
+MINIATURE_LICENCE = Licence(
+    name="Apache-2.0, like tintype",
+    address="https://www.apache.org/licenses/LICENSE-2.0",
+    weights="trained by this project on drawings made by its own code; they, and LoRAs made from them, may be used for "
+    "any purpose.",
+    images="may be used for any purpose.",
+)
 # The precisions in which matrices are rounded as they are read, and how many bits a number then takes, with its scale.
 ROUNDED = {"fp8": 8.0, "nf4": 4.25}
 _FILES = (".safetensors", ".sft", ".gguf")
@@ -136,14 +143,41 @@ class BaseWeights:
         return _is_hub_id(self.source) and self.source not in own
 
     @property
-    def licence(self) -> str:
+    def published_licence(self) -> Licence:
+        """Returns the licence of the published model that these weights are, or are made from."""
         if self.miniature:
             return MINIATURE_LICENCE
-        spec = family_spec(self.family)
-        stated = self.edition.licence if self.edition else spec.licence
-        if self.edition or not self._unknown:
-            return stated
-        return f"That of https://huggingface.co/{self.source}; of what is made from {spec.title}: {stated}"
+        return self.edition.licence if self.edition else family_spec(self.family).licence
+
+    @property
+    def licence(self) -> str:
+        stated = self.published_licence
+        if not self._is_fine_tune:
+            return str(stated)
+        title = family_spec(self.family).title
+        return f"That of https://huggingface.co/{self.source}; of what is made from {title}: {stated}"
+
+    @property
+    def notice(self) -> str:
+        """What goes along with a LoRA trained on these weights, for whoever gets it."""
+        licence = self.published_licence
+        further = f"\nThe weights are {self.source}, whose own terms hold too.\n" if self._is_fine_tune else ""
+        return (
+            f"This LoRA was trained on {self.title}, and is a derivative of it.\n{further}"
+            f"It is under the licence of that model: {licence.title}\n{licence.address}\n"
+            "Its text lies beside this file as LICENSE, where it came with the weights.\n\n"
+            f"The weights, and LoRAs: {licence.weights}\nImages made with them: {licence.images}\n\n"
+            "The last two lines are a summary; the text of the licence is what counts.\n"
+        )
+
+    @property
+    def licence_text(self) -> Path | None:
+        """Finds the text of the licence where it came with the weights."""
+        return licence_text(self.folder)
+
+    @property
+    def _is_fine_tune(self) -> bool:
+        return not self.miniature and self.edition is None and self._unknown
 
     @property
     def caution(self) -> str:

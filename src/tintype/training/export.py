@@ -65,13 +65,15 @@ def header(
     base: str,
     steps: int,
     licence: str,
+    notice: str,
     resolution: str,
     settings: Mapping[str, Any],
     facts: Mapping[str, str],
 ) -> dict[str, str]:
     """Gathers what a file says about itself: modelspec 1.0.1, which galleries read, and what kohya's tools do.
 
-    `settings`: how it was trained; those that kohya's tools show get their names too. `facts`: what names the base.
+    `notice` is what the base's licence asks to be passed on. `settings`: how it was trained; those that kohya's tools
+    show get their names too. `facts`: what names the base.
     """
     return {
         "modelspec.sai_model_spec": "1.0.1",
@@ -83,6 +85,7 @@ def header(
         "ss_output_name": title,
         "ss_steps": str(steps),
         **{theirs: str(settings[ours]) for ours, theirs in _KOHYA_SETTINGS.items() if ours in settings},
+        "tintype.notice": notice,
         "tintype.base": base,
         "tintype.steps": str(steps),
         "tintype.settings": json.dumps(dict(settings), sort_keys=True),

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tintype.models.flux.lora_keys import FLUX_KEYS
+from tintype.models.licence import Licence
 from tintype.models.registry import IN_FOLDERS, Download, Edition, FamilySpec, PartFile
 from tintype.settings import GIB
 
-_NON_COMMERCIAL = (
-    "FLUX.1 [dev] Non-Commercial License: the weights, and LoRAs made from them, may not be used commercially "
-    "without a licence from Black Forest Labs."
+_NON_COMMERCIAL = Licence(
+    name="FLUX.1 [dev] Non-Commercial License",
+    version="1.1.1",
+    address="https://huggingface.co/black-forest-labs/FLUX.1-dev",
+    weights="the weights, and LoRAs made from them, may not be used commercially without a licence from Black Forest "
+    "Labs.",
+    images="may be used for any purpose, commercial ones too, but not to train a model that competes (section 2(d)); "
+    "whoever deploys the model has to filter what is unlawful or infringes (section 2(e)).",
 )
-_APACHE = "Apache-2.0: the weights, and LoRAs made from them, may be used commercially."
+_APACHE = Licence(
+    name="Apache-2.0",
+    address="https://huggingface.co/black-forest-labs/FLUX.1-schnell",
+    weights="the weights, and LoRAs made from them, may be used commercially.",
+    images="may be used for any purpose.",
+)
 EDITIONS = (
     Edition(
         title="FLUX.1 [schnell]",
         named="schnell",
-        licence=f"{_APACHE} https://huggingface.co/black-forest-labs/FLUX.1-schnell",
+        licence=_APACHE,
         facts={"modelspec.architecture": "flux-1-schnell/lora", "ss_base_model_version": "flux1-schnell"},
         configuration={"guidance_embeds": False},
         traits={
@@ -32,13 +44,13 @@ EDITIONS = (
     Edition(
         title="FLUX.1 Krea [dev]",
         named=r"flux.*krea|krea.*flux",
-        licence=f"{_NON_COMMERCIAL} https://huggingface.co/black-forest-labs/FLUX.1-Krea-dev",
+        licence=replace(_NON_COMMERCIAL, address="https://huggingface.co/black-forest-labs/FLUX.1-Krea-dev"),
         facts={"ss_base_model_version": "flux1-krea-dev"},
     ),
     Edition(
         title="Flex.1-alpha",
         named=r"\bflex\W?1",
-        licence=f"{_APACHE} https://huggingface.co/ostris/Flex.1-alpha",
+        licence=replace(_APACHE, address="https://huggingface.co/ostris/Flex.1-alpha"),
         facts={"modelspec.architecture": "flex-1-alpha/lora", "ss_base_model_version": "flex1-alpha"},
         caution="Flex.1 has 8 double blocks where FLUX.1 [dev] has 19: LoRAs of one do not fit the other.",
     ),
@@ -56,7 +68,7 @@ FAMILY = FamilySpec(
     name="flux",
     short_title="FLUX",
     title="FLUX.1 [dev]",
-    licence=f"{_NON_COMMERCIAL} https://huggingface.co/black-forest-labs/FLUX.1-dev",
+    licence=_NON_COMMERCIAL,
     repository=_BASE,
     parts=("transformer", "vae", "text_encoder", "text_encoder_2"),
     gpu_bytes=30 * GIB,

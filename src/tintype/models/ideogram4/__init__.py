@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tintype.catalog.ideogram_v4 import STEPS
 from tintype.models.ideogram4.lora_keys import IDEOGRAM_KEYS
+from tintype.models.licence import Licence
 from tintype.models.registry import IN_FOLDERS, Download, FamilySpec, TrainingDefaults
 from tintype.settings import GIB
 
@@ -14,9 +15,13 @@ FAMILY = FamilySpec(
     name="ideogram4",
     short_title="Ideogram 4",
     title="Ideogram 4",
-    licence="Ideogram Non-Commercial Model Agreement: the weights, and LoRAs made from them, are for non-commercial "
-    "use only; training for commercial use and hosting for revenue need a licence from Ideogram. "
-    "https://huggingface.co/ideogram-ai/ideogram-4-nf4",
+    licence=Licence(
+        name="Ideogram Non-Commercial Model Agreement",
+        address="https://huggingface.co/ideogram-ai/ideogram-4-nf4",
+        weights="the weights, and LoRAs made from them, are for non-commercial use only; training for commercial use "
+        "and hosting for revenue need a licence from Ideogram.",
+        images="are for non-commercial use too: products that earn money, and advertising for them, are not.",
+    ),
     repository="CalamitousFelicitousness/Ideogram-4-bf16-Diffusers",
     parts=("transformer", "unconditional_transformer", "vae", "text_encoder"),
     gpu_bytes=24 * GIB,
