@@ -115,6 +115,11 @@ class Settings(BaseSettings):
         0.5, gt=0, le=1, description="Score of the content filter from which an image is made black."
     )
 
+    bfl_license_key: str | None = Field(
+        None, repr=False, description="Of Black Forest Labs: with it the number of FLUX.1 [dev] images is reported."
+    )
+    bfl_report_url: str = Field("https://api.bfl.ai/v1/licenses/models", description="Where it is reported to.")
+
     lease_seconds: float = Field(30.0, gt=0, description="How long a claimed request is held without a heartbeat.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="How often a worker says it is alive.")
     cancel_grace_seconds: float = Field(10.0, gt=0, description="How long a cancelled job may take to stop by itself.")

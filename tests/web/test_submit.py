@@ -185,14 +185,21 @@ def test_an_unknown_input_is_ignored_with_a_note_that_names_the_nearest(
     assert "Did you mean steps?" in logs[0]["message"]
 
 
-def test_only_an_admin_key_switches_the_content_filter_off(client: httpx.Client, server: WebServer) -> None:
-    body = {"prompt": "a hat", "enable_safety_checker": False}
+@pytest.mark.parametrize("scope", Scope)
+def test_only_an_admin_key_switches_the_content_filter_off(
+    client: httpx.Client, server: WebServer, scope: Scope
+) -> None:
     ignored = "Only an ADMIN key may switch the content filter off: enable_safety_checker: false was ignored."
-    for key, is_on in ((server.key, True), (server.create_key("the admin", Scope.ADMIN), False)):
-        request_id = client.post(DRAWER, json=body, headers={"Authorization": f"Key {key}"}).json()["request_id"]
-        assert server.request(request_id).input["enable_safety_checker"] is is_on
-        said = [line["message"] for line in server.wait(request_id, "COMPLETED")["logs"]]
-        assert (ignored in said) is is_on
+    client.headers["Authorization"] = f"Key {server.create_key(f'of scope {scope}', scope)}"
+    answer = client.post(DRAWER, json={"prompt": "a hat", "enable_safety_checker": False})
+    request_id = answer.json()["request_id"]
+
+    async def said(store: Store) -> list[str]:
+        return [line.message for line in await store.requests.logs(request_id)]
+
+    is_on = scope is Scope.API
+    assert server.request(request_id).input["enable_safety_checker"] is is_on
+    assert (ignored in server.call(said)) is is_on
 
 
 def test_an_unknown_part_of_an_input_is_named_with_its_place(client: httpx.Client, server: WebServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from tintype.cli.listing import say, show_json
 from tintype.errors import Json, WeightsMissing
+from tintype.files.generations import last_reported, unreported
 from tintype.jobs.content_filter import describe_filter
 from tintype.models.licence import acceptance, licence_text
 from tintype.models.registry import FamilySpec, family_specs
@@ -24,6 +26,7 @@ def licences(json: Annotated[bool, typer.Option("--json", help="Print it as JSON
     settings = load_settings()
     models = [_model(settings, spec) for spec in family_specs()]
     here = {"filter": describe_filter(settings), "mark": _MARK, "recipe": _RECIPES[settings.recipe]}
+    here["reports"] = _reports(settings)
     if json:
         show_json({"models": models, "here": here})
         return
@@ -32,6 +35,15 @@ def licences(json: Annotated[bool, typer.Option("--json", help="Print it as JSON
             say(f"{name:<9}{what}")
         say("")
     say("This is a summary in our words. The texts of the licences are what counts.")
+
+
+def _reports(settings: Settings) -> str:
+    """What is reported to whom."""
+    if not settings.bfl_license_key:
+        return "none: nothing is sent to anybody"
+    last, waiting = last_reported(settings), len(unreported(settings, datetime.now(UTC)))
+    told = f"the last of {last.day} ({last.images} images)" if last else "none yet"
+    return f"daily, the number of FLUX.1 [dev] images, to {settings.bfl_report_url}: {told}; {waiting} days wait"
 
 
 def _model(settings: Settings, spec: FamilySpec) -> Json:

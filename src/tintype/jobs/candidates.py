@@ -25,7 +25,7 @@ from tintype.files.disk import write_file
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
 from tintype.jobs.content_filter import filter_images
-from tintype.jobs.image_file import encoded
+from tintype.jobs.image_file import count_generated, encoded
 from tintype.jobs.recipe import Recipe
 from tintype.jobs.resident_models import resident_models
 from tintype.likeness.faces import FaceIdentity
@@ -206,6 +206,7 @@ class Candidates:
         for prompt, place in zip(self._prompts, self.pictures(step), strict=True):
             check, seed = self._context.raise_if_cancelled, self._recipe.samples.seed
             pictures.append(inference.generate_sample(prompt.format(who), size, seed, check, is_draft=True))
+            count_generated(self._recipe.family.weights, 1, self._context)
             [shown], _ = filter_images(pictures[-1:], self._context)
             write_file(place, encoded(shown, "png", self._recipe.family.weights))
         return pictures

@@ -18,6 +18,8 @@ import PIL.Image
 from PIL.PngImagePlugin import PngInfo
 
 from tintype import __version__
+from tintype.files.generations import count_images
+from tintype.job import JobContext
 from tintype.models.weights import BaseWeights
 
 Form = Literal["jpeg", "png"]
@@ -77,6 +79,11 @@ def encoded(image: PIL.Image.Image, form: Form, weights: BaseWeights, recipe: Im
         texts.add_itxt("tintype", recipe.to_json(weights.title))
     image.save(target, "PNG", pnginfo=texts)
     return target.getvalue()
+
+
+def count_generated(weights: BaseWeights, images: int, context: JobContext) -> None:
+    """Counts images that these weights made, where that is to be reported."""
+    count_images(context.settings, weights.published_licence.reported_as, images)
 
 
 def _mark(model: str) -> str:

@@ -24,7 +24,7 @@ from tintype.inference.images import EachStep, ImageInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
 from tintype.jobs.content_filter import filter_images
-from tintype.jobs.image_file import Form, ImageRecipe, encoded
+from tintype.jobs.image_file import Form, ImageRecipe, count_generated, encoded
 
 MOST_LORA_BYTES = 4 * 1024**3
 MOST_BYTES_OF_ALL_LORAS = 3 * MOST_LORA_BYTES  # of one request, which are in memory together
@@ -93,6 +93,7 @@ def lora_request(
 
 def published(generated: Generated, input: AnyInput, form: Form, context: JobContext) -> list[File]:
     """Makes the images files of the answer, or, with sync_mode, data URIs that are kept nowhere."""
+    count_generated(generated.inference.family.weights, len(generated.images), context)
     files = []
     for number, (image, seed) in enumerate(zip(generated.images, generated.seeds, strict=True)):
         recipe = _recipe(generated, seed, input) if context.settings.recipe == form else None

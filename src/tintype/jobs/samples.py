@@ -15,7 +15,7 @@ from tintype.inference.images import ImageInference
 from tintype.inference.lora_cache import LoraRequest
 from tintype.job import JobContext
 from tintype.jobs.content_filter import filter_images
-from tintype.jobs.image_file import encoded
+from tintype.jobs.image_file import count_generated, encoded
 from tintype.jobs.resident_models import resident_models
 from tintype.models.family import Family
 from tintype.models.generating_memory import generating_demand, plan_generating
@@ -57,6 +57,7 @@ class Samples:
             inference.apply_loras([LoraRequest(lora)])
             for prompt, place in missing:
                 drawn = inference.generate_sample(prompt, _SIZE, self.seed, context.raise_if_cancelled)
+                count_generated(inference.family.weights, 1, context)
                 [image], _ = filter_images([drawn], context)
                 write_file(place, encoded(image, "png", inference.family.weights))
         return places

@@ -26,6 +26,7 @@ class Licence:
     weights: str
     images: str
     version: str = ""
+    reported_as: str = ""  # what the licensor calls the model where its use is reported (files/generations.py)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.weights} {self.address}"

@@ -16,6 +16,7 @@ from tintype.installation import make_data_dir
 from tintype.settings import Settings
 from tintype.store.store import Store
 from tintype.web.housekeeping import keep_house
+from tintype.web.licence_reports import report_licensed_use
 from tintype.web.middleware import RequestMiddleware, refuse, refuse_route
 from tintype.web.poll_cache import ReplayMiddleware
 from tintype.web.routes import ROUTES
@@ -40,7 +41,8 @@ def create_app(settings: Settings, store: Store | None = None) -> Starlette:
         services = await Services.open(settings, opened)
         if settings.database_url.startswith("sqlite"):  # there is no other web process whose runs these could be
             await services.sync_runs.take_over()
-        duties = [asyncio.create_task(duty) for duty in (keep_house(services), WebhookSender(services).run())]
+        beside = (keep_house(services), WebhookSender(services).run(), report_licensed_use(services))
+        duties = [asyncio.create_task(duty) for duty in beside]
         try:
             yield {"services": services}
         finally:

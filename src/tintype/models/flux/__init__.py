@@ -13,6 +13,7 @@ from tintype.settings import GIB
 _NON_COMMERCIAL = Licence(
     name="FLUX.1 [dev] Non-Commercial License",
     version="1.1.1",
+    reported_as="flux-1-dev",
     address="https://huggingface.co/black-forest-labs/FLUX.1-dev",
     weights="the weights, and LoRAs made from them, may not be used commercially without a licence from Black Forest "
     "Labs.",
@@ -44,7 +45,9 @@ EDITIONS = (
     Edition(
         title="FLUX.1 Krea [dev]",
         named=r"flux.*krea|krea.*flux",
-        licence=replace(_NON_COMMERCIAL, address="https://huggingface.co/black-forest-labs/FLUX.1-Krea-dev"),
+        licence=replace(
+            _NON_COMMERCIAL, address="https://huggingface.co/black-forest-labs/FLUX.1-Krea-dev", reported_as=""
+        ),
         facts={"ss_base_model_version": "flux1-krea-dev"},
     ),
     Edition(
