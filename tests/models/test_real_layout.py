@@ -103,6 +103,7 @@ def test_a_portrait_is_trained_at_the_rate_that_was_asked_for(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tintype.jobs.samples._SIZE", (128, 128))  # 1024 px would take half a minute
+    settings = settings.model_copy(update={"data_dir": tmp_path, "bfl_license_key": "a key"})
     context = LocalContext(tmp_path, settings)
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         target = io.BytesIO()
@@ -115,6 +116,8 @@ def test_a_portrait_is_trained_at_the_rate_that_was_asked_for(
     assert config["effective"]["batch_size"] == 1
     assert config["dataset"]["buckets"] == {"160x96": 1}
     assert "Non-Commercial" in config["licence"]
+    [day] = (tmp_path / "generations" / "flux-1-dev").iterdir()
+    assert day.stat().st_size == len(config["samples"]) == 1, "what is reported to the licensor"
     notice, text = (Path(unquote(urlparse(config[name]["url"]).path)) for name in ("notice", "license"))
     assert (notice.name, text.name, text.read_text()) == ("NOTICE", "LICENSE", "The text as it came.")
     lora = unquote(urlparse(output.diffusers_lora_file.url).path)

@@ -61,5 +61,6 @@ def _classifier() -> NSFWClassifier:
     assert found
     assert found.origin
     # The file is named, or the package would look for it elsewhere, even on the internet. The CPU takes milliseconds,
-    # and a GPU's memory is for the model.
-    return NSFWClassifier(str(Path(found.origin).parent / _WEIGHTS), providers=["CPUExecutionProvider"])
+    # and a GPU's memory is for the model. A second thread would take as much again, most of it for waiting.
+    weights = str(Path(found.origin).parent / _WEIGHTS)
+    return NSFWClassifier(weights, providers=["CPUExecutionProvider"], intra_op_num_threads=1)
