@@ -40,7 +40,6 @@ class Recipe:
     start_from: Lora | None = None
     identity: Identity | None = None  # what tells people apart, and scores candidates
     why_no_identity: str = PORTRAITS_ONLY
-    identity: Identity | None = None  # what candidates are scored by
     consent: str = ""  # who agreed to it
     may_stop: bool = False  # before all steps are done, once candidates are no better
     done_before: int = 0  # steps of the earlier training that this one goes on with; its state is the first checkpoint
