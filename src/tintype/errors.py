@@ -18,9 +18,10 @@
     │   ├── StorageFull 507, StorageUnavailable 503
     │   └── StartDeadlinePassed 504 (X-Fal-Request-Timeout-Type: user)
     ├── JobError                    a job ended for a reason of its own: 500, flat
-    │   ├── OutOfMemory, NonFiniteLoss, WorkerDied, UnprovenAdapter, WeightsMissing
+    │   ├── OutOfMemory (OutOfMemoryAtLoad), NonFiniteLoss, WorkerDied, UnprovenAdapter, WeightsMissing
     ├── LeaseLost                   internal: the attempt that spoke is no longer the one that counts
     ├── Drained                     internal: the machine is being stopped; the request goes back to the queue
+    ├── MemoryTaken                 internal: the other lane has the device's memory; the request waits
     └── SettingsError               a setting is unknown or does not make sense
 
 Every message is a sentence for the person at the other end; `remedy` says what to do next and is appended to it.

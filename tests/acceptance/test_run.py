@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.support.javascript import node_here
-from tests.support.processes import command
+from tests.support.processes import command as command_of
 from tests.support.server import Server, without
 from tintype.fal_proxy.certificates import CertificateAuthority
 from tintype.installation import ServerInfo, is_serving
@@ -208,7 +208,7 @@ def test_pasted_variables_do_the_same(server: Server) -> None:
 
 def test_the_fal_proxy_may_be_killed(server: Server) -> None:
     children = psutil.Process(server.pid).children()
-    proxy = next(child for child in children if "tintype.fal_proxy" in command(child))
+    proxy = next(child for child in children if "tintype.fal_proxy" in command_of(child))
     program = (
         "import sys, httpx\n"
         "for _ in range(2):\n"

@@ -312,11 +312,21 @@ async def test_what_waited_before_there_were_turns_is_put_into_turns(tmp_path: P
     async with store._database.write() as connection:
         for index in ("requests_used", "requests_waiting", "requests_unfinished", "requests_turns", "files_of"):
             await connection.execute(sa.text(f"DROP INDEX {index}"))
-        later = ("units", "operations", "device_seconds", "watt_hours", "status_code", "receipt", "is_rehearsal")
+        later = (
+            "units",
+            "operations",
+            "device_seconds",
+            "watt_hours",
+            "status_code",
+            "receipt",
+            "is_rehearsal",
+            "stop_requested",
+        )
         for column in ("owner", "turn", *later):
             await connection.execute(sa.text(f"ALTER TABLE requests DROP COLUMN {column}"))
         await connection.execute(sa.text("ALTER TABLE api_keys DROP COLUMN scope"))
-        await connection.execute(sa.text("DROP TABLE storage_settings"))
+        for kept in ("storage_settings", "dataset_photos", "datasets"):
+            await connection.execute(sa.text(f"DROP TABLE {kept}"))
         await connection.execute(
             sa.text("CREATE INDEX requests_waiting ON requests (kind, priority, place) WHERE status = 'IN_QUEUE'")
         )

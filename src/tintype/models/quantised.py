@@ -10,6 +10,7 @@ first and last ones stay as they are.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import nn
 
 _LARGEST = 448.0  # of e4m3, as torch.finfo says
 _TOGETHER = 64  # numbers that share a scale in nf4
+_AT_A_TIME = 2**22  # numbers that are rounded together
 # As published, to seven digits: computed, they would depend on the machine's last bits.
 _LEVELS = (
     -1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0,
@@ -86,14 +88,27 @@ def whole(codes: torch.Tensor, scale: torch.Tensor, levels: torch.Tensor | None,
 
 
 def rounded(weight: torch.Tensor, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rounds a matrix, (out, in), to codes and scales as `whole` takes them. In nf4 64 has to divide out · in."""
+    """Rounds a matrix, (out, in), to codes and scales as `whole` takes them. In nf4 64 has to divide out · in.
+
+    A few rows at a time: in the precision that rounding takes, a large matrix would need six times its own memory.
+    """
     rows = weight if precision == "fp8" else weight.reshape(-1, _TOGETHER)
+    width = rows.shape[1] if precision == "fp8" else rows.shape[1] // 2
+    codes = torch.empty(rows.shape[0], width, dtype=torch.uint8, device=weight.device)
+    scale = torch.empty(rows.shape[0], 1, dtype=weight.dtype, device=weight.device)
+    step = max(1, _AT_A_TIME // rows.shape[1])
+    for first in range(0, rows.shape[0], step):
+        codes[first : first + step], scale[first : first + step] = _rounded(rows[first : first + step], precision)
+    return codes, scale
+
+
+def _rounded(rows: torch.Tensor, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
     largest = rows.abs().amax(dim=1, keepdim=True).float()
-    scale = torch.where(largest > 0, largest / (_LARGEST if precision == "fp8" else 1.0), 1.0).to(weight.dtype)
+    scale = torch.where(largest > 0, largest / (_LARGEST if precision == "fp8" else 1.0), 1.0).to(rows.dtype)
     numbers = rows.float() / scale.float()
     if precision == "fp8":
         return numbers.to(torch.float8_e4m3fn).view(torch.uint8), scale
-    levels = torch.tensor(_LEVELS, device=weight.device)
+    levels = torch.tensor(_LEVELS, device=rows.device)
     nearest = torch.bucketize(numbers, (levels[1:] + levels[:-1]) / 2, out_int32=True).to(torch.uint8)
     return nearest[:, 0::2] << 4 | nearest[:, 1::2], scale
 
@@ -124,8 +139,16 @@ def rounded_for(network: nn.Module, tensors: Iterable[tuple[str, torch.Tensor]])
     for name, tensor in tensors:
         if name in layers:
             codes, scale = rounded(tensor, "fp8" if layers[name].levels is None else "nf4")
+            _return_freed_memory()
             stem = name.removesuffix("weight")
             yield f"{stem}codes", codes
             yield f"{stem}scale", scale
         else:
             yield name, tensor
+
+
+def _return_freed_memory() -> None:
+    """Returns to the system what was let go of: glibc would keep it, twice the packed size for a whole network."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
