@@ -53,7 +53,11 @@ def _ideogram4(parts: ideogram4_parts.Parts, albums: list[Album], *, wordless: b
     )
 
 
-@pytest.fixture(scope="module", params=["flux", "ideogram4", "unconditional"])
+# The two that read words take minutes.
+TASKS = [*(pytest.param(name, marks=pytest.mark.long) for name in ("flux", "ideogram4")), "unconditional"]
+
+
+@pytest.fixture(scope="module", params=TASKS)
 def new_task(request: pytest.FixtureRequest, albums: list[Album]) -> Callable[[], Task]:
     if request.param == "flux":
         return partial(_flux, flux_parts.new_parts(CPU), albums)

@@ -121,6 +121,7 @@ def test_after_recomputing_the_transformer_is_as_it_was(flux: FluxFamily) -> Non
     assert not transformer.gradient_checkpointing
 
 
+@pytest.mark.long
 def test_one_block_of_each_kind_at_the_real_width_steps_in_bf16_with_finite_gradients() -> None:
     real = WeightlessFlux(REAL | {"num_layers": 1, "num_single_layers": 1}, torch.device("cpu"))
     adapter = adapter_for(real, rank=16)
