@@ -72,7 +72,7 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     kept = (plan.steps // plan.keep_every if plan.keep_every else 0) + 2 * bool(plan.score_at)  # the best, and the next
     check_room(context.scratch, adapter.weights.nbytes * (_ADAPTERS + kept))
 
-    context.log(f"The base is read in {family.weights.precision}: {family.weights.precision_why}.")
+    context.log(f"The base is read {_form_of(family.weights)}: {family.weights.precision_why}.")
     context.log(_announcement(recipe, cache))
     if plan.keep_every and (lacking := recipe.samples.lacking(family, context)):
         context.log(f"The LoRAs on the way will have no samples. {lacking}", "WARN")
@@ -349,6 +349,10 @@ def _header(recipe: Recipe, step: int | None = None) -> dict[str, str]:
 def _file_dtype(family: Family) -> torch.dtype:
     """A miniature's adapter is small enough to keep every bit; files for the real model are in its own precision."""
     return torch.float32 if family.weights.miniature and family.dtype == torch.float32 else torch.bfloat16
+
+
+def _form_of(weights: BaseWeights) -> str:
+    return "as it is stored" if weights.precision == "stored" else f"in {weights.precision}"
 
 
 def _announcement(recipe: Recipe, cache: Cache) -> str:

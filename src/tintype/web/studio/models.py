@@ -154,5 +154,6 @@ async def _readiness(call: Call) -> dict[str, Any]:
 
 
 async def lanes_of(call: Call) -> list[dict[str, Any]]:
+    """Tells of each lane of each device what it does, and whether it was heard of lately."""
     workers = pages.current(await call.store.workers.list())
     return [pages.lane_of(worker, time.time(), 2 * call.settings.heartbeat_seconds) for worker in workers]
