@@ -155,7 +155,7 @@ class CaptionsEdited(Answer):
     dry_run: bool
 
 
-class DeletedThing(Answer):
+class DeletedPhoto(Answer):
     """Describes a photo that is no more."""
 
     kind: Literal["photo"]
@@ -167,7 +167,7 @@ class DatasetDeleted(Answer):
     """Proves that a dataset is gone."""
 
     dataset_id: str
-    receipt: list[DeletedThing]
+    receipt: list[DeletedPhoto]
 
 
 class PreviewQuery(Query):

@@ -58,7 +58,7 @@ async def delete_dataset(call: Call) -> schema.DatasetDeleted:
         await call.services.remove_file(file)  # what a crash leaves, housekeeping removes: it has expired
     call.services.strangers.forget(dataset.id, [photo.id for photo in photos])
     await call.store.payloads.scrub()
-    receipt = [schema.DeletedThing(kind="photo", sha256=photo.sha256, size=photo.size) for photo in photos]
+    receipt = [schema.DeletedPhoto(kind="photo", sha256=photo.sha256, size=photo.size) for photo in photos]
     return schema.DatasetDeleted(dataset_id=dataset.id, receipt=receipt)
 
 
