@@ -94,12 +94,7 @@ def train_lora(recipe: Recipe, dataset: Dataset, context: JobContext) -> Trained
     if candidates:
         dataset.report.scored = candidates.report()
     cost = effort.attempt("operation counts", lambda: step_cost_of(family, cache, plan, recipe.rank))
-    skipped = f" {counted(trained.skipped, 'step')} skipped. " if trained.skipped else " "
-    pace = trained.steps_per_second
-    context.log(
-        f"Trained in {trained.seconds:.0f} s ({pace:.1f} steps/s).{skipped}{cost.describe(pace) if cost else ''}"
-    )
-
+    context.log(_pace(trained, cost.describe(trained.steps_per_second) if cost else ""))
     dtype = _file_dtype(family)
     exports = export_all(
         lora, family.spec.lora_keys, context.scratch, dtype=dtype, header=_header(recipe, len(trained.losses))
@@ -353,6 +348,11 @@ def _file_dtype(family: Family) -> torch.dtype:
 
 def _form_of(weights: BaseWeights) -> str:
     return "as it is stored" if weights.precision == "stored" else f"in {weights.precision}"
+
+
+def _pace(trained: Trained, cost: str) -> str:
+    skipped = f" {counted(trained.skipped, 'step')} skipped. " if trained.skipped else " "
+    return f"Trained in {trained.seconds:.0f} s ({trained.steps_per_second:.1f} steps/s).{skipped}{cost}"
 
 
 def _announcement(recipe: Recipe, cache: Cache) -> str:
